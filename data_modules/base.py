@@ -1,0 +1,280 @@
+"""The shared DataModule: corpora -> one table, one cache, one batch type."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from numpy.typing import ArrayLike, NDArray
+from torch.utils.data import DataLoader
+
+from data_modules import corpora, privacy, reports
+from data_modules.augment import augment
+from data_modules.batch import StudyBatch
+from data_modules.cache import PixelCache, open_or_build
+from data_modules.config import SPLITS, DataConfig
+from data_modules.errors import InputError
+from data_modules.findings import Ontology, complete, ontology, policy_table
+from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
+from data_modules.study import StudyTable
+
+log = logging.getLogger(__name__)
+
+NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+"""Splits that must hold studies at each stage; all three when no stage is named."""
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Row numbers -> batch. Holds only what a batch needs, so that it travels to worker processes."""
+
+    cache: PixelCache
+    offsets: NDArray[np.int64]
+    texts: list[str]
+    digests: NDArray[np.int64]
+    states: NDArray[np.int8]
+    corpus: NDArray[np.int16]
+
+    def __call__(self, rows: Sequence[int]) -> StudyBatch:
+        index = np.asarray(rows, dtype=np.int64)
+        images = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in index])
+        return StudyBatch(
+            pixels=torch.from_numpy(self.cache.batch(images)),
+            image_counts=torch.from_numpy(self.offsets[index + 1] - self.offsets[index]),
+            reports=[self.texts[row] for row in index],
+            text_digest=torch.from_numpy(self.digests[index]),
+            label_states=torch.from_numpy(self.states[index]),
+            corpus=torch.from_numpy(self.corpus[index].astype(np.int64)),
+            rows=torch.from_numpy(index),
+        )
+
+
+class StudyDataModule(LightningDataModule):
+    """Reads the corpora of a DataConfig. After `setup`: table, findings, ontology, cache, policy_loss, policy_metrics.
+
+    Order and augmentation depend on (seed, epoch) alone; no global random state is read or changed.
+    """
+
+    modalities: tuple[str, ...] = ()
+    """Modalities that the subclass serves."""
+
+    table: StudyTable
+    ontology: Ontology
+    cache: PixelCache
+    policy_loss: torch.Tensor
+    """float32 [C, K, 4], see `findings.policy_table`."""
+    policy_metrics: torch.Tensor
+    texts: list[str]
+    """[N], the reports as batches hold them: those of training studies with `mask_terms` hidden."""
+
+    def __init__(self, config: DataConfig, cache_dir: Path, seed: int) -> None:
+        """Keep the settings; nothing is read before `setup`."""
+        super().__init__()
+        self.config, self.cache_dir, self.seed = config, Path(cache_dir), seed
+        self._ready = False
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The K label columns."""
+        return self.table.findings
+
+    def prepare_data(self) -> None:
+        """Build what lies on disk in one process, before the others look for it."""
+        self._read()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read once; InputError when a split that the stage needs holds no study."""
+        self._read()
+        for split in SPLITS if stage is None else NEEDED[stage]:
+            if not len(self.table.rows(split)):
+                raise InputError(f"data.corpora: no study in the {split} split; see split_csv or split_fractions")
+        _, world = rank_and_world()
+        if stage in (None, "fit") and len(self.table.rows("train")) < self.config.batch_size * world:
+            raise InputError(
+                f"data.batch_size={self.config.batch_size}: {len(self.table.rows('train'))} training studies do not "
+                f"fill one batch on {world} device(s); lower it"
+            )
+
+    def _read(self) -> None:
+        if self._ready:
+            return
+        config = self.config
+        if not config.corpora:
+            raise InputError("data.corpora is empty: name at least one corpus")
+        salt = privacy.salt(self.cache_dir)
+        known, tables = ontology(), []
+        for number, corpus in enumerate(config.corpora):
+            key = f"data.corpora.{number}"
+            tables.append(corpora.read(corpus, known, salt, self.cache_dir, key))
+            known = known.extended(corpus.findings, f"{key}.findings")
+        table = StudyTable.concat(tables)
+        for modality in set(table.modality) - set(self.modalities):
+            raise InputError(f"data.corpora: modality {modality} is not one of {', '.join(self.modalities)}")
+        table.check_splits(salt)
+        table.states = complete(table.states, table.findings, known)
+        table = limited(table, {split: getattr(config.limit, split) for split in SPLITS}, self.seed)
+        table, self.cache = self._decode(table, salt)
+        if config.shuffle_pairs:
+            table = shuffled(table, self.seed)
+        self.table, self.ontology = table, known
+        policies = [corpus.policy for corpus in config.corpora]
+        self.policy_loss = torch.from_numpy(policy_table(policies, table.findings, "loss", table.coded))
+        self.policy_metrics = torch.from_numpy(policy_table(policies, table.findings, "metrics", table.coded))
+        training = table.split == "train"
+        self.texts = [
+            reports.mask_terms(text, config.mask_terms) if train else text
+            for text, train in zip(table.reports, training, strict=True)
+        ]
+        self._collate = Collator(
+            self.cache, table.image_offsets, self.texts,
+            np.array([reports.digest64(text) for text in self.texts], dtype=np.int64), table.states, table.corpus,
+        )  # fmt: skip
+        self._ready = True
+        self._log()
+
+    def _decode(self, table: StudyTable, salt: bytes) -> tuple[StudyTable, PixelCache]:
+        """Open the cache; an unreadable image stops the run or is left out, as its corpus says."""
+        config = self.config
+        cache = open_or_build(
+            table, config.image_size, config.resize, config.equalize, self.cache_dir, config.workers or None, salt
+        )
+        studies = table.image_study
+        for image, cause in cache.unreadable.items():
+            number = int(table.corpus[studies[image]])
+            if config.corpora[number].bad.on_unreadable_image == "error":
+                raise InputError(
+                    f"{cause} ({len(cache.unreadable)} unreadable image(s)); replace the file or set "
+                    f"data.corpora.{number}.bad.on_unreadable_image=skip"
+                )
+            table.coverage.skip("unreadable image", table.source_rows[studies[image]], table.corpora[number])
+        if not cache.unreadable:
+            return table, cache
+        table, kept = table.without_images(cache.unreadable)
+        return table, cache.select(kept)
+
+    def _log(self) -> None:
+        table, account = self.table, self.table.coverage.to_dict()
+        log.info("studies per finding and state:\n%s", table.totals().to_string())
+        log.info("counts: %s", self.counts())
+        for part in ("skipped", "counted", "filtered"):
+            log.info("coverage, %s: %s", part, account[part] or "none")
+        for name, corpus in zip(table.corpora, self.config.corpora, strict=True):
+            log.info("%s: label policy %s", name, corpus.policy)
+        for split in SPLITS:
+            labels = self.metric_labels(table.rows(split))
+            none = [name for k, name in enumerate(table.findings) if len(labels) and not (labels[:, k] == 1).any()]
+            if none:
+                log.warning("no positive study in %s for: %s", split, ", ".join(none))
+
+    def counts(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Return {corpus: {split: {studies, patients, images}}}."""
+        table, found = self.table, {}
+        images = np.diff(table.image_offsets)
+        for corpus in table.corpora:
+            rows = {split: table.rows(split, corpus) for split in SPLITS}
+            found[corpus] = {
+                split: {"studies": len(r), "patients": len(set(table.patient[r])), "images": int(images[r].sum())}
+                for split, r in rows.items()
+            }
+        return found
+
+    def environment(self) -> dict[str, Any]:
+        """Return what a run records of its data: digests, counts, cache, coverage."""
+        return {
+            "data_digest": self.table.digest(),
+            "pixel_digest": self.cache.digest(),
+            "counts": self.counts(),
+            "cache": str(self.cache.folder),
+            "coverage": self.table.coverage.to_dict(),
+        }
+
+    def loss_labels(self, rows: ArrayLike | None = None) -> NDArray[np.float32]:
+        """Return float32 [n, K], 1, 0 or NaN under the loss policy; of all studies when no rows are given."""
+        return self._labels(self.policy_loss, rows)
+
+    def metric_labels(self, rows: ArrayLike | None = None) -> NDArray[np.float32]:
+        """Return float32 [n, K], 1, 0 or NaN under the metrics policy; of all studies when no rows are given."""
+        return self._labels(self.policy_metrics, rows)
+
+    def _labels(self, policy: torch.Tensor, rows: ArrayLike | None) -> NDArray[np.float32]:
+        index = np.arange(len(self.table)) if rows is None else np.asarray(rows, dtype=np.int64)
+        corpus, states = self.table.corpus[index].astype(np.int64), self.table.states[index].astype(np.int64)
+        labels: NDArray[np.float32] = policy.numpy()[corpus[:, None], np.arange(len(self.findings)), states]
+        return labels
+
+    def train_dataloader(self) -> DataLoader[int]:
+        """Shuffled by (seed, epoch), sharded by rank, last incomplete batch dropped."""
+        rows = RowDataset(self.table.rows("train"))
+        sampler = TrainSampler(rows, self.config.batch_size, self.seed, *rank_and_world())
+        sampler.set_epoch(self._epoch())
+        return self._loader(rows, sampler, self.config.batch_size, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[int]:
+        """Each validation study exactly once over all ranks."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> DataLoader[int]:
+        """Each test study exactly once over all ranks."""
+        return self._evaluation("test")
+
+    def _evaluation(self, split: str) -> DataLoader[int]:
+        rows = RowDataset(self.table.rows(split))
+        return self._loader(rows, EvalSampler(rows, *rank_and_world()), self.config.eval_batch_size, drop_last=False)
+
+    def _loader(
+        self, rows: RowDataset, sampler: TrainSampler | EvalSampler, batch_size: int, drop_last: bool
+    ) -> DataLoader[int]:
+        # A generator of its own: else every pass over the data would draw from torch's global one.
+        generator = torch.Generator().manual_seed(self.seed)
+        return DataLoader(
+            rows,
+            batch_size,
+            sampler=sampler,
+            collate_fn=self._collate,
+            num_workers=self.config.workers,
+            drop_last=drop_last,
+            generator=generator,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.config.workers > 0,
+        )
+
+    def _epoch(self) -> int:
+        return 0 if self.trainer is None else int(self.trainer.current_epoch)
+
+    def on_after_batch_transfer(self, batch: StudyBatch, dataloader_idx: int) -> StudyBatch:
+        """Augment training batches on their device."""
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        studies = torch.repeat_interleave(batch.rows, batch.image_counts, output_size=len(batch.pixels))
+        pixels = augment(batch.pixels, studies, self._epoch(), self.seed, self.config.augment)
+        return replace(batch, pixels=pixels)
+
+
+def limited(table: StudyTable, limits: dict[str, int | None], seed: int) -> StudyTable:
+    """Keep at most so many studies per split and corpus, drawn by the seed, in table order."""
+    kept = []
+    for c, corpus in enumerate(table.corpora):
+        for s, (split, limit) in enumerate(limits.items()):
+            rows = table.rows(split, corpus)
+            if limit is not None and limit < len(rows):
+                rows = np.random.default_rng([seed, c, s]).choice(rows, limit, replace=False)
+            kept.append(rows)
+    rows = np.sort(np.concatenate(kept))
+    return table if len(rows) == len(table) else table.take(rows)
+
+
+def shuffled(table: StudyTable, seed: int) -> StudyTable:
+    """Return the table with reports and labels together permuted against the images, inside each corpus and split."""
+    source = np.arange(len(table))
+    for c, corpus in enumerate(table.corpora):
+        for s, split in enumerate(SPLITS):
+            rows = table.rows(split, corpus)
+            source[rows] = np.random.default_rng([seed, c, s]).permutation(rows)
+    log.warning("data.shuffle_pairs: reports and labels no longer belong to their images (negative control)")
+    return replace(table, reports=[table.reports[i] for i in source], states=table.states[source])

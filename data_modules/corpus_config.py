@@ -1,0 +1,239 @@
+"""The config of one corpus: where it is, how its table reads, what its labels mean.
+
+The string under a field is its help text. The checks take the full key of their place and are called by `DataConfig`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_modules.errors import InputError, nearest
+
+SPLITS = ("train", "val", "test")
+STATE_WORDS = ("absent", "present", "uncertain", "unmentioned")
+
+
+def one_of(key: str, value: str, allowed: Iterable[str]) -> None:
+    """InputError unless `value` is one of the `allowed` words of a key."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise InputError(f"{key}: '{value}' is not one of {', '.join(allowed)}{nearest(value, allowed)}")
+
+
+def in_range(key: str, value: float, low: float, high: float = math.inf) -> None:
+    """InputError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise InputError(f"{key}={value}: must be at least {low}" + (f" and at most {high}" if high < math.inf else ""))
+
+
+@dataclass
+class LabelRule:
+    """How one finding is read from one column; exactly one of equals, contains, token and numeric."""
+
+    column: str = ""
+    """Column of the table."""
+    equals: str | None = None
+    """Present where the whole cell is this text, absent elsewhere."""
+    contains: str | None = None
+    """Present where the cell contains this text, absent elsewhere."""
+    token: str | None = None
+    """Present where one of the cell's parts (cut at `separator`) is this text, absent elsewhere."""
+    separator: str = "|"
+    """Cuts a cell into tokens."""
+    numeric: dict[Any, str] | None = None
+    """State of each number, and of `blank`; any other value is outside the coding."""
+    blank: str = "unmentioned"
+    """State of an empty cell under equals, contains and token."""
+
+    def check(self, key: str) -> None:
+        """InputError for a rule that cannot be applied."""
+        if not self.column:
+            raise InputError(f"{key}.column is not set: name the column of the table that holds this label")
+        kinds = [kind for kind in ("equals", "contains", "token", "numeric") if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise InputError(f"{key}: give exactly one of equals, contains, token, numeric, not {kinds or 'none'}")
+        if not getattr(self, kinds[0]) or (self.token is not None and not self.separator):
+            raise InputError(f"{key}.{kinds[0]}: is empty")
+        one_of(f"{key}.blank", self.blank, STATE_WORDS)
+        for value, state in (self.numeric or {}).items():
+            one_of(f"{key}.numeric.{value}", state, STATE_WORDS)
+            try:
+                float("nan" if value == "blank" else value)
+            except (TypeError, ValueError):
+                raise InputError(f"{key}.numeric: '{value}' is neither a number nor 'blank'") from None
+
+
+@dataclass
+class Columns:
+    """Which column of the table holds what; unset ones are not read."""
+
+    image: str = "image"
+    """Image file, relative to root/image_folder."""
+    patient: str | None = None
+    """Patient; needed unless split_csv is given (then unset means that each study is a patient of its own)."""
+    study: str | None = None
+    """Study; rows of one study become one study of several images. Unset: one study per image."""
+    report: str | None = None
+    """Report text."""
+    view: str | None = None
+    """View position, kept as an attribute."""
+    sex: str | None = None
+    """Sex, kept as an attribute."""
+    age: str | None = None
+    """Age, kept as an attribute."""
+
+
+@dataclass
+class SplitFile:
+    """A second table that says to which split each image, study or patient belongs."""
+
+    file: str = ""
+    """File, relative to root."""
+    key: str = ""
+    """Column that both tables share."""
+    split: str = "split"
+    """Column with train, val (or valid, validate, validation) and test."""
+
+
+@dataclass
+class SplitFractions:
+    """Shares of the patients per split, where no split_csv is given."""
+
+    train: float = 0.7
+    val: float = 0.1
+    test: float = 0.2
+
+
+@dataclass
+class SplitCounts:
+    """Studies per split of the phantom."""
+
+    train: int = 1200
+    val: int = 200
+    test: int = 400
+
+
+@dataclass
+class Unmentioned:
+    """What an unmentioned finding counts as: absent or unknown."""
+
+    loss: str = "absent"
+    """In training."""
+    metrics: str = "unknown"
+    """In scoring."""
+
+
+@dataclass
+class LabelPolicy:
+    """From the four states to 1, 0 and unknown."""
+
+    uncertain: str = "ignore"
+    """ignore, absent, present or per_finding."""
+    per_finding: dict[str, str] = field(default_factory=dict)
+    """With uncertain=per_finding: ignore, absent or present for each finding; ignore where none is given."""
+    unmentioned: Unmentioned = field(default_factory=Unmentioned)
+
+    def check(self, key: str) -> None:
+        """InputError for an unknown word or a table that nothing would read."""
+        one_of(f"{key}.uncertain", self.uncertain, ("ignore", "absent", "present", "per_finding"))
+        for name, word in self.per_finding.items():
+            one_of(f"{key}.per_finding.{name}", word, ("ignore", "absent", "present"))
+        if self.per_finding and self.uncertain != "per_finding":
+            raise InputError(f"{key}.per_finding: is read only with {key}.uncertain=per_finding")
+        for use in ("loss", "metrics"):
+            one_of(f"{key}.unmentioned.{use}", getattr(self.unmentioned, use), ("absent", "unknown"))
+
+
+@dataclass
+class BadRows:
+    """What a fault in the data does: error stops the run, skip leaves the row out and lists it under coverage."""
+
+    on_missing_image: str = "error"
+    on_unreadable_image: str = "error"
+    on_bad_label: str = "error"
+    """A value outside the coding of a label."""
+    on_split_orphan: str = "error"
+    """A row of split_csv without its image, or a kept row that split_csv does not name."""
+    on_empty_report: str = "keep"
+    """keep: counted, and the study trains the category loss only."""
+
+    def check(self, key: str) -> None:
+        """InputError for an unknown word."""
+        for name in vars(self):
+            allowed = ("keep", "skip", "error") if name == "on_empty_report" else ("error", "skip")
+            one_of(f"{key}.{name}", getattr(self, name), allowed)
+
+
+@dataclass
+class PhantomConfig:
+    """The procedural chest (reader: phantom)."""
+
+    studies: SplitCounts = field(default_factory=SplitCounts)
+    image_px: int = 256
+    """Rows and columns of the radiograph."""
+    seed: int = 0
+    """Another seed is another set of patients."""
+
+
+@dataclass
+class CorpusConfig:
+    """One corpus: where it is and how its table reads."""
+
+    reader: str = "table"
+    """table (the user's own CSV) or phantom."""
+    name: str | None = None
+    """Name in results; default: the reader's, for a table the root folder's."""
+    root: str | None = None
+    """Folder of the corpus."""
+    csv: str | None = None
+    """Table with one row per image, relative to root."""
+    split_csv: SplitFile | None = None
+    """Official or own split; else patients are split by split_fractions and split_seed."""
+    split_fractions: SplitFractions = field(default_factory=SplitFractions)
+    split_seed: int = 0
+    """Apart from the run's seed, so that runs of several seeds share their split."""
+    columns: Columns = field(default_factory=Columns)
+    image_folder: str = ""
+    """Folder of the images below root."""
+    keep: dict[str, list[str]] = field(default_factory=dict)
+    """Row filter: column -> values that stay."""
+    labels: dict[str, LabelRule] = field(default_factory=dict)
+    """Finding -> rule."""
+    findings: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Findings outside the ontology: name -> {parent, text}."""
+    policy: LabelPolicy = field(default_factory=LabelPolicy)
+    """What uncertain and unmentioned labels count as."""
+    bad: BadRows = field(default_factory=BadRows)
+    """What faults in the data do."""
+    modality: str = "chest_xray"
+    """chest_xray or chest_ct."""
+    report_sections: list[str] = field(default_factory=lambda: ["findings", "impression"])
+    """Sections of a report to use, in this order; a report without headings is used whole."""
+    phantom: PhantomConfig = field(default_factory=PhantomConfig)
+    """Read by the phantom reader only."""
+
+    def check(self, key: str) -> None:
+        """InputError naming the full key of whatever cannot work. `key` is where this corpus stands."""
+        one_of(f"{key}.modality", self.modality, ("chest_xray", "chest_ct"))
+        for name, rule in self.labels.items():
+            rule.check(f"{key}.labels.{name}")
+        self.policy.check(f"{key}.policy")
+        self.bad.check(f"{key}.bad")
+        shares = [self.split_fractions.train, self.split_fractions.val, self.split_fractions.test]
+        if min(shares) < 0 or not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
+            raise InputError(f"{key}.split_fractions: {shares} must be at least 0 and sum to 1")
+        if self.split_csv is not None and not (self.split_csv.file and self.split_csv.key):
+            raise InputError(f"{key}.split_csv: needs both file and key")
+        if not self.report_sections:
+            raise InputError(f"{key}.report_sections: is empty; name sections such as [findings, impression]")
+        for column, values in self.keep.items():
+            if not values:
+                raise InputError(f"{key}.keep.{column}: is empty, so that no row would stay")
+        for split in SPLITS:
+            in_range(f"{key}.phantom.studies.{split}", getattr(self.phantom.studies, split), 0)
+        in_range(f"{key}.phantom.image_px", self.phantom.image_px, 64, 4096)
+        in_range(f"{key}.phantom.seed", self.phantom.seed, 0)
+        in_range(f"{key}.split_seed", self.split_seed, 0)

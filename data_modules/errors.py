@@ -1,0 +1,24 @@
+"""The one exception for faults that a user can cause, and the hint that names the nearest known word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """The user's input is at fault. The text is one line: what, where (file, row, key), what to do."""
+
+
+class MissingCorpus(InputError):
+    """The data of a corpus are not where the experiment says (or no place was given)."""
+
+
+def nearest(word: str, known: Iterable[object]) -> str:
+    """Return ``"; nearest is 'x'"`` for the known name most like `word`, or the known names when none is alike."""
+    names = [str(name) for name in known]
+    folded = {name.casefold(): name for name in names}
+    close = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.5)
+    if close:
+        return f"; nearest is '{folded[close[0]]}'"
+    return f"; known are {', '.join(sorted(names)[:20])}" if names else ""

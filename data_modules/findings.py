@@ -1,0 +1,165 @@
+"""Findings as data: the ontology of `findings.yaml`, the four label states and the label policies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from data_modules.config import LabelPolicy
+from data_modules.errors import InputError, nearest
+
+ABSENT, PRESENT, UNCERTAIN, UNMENTIONED = 0, 1, 2, 3
+STATE_NAMES = ("absent", "present", "uncertain", "unmentioned")
+RELATIONS = ("exact", "parent", "child", "loose")
+NO_FINDING = "no_finding"
+VALUES = {"absent": 0.0, "present": 1.0, "ignore": float("nan"), "unknown": float("nan")}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One canonical finding; `aliases` maps corpus -> label of that corpus -> relation (see `findings.yaml`)."""
+
+    name: str
+    text: str
+    parents: tuple[str, ...] = ()
+    aliases: dict[str, dict[str, str]] = field(default_factory=dict)
+    pathology: bool = True
+
+
+class Ontology:
+    """The canonical findings by name. Short names (aliases under `common`) are accepted in look-ups."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        """Index `findings`; InputError for a parent that does not exist or a cycle of parents."""
+        self._findings = {finding.name: finding for finding in findings}
+        self._common = {label: f.name for f in findings for label in f.aliases.get("common", {})}
+        for finding in findings:
+            for parent in finding.parents:
+                if parent not in self._findings:
+                    raise InputError(f"finding {finding.name}: unknown parent '{parent}'{nearest(parent, self.names)}")
+            if finding.name in self.ancestors(finding.name):
+                raise InputError(f"finding {finding.name}: is its own ancestor; break the cycle of parents")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Canonical names in the order of the file."""
+        return tuple(self._findings)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._findings or name in self._common
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self._findings.values())
+
+    def __getitem__(self, name: str) -> Finding:
+        """Return the finding of a canonical or short name; InputError names the nearest."""
+        canonical = self._common.get(name, name)
+        if canonical not in self._findings:
+            raise InputError(f"unknown finding '{name}'{nearest(name, self.names)}")
+        return self._findings[canonical]
+
+    def children(self, name: str) -> tuple[str, ...]:
+        """Return the direct children of a finding."""
+        canonical = self[name].name
+        return tuple(finding.name for finding in self if canonical in finding.parents)
+
+    def ancestors(self, name: str) -> set[str]:
+        """Return all parents, their parents and so on."""
+        found: set[str] = set()
+        waiting = list(self[name].parents)
+        while waiting:
+            parent = waiting.pop()
+            if parent not in found:
+                found.add(parent)
+                waiting.extend(self._findings[parent].parents)
+        return found
+
+    def find(self, corpus: str, label: str) -> dict[str, str]:
+        """Return {finding: relation} for a label of a corpus' own label space; empty when it maps to nothing."""
+        aliases = ((finding.name, finding.aliases.get(corpus, {}).get(label)) for finding in self)
+        return {name: relation for name, relation in aliases if relation is not None}
+
+    def extended(self, new: Mapping[str, Mapping[str, str]], key: str = "findings") -> Ontology:
+        """Return an ontology with the findings of ``{name: {"parent": p, "text": t}}`` (both optional) added.
+
+        `key` is the config key for error texts. InputError for an unknown field, or a name that means something else.
+        """
+        findings = dict(self._findings)
+        for name, fields in new.items():
+            for unknown in set(fields) - {"parent", "text"}:
+                raise InputError(f"{key}.{name}.{unknown}: unknown key{nearest(unknown, ('parent', 'text'))}")
+            parent = fields.get("parent")
+            if parent is not None and parent not in self and parent not in new:
+                raise InputError(f"{key}.{name}.parent: unknown finding '{parent}'{nearest(parent, self.names)}")
+            parents = () if parent is None else (self._common.get(parent, parent),)
+            finding = Finding(name, fields.get("text") or name.replace("_", " "), parents)
+            if name in self and self._findings.get(name) != finding:
+                raise InputError(f"{key}.{name}: the ontology already has this finding; remove it or rename it")
+            findings[name] = finding
+        return Ontology(list(findings.values()))
+
+
+def _finding(name: str, fields: dict[str, Any]) -> Finding:
+    return Finding(
+        name, fields["text"], tuple(fields.get("parents", ())), fields.get("aliases", {}), fields.get("pathology", True)
+    )
+
+
+@cache
+def ontology() -> Ontology:
+    """Return the shipped ontology."""
+    # libyaml parses this file ten times faster; PyYAML may be built without it.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = resources.files("data_modules").joinpath("findings.yaml").read_text(encoding="utf-8")
+    return Ontology([_finding(name, fields) for name, fields in yaml.load(text, Loader=loader).items()])
+
+
+def complete(states: NDArray[np.int8], findings: Sequence[str], ontology: Ontology) -> NDArray[np.int8]:
+    """Return int8 [N, K] with what the labels imply.
+
+    A present child makes its unmentioned ancestors present; a present no_finding makes every unmentioned pathology
+    absent (not support_devices). Labels that were given are never overruled.
+    """
+    states = states.copy()
+    index = {name: k for k, name in enumerate(findings)}
+    # Read before writing: what is derived for a parent need not be derived again for its own parents.
+    present = states == PRESENT
+    for name, k in index.items():
+        for ancestor in ontology.ancestors(name) & index.keys():
+            column = states[:, index[ancestor]]
+            column[present[:, k] & (column == UNMENTIONED)] = PRESENT
+    if NO_FINDING in index:
+        pathology = np.array([ontology[name].pathology for name in findings])
+        implied = (states == UNMENTIONED) & present[:, [index[NO_FINDING]]] & pathology
+        states[implied] = ABSENT
+    return states
+
+
+def policy_table(
+    policies: Sequence[LabelPolicy],
+    findings: Sequence[str],
+    use: Literal["loss", "metrics"],
+    coded: Sequence[Collection[str]] | None = None,
+) -> NDArray[np.float32]:
+    """Return float32 [C, K, 4]: the value (1, 0 or NaN) of each corpus, finding and state.
+
+    Labels are ``table[corpus[:, None], arange(K), states]``. `coded` names the findings that each corpus labels: one
+    that a corpus never labels is unknown there whatever the policy (else one corpus' silence would be another's 0).
+    """
+    table = np.full((len(policies), len(findings), 4), np.nan, dtype=np.float32)
+    table[..., ABSENT], table[..., PRESENT] = 0.0, 1.0
+    for c, policy in enumerate(policies):
+        unmentioned = VALUES[policy.unmentioned.loss if use == "loss" else policy.unmentioned.metrics]
+        for k, name in enumerate(findings):
+            rule = policy.per_finding.get(name, "ignore") if policy.uncertain == "per_finding" else policy.uncertain
+            table[c, k, UNCERTAIN] = VALUES[rule]
+            if coded is None or name in coded[c]:
+                table[c, k, UNMENTIONED] = unmentioned
+    return table

@@ -1,0 +1,117 @@
+"""Free-text reports from a study: findings and impression in varied wording, true to the scene that the picture shows.
+
+Vocabulary of signs (places, shapes, boundaries, densities) is shared with the shipped descriptions. Templates of
+the unseen findings are read only for studies that have them, which exist in the test split only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_modules.phantom.findings import Finding
+from data_modules.phantom.phrases import BUBBLE, CLOSE, CONCLUDE, DESCRIBE, DEVICES, NEGATE, NORMAL, NORMAL_END, OPEN
+from data_modules.phantom.study import PhantomStudy, patients, sample_study
+
+_ZONES = {
+    "upper": ("upper zone", "upper zone", "apex"),
+    "mid": ("mid zone",),
+    "lower": ("lower zone", "lower zone", "base"),
+}
+
+
+def write_report(study: PhantomStudy) -> str:
+    """The report of a study; to be called once per study, since it uses up the study's generator of words."""
+    rng = study.words
+    lines, ends = [], []
+    for finding in study.findings:
+        described, concluded = _describe(finding, rng)
+        lines.append(described)
+        ends.append(concluded)
+    lines = [lines[i] for i in rng.permutation(len(lines))]
+    few = 3 if not lines else 2 if len(lines) == 1 else 1
+    lines += _negations(study, rng, few if len(lines) < 4 else 0)
+    if study.body.bubble and study.body.view == "PA" and len(lines) < 5 and rng.random() < 0.25:
+        lines.append(_one(BUBBLE, rng))
+    if not study.findings:
+        lines.insert(0, _one(NORMAL, rng))
+        ends = [_one(NORMAL_END, rng)]
+    opening = _one(OPEN, rng).format(view=study.body.view)
+    text = " ".join(part for part in [opening, "Findings:", *lines, "Impression:", _sentence(ends)] if part)
+    return text + (" " + _one(CLOSE, rng) if rng.random() < 0.12 and len(study.findings) < 3 else "")
+
+
+def training_reports(n: int, seed: int = 0) -> list[str]:
+    """The reports of the first n studies of the training split, without rendering anything: text for a tokenizer."""
+    return [
+        write_report(sample_study("train", i, p, seed, scene=False)) for i, p in enumerate(patients("train", n, seed))
+    ]
+
+
+def _one(options: tuple[str, ...], rng: np.random.Generator) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _sentence(ends: list[str]) -> str:
+    text = ", ".join(ends[:-1]) + (" and " if len(ends) > 1 else "") + ends[-1]
+    return text[0].upper() + text[1:] + "."
+
+
+def _describe(finding: Finding, rng: np.random.Generator) -> tuple[str, str]:
+    """One sentence for the findings and one phrase for the impression."""
+    key = finding.name
+    if key == "support_devices":
+        text = _one(DEVICES[finding.kind], rng)
+    elif f"{key} {finding.kind}" in DESCRIBE:
+        text = _one(DESCRIBE[f"{key} {finding.kind}"], rng)
+    elif finding.side == "both" and f"{key} both" in DESCRIBE:
+        text = _one(DESCRIBE[f"{key} both"], rng)
+    else:
+        text = _one(DESCRIBE[key], rng)
+    for flag in finding.flags:
+        text += " " + _one(DESCRIBE[f"{key} {flag}"], rng) if f"{key} {flag}" in DESCRIBE else ""
+    end = _one(CONCLUDE[key], rng)
+    words = _words(finding, rng)
+    return text.format(**words), end.format(**words)
+
+
+def _words(finding: Finding, rng: np.random.Generator) -> dict[str, str]:
+    """What a template may ask for: side, zone, sizes and a grade, as a radiologist would say them."""
+    side = "bilateral" if finding.side == "both" else finding.side
+    place = _one(_ZONES.get(finding.zone, ("lung",)), rng)
+    millimetres = round(finding.size)
+    grade = ""
+    if finding.name == "pleural_effusion":
+        grade = "small" if finding.size < 0.2 else "moderate" if finding.size < 0.32 else "large"
+    elif finding.name == "pneumothorax":
+        grade = "small" if finding.size < 20 else "large"  # BTS 2010
+    elif finding.name == "cardiomegaly":
+        grade = "mild" if finding.size < 0.565 else "moderate" if finding.size < 0.6 else "marked"
+    size = f"{millimetres} mm" if rng.random() < 0.6 or millimetres < 20 else f"{millimetres / 10:.1f} cm"
+    return {
+        "side": side,
+        "Side": side.capitalize(),
+        "zone": place,
+        "size": size,
+        "grade": grade,
+        "Grade": grade.capitalize(),
+        "ratio": f"{finding.size:.2f}",
+    }
+
+
+def _negations(study: PhantomStudy, rng: np.random.Generator, count: int) -> list[str]:
+    """Sentences on what is not there, never about anything the study has."""
+    present = {finding.name for finding in study.findings}
+    hidden = {"mass": {"nodule"}, "tuberculosis": {"consolidation", "nodule"}, "hiatal_hernia": {"nodule"}}
+    for name, also in hidden.items():
+        if name in present:
+            present |= also
+    fitting = [text for needed, options in NEGATE if not present & set(needed) for text in options]
+    order = rng.permutation(len(fitting))
+    chosen: list[str] = []
+    said: set[str] = set()
+    for i in order:
+        words = {w for w in fitting[i].lower().strip(".").split() if len(w) > 5}
+        if len(chosen) < count and not words & said:
+            chosen.append(fitting[i])
+            said |= words
+    return chosen

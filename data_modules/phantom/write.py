@@ -1,0 +1,154 @@
+"""Writes a phantom corpus: DICOM files, studies.csv with reports and labels, phantom.json with the digest of it all."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_modules.errors import InputError
+from data_modules.phantom.dicom import write_dicom
+from data_modules.phantom.expose import expose
+from data_modules.phantom.findings import NAMES
+from data_modules.phantom.project import thickness
+from data_modules.phantom.report import training_reports, write_report
+from data_modules.phantom.study import SPLITS, patients, sample_study, sample_view
+
+__all__ = ["training_reports", "write_phantom"]
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # raised with every change of the pictures or the words, so that older folders are written anew
+COLUMNS = ("image", "study", "patient", "split", "view", "sex", "age", "report", *NAMES)
+_CHUNK = 8
+
+
+def write_phantom(
+    folder: Path,
+    *,
+    studies: dict[str, int],
+    image_px: int = 256,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> str:
+    """Writes `studies` (count per split) square radiographs of `image_px` pixels under `folder`; returns the digest.
+
+    The digest is a sha256 over pixels, reports and labels, the same for any number of workers. A folder that already
+    holds this phantom is left as it is. Files appear under a temporary name first, so that an interrupted run leaves
+    nothing that looks complete. Raises InputError for an unknown split, a negative count, too small a picture, or a
+    foreign folder.
+    """
+    folder = Path(folder)
+    config = _checked(studies, image_px, seed)
+    known = _known(folder)
+    if known and known["config"] == config:
+        return str(known["digest"])
+    jobs = [
+        (s, i, p, image_px, seed) for s in SPLITS for i, p in enumerate(patients(s, config["studies"].get(s, 0), seed))
+    ]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        (draft / "images").mkdir()
+        digest = _write_all(draft, jobs, _workers(workers, len(jobs)), progress)
+        described = {"config": config, "digest": digest, "findings": list(NAMES)}
+        (draft / "phantom.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        if known or (folder.is_dir() and not any(folder.iterdir())):
+            shutil.rmtree(folder)  # an older phantom, or an empty folder made for us
+        elif folder.exists():
+            raise InputError(f"{folder}: holds files that are no phantom; give an empty or a new folder")
+        draft.chmod(0o755)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    log.info("phantom: %d studies, digest %s", len(jobs), digest[:12])
+    return digest
+
+
+def _checked(studies: dict[str, int], image_px: int, seed: int) -> dict:
+    for split, count in studies.items():
+        if split not in SPLITS:
+            raise InputError(f"phantom.studies: unknown split {split!r}; use {', '.join(SPLITS)}")
+        if count < 0:
+            raise InputError(f"phantom.studies.{split}: {count} is negative; give a count of studies")
+    if image_px < 64:
+        raise InputError(f"phantom.image_px: {image_px} is too small for a chest; give at least 64")
+    if seed < 0:
+        raise InputError(f"phantom.seed: {seed} is negative; give a whole number from 0")
+    return {
+        "version": VERSION,
+        "studies": {s: int(studies[s]) for s in SPLITS if studies.get(s)},
+        "image_px": image_px,
+        "seed": seed,
+    }
+
+
+def _known(folder: Path) -> dict | None:
+    """The description of a complete phantom in `folder`, if there is one."""
+    try:
+        return json.loads((folder / "phantom.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{folder / 'phantom.json'}: is not JSON ({error.msg}); delete the folder to write it anew"
+        ) from error
+
+
+def _workers(workers: int | None, jobs: int) -> int:
+    if workers is not None:
+        return max(1, min(workers, jobs))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, jobs // 32))  # a process must be worth its start
+
+
+def _write_all(draft: Path, jobs: list[tuple], workers: int, progress: bool) -> str:
+    total = hashlib.sha256()
+    bar = tqdm(total=len(jobs), desc="phantom", unit="study", disable=not progress)
+    with (draft / "studies.csv").open("w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle, lineterminator="\n")
+        table.writerow(COLUMNS)
+
+        def take(row: list, digest: bytes) -> None:
+            table.writerow(row)
+            total.update(digest)
+            bar.update()
+
+        work = [(draft / "images", *job) for job in jobs]
+        if workers == 1:
+            for job in work:
+                take(*_write_one(job))
+        else:
+            # children touch numpy and files only, so forking is safe where it exists; spawn elsewhere
+            method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+            with multiprocessing.get_context(method).Pool(workers) as pool:
+                for row, digest in pool.imap(_write_one, work, chunksize=_CHUNK):
+                    take(row, digest)
+    bar.close()
+    return total.hexdigest()
+
+
+def _write_one(job: tuple[Path, str, int, int, int, int]) -> tuple[list, bytes]:
+    """Renders, writes and describes one study: its table row and the sha256 of its pixels, report and labels."""
+    images, split, index, patient, image_px, seed = job
+    study = sample_study(split, index, patient, seed)
+    assert study.scene is not None
+    view = sample_view(study.body, image_px, study.rng)
+    shown = expose(thickness(study.scene, view), study.rng)
+    report = write_report(study)
+    name, person = f"{split}-{index:06d}", f"P-{split}-{patient:06d}"
+    write_dicom(images / f"{name}.dcm", study, shown, view.spacing, person, seed)
+    present = {finding.name for finding in study.findings}
+    labels = [int(finding in present) for finding in NAMES]
+    body = study.body
+    row = [f"images/{name}.dcm", name, person, split, body.view, body.sex, body.age, report, *labels]
+    return row, hashlib.sha256(shown.pixels.astype("<u2").tobytes() + report.encode() + bytes(labels)).digest()

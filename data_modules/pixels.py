@@ -1,0 +1,253 @@
+"""Radiographs from files to uint8: DICOM, PNG and JPEG in, one gray image out; resizing and equalisation.
+
+DICOM order (PS3.3 C.11, PS3.4 N.2): modality LUT, VOI LUT or first window, 8 bits, MONOCHROME1 inverted last. Without a
+window the range of the values is stretched, padding left out; padding is black in the end.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydicom import Dataset, dcmread
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, get_decoder, pixel_array
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from data_modules.errors import InputError
+
+Gray = NDArray[np.uint8]
+"""uint8 [H, W], 0 black."""
+
+MAX_PIXELS = 80_000_000
+"""Larger than any radiograph; keeps a forged header from filling the memory."""
+MAX_BYTES = 1 << 30
+DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+LUMA = np.array([0.299, 0.587, 0.114])
+"""ITU-R BT.601, as Pillow's conversion to gray."""
+
+# pydicom promises no exception type for a malformed file; these are what its parsers and decoders raise.
+_MALFORMED = (
+    InvalidDicomError, BytesLengthException, AttributeError, ValueError, TypeError, LookupError, ArithmeticError,
+    OSError, EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+def read_gray(path: Path, name: str | None = None) -> Gray:
+    """Return uint8 [H, W] of a DICOM, PNG or JPEG file.
+
+    8-bit PNG and JPEG keep their values, deeper ones are stretched from their least to their greatest. InputError names
+    `name` (default: the path) and the cause: missing decoder, no pixel data, several frames, truncated, too large.
+    """
+    where = name or str(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{where}: the file has {size >> 20} MiB; radiographs up to {MAX_BYTES >> 20} are read")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{where}: cannot be opened ({error.strerror})") from None
+    if not data:
+        raise InputError(f"{where}: the file is empty")
+    if data[128:132] == b"DICM" or path.suffix.lower() in DICOM_SUFFIXES:
+        return _read_dicom(data, where)
+    if data.startswith((b"\x89PNG", b"\xff\xd8")):
+        return _read_picture(data, where)
+    raise InputError(f"{where}: is neither DICOM nor PNG nor JPEG")
+
+
+def _read_picture(data: bytes, where: str) -> Gray:
+    try:
+        image: Image.Image = Image.open(BytesIO(data), formats=("PNG", "JPEG"))
+        _check_size(image.width * image.height, where)
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except UnidentifiedImageError:  # Pillow's text holds an address, not a cause
+        raise InputError(f"{where}: the header of the picture is damaged") from None
+    except (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+        raise InputError(f"{where}: the picture is damaged ({_line(error)})") from None
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image).astype(np.float64)
+        return _to_uint8(_stretch(values, values))
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
+    return np.asarray(image.convert("L"))
+
+
+def _read_dicom(data: bytes, where: str) -> Gray:
+    try:
+        _check_deflated(data, where)
+        dataset = dcmread(BytesIO(data), force=True)
+        if data[128:132] != b"DICM" and not any(element in dataset for element in PIXEL_ELEMENTS):
+            raise InputError(f"{where}: is no DICOM file, or its header is damaged")
+        return _render(dataset, where)
+    except InputError:
+        raise
+    except _MALFORMED as error:
+        raise InputError(f"{where}: the DICOM file is damaged or unusual ({_line(error)})") from None
+
+
+def _render(dataset: Dataset, where: str) -> Gray:
+    if not any(element in dataset for element in PIXEL_ELEMENTS):
+        raise InputError(f"{where}: the DICOM file has no pixel data")
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames != 1:
+        raise InputError(f"{where}: has {frames} frames where a radiograph has one; export the frame to use")
+    _check_size(int(dataset.Rows) * int(dataset.Columns), where)
+    stored = _decode(dataset, where)
+    photometric = str(dataset.PhotometricInterpretation)
+    if not photometric.startswith("MONOCHROME"):
+        return _luminance(stored, dataset, photometric)
+    if not np.isfinite(stored).all():
+        raise InputError(f"{where}: the pixel data hold values that are not finite")
+    padding = _padding(stored, dataset)
+    inside = stored if padding is None else stored[~padding]
+    low, high = inside.min(), inside.max()
+    if stored.dtype.kind in "iu" and int(stored.max()) - int(stored.min()) < stored.size and stored.itemsize < 4:
+        # Every step works value by value: do it once per level, not once per pixel (14 megapixels hold 4096 levels).
+        least = int(stored.min())
+        levels = np.arange(least, int(stored.max()) + 1)
+        gray = _gray_levels(levels, dataset, int(low), int(high))[stored.astype(np.intp) - least]
+    else:
+        gray = _gray_levels(stored, dataset, low, high)
+    if photometric == "MONOCHROME1":
+        gray = 255 - gray
+    if padding is not None:
+        gray[padding] = 0
+    return gray
+
+
+def _decode(dataset: Dataset, where: str) -> NDArray[Any]:
+    """Stored values [H, W] or [H, W, 3]; a missing decoder is told apart from damaged data."""
+    syntax: UID | None = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+    if not syntax:
+        raise InputError(f"{where}: the DICOM header names no transfer syntax")
+    refusal = f"{where}: transfer syntax {syntax} ({syntax.name}) cannot be decoded here"
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise InputError(f"{refusal}: pydicom has no decoder for it; convert the file") from None
+    if not decoder.is_available:
+        raise InputError(f"{refusal}: install one of: {'; '.join(decoder.missing_dependencies)}")
+    try:
+        return pixel_array(dataset)
+    except RuntimeError as error:  # every installed plug-in gave up
+        raise InputError(f"{refusal}: {_line(error)}") from None
+
+
+def _luminance(stored: NDArray[Any], dataset: Dataset, photometric: str) -> Gray:
+    """pixel_array has turned YBR into RGB; a palette gives 8 or 16 bits whatever the index has."""
+    if photometric == "PALETTE COLOR":
+        colours = apply_color_lut(stored, dataset)
+        top = 2.0 ** (8 * colours.dtype.itemsize) - 1
+    else:
+        colours, top = stored, 2.0 ** int(dataset.BitsStored) - 1
+    return _to_uint8(colours[..., :3].astype(np.float64) @ LUMA / top)
+
+
+def _padding(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_] | None:
+    """Bool [H, W] of the pixels that hold no image (PixelPaddingValue, a stored value), or None."""
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
+        return None
+    low, high = sorted((int(value), int(dataset.get("PixelPaddingRangeLimit", value))))
+    padding = (stored >= low) & (stored <= high)
+    return padding if padding.any() and not padding.all() else None
+
+
+def _gray_levels(stored: NDArray[Any], dataset: Dataset, low: float, high: float) -> Gray:
+    """Stored values of any shape -> uint8 by modality LUT and VOI LUT, else first window, else stretched.
+
+    `low` and `high`: least and greatest stored value of the image that are not padding.
+    """
+    values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
+    if dataset.get("VOILUTSequence"):
+        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        chosen = apply_voi(np.rint(values).astype(np.int64), dataset)  # a table is indexed by whole numbers
+        return _to_uint8(np.asarray(chosen, dtype=np.float64) / (2.0**bits - 1))
+    centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    if centre is not None and width is not None and width > 0:
+        if function == "SIGMOID":
+            return _to_uint8(1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -500, 500))))
+        if function == "LINEAR_EXACT":
+            return _to_uint8((values - centre) / width + 0.5)
+        if width >= 1:  # C.11.2.1.2.1; at width 1 the window is a step
+            return _to_uint8((values - (centre - 0.5)) / max(width - 1.0, 1e-9) + 0.5)
+    return _to_uint8(_stretch(values, values[(stored >= low) & (stored <= high)]))
+
+
+def _first(dataset: Dataset, keyword: str) -> float | None:
+    value: Any = dataset.get(keyword)
+    if isinstance(value, MultiValue):
+        value = value[0] if value else None
+    return None if value in (None, "") else float(value)
+
+
+def _stretch(values: NDArray[np.float64], counted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale linearly so that the least counted value is 0 and the greatest 1; a constant image is 0."""
+    low, high = counted.min(), counted.max()
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+
+
+def _to_uint8(unit: NDArray[np.float64]) -> Gray:
+    return np.rint(np.clip(unit, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _check_size(pixels: int, where: str) -> None:
+    if pixels > MAX_PIXELS or pixels < 1:
+        raise InputError(f"{where}: the header names {pixels} pixels; radiographs up to {MAX_PIXELS} are read")
+
+
+def _check_deflated(data: bytes, where: str) -> None:
+    """A deflated data set is inflated whole by pydicom: measure it first, a piece at a time."""
+    start = 144 + int.from_bytes(data[140:144], "little")  # end of the file meta group, whose length stands at 140
+    if DeflatedExplicitVRLittleEndian.encode() not in data[:start]:
+        return
+    inflater, rest, total = zlib.decompressobj(-zlib.MAX_WBITS), data[start:], 0
+    while rest and total <= MAX_BYTES:
+        total += len(inflater.decompress(rest, 1 << 20))
+        rest = inflater.unconsumed_tail
+    if total > MAX_BYTES:
+        raise InputError(f"{where}: inflates to more than {MAX_BYTES >> 20} MiB; not read")
+
+
+def _line(error: BaseException) -> str:
+    """One short line of a library's error text; of an OSError only the cause, since the rest may hold a path."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join((text or type(error).__name__).split())[:160]
+
+
+def equalize(image: Gray) -> Gray:
+    """Return uint8 [H, W] with an equalised histogram (Pillow's rule)."""
+    return np.asarray(ImageOps.equalize(Image.fromarray(image)))
+
+
+def fit(image: Gray, size: int, resize: str) -> Gray:
+    """Return uint8 [size, size], antialiased bicubic.
+
+    `resize`: pad (longer side fits, black border, centred), crop (shorter side fits, centre), squash (both fit).
+    """
+    height, width = image.shape
+    if resize == "squash":
+        new = (size, size)
+    else:
+        scale = size / (max if resize == "pad" else min)(height, width)
+        new = (max(1, round(height * scale)), max(1, round(width * scale)))
+    if new != image.shape:
+        image = np.asarray(Image.fromarray(image).resize((new[1], new[0]), Image.Resampling.BICUBIC))
+    if resize == "crop":
+        top, left = (new[0] - size) // 2, (new[1] - size) // 2
+        return np.ascontiguousarray(image[top : top + size, left : left + size])
+    square = np.zeros((size, size), dtype=np.uint8)
+    top, left = (size - new[0]) // 2, (size - new[1]) // 2
+    square[top : top + new[0], left : left + new[1]] = image
+    return square

@@ -1,0 +1,62 @@
+"""Which studies a rank sees, and in which order: a function of (seed, epoch, rank, world) and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch.distributed
+from numpy.typing import ArrayLike
+from torch.utils.data import Dataset, DistributedSampler
+
+
+class RowDataset(Dataset[int]):
+    """The rows of a split; an item is the row number itself, the batch is made by the collator."""
+
+    def __init__(self, rows: ArrayLike) -> None:
+        self.rows = np.asarray(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> int:
+        return int(self.rows[position])
+
+
+class TrainSampler(DistributedSampler[int]):
+    """Shared permutation of (seed, epoch), cut to a multiple of world x batch; rank r takes positions r, r + world, ..
+
+    A DistributedSampler by type, so that a Trainer neither replaces nor wraps it.
+    """
+
+    def __init__(self, dataset: RowDataset, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        super().__init__(dataset, num_replicas=world, rank=rank, shuffle=True, seed=seed, drop_last=True)
+        self.kept = len(dataset) // (world * batch_size) * (world * batch_size)
+
+    def __len__(self) -> int:
+        return self.kept // self.num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
+        return iter(order[: self.kept][self.rank :: self.num_replicas].tolist())
+
+
+class EvalSampler(DistributedSampler[int]):
+    """Rank r takes positions r, r + world, .. in table order: each study exactly once, no padding."""
+
+    def __init__(self, dataset: RowDataset, rank: int = 0, world: int = 1) -> None:
+        super().__init__(dataset, num_replicas=world, rank=rank, shuffle=False)
+        self.positions = range(rank, len(dataset), world)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.positions)
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Return this process' rank and the number of processes; (0, 1) without torch.distributed."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

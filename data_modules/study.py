@@ -1,0 +1,248 @@
+"""The one columnar table of studies, the view of one row, and the account of what was left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from data_modules.errors import InputError
+from data_modules.findings import STATE_NAMES, UNMENTIONED
+from data_modules.privacy import hashed
+
+Text = NDArray[np.object_]
+"""Object array of str."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """One entry of the coverage: a row of a corpus table that was skipped, or kept and counted."""
+
+    corpus: str
+    row: int
+    reason: str
+    skipped: bool
+
+
+@dataclass
+class Coverage:
+    """What was left out of the data, or kept in spite of a fault. Rows count from 1, the header being row 1."""
+
+    notes: list[Note] = field(default_factory=list)
+    filtered: dict[str, int] = field(default_factory=dict)
+    """"corpus: keep.column" -> rows that the filter removed."""
+
+    def skip(self, reason: str, row: int, corpus: str = "") -> None:
+        """Record a row that was left out."""
+        self.notes.append(Note(corpus, int(row), reason, True))
+
+    def count(self, reason: str, row: int, corpus: str = "") -> None:
+        """Record a row that was kept in spite of `reason`."""
+        self.notes.append(Note(corpus, int(row), reason, False))
+
+    def skipped(self, corpus: str | None = None) -> int:
+        """Return how many rows were left out, of one corpus or of all."""
+        return sum(note.skipped for note in self.notes if corpus is None or note.corpus == corpus)
+
+    def merged(self, other: Coverage) -> Coverage:
+        """Return the account of both."""
+        return Coverage(self.notes + other.notes, {**self.filtered, **other.filtered})
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON: counts by reason, rows removed by filters, and every row with its reason."""
+        return {
+            "skipped": dict(Counter(note.reason for note in self.notes if note.skipped)),
+            "counted": dict(Counter(note.reason for note in self.notes if not note.skipped)),
+            "filtered": dict(self.filtered),
+            "rows": [[note.corpus, note.row, note.reason] for note in self.notes],
+        }
+
+
+@dataclass(frozen=True)
+class Study:
+    """One row of the table, made on demand."""
+
+    row: int
+    corpus: str
+    study_id: str
+    patient: str
+    split: str
+    modality: str
+    image_paths: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    report: str
+    states: dict[str, int]
+    attributes: dict[str, str]
+
+
+@dataclass
+class StudyTable:
+    """N studies with I images in all; the images of study i are image_offsets[i] to image_offsets[i + 1]."""
+
+    corpora: tuple[str, ...]
+    corpus: NDArray[np.int16]
+    """[N], index into `corpora`."""
+    study_id: Text
+    patient: Text
+    split: Text
+    """[N], train, val or test."""
+    modality: Text
+    image_paths: list[str]
+    """I paths that can be opened."""
+    image_ids: list[str]
+    """I names as the corpus writes them."""
+    image_offsets: NDArray[np.int64]
+    """[N + 1]."""
+    reports: list[str]
+    findings: tuple[str, ...]
+    states: NDArray[np.int8]
+    """[N, K], the four states of `findings`."""
+    coded: tuple[tuple[str, ...], ...]
+    """Per corpus, the findings that it labels at all."""
+    attributes: dict[str, Text]
+    """view, sex, age: [N] each, empty where unknown."""
+    source_rows: NDArray[np.int64]
+    """[N], first row of the study in its corpus table, the header being row 1."""
+    coverage: Coverage = field(default_factory=Coverage)
+
+    def __len__(self) -> int:
+        return len(self.reports)
+
+    @property
+    def image_study(self) -> NDArray[np.int64]:
+        """Return int64 [I], the row of each image's study."""
+        return np.repeat(np.arange(len(self)), np.diff(self.image_offsets))
+
+    def totals(self) -> pd.DataFrame:
+        """Return studies per finding (rows) and label state (columns)."""
+        counts = [(self.states == state).sum(axis=0) for state in range(len(STATE_NAMES))]
+        return pd.DataFrame(np.stack(counts, axis=1), index=list(self.findings), columns=list(STATE_NAMES))
+
+    def rows(self, split: str, corpus: str | None = None) -> NDArray[np.int64]:
+        """Return the rows of a split in table order, of one corpus or of all."""
+        chosen = self.split == split
+        if corpus is not None:
+            chosen &= self.corpus == self.corpora.index(corpus)
+        return np.flatnonzero(chosen)
+
+    def study(self, row: int) -> Study:
+        """Return one row as an object."""
+        images = slice(self.image_offsets[row], self.image_offsets[row + 1])
+        return Study(
+            row, self.corpora[self.corpus[row]], self.study_id[row], self.patient[row], self.split[row],
+            self.modality[row], tuple(self.image_paths[images]), tuple(self.image_ids[images]), self.reports[row],
+            dict(zip(self.findings, self.states[row].tolist(), strict=True)),
+            {name: values[row] for name, values in self.attributes.items()},
+        )  # fmt: skip
+
+    def image_indices(self, rows: ArrayLike) -> NDArray[np.int64]:
+        """Return the positions of all images of `rows`, in that order."""
+        spans = (np.arange(self.image_offsets[r], self.image_offsets[r + 1]) for r in np.asarray(rows, dtype=np.int64))
+        return np.concatenate([np.empty(0, dtype=np.int64), *spans])
+
+    def take(self, rows: ArrayLike) -> StudyTable:
+        """Return the table of these rows, in this order; the coverage stays as it is."""
+        rows = np.asarray(rows, dtype=np.int64)
+        images = self.image_indices(rows)
+        counts = np.diff(self.image_offsets)[rows]
+        return replace(
+            self,
+            corpus=self.corpus[rows], study_id=self.study_id[rows], patient=self.patient[rows], split=self.split[rows],
+            modality=self.modality[rows], image_paths=[self.image_paths[i] for i in images],
+            image_ids=[self.image_ids[i] for i in images], image_offsets=offsets(counts),
+            reports=[self.reports[r] for r in rows], states=self.states[rows],
+            attributes={name: values[rows] for name, values in self.attributes.items()},
+            source_rows=self.source_rows[rows],
+        )  # fmt: skip
+
+    def without_images(self, dropped: Iterable[int]) -> tuple[StudyTable, NDArray[np.int64]]:
+        """Leave out images by position, and studies that then have none; also return the positions that stay."""
+        keep = np.ones(len(self.image_ids), dtype=bool)
+        keep[list(dropped)] = False
+        counts = np.bincount(self.image_study[keep], minlength=len(self))
+        kept = np.flatnonzero(keep)
+        thinned = replace(
+            self, image_paths=[self.image_paths[i] for i in kept], image_ids=[self.image_ids[i] for i in kept],
+            image_offsets=offsets(counts),
+        )  # fmt: skip
+        return thinned.take(np.flatnonzero(counts)), kept
+
+    def check_splits(self, salt: bytes) -> None:
+        """InputError when a patient of a corpus is in two splits; names how many, and one by its hash."""
+        keys = pd.DataFrame({"corpus": self.corpus, "patient": self.patient, "split": self.split})
+        spread = keys.groupby(["corpus", "patient"], sort=True)["split"].nunique()
+        leaking = spread[spread > 1]
+        if len(leaking):
+            corpus, patient = leaking.index[0]
+            found = keys[(keys["corpus"] == corpus) & (keys["patient"] == patient)]
+            where = ", ".join(
+                f"row {self.source_rows[i]} in {self.split[i]}" for i in found.drop_duplicates("split").index
+            )
+            raise InputError(
+                f"corpus {self.corpora[corpus]}: {len(leaking)} patient(s) in more than one split, such as patient "
+                f"{hashed(patient, salt)} ({where}); move all studies of a patient to one split"
+            )
+
+    def digest(self) -> str:
+        """Return 32 hexadecimal digits over the content: ids, splits, reports, labels; not where the files lie."""
+        hasher = hashlib.blake2b(digest_size=16)
+        columns = [
+            list(self.corpora), list(self.findings), [list(names) for names in self.coded], list(self.study_id),
+            list(self.patient), list(self.split), list(self.modality), self.image_ids, self.reports,
+            {name: list(self.attributes[name]) for name in sorted(self.attributes)},
+        ]  # fmt: skip
+        for column in columns:
+            hasher.update(json.dumps(column).encode())
+        for array, kind in ((self.corpus, "<i2"), (self.image_offsets, "<i8"), (self.states, "i1")):
+            hasher.update(np.ascontiguousarray(array, dtype=kind).tobytes())
+        return hasher.hexdigest()
+
+    @staticmethod
+    def concat(tables: Sequence[StudyTable]) -> StudyTable:
+        """Join corpora; findings are united in order of first appearance, unmentioned where a corpus lacks one."""
+        names = [name for table in tables for name in table.corpora]
+        for name, times in Counter(names).items():
+            if times > 1:
+                raise InputError(f"data.corpora: {times} corpora are called '{name}'; give each a name of its own")
+        findings = tuple(dict.fromkeys(name for table in tables for name in table.findings))
+        states = np.full((sum(map(len, tables)), len(findings)), UNMENTIONED, dtype=np.int8)
+        start, corpus = 0, []
+        for number, table in enumerate(tables):
+            columns = [findings.index(name) for name in table.findings]
+            states[start : start + len(table), columns] = table.states
+            corpus.append(table.corpus + sum(len(t.corpora) for t in tables[:number]))
+            start += len(table)
+        attributes = {
+            name: np.concatenate([t.attributes.get(name, np.full(len(t), "", dtype=object)) for t in tables])
+            for name in dict.fromkeys(name for table in tables for name in table.attributes)
+        }
+        return StudyTable(
+            corpora=tuple(names),
+            corpus=np.concatenate(corpus).astype(np.int16),
+            study_id=np.concatenate([t.study_id for t in tables]),
+            patient=np.concatenate([t.patient for t in tables]),
+            split=np.concatenate([t.split for t in tables]),
+            modality=np.concatenate([t.modality for t in tables]),
+            image_paths=[path for t in tables for path in t.image_paths],
+            image_ids=[name for t in tables for name in t.image_ids],
+            image_offsets=offsets(np.concatenate([np.diff(t.image_offsets) for t in tables])),
+            reports=[text for t in tables for text in t.reports],
+            findings=findings,
+            states=states,
+            coded=tuple(names for t in tables for names in t.coded),
+            attributes=attributes,
+            source_rows=np.concatenate([t.source_rows for t in tables]),
+            coverage=reduce(Coverage.merged, (t.coverage for t in tables)),
+        )
+
+
+def offsets(counts: ArrayLike) -> NDArray[np.int64]:
+    """Return int64 [N + 1], where the images of each study begin and end, from the images per study [N]."""
+    return np.concatenate([[0], np.cumsum(np.asarray(counts, dtype=np.int64))]).astype(np.int64)

@@ -1,0 +1,21 @@
+"""radz: zero-shot recognition of disease in chest X-rays and CT with multimodal language models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from radz.engine import Radz
+
+__all__ = ["Radz", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily: `radz --help` must not pay for torch.
+    if name == "Radz":
+        from radz.engine import Radz
+
+        return Radz
+    raise AttributeError(f"module 'radz' has no attribute {name!r}")

@@ -1,0 +1,113 @@
+"""The anchor bank: what DKAM knows of each finding, as raw vectors before the anchor head (method.md 3.2 and 3.3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data_modules.errors import InputError
+
+JSON, TENSORS = "anchors.json", "anchors.safetensors"
+
+
+@dataclass(frozen=True)
+class BankInfo:
+    """Where a bank comes from."""
+
+    encoder: str
+    """decoder | embedding"""
+    aspects: tuple[str, ...]
+    """parts of the description that were encoded"""
+    source: str
+    """file of the descriptions, or the model that wrote them"""
+    prompt: str
+    """the writing prompt of one finding; empty when the descriptions were brought"""
+    decoding: str
+    """how the answer was decoded; empty when the descriptions were brought"""
+    base_digest: str
+    """base weights, tokenizer and token ids"""
+    adapter_digest: str
+    """trained weights at encoding; empty for the base model"""
+    step: int
+    """training step at encoding"""
+
+
+@dataclass
+class AnchorBank:
+    """K findings with their descriptions and raw vectors fp32 [K, d]."""
+
+    names: tuple[str, ...]
+    descriptions: tuple[str, ...]
+    vectors: Tensor
+    info: BankInfo
+
+    def save(self, folder: Path) -> None:
+        """Write anchors.json and anchors.safetensors."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"vectors": self.vectors.contiguous()}, folder / TENSORS)
+        text = {"names": self.names, "descriptions": self.descriptions, **asdict(self.info), "digest": self.digest()}
+        (folder / JSON).write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> AnchorBank:
+        """Read a bank.
+
+        Raises:
+            InputError: a file is missing or damaged, or the two do not belong together.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            text: dict[str, Any] = json.loads((folder / JSON).read_text(encoding="utf-8"))
+            vectors = load_file(folder / TENSORS)["vectors"]
+            expected = text.pop("digest")
+            names, descriptions = tuple(text.pop("names")), tuple(text.pop("descriptions"))
+            text["aspects"] = tuple(text["aspects"])
+            bank = AnchorBank(names, descriptions, vectors, BankInfo(**text))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise InputError(f"{folder}: not a readable anchor bank ({error}); build it with `radz anchors`") from None
+        if bank.digest() != expected or len(names) != len(vectors):
+            raise InputError(f"{folder}: {JSON} and {TENSORS} do not belong together; build the bank anew")
+        return bank
+
+    def check_base(self, base_digest: str) -> None:
+        """Refuse a bank of another backbone, tokenizer or set of modality tokens."""
+        if self.info.base_digest != base_digest:
+            raise InputError(
+                f"anchors: the bank was encoded by another backbone ({self.info.base_digest} is not {base_digest}); "
+                "build it anew with `radz anchors`"
+            )
+
+    def digest(self) -> str:
+        """12 hex digits over names, descriptions and vectors."""
+        content = json.dumps([self.names, self.descriptions]).encode() + self.vectors.numpy().tobytes()
+        return hashlib.sha256(content).hexdigest()[:12]
+
+    def extended(self, other: AnchorBank) -> AnchorBank:
+        """This bank with the findings of `other` that it lacks."""
+        new = [i for i, name in enumerate(other.names) if name not in self.names]
+        return AnchorBank(
+            self.names + tuple(other.names[i] for i in new),
+            self.descriptions + tuple(other.descriptions[i] for i in new),
+            torch.cat([self.vectors, other.vectors[new]]),
+            self.info,
+        )
+
+
+def geometry(vectors: Tensor) -> dict[str, float]:
+    """Mean cosine between different anchors and effective rank (exponential of the entropy of the singular values)."""
+    unit = torch.nn.functional.normalize(vectors.float(), dim=1)
+    count = len(unit)
+    cosine = ((unit @ unit.T).sum() - count) / max(count * (count - 1), 1)
+    share = torch.linalg.svdvals(unit).square() / count
+    entropy = -(share * share.clamp(min=1e-12).log()).sum()
+    return {"mean_cosine": round(cosine.item(), 4), "effective_rank": round(entropy.exp().item(), 2)}

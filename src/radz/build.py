@@ -1,0 +1,175 @@
+"""From an experiment to its parts: data, backbone, encoder, anchor bank, module."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_modules.base import StudyDataModule
+from data_modules.chest_xray import ChestXrayDataModule
+from data_modules.errors import InputError
+from data_modules.findings import ontology
+from radz.anchors import AnchorBank
+from radz.backbones import load_backbone
+from radz.config import Experiment
+from radz.descriptions import load_descriptions
+from radz.dfat import DFAT
+from radz.dkam import build_bank
+from radz.encode import Encoder
+from radz.environment import folder_digest
+from radz.experiment import find_resource
+from radz.labels import LabelView
+from radz.scoring.zero_shot import ClassTexts
+
+log = logging.getLogger(__name__)
+TINY_TEXTS = 2000
+"""phantom reports that the tiny backbone's tokenizer learns from"""
+NO_PATHOLOGY = ("no_finding",)
+
+
+def data_module(experiment: Experiment) -> StudyDataModule:
+    """The DataModule of the experiment's modality."""
+    return ChestXrayDataModule(experiment.data, Path(experiment.cache_dir), experiment.seed)
+
+
+def backbone_folder(experiment: Experiment) -> Path:
+    """The configured folder, or that of the tiny backbone, written when missing."""
+    if experiment.backbone.path is not None:
+        return Path(experiment.backbone.path).expanduser()
+    from data_modules.phantom.report import training_reports
+    from radz.backbones.tiny import tiny_folder
+
+    return tiny_folder(experiment.backbone.tiny, training_reports(TINY_TEXTS, seed=0), Path(experiment.cache_dir))
+
+
+def encoder(experiment: Experiment) -> tuple[Encoder, str]:
+    """The encoder with base weights and fresh heads, seeded, and the digest of its base."""
+    folder = backbone_folder(experiment)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(experiment.seed)
+    backbone = load_backbone(experiment.backbone, folder, experiment.dfat.image_tokens, experiment.dfat.text_tokens)
+    module = Encoder(backbone, experiment.dfat)
+    torch.random.set_rng_state(state)
+    return module, folder_digest(folder, backbone.image_ids + backbone.text_ids)
+
+
+def label_view(data: StudyDataModule) -> LabelView:
+    """Label columns and policies of the data."""
+    names = tuple(finding_text(data, name) for name in data.findings)
+    return LabelView(data.findings, names, data.policy_loss, data.policy_metrics)
+
+
+def finding_text(data: StudyDataModule | None, name: str) -> str:
+    """A finding as words; names outside the ontology become words at their underscores."""
+    known = data.ontology if data is not None else ontology()
+    return known[name].text if name in known else name.replace("_", " ")
+
+
+def seen_groups(data: StudyDataModule, training_texts: list[str]) -> dict[str, str]:
+    """How training knows each finding: `label` (a training study has it), `text` (only named in a text), `none`."""
+    labels = data.loss_labels(data.table.rows("train"))
+    everything = " ".join(training_texts).lower()
+    groups = {}
+    for column, name in enumerate(data.findings):
+        if (labels[:, column] == 1).any():
+            groups[name] = "label"
+        else:
+            groups[name] = "text" if finding_text(data, name).lower() in everything else "none"
+    return groups
+
+
+def bank_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
+    """Findings of the training bank: as configured, else no_finding and all with a positive training label."""
+    if experiment.dkam.findings:
+        return list(experiment.dkam.findings)
+    labels = data.loss_labels(data.table.rows("train"))
+    positive = [name for column, name in enumerate(data.findings) if (labels[:, column] == 1).any()]
+    return ["no_finding", *(name for name in positive if name != "no_finding")]
+
+
+def scored_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
+    """Findings scored at test: as configured, else all with a known test label, without no_finding."""
+    if experiment.scoring.findings:
+        unknown = [name for name in experiment.scoring.findings if name not in data.findings]
+        if unknown:
+            raise InputError(f"scoring.findings: {unknown[0]} has no label in this data; known: {', '.join(data.findings)}")
+        return list(experiment.scoring.findings)
+    labels = data.metric_labels(data.table.rows("test"))
+    known = [name for column, name in enumerate(data.findings) if (labels[:, column] == labels[:, column]).any()]
+    return [name for name in known if name not in NO_PATHOLOGY]
+
+
+def bank(
+    experiment: Experiment, base: Encoder, base_digest: str, findings: list[str], descriptions: Path,
+    data: StudyDataModule | None = None,
+) -> AnchorBank:  # fmt: skip
+    """Encode a bank with base weights (`base` must not have been trained)."""
+    import lightning.pytorch as pl
+
+    trainer = pl.Trainer(
+        accelerator=experiment.trainer.accelerator, devices=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, barebones=False,
+    )  # fmt: skip
+    texts = {name: finding_text(data, name) for name in findings}
+    return build_bank(base, experiment.dkam, texts, descriptions, base_digest, trainer)
+
+
+def descriptions_file(experiment: Experiment, folder: Path) -> Path:
+    """Where this run's descriptions stand: written ones in the run folder, else the configured file."""
+    return folder / "descriptions.yaml" if experiment.dkam.write else find_resource(experiment.dkam.descriptions)
+
+
+def class_texts(experiment: Experiment, data: StudyDataModule | None, findings: list[str], file: Path) -> ClassTexts:
+    """Names and descriptions of the findings to be scored."""
+    known = load_descriptions(file)
+    described = [known[name].text(experiment.dkam.aspects) if name in known else "" for name in findings]
+    return ClassTexts(tuple(findings), tuple(finding_text(data, name) for name in findings), tuple(described))
+
+
+def class_anchors(
+    experiment: Experiment, training: AnchorBank, base_digest: str, texts: ClassTexts, file: Path, base: Encoder | None
+) -> torch.Tensor:
+    """Raw anchors [C, d] of the findings to be scored.
+
+    Those of the training bank are taken from it. The others were not there in training; they are encoded now, by the
+    same base weights as the bank, so `base` is loaded anew unless given.
+    """
+    extra = [n for n, d in zip(texts.findings, texts.descriptions, strict=True) if d and n not in training.names]
+    full = training
+    if extra:
+        if base is None:
+            base, _ = encoder(experiment)
+        settings = replace(experiment, dkam=replace(experiment.dkam, write=False))
+        full = training.extended(bank(settings, base, base_digest, extra, file))
+    place = {name: i for i, name in enumerate(full.names)}
+    missing = torch.full((training.vectors.shape[1],), float("nan"))
+    return torch.stack([full.vectors[place[n]] if n in place else missing for n in texts.findings])
+
+
+def module(
+    experiment: Experiment, encoder: Encoder, training: AnchorBank, view: LabelView, texts: ClassTexts,
+    anchors: torch.Tensor, modality: str,
+) -> DFAT:  # fmt: skip
+    """The DFAT LightningModule."""
+    return DFAT(encoder, training, view, texts, anchors, experiment.dfat, experiment.scoring, modality)
+
+
+def load_weights(dfat: DFAT, checkpoint: Path) -> dict[str, Any]:
+    """Put the trainable weights of a checkpoint into a module; only tensors are unpickled.
+
+    Raises:
+        InputError: unreadable, or of another backbone or bank.
+    """
+    try:
+        content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise InputError(f"{checkpoint}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # pickle.UnpicklingError and what damaged archives raise
+        raise InputError(f"{checkpoint}: refused ({type(error).__name__}); it is not a radz checkpoint") from None
+    dfat.on_load_checkpoint(content)
+    dfat.load_state_dict(content["state_dict"], strict=False)
+    return content

@@ -1,0 +1,172 @@
+"""The command line: one verb, its positionals, and key=value. Heavy imports happen inside a verb (contract.md)."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+EPILOG = """\
+key=value sets any key of the experiment, such as seed=1 or data.corpora.0.root=/data/ours; --print-config shows them.
+Exit codes: 0 done, 2 the input is at fault (one line says what), 3 stopped by a signal and resumable, 1 our defect."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: its positional arguments, what it does, and the function that does it."""
+
+    positional: tuple[str, ...]
+    does: str
+    function: Callable[[argparse.Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The verb of parsed options, its faults as exit codes."""
+    # data_modules.errors imports nothing heavy.
+    from data_modules.errors import InputError
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
+    for name in ("radz", "data_modules"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    try:
+        VERBS[options.verb].function(options)
+    except InputError as error:
+        sys.stderr.write(f"radz: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("radz: stopped; repeat the command\n")
+        return 3
+    except Exception as error:
+        if type(error).__name__ != "Stopped":
+            raise
+        sys.stderr.write(f"radz: {error}\n")
+        return 3
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="radz",
+        description="Zero-shot recognition of disease in chest radiographs with multimodal language models.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=_version())
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, verb in VERBS.items():
+        one = verbs.add_parser(
+            name, help=verb.does, description=verb.does, epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        for positional in verb.positional:
+            one.add_argument(positional.lower(), metavar=positional)
+        one.add_argument("keys", nargs="*", metavar="key=value", help=KEYS.get(name, "override of the experiment"))
+        if "EXPERIMENT" in verb.positional:
+            one.add_argument("--print-config", action="store_true", help="print the resolved experiment and stop")
+        if name == "train":
+            one.add_argument("--dry-run", action="store_true", help="build data and model, print counts, train nothing")
+    return top
+
+
+def _version() -> str:
+    from radz import __version__
+
+    return f"radz {__version__}"
+
+
+def _train(options: argparse.Namespace) -> None:
+    experiment = _experiment(options)
+    if experiment is None:
+        return
+    from radz import run as runs
+
+    if options.dry_run:
+        sys.stdout.write("\n".join(runs.dry_run(experiment)) + "\n")
+    else:
+        sys.stdout.write(f"{runs.train(experiment)}\n")
+
+
+def _anchors(options: argparse.Namespace) -> None:
+    options.keys = [f"dkam.{key}" if key.startswith("write=") else key for key in options.keys]
+    if (experiment := _experiment(options)) is not None:
+        from radz import run as runs
+
+        sys.stdout.write(f"{runs.anchors(experiment)}\n")
+
+
+def _eval(options: argparse.Namespace) -> None:
+    if (experiment := _experiment(options)) is not None:
+        from radz import run as runs
+
+        sys.stdout.write(f"{runs.evaluate_run(experiment)}\n")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    keys = _pairs(options.keys, {"input", "out", "findings"}, required={"input", "out"})
+    from radz.predict import predict_folder
+
+    findings = [name.strip() for name in keys.get("findings", "").strip("[]").split(",") if name.strip()]
+    sys.stdout.write(f"{predict_folder(options.run, keys['input'], keys['out'], findings)}\n")
+
+
+def _report(options: argparse.Namespace) -> None:
+    _pairs(options.keys, set(), set())
+    from pathlib import Path
+
+    from radz import run as runs
+
+    sys.stdout.write(f"{runs.report(Path(options.run))}\n")
+
+
+def _experiment(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    """The resolved experiment; None when it was only to be printed."""
+    from radz.experiment import load_experiment, to_yaml
+
+    experiment = load_experiment(options.experiment, options.keys)
+    if options.print_config:
+        sys.stdout.write(to_yaml(experiment))
+        return None
+    return experiment
+
+
+def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[str, str]:
+    """key=value pairs of a verb that takes no experiment."""
+    from data_modules.errors import InputError
+
+    found = {}
+    for item in items:
+        key, separator, value = item.partition("=")
+        if not separator or key not in known:
+            raise InputError(f"{item}: unknown here; known: {', '.join(sorted(known)) or 'nothing'}")
+        found[key] = value
+    for key in sorted(required - set(found)):
+        raise InputError(f"{key}: missing; give {key}=...")
+    return found
+
+
+KEYS = {
+    "predict": "input=FOLDER out=CSV findings=[a,b]",
+    "report": "takes none",
+    "eval": "run=RUN and overrides of the experiment",
+    "anchors": "write=true (let the model write the descriptions) and overrides of the experiment",
+}
+VERBS = {
+    "train": Verb(("EXPERIMENT",), "build anchors if missing, fit, test the best checkpoint, write the report", _train),
+    "anchors": Verb(("EXPERIMENT",), "write (write=true) and encode the bank of anchors", _anchors),
+    "eval": Verb(("EXPERIMENT",), "score the experiment's data with a trained run (run=RUN)", _eval),
+    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
+    "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
+}

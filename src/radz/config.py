@@ -1,0 +1,293 @@
+"""The experiment schema: every key an experiment file may hold, with its meaning, unit and default.
+
+The data section lives on the ground floor (`data_modules.config`) and is composed here. Checks that concern one
+section stand in that section's `__post_init__`; checks across sections stand in `Experiment`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from data_modules.config import DataConfig
+from data_modules.corpus_config import in_range, one_of
+from data_modules.errors import InputError
+
+
+@dataclass
+class TinyConfig:
+    """Shape of the random LLaVA that is written and used when `backbone.path` is empty."""
+
+    image_size: int = 128
+    """input side in pixels"""
+    patch_size: int = 16
+    """side of one patch in pixels"""
+    vision_width: int = 96
+    """hidden size of the CLIP tower"""
+    vision_layers: int = 4
+    """layers of the tower; LLaVA reads the last but one, so one fewer is computed"""
+    width: int = 96
+    """hidden size of the decoder"""
+    layers: int = 6
+    """layers of the decoder; the features come from the last but one"""
+    heads: int = 4
+    """attention heads of tower and decoder"""
+    vocabulary: int = 1200
+    """BPE tokens learned from the phantom's training reports"""
+    context: int = 512
+    """longest sequence in tokens"""
+    seed: int = 0
+    """seed of the random weights"""
+
+    def __post_init__(self) -> None:
+        in_range("backbone.tiny.layers", self.layers, 6)
+        in_range("backbone.tiny.vision_layers", self.vision_layers, 2)
+        for key in ("vision_width", "width"):
+            if getattr(self, key) % (2 * self.heads):
+                raise InputError(f"backbone.tiny.{key}: must be a multiple of {2 * self.heads} (twice the heads)")
+        if self.image_size % self.patch_size:
+            raise InputError("backbone.tiny.image_size: must be a multiple of backbone.tiny.patch_size")
+
+
+@dataclass
+class BackboneConfig:
+    """Which multimodal model is used and which of its parts train."""
+
+    path: str | None = None
+    """Hugging Face folder; empty writes and uses the tiny random LLaVA"""
+    tiny: TinyConfig = field(default_factory=TinyConfig)
+    feature_layer: int = -2
+    """index into `hidden_states` in Hugging Face counting (method.md 2.3)"""
+    depth: str = "feature"
+    """feature (compute no further than feature_layer) | full"""
+    train: str = "lora"
+    """decoder: lora | full | frozen"""
+    train_projector: bool = True
+    train_tower: bool = False
+    lora_rank: int = 128
+    lora_alpha: int = 256
+    lora_dropout: float = 0.0
+    dtype: str = "auto"
+    """of frozen weights: auto (bfloat16 on GPUs, float32 on CPU) | float32 | bfloat16"""
+    padding: str = "right"
+    """right | left; features do not depend on it"""
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("backbone.train", self.train, ("lora", "full", "frozen"))
+        one_of("backbone.depth", self.depth, ("feature", "full"))
+        one_of("backbone.dtype", self.dtype, ("auto", "float32", "bfloat16"))
+        one_of("backbone.padding", self.padding, ("right", "left"))
+        in_range("backbone.lora_rank", self.lora_rank, 1)
+
+
+@dataclass
+class DfatConfig:
+    """Decoding-side feature alignment training (method.md 2)."""
+
+    image_tokens: int = 4
+    """number of <ImgCls> tokens"""
+    text_tokens: int = 8
+    """number of <TxtCls> tokens"""
+    instruction: str = "Describe the findings of this {modality}."
+    """text beside the image; {modality} becomes chest X-ray or chest CT"""
+    text_source: str = "report"
+    """report | labels"""
+    label_sentence: str = "This is a {modality} showing {finding}."
+    """sentence of `text_source: labels`; {finding} becomes the list of findings present"""
+    text_prompt: str = ""
+    """may follow the report (method.md 2.2)"""
+    max_text_tokens: int = 256
+    """reports are cut to this many tokens; the number cut is logged"""
+    head: str = "linear"
+    """identity | linear | mlp, one each for image, text and anchor"""
+    head_width: int = 0
+    """feature dimension after the head; 0 is the decoder's hidden size"""
+    head_order: str = "head_then_mean"
+    """head_then_mean | mean_then_head"""
+    local_pool: str = "content"
+    """content (image patches, report words) | rest (all other real positions)"""
+    loss: str = "cross"
+    """cross | global | global_local"""
+    global_weight: float = 0.5
+    """w of global_local"""
+    positives: str = "same_text"
+    """same_text | diagonal"""
+    temperature: float = 0.05
+    alignment_weight: float = 0.5
+    """lambda: total = lambda * alignment + (1 - lambda) * category"""
+    learning_rate: float = 2e-5
+    """of the decoder (LoRA or full) and the tower"""
+    projector_learning_rate: float = 2e-6
+    head_learning_rate: float = 2e-5
+    weight_decay: float = 0.0
+    warmup: float = 0.03
+    """share of all steps"""
+    gradient_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        one_of("dfat.text_source", self.text_source, ("report", "labels"))
+        one_of("dfat.head", self.head, ("identity", "linear", "mlp"))
+        one_of("dfat.head_order", self.head_order, ("head_then_mean", "mean_then_head"))
+        one_of("dfat.local_pool", self.local_pool, ("content", "rest"))
+        one_of("dfat.loss", self.loss, ("cross", "global", "global_local"))
+        one_of("dfat.positives", self.positives, ("same_text", "diagonal"))
+        for key in ("image_tokens", "text_tokens"):
+            in_range(f"dfat.{key}", getattr(self, key), 1)
+        if self.temperature <= 0:
+            raise InputError(f"dfat.temperature: {self.temperature} must be above 0")
+        for key in ("alignment_weight", "global_weight"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise InputError(f"dfat.{key}: {getattr(self, key)} must lie between 0 and 1")
+        if self.head == "identity" and self.head_width:
+            raise InputError("dfat.head_width: conflicts with dfat.head=identity, which keeps the decoder's width")
+        if "{finding}" not in self.label_sentence:
+            raise InputError("dfat.label_sentence: must contain {finding}")
+
+
+@dataclass
+class DkamConfig:
+    """Domain knowledge anchoring module (method.md 3)."""
+
+    descriptions: str = "descriptions/chest_xray.yaml"
+    """file of descriptions: a path, or a path below the experiments folder"""
+    write: bool = False
+    """true: the backbone's own language model writes the descriptions first"""
+    max_new_tokens: int = 320
+    """length limit of one written description"""
+    aspects: list[str] = field(
+        default_factory=lambda: ["location", "shape", "boundary", "density", "definition", "clinical"]
+    )
+    """parts of a description that enter the anchor, in this order"""
+    anchor_encoder: str = "decoder"
+    """decoder (text sequence, global feature) | embedding (mean input embedding)"""
+    findings: list[str] = field(default_factory=list)
+    """findings of the training bank; empty: no_finding and all that training labels know as present"""
+
+    def __post_init__(self) -> None:
+        one_of("dkam.anchor_encoder", self.anchor_encoder, ("decoder", "embedding"))
+        for aspect in self.aspects:
+            one_of("dkam.aspects", aspect, ("location", "shape", "boundary", "density", "definition", "clinical"))
+        if not self.aspects:
+            raise InputError("dkam.aspects: name at least one part of the description")
+
+
+@dataclass
+class ScoringConfig:
+    """Zero-shot recognition and its statistics (method.md 4)."""
+
+    headline: str = "fused"
+    """scorer of the monitor and of the summary: prompt | description | anchor | fused"""
+    prompts: list[str] = field(default_factory=lambda: ["This is a {modality} showing {finding}."])
+    """prompt ensemble: similarities are averaged over these sentences"""
+    prompt_features: str = "trained"
+    """trained (the pairs the loss trained) | global | local"""
+    fused: str = "centred"
+    """centred | authors"""
+    findings: list[str] = field(default_factory=list)
+    """findings scored at test; empty: every finding with a label in the test split"""
+    primary: str = "seen"
+    """findings of the macro: seen (named in training labels) | all"""
+    replicates: int = 1000
+    """bootstrap replicates, by patient"""
+    seed: int = 0
+    """of the bootstrap"""
+    pixel_baseline: bool = True
+    """fit a 32-pixel logistic regression and score it as `pixel32`"""
+    cases: int = 4
+    """best and worst cases shown per finding in the report"""
+
+    def __post_init__(self) -> None:
+        one_of("scoring.headline", self.headline, ("prompt", "description", "anchor", "fused"))
+        one_of("scoring.prompt_features", self.prompt_features, ("trained", "global", "local"))
+        one_of("scoring.fused", self.fused, ("centred", "authors"))
+        one_of("scoring.primary", self.primary, ("seen", "all"))
+        in_range("scoring.replicates", self.replicates, 100)
+        if not self.prompts or any("{finding}" not in prompt for prompt in self.prompts):
+            raise InputError("scoring.prompts: every prompt must contain {finding}")
+
+
+@dataclass
+class TrainerConfig:
+    """Length, hardware and logging of a run."""
+
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    devices: int = 1
+    accelerator: str = "auto"
+    """auto | cpu | gpu"""
+    precision: str = "auto"
+    """auto (bf16-mixed on GPUs that have it, else 32-true) | 32-true | 64-true | bf16-mixed"""
+    validate_every_epochs: int = 1
+    log_every_steps: int = 10
+    progress_bar: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("trainer.precision", self.precision, ("auto", "32-true", "64-true", "bf16-mixed"))
+        one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
+        in_range("trainer.devices", self.devices, 1)
+        if self.max_epochs is not None and self.max_steps is not None:
+            raise InputError("trainer.max_steps: conflicts with trainer.max_epochs; set one of them to null")
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases; metrics.csv is written whatever is chosen here."""
+
+    mode: str = "auto"
+    """auto (online when an account is configured, else offline) | online | offline | disabled"""
+    project: str = "radz"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        one_of("wandb.mode", self.mode, ("auto", "online", "offline", "disabled"))
+
+
+@dataclass
+class CnnConfig:
+    """The supervised reference network of `method: cnn`."""
+
+    width: int = 32
+    learning_rate: float = 2e-3
+
+
+@dataclass
+class Experiment:
+    """One experiment: what is trained on what, and how it is scored."""
+
+    name: str = ""
+    """set from the file name"""
+    method: str = "dfat"
+    """dfat | cnn (a supervised network on the same data, as a reference)"""
+    seed: int = 0
+    run_dir: str | None = None
+    """default: runs/<experiment>/seed<seed>-<digest>"""
+    cache_dir: str = ".cache/radz"
+    """pixel cache, phantom and tiny backbones; relative to the working directory"""
+    overwrite: bool = False
+    """start anew on a finished run folder"""
+    run: str | None = None
+    """trained run folder, for `radz eval`"""
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    dfat: DfatConfig = field(default_factory=DfatConfig)
+    dkam: DkamConfig = field(default_factory=DkamConfig)
+    cnn: CnnConfig = field(default_factory=CnnConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+    def __post_init__(self) -> None:
+        one_of("method", self.method, ("dfat", "cnn"))
+        if not self.data.corpora:
+            raise InputError("data.corpora: no corpus; name at least one under data.corpora")
+        if self.trainer.max_epochs is None and self.trainer.max_steps is None:
+            raise InputError("trainer.max_epochs: missing; set it or trainer.max_steps")
+        if self.dkam.write and self.backbone.depth == "feature":
+            raise InputError("backbone.depth: feature conflicts with dkam.write=true, which needs depth full")
+        if self.backbone.path is None and self.backbone.tiny.image_size != self.data.image_size:
+            raise InputError(
+                f"backbone.tiny.image_size: {self.backbone.tiny.image_size} conflicts with "
+                f"data.image_size={self.data.image_size}; give both the same value"
+            )

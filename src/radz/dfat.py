@@ -1,0 +1,210 @@
+"""Decoding-side feature alignment training: encode, loss, log (method.md 2)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from data_modules.batch import StudyBatch
+from data_modules.errors import InputError
+from data_modules.reports import digest64
+from radz.anchors import AnchorBank
+from radz.callbacks.metrics import FindingMetrics, as_log_dict
+from radz.config import DfatConfig, ScoringConfig
+from radz.distributed import world
+from radz.encode import MODALITY_TEXT, Encoder
+from radz.labels import LabelView, label_sentence, pick
+from radz.losses import alignment, category
+from radz.scoring.zero_shot import ClassTexts, ZeroShot
+
+log = logging.getLogger(__name__)
+
+
+class DFAT(LightningModule):
+    """Aligns image and report features, and both with the anchors.
+
+    Args:
+        encoder: backbone and heads.
+        bank: training bank; its raw vectors are part of the checkpoint.
+        labels: label columns and policies of the corpora.
+        texts: findings scored in validation and test.
+        class_anchors: raw vectors [C, d] of those findings, NaN rows where there is none.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        bank: AnchorBank,
+        labels: LabelView,
+        texts: ClassTexts,
+        class_anchors: Tensor,
+        dfat: DfatConfig,
+        scoring: ScoringConfig,
+        modality: str,
+    ) -> None:
+        super().__init__()
+        self.strict_loading = False  # frozen weights are not in the checkpoint; on_load_checkpoint checks the rest
+        self.encoder, self.bank, self.labels, self.dfat = encoder, bank, labels, dfat
+        self.headline, self.modality = scoring.headline, modality
+        self.register_buffer("anchors", bank.vectors.clone())
+        self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
+        self.bank_columns = labels.columns(bank.names)
+        self.no_finding = bank.names.index("no_finding") if "no_finding" in bank.names else None
+        self.classifier = ZeroShot(encoder, texts, dfat, scoring, modality)
+        self.class_columns = labels.columns(texts.findings)
+        self.metrics = FindingMetrics(texts.findings)
+        self.scored: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self._warned = False
+
+    def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
+        """Total loss of one batch."""
+        image = self.encoder.encode_images(batch.pixels, batch.image_counts, self.modality)
+        labels = self.labels.loss(batch)
+        texts, digest = self._texts(batch, labels)
+        text = self.encoder.encode_texts(texts)
+        usable = torch.tensor([bool(words) for words in texts], device=self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            aligned = alignment(
+                image, text, digest, usable, loss=self.dfat.loss, positives=self.dfat.positives,
+                temperature=self.dfat.temperature, global_weight=self.dfat.global_weight,
+            )  # fmt: skip
+            anchors = self.encoder.anchor_features(self.anchors)
+            seen = pick(labels, self.bank_columns)
+            every = torch.ones_like(usable)
+            settings: dict[str, Any] = {"no_finding": self.no_finding, "temperature": self.dfat.temperature}
+            of_image, used = category(image.overall, anchors, seen, every, **settings)
+            of_text, _ = category(text.overall, anchors, seen, usable, **settings)
+            guided = (of_image + of_text) / 2
+            weight = self.dfat.alignment_weight
+            loss = weight * aligned + (1 - weight) * guided
+        self._log_step(loss, aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
+        return loss
+
+    def _texts(self, batch: StudyBatch, labels: Tensor) -> tuple[list[str], Tensor]:
+        if self.dfat.text_source == "report":
+            return batch.reports, batch.text_digest
+        modality = MODALITY_TEXT[self.modality]
+        texts = [label_sentence(row, self.labels, self.dfat.label_sentence, modality) for row in labels.tolist()]
+        return texts, torch.tensor([digest64(text) for text in texts], device=self.device)
+
+    def _log_step(self, loss: Tensor, aligned: Tensor, guided: Tensor, used: Tensor, share: Tensor) -> None:
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict(
+            {
+                "train/loss_alignment": aligned,
+                "train/loss_category": guided,
+                "train/category_used_fraction": used,
+                "train/peak_share": share,
+                "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
+            }
+        )
+        # Reading the share waits for the device, so it is looked at only where the step is logged anyway.
+        if not self._warned and self.global_step % max(self.trainer.log_every_n_steps, 1) == 0 and share > 0.5:
+            self._warned = True
+            log.warning("one position holds %.0f %% of a pooled feature's power (method.md 2.4)", 100 * share)
+
+    def on_train_batch_start(self, batch: StudyBatch, batch_idx: int) -> None:
+        """Start the clock of the throughput meter."""
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: StudyBatch, batch_idx: int) -> None:
+        """Log study-report pairs per second over all ranks."""
+        seconds = time.perf_counter() - self._started
+        self.log("pairs_per_second", len(batch) * world()[1] / seconds, prog_bar=True)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip, and stop before a non-finite update; gradients are already those of all ranks."""
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.dfat.gradient_clip)
+        if not torch.isfinite(norm):
+            raise InputError(
+                f"training: the gradient is {norm.item()} at step {self.global_step}; nothing was updated. "
+                "Lower dfat.learning_rate, or resume from the last checkpoint"
+            )
+
+    def configure_optimizers(self) -> Any:
+        """AdamW in three groups (decoder and tower, projector, heads); warm-up, then cosine to zero."""
+        groups: dict[str, list[Tensor]] = {"base": [], "projector": [], "heads": []}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                part = "heads" if ".heads." in name else "projector" if "multi_modal_projector" in name else "base"
+                groups[part].append(parameter)
+        rates = {
+            "base": self.dfat.learning_rate,
+            "projector": self.dfat.projector_learning_rate,
+            "heads": self.dfat.head_learning_rate,
+        }
+        settings = [{"params": groups[key], "lr": rates[key], "name": key} for key in groups if groups[key]]
+        optimizer = torch.optim.AdamW(settings, weight_decay=self.dfat.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        warm = max(1, round(self.dfat.warmup * steps))
+
+        def factor(step: int) -> float:
+            if step < warm:
+                return (step + 1) / warm
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # Validation and test: the same scores; validation reduces them to the monitor, test keeps them as a table.
+
+    def on_validation_epoch_start(self) -> None:
+        """Encode the class texts with the weights of now."""
+        self.classifier.refresh(self.anchors, self.class_anchors)
+        self.metrics.reset()
+
+    def validation_step(self, batch: StudyBatch, batch_idx: int) -> None:
+        """Score one batch with the headline scorer."""
+        scores = self._score(batch)[self.headline]
+        labels = pick(self.labels.metrics(batch), self.class_columns)
+        self.metrics.update(batch.rows, scores, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log val/auroc_macro and the rest, equal on all ranks."""
+        values = as_log_dict(self.metrics.compute(), "val")
+        monitor = values.pop("val/auroc_macro")
+        # A macro without any class to average is a fault of the split, which best.ckpt could not be chosen by.
+        self.log("val/auroc_macro", 0.0 if math.isnan(monitor) else monitor, prog_bar=True)
+        self.log_dict(values)
+
+    def on_test_epoch_start(self) -> None:
+        """Encode the class texts; forget earlier scores."""
+        self.classifier.refresh(self.anchors, self.class_anchors)
+        self.scored = []
+
+    def test_step(self, batch: StudyBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep all scorers' scores of one batch."""
+        self.scored.append((batch.rows.cpu(), {k: v.cpu() for k, v in self._score(batch).items()}))
+
+    def _score(self, batch: StudyBatch) -> dict[str, Tensor]:
+        image = self.encoder.encode_images(batch.pixels, batch.image_counts, self.modality)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.classifier.scores(image)
+
+    # Checkpoints: trainable weights and anchors only.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Drop frozen weights; note what the rest belongs to."""
+        kept = {name for name, p in self.named_parameters() if p.requires_grad} | {"anchors"}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
+        checkpoint["radz"] = {"base_digest": self.bank.info.base_digest, "findings": list(self.bank.names)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another backbone, another bank or other trainable parts."""
+        note = checkpoint.get("radz", {})
+        if note.get("base_digest") != self.bank.info.base_digest:
+            raise InputError("checkpoint: it was trained on another backbone or other modality tokens; start a new run")
+        if note["findings"] != list(self.bank.names):
+            raise InputError("checkpoint: its anchor bank holds other findings than this run; start a new run")
+        expected = {name for name, p in self.named_parameters() if p.requires_grad} | {"anchors"}
+        found = set(checkpoint["state_dict"])
+        if expected != found:
+            first = sorted(expected ^ found)[0]
+            raise InputError(f"checkpoint: its trainable parts differ from this run's, first at {first}; start a new run")

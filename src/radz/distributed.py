@@ -1,0 +1,65 @@
+"""Collectives with gradients, and the numbers every rank needs. All are the identity in one process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world() -> tuple[int, int]:
+    """(rank, world size)."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _all_gather(tensor: Tensor) -> Tensor:
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather along dim 0 whose backward sums the gradients of all ranks for this rank's slice."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        ctx.rows = tensor.shape[0]
+        return _all_gather(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        start = dist.get_rank() * ctx.rows
+        return gradient[start : start + ctx.rows]
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """[B, ...] of every rank as [W * B, ...], rank order, with gradients. Every rank must give the same B."""
+    if world()[1] == 1:
+        return tensor
+    if tensor.requires_grad:
+        return _Gather.apply(tensor)
+    # gloo has no boolean all-gather on every version.
+    return _all_gather(tensor.byte()).bool() if tensor.dtype == torch.bool else _all_gather(tensor)
+
+
+def total(value: Tensor) -> Tensor:
+    """Sum over ranks, without gradient."""
+    value = value.detach().clone()
+    if world()[1] > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """One Python object of every rank, in rank order; sizes may differ."""
+    if world()[1] == 1:
+        return [value]
+    parts: list[Any] = [None] * world()[1]
+    dist.all_gather_object(parts, value)
+    return parts

@@ -1,0 +1,88 @@
+"""Domain knowledge anchoring module: write descriptions, encode them into a bank (method.md 3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from data_modules.errors import InputError
+from radz.anchors import AnchorBank, BankInfo, geometry
+from radz.config import DkamConfig
+from radz.descriptions import Description, load_descriptions, parse_answer, save_descriptions, writing_prompt
+from radz.encode import Encoder
+
+log = logging.getLogger(__name__)
+DECODING = "greedy"
+
+
+class DKAM(LightningModule):
+    """Builds the anchor bank through `trainer.predict`: one description per item in, one raw vector per item out."""
+
+    def __init__(self, encoder: Encoder, config: DkamConfig) -> None:
+        super().__init__()
+        self.encoder, self.config = encoder, config
+
+    def write(self, findings: Mapping[str, str]) -> dict[str, Description]:
+        """Let the backbone's language model describe each finding.
+
+        Args:
+            findings: {name: text}, such as {"pleural_effusion": "pleural effusion"}.
+
+        Raises:
+            InputError: an answer without the structure that was asked for; nothing is replaced by the shipped text.
+        """
+        prompts = [writing_prompt(text) for text in findings.values()]
+        answers = self.encoder.backbone.write(prompts, self.config.max_new_tokens)
+        return {name: parse_answer(name, answer) for name, answer in zip(findings, answers, strict=True)}
+
+    def predict_dataloader_for(self, texts: Sequence[str]) -> DataLoader[str]:
+        """Loader over descriptions, in order."""
+        return DataLoader(list(texts), batch_size=32, collate_fn=list)  # type: ignore[arg-type]
+
+    def predict_step(self, batch: list[str], batch_idx: int) -> Tensor:
+        """Raw vectors fp32 [n, d] of n descriptions."""
+        return self.encoder.encode_descriptions(batch, self.config.anchor_encoder).float().cpu()
+
+
+def build_bank(
+    encoder: Encoder,
+    config: DkamConfig,
+    findings: Mapping[str, str],
+    descriptions_file: Path,
+    base_digest: str,
+    trainer: Any,
+) -> AnchorBank:
+    """Write (when asked) and encode the descriptions of `findings` {name: text}.
+
+    Written descriptions are saved to `descriptions_file`, which a user may edit and bring back as
+    `dkam.descriptions`; otherwise they are read from there.
+
+    Raises:
+        InputError: no description for a finding, or a rejected answer.
+    """
+    module = DKAM(encoder, config)
+    prompt = decoding = ""
+    if config.write:
+        prompt, decoding = writing_prompt(next(iter(findings.values()))), DECODING
+        written = module.write(findings)
+        save_descriptions(descriptions_file, written, f"Written by the backbone, {DECODING} decoding. Review, then edit.")
+        log.info("descriptions written to %s", descriptions_file)
+    known = load_descriptions(descriptions_file)
+    missing = [name for name in findings if name not in known]
+    if missing:
+        raise InputError(f"dkam.descriptions: {descriptions_file} has no {missing[0]}; add it or write with dkam.write")
+    texts = [known[name].text(config.aspects) for name in findings]
+    parts = trainer.predict(module, module.predict_dataloader_for(texts), return_predictions=True)
+    info = BankInfo(
+        config.anchor_encoder, tuple(config.aspects), descriptions_file.name, prompt, decoding, base_digest, "", 0
+    )
+    bank = AnchorBank(tuple(findings), tuple(texts), torch.cat(parts), info)
+    log.info("anchor bank: %d findings, digest %s, %s", len(bank.names), bank.digest(), geometry(bank.vectors))
+    return bank

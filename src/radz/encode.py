@@ -1,0 +1,161 @@
+"""Pixels or text in, `Features` out: sequences, modality tokens, padding-proof pooling, heads (method.md 2.1 to 2.5).
+
+Shapes: B studies, M images of all studies, T tokens, d hidden size, e feature width after the head.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from data_modules.errors import InputError
+from radz.backbones import Backbone
+from radz.config import DfatConfig
+from radz.losses import Features, at_least_fp32
+
+log = logging.getLogger(__name__)
+MODALITY_TEXT = {"chest_xray": "chest X-ray", "chest_ct": "chest CT"}
+
+
+def make_head(kind: str, width: int, out: int) -> nn.Module:
+    """identity, linear (starts as the identity when widths agree), or mlp (LayerNorm, Linear, GELU, Linear)."""
+    if kind == "identity":
+        return nn.Identity()
+    if kind == "linear":
+        head = nn.Linear(width, out)
+        nn.init.eye_(head.weight) if width == out else nn.init.orthogonal_(head.weight)
+        nn.init.zeros_(head.bias)
+        return head
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, out))
+
+
+class Encoder(nn.Module):
+    """A backbone, its sequences and the three heads."""
+
+    def __init__(self, backbone: Backbone, config: DfatConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.config = config
+        self.width = config.head_width or backbone.hidden_size
+        self.heads = nn.ModuleDict(
+            {side: make_head(config.head, backbone.hidden_size, self.width) for side in ("image", "text", "anchor")}
+        )
+        self._image_sequence = lru_cache(maxsize=None)(self._build_image_sequence)
+        self.texts_cut = 0
+
+    def encode_images(self, pixels: Tensor, counts: Tensor, modality: str) -> Features:
+        """Features of studies of one or several images.
+
+        Args:
+            pixels: uint8 [M, C, H, W], the images of all studies in order.
+            counts: int64 [B], images of each study; they sum to M.
+            modality: key of MODALITY_TEXT.
+        """
+        images = self.backbone.image_embeddings(self.backbone.prepare(pixels))
+        sequences = [self._image_sequence(int(count), modality) for count in counts.tolist()]
+        ids, mask = self._pad(sequences)
+        embeddings = self.backbone.word_embeddings(ids)
+        patches = ids == self.backbone.image_token
+        embeddings = embeddings.masked_scatter(patches[..., None], images.to(embeddings.dtype))
+        states = self.backbone.decode(embeddings, mask)
+        tokens = self._is_in(ids, self.backbone.image_ids)
+        return self._pool(states, tokens, patches, mask, self.heads["image"])
+
+    def encode_texts(self, texts: list[str]) -> Features:
+        """Features [N, e] of reports, captions, prompts or descriptions; each distinct text is computed once."""
+        distinct = list(dict.fromkeys(texts))
+        states, tokens, words, mask = self._text_states(distinct)
+        features = self._pool(states, tokens, words, mask, self.heads["text"])
+        place = {text: i for i, text in enumerate(distinct)}
+        return features.rows(torch.tensor([place[text] for text in texts], device=states.device))
+
+    def encode_descriptions(self, texts: list[str], encoder: str) -> Tensor:
+        """Raw anchors [K, d], before the anchor head.
+
+        Args:
+            texts: K descriptions.
+            encoder: `decoder` (mean state of the modality tokens) or `embedding` (mean input embedding of the words).
+        """
+        if encoder == "embedding":
+            ids = [torch.tensor(self.backbone.tokenizer(t, add_special_tokens=False).input_ids) for t in texts]
+            return torch.stack(
+                [at_least_fp32(self.backbone.word_embeddings(row.to(self.backbone.device))).mean(0) for row in ids]
+            )
+        states, tokens, _, _ = self._text_states(texts)
+        return _masked_mean(at_least_fp32(states), tokens)
+
+    def anchor_features(self, vectors: Tensor) -> Tensor:
+        """Raw anchors [K, d] through the anchor head: [K, e]."""
+        with torch.autocast(vectors.device.type, enabled=False):
+            return self.heads["anchor"](vectors)
+
+    def _text_states(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        tokenizer, limit = self.backbone.tokenizer, self.config.max_text_tokens
+        start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+        question = tokenizer(self.config.text_prompt, add_special_tokens=False).input_ids if self.config.text_prompt else []
+        sequences, kinds = [], []
+        for words in tokenizer(texts, add_special_tokens=False).input_ids:
+            self.texts_cut += len(words) > limit
+            words = words[:limit]
+            sequences.append([*start, *words, *question, *self.backbone.text_ids])
+            kinds.append([0] * len(start) + [1] * len(words) + [0] * (len(question) + len(self.backbone.text_ids)))
+        self._check_length(max(map(len, sequences)), "dfat.max_text_tokens")
+        ids, mask = self._pad(sequences)
+        content, _ = self._pad(kinds, 0)
+        states = self.backbone.decode(self.backbone.word_embeddings(ids), mask)
+        return states, self._is_in(ids, self.backbone.text_ids), content.bool() & mask, mask
+
+    def _build_image_sequence(self, images: int, modality: str) -> list[int]:
+        instruction = self.config.instruction.format(modality=MODALITY_TEXT[modality])
+        ids = self.backbone.tokenizer(self.backbone.chat(instruction, images)).input_ids
+        sequence: list[int] = []
+        for token in ids:
+            repeat = self.backbone.tokens_per_image if token == self.backbone.image_token else 1
+            sequence += [token] * repeat
+        sequence += self.backbone.image_ids
+        self._check_length(len(sequence), f"{images} image(s) of one study")
+        return sequence
+
+    def _check_length(self, length: int, cause: str) -> None:
+        if length > self.backbone.context:
+            raise InputError(
+                f"{cause}: a sequence of {length} tokens exceeds the backbone's context of {self.backbone.context}"
+            )
+
+    def _pad(self, sequences: list[list[int]], value: int | None = None) -> tuple[Tensor, Tensor]:
+        """Ids int64 [B, T] and mask bool [B, T], padded on the backbone's side."""
+        value = self.backbone.tokenizer.pad_token_id if value is None else value
+        longest = max(map(len, sequences))
+        left = self.backbone.tokenizer.padding_side == "left"
+        ids, mask = [], []
+        for row in sequences:
+            gap = longest - len(row)
+            ids.append([value] * gap + row if left else row + [value] * gap)
+            mask.append([False] * gap + [True] * len(row) if left else [True] * len(row) + [False] * gap)
+        device = self.backbone.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+    @staticmethod
+    def _is_in(ids: Tensor, wanted: list[int]) -> Tensor:
+        return torch.isin(ids, torch.tensor(wanted, device=ids.device))
+
+    def _pool(self, states: Tensor, tokens: Tensor, content: Tensor, mask: Tensor, head: nn.Module) -> Features:
+        """Global feature from the modality tokens, local from content or from all other real positions."""
+        local = content if self.config.local_pool == "content" else mask & ~tokens
+        with torch.autocast(states.device.type, enabled=False):
+            states = at_least_fp32(states)
+            power = states.detach().square().sum(-1) * local
+            share = (power.amax(1) / power.sum(1).clamp(min=1e-12)).mean()
+            if self.config.head_order == "head_then_mean":
+                states = head(states)
+                return Features(_masked_mean(states, tokens), _masked_mean(states, local), share)
+            return Features(head(_masked_mean(states, tokens)), head(_masked_mean(states, local)), share)
+
+
+def _masked_mean(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over T of [B, T, d] where bool [B, T] says so; zero where it never does."""
+    weights = mask.to(states.dtype)
+    return torch.einsum("btd,bt->bd", states, weights) / weights.sum(1, keepdim=True).clamp(min=1)

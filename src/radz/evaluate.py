@@ -1,0 +1,189 @@
+"""Scores of a trained module as tables, and what is computed from them: metrics.json, predictions/, cases."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules import privacy
+from data_modules.base import StudyDataModule
+from radz.config import Experiment
+from radz.distributed import gather_objects
+from radz.report.html import Case
+from radz.scoring.results import results, thresholds_from
+from radz.scoring.table import ScoreTable
+from radz.trainer import MONITOR
+
+log = logging.getLogger(__name__)
+PIXEL_BASELINE = "pixel32"
+
+
+def score(
+    trainer: pl.Trainer, module: Any, data: StudyDataModule, split: str, findings: tuple[str, ...]
+) -> list[ScoreTable]:
+    """Score one split with all scorers; one table per corpus, each study exactly once under any world size.
+
+    `module.scored` holds, after `trainer.test`, this rank's (rows, {scorer: [n, C]}).
+    """
+    loader = data.val_dataloader() if split == "val" else data.test_dataloader()
+    trainer.test(module, dataloaders=loader, verbose=False)
+    own = [(rows.numpy(), {k: v.numpy() for k, v in scores.items()}) for rows, scores in module.scored]
+    parts = [part for rank in gather_objects(own) for part in rank]
+    rows = np.concatenate([part[0] for part in parts])
+    order = np.argsort(rows)
+    scores = {key: np.concatenate([part[1][key] for part in parts])[order] for key in parts[0][1]}
+    return tables(data, split, rows[order], findings, scores)
+
+
+def tables(
+    data: StudyDataModule, split: str, rows: NDArray[np.int64], findings: tuple[str, ...],
+    scores: dict[str, NDArray[np.float32]],
+) -> list[ScoreTable]:  # fmt: skip
+    """Scores [N, C] of table rows as one ScoreTable per corpus, patients as salted hashes."""
+    salt = privacy.salt(data.cache_dir)
+    table = data.table
+    columns = [data.findings.index(name) for name in findings]
+    labels = data.metric_labels(rows)[:, columns]
+    found = []
+    for number, corpus in enumerate(table.corpora):
+        at = np.flatnonzero(table.corpus[rows] == number)
+        if not len(at):
+            continue
+        mine = rows[at]
+        found.append(
+            ScoreTable(
+                corpus, split, mine, [str(table.study_id[r]) for r in mine], [""] * len(mine),
+                [privacy.hashed(f"{corpus}/{table.patient[r]}", salt) for r in mine], findings, labels[at],
+                {name: values[at] for name, values in scores.items()},
+            )  # fmt: skip
+        )
+    return found
+
+
+def add_pixel_baseline(data: StudyDataModule, splits: dict[str, list[ScoreTable]]) -> None:
+    """Fit the 32-pixel logistic regression on the training split and add its scores to every table."""
+    from radz.baselines.pixel import fit_predict
+
+    def pixels(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return data.cache.batch(data.table.image_offsets[rows])[:, 0]
+
+    findings = next(tables for tables in splits.values())[0].findings
+    columns = [data.findings.index(name) for name in findings]
+    train, val = data.table.rows("train"), data.table.rows("val")
+    every = [table for tables in splits.values() for table in tables]
+    rows = np.concatenate([table.rows for table in every])
+    found = fit_predict(
+        pixels(train), data.loss_labels(train)[:, columns], pixels(val), data.metric_labels(val)[:, columns],
+        pixels(rows),
+    )  # fmt: skip
+    start = 0
+    for table in every:
+        table.scores[PIXEL_BASELINE] = found[start : start + len(table)]
+        start += len(table)
+
+
+def write_results(
+    experiment: Experiment, data: StudyDataModule, splits: dict[str, list[ScoreTable]], seen: dict[str, str],
+    headline: str, world_size: int, run_dir: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """predictions/*.csv, private/ids.csv and metrics.json from the `val` and `test` tables; returns the metrics."""
+    coverage = data.table.coverage
+    found: dict[str, Any] = {}
+    thresholds = {table.corpus: thresholds_from(table) for table in splits["val"]}
+    for split, scored in splits.items():
+        for table in scored:
+            table.write_csv(run_dir / "predictions" / table.file_name)
+            if split != "test":
+                continue
+            primary = [n for n in table.findings if experiment.scoring.primary == "all" or seen[n] == "label"]
+            found[table.key] = results(
+                table, {n: seen[n] for n in table.findings}, primary, thresholds.get(table.corpus),
+                experiment.scoring.replicates, experiment.scoring.seed, headline=headline,
+                coverage={"skipped": coverage.skipped(table.corpus), **coverage.to_dict()},
+            )  # fmt: skip
+    write_private_ids(data, splits, run_dir)
+    path = run_dir / "metrics.json"
+    before = json.loads(path.read_text())["test_evaluations"] if path.is_file() else 0
+    metrics = {
+        "schema": 1,
+        "headline_scorer": headline,
+        "monitor": MONITOR,
+        "protocol_digest": protocol_digest(experiment, splits["test"]),
+        "world_size": world_size,
+        "test_evaluations": before + 1,
+        "leaked": [],
+        "results": found,
+    }
+    write_json(path, metrics)
+    return metrics
+
+
+def protocol_digest(experiment: Experiment, scored: list[ScoreTable]) -> str:
+    """12 hex digits over all that decides how a score is made of features: classes, prompts, scorers, pixels."""
+    settings = asdict(experiment.scoring)
+    for key in ("pixel_baseline", "cases"):
+        settings.pop(key)
+    pixels = [experiment.data.image_size, experiment.data.resize, experiment.data.equalize]
+    content = [settings, pixels, [(table.key, table.findings) for table in scored]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write_private_ids(data: StudyDataModule, splits: dict[str, list[ScoreTable]], run_dir: Path) -> None:
+    """private/ids.csv (0600): table row, corpus ids and salted hash of every scored study."""
+    folder = run_dir / "private"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    salt = privacy.salt(data.cache_dir)
+    descriptor = os.open(folder / "ids.csv", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", "corpus", "split", "study_id", "patient", "hash"])
+        for scored in splits.values():
+            for table in scored:
+                for row, study in zip(table.rows, table.study_id, strict=True):
+                    patient = data.table.patient[row]
+                    writer.writerow([row, table.corpus, table.split, study, patient, privacy.hashed(study, salt)])
+
+
+def cases(data: StudyDataModule, scored: list[ScoreTable], headline: str, each: int) -> list[Case]:
+    """Per finding the `each` best and worst studies under the headline scorer, half of them positive.
+
+    Best: positives scored highest and negatives scored lowest; worst: the other way round. Texts name row and hash.
+    """
+    salt = privacy.salt(data.cache_dir)
+    found = []
+    for table in scored:
+        for column, finding in enumerate(table.findings):
+            scores, labels = table.scores[headline][:, column], table.labels[:, column]
+            if np.isnan(scores).any():
+                continue
+            up = np.argsort(scores, kind="stable")
+            positive, negative = up[labels[up] == 1], up[labels[up] == 0]
+            half = max(1, each // 2)
+            picks = {
+                "best": [*positive[::-1][:half], *negative[:half]],
+                "worst": [*positive[:half], *negative[::-1][:half]],
+            }
+            for kind, positions in picks.items():
+                for i in positions:
+                    row = int(table.rows[i])
+                    picture = data.cache.get(int(data.table.image_offsets[row]))
+                    text = f"row {row}, {privacy.hashed(table.study_id[i], salt)}"
+                    found.append(Case(finding, kind, float(scores[i]), int(labels[i]), picture, text))
+    return found
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Atomic, without NaN."""
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(draft, path)

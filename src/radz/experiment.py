@@ -1,0 +1,233 @@
+"""Experiment files: find, inherit, override, check.
+
+A file may name a `base:` file beside it; maps merge, lists replace. `key=value` overrides come last. A fault is one
+line that names the key, the file that set it and, for an unknown key, the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from data_modules.errors import InputError
+from radz.config import Experiment
+
+COMMAND_LINE = "the command line"
+
+
+def experiment_roots() -> list[Path]:
+    """Folders searched for experiments and their files: working directory, installed package, checkout."""
+    package = Path(__file__).parent
+    roots = [Path("experiments"), package / "experiments", package.parents[1] / "experiments"]
+    return [root for root in roots if root.is_dir()]
+
+
+def find_experiment(name: str) -> Path:
+    """A path, or a name below an experiments folder without `.yaml`."""
+    direct = Path(name)
+    if direct.is_file():
+        return direct
+    for root in experiment_roots():
+        if (root / f"{name}.yaml").is_file():
+            return root / f"{name}.yaml"
+    known = sorted({str(p.relative_to(r).with_suffix("")) for r in experiment_roots() for p in r.glob("**/*.yaml")})
+    raise InputError(f"experiment {name!r}: no such file or name{_nearest(name, known)}")
+
+
+def find_resource(name: str) -> Path:
+    """A data file named in an experiment: a path, or a path below an experiments folder."""
+    for candidate in [Path(name), *(root / name for root in experiment_roots())]:
+        if candidate.is_file():
+            return candidate
+    raise InputError(f"{name}: no such file here or below {', '.join(map(str, experiment_roots()))}")
+
+
+def load_experiment(name: str, overrides: typing.Sequence[str] = ()) -> Experiment:
+    """Resolve an experiment and its overrides.
+
+    Raises:
+        InputError: unknown key, wrong type, missing file, conflicting keys.
+    """
+    path = find_experiment(name)
+    origin: dict[str, str] = {}
+    merged = OmegaConf.create()
+    for file in reversed(_chain(path)):
+        layer = _read(file)
+        layer.pop("base", None)
+        _check(layer, Experiment, "", str(file), origin)
+        merged = typing.cast(DictConfig, OmegaConf.merge(merged, layer))
+    for item in overrides:
+        _override(merged, item, origin)
+    if not merged.get("name"):
+        merged["name"] = path.stem
+    return _instantiate(merged, origin, str(path))
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """The resolved experiment as YAML that `load_experiment` reads back to an equal object."""
+    return OmegaConf.to_yaml(OmegaConf.structured(experiment))
+
+
+def digest(experiment: Experiment) -> str:
+    """First 8 hex digits of the digest of the config without places and device count (contract.md)."""
+    plain = dataclasses.asdict(experiment)
+    for key in ("run_dir", "cache_dir", "overwrite", "run"):
+        plain.pop(key)
+    plain["trainer"].pop("devices")
+    for corpus in plain["data"]["corpora"]:
+        corpus.pop("root")
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _chain(path: Path) -> list[Path]:
+    """The file and its bases, nearest first."""
+    chain = [path]
+    while base := _read(chain[-1]).get("base"):
+        parent = chain[-1].parent / f"{base}.yaml" if not str(base).endswith(".yaml") else chain[-1].parent / str(base)
+        if not parent.is_file():
+            raise InputError(f"base: {base}: no such file beside {chain[-1]}")
+        if parent.resolve() in [p.resolve() for p in chain]:
+            raise InputError(f"base: {base}: {chain[-1]} inherits from itself")
+        chain.append(parent)
+    return chain
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """YAML as plain containers; scalars of string fields keep the text the user wrote (`0123`, `no`)."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        typed = OmegaConf.to_container(OmegaConf.create(text)) if text.strip() else {}
+        # BaseLoader builds nothing but strings, lists and maps, so it cannot run code.
+        raw = yaml.load(text, Loader=yaml.BaseLoader) if text.strip() else {}  # noqa: S506
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(typed, dict):
+        raise InputError(f"{path}: an experiment file holds a map of keys")
+    return typing.cast(dict[str, Any], _keep_strings(typed, raw, Experiment))
+
+
+def _keep_strings(typed: Any, raw: Any, kind: Any) -> Any:
+    """Replace values of string fields by the text as written; null stays null."""
+    kind = _bare(kind)
+    if isinstance(typed, dict) and isinstance(raw, dict):
+        texts = list(raw.values())
+        return {
+            key: _keep_strings(value, texts[i], _child(kind, str(key)))
+            for i, (key, value) in enumerate(typed.items())
+        }
+    if isinstance(typed, list) and isinstance(raw, list):
+        inner = typing.get_args(kind)[0] if typing.get_origin(kind) is list else Any
+        return [_keep_strings(a, b, inner) for a, b in zip(typed, raw, strict=True)]
+    return raw if kind is str and typed is not None and isinstance(raw, str) else typed
+
+
+def _bare(kind: Any) -> Any:
+    """`X | None` as `X`."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return next(arg for arg in typing.get_args(kind) if arg is not type(None))
+    return kind
+
+
+def _child(kind: Any, key: str) -> Any:
+    """Type of `key` inside a schema type; Any where the schema does not say."""
+    kind = _bare(kind)
+    if dataclasses.is_dataclass(kind):
+        return typing.get_type_hints(kind).get(key, Any)
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is dict:
+        return arguments[1]
+    return arguments[0] if typing.get_origin(kind) is list else Any
+
+
+def _check(value: Any, kind: Any, prefix: str, source: str, origin: dict[str, str]) -> None:
+    """Unknown keys of one layer, and where each key was set."""
+    kind = _bare(kind)
+    origin[prefix] = source
+    if dataclasses.is_dataclass(kind):
+        if value is None:
+            return
+        if not isinstance(value, dict):
+            raise InputError(f"{prefix}: expected a map of keys, got {value!r} (in {source})")
+        known = [field.name for field in dataclasses.fields(kind)]
+        for key, item in value.items():
+            name = f"{prefix}.{key}" if prefix else str(key)
+            if key not in known:
+                raise InputError(f"{name}: unknown key in {source}{_nearest(str(key), known, prefix)}")
+            _check(item, _child(kind, key), name, source, origin)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check(item, _child(kind, str(key)), f"{prefix}.{key}", source, origin)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _check(item, _child(kind, str(i)), f"{prefix}.{i}", source, origin)
+
+
+def _override(config: DictConfig, item: str, origin: dict[str, str]) -> None:
+    """Apply one `key=value`; the value is YAML unless the field is a string."""
+    key, separator, text = item.partition("=")
+    if not separator or not key:
+        raise InputError(f"{item!r}: an override is written key=value")
+    kind: Any = Experiment
+    for i, part in enumerate(key.split(".")):
+        names = [f.name for f in dataclasses.fields(_bare(kind))] if dataclasses.is_dataclass(_bare(kind)) else None
+        if names is not None and part not in names:
+            prefix = ".".join(key.split(".")[:i])
+            raise InputError(f"{key}: unknown key on {COMMAND_LINE}{_nearest(part, names, prefix)}")
+        if typing.get_origin(_bare(kind)) is list and not part.isdigit():
+            raise InputError(f"{key}: {part!r} should be a position in the list, such as 0 (on {COMMAND_LINE})")
+        kind = _child(kind, part)
+    try:
+        value = yaml.load(text, Loader=yaml.BaseLoader) if _bare(kind) is str else OmegaConf.create(f"v: {text}")["v"]  # noqa: S506
+    except (yaml.YAMLError, OmegaConfBaseException):
+        raise InputError(f"{key}: {text!r} is not valid YAML (on {COMMAND_LINE})") from None
+    # W&B agents write Python's None and YAML's null alike.
+    if text in ("null", "None", "~"):
+        value = None
+    elif _bare(kind) is str:
+        value = text
+    if dataclasses.is_dataclass(_bare(kind)) or isinstance(value, DictConfig):
+        plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        _check(plain, kind, key, COMMAND_LINE, origin)
+    origin[key] = COMMAND_LINE
+    try:
+        OmegaConf.update(config, key, value, merge=True)
+    except (OmegaConfBaseException, IndexError, ValueError, TypeError):
+        raise InputError(f"{key}: no such place in the experiment (on {COMMAND_LINE})") from None
+
+
+def _instantiate(merged: DictConfig, origin: dict[str, str], path: str) -> Experiment:
+    """Types, interpolations and the checks of the dataclasses."""
+    try:
+        structured = OmegaConf.merge(OmegaConf.structured(Experiment), merged)
+        OmegaConf.resolve(structured)
+        return typing.cast(Experiment, OmegaConf.to_object(structured))
+    except OmegaConfBaseException as error:
+        key = (error.full_key or "").replace("[", ".").replace("]", "")
+        reason = str(error.msg or error).splitlines()[0]
+        raise InputError(f"{key}: {reason} (in {_source(key, origin, path)})") from None
+    except InputError as error:
+        key = str(error).partition(":")[0]
+        raise InputError(f"{error} (in {_source(key, origin, path)})") from None
+
+
+def _source(key: str, origin: dict[str, str], path: str) -> str:
+    """The file that set `key` or its closest parent."""
+    while key and key not in origin:
+        key = key.rpartition(".")[0]
+    return origin.get(key, path) if key else path
+
+
+def _nearest(word: str, known: typing.Sequence[str], prefix: str = "") -> str:
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    dotted = f"{prefix}." if prefix else ""
+    return f"; did you mean {dotted}{match[0]}?" if match else f"; known: {', '.join(known)}"

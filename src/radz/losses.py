@@ -1,0 +1,169 @@
+"""Contrastive and category-guided losses as pure functions of tensors (method.md 2.6 and 3.4).
+
+Shapes: B studies on this rank, G = W * B studies over all W ranks, d feature dimension, K anchors.
+Every mean is `W * (sum over this rank) / (count over all ranks)`, so that the mean that DDP takes over the gradients of
+the ranks is the gradient of the mean over the joint batch. All arithmetic is at least fp32 and outside autocast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from radz.distributed import gather, total, world
+
+
+@dataclass
+class Features:
+    """Global [B, d] and local [B, d] features of one modality; `peak_share` [] is the pooling diagnostic."""
+
+    overall: Tensor
+    local: Tensor
+    peak_share: Tensor
+
+    def rows(self, index: Tensor) -> Features:
+        """Features of the studies `index`, in that order."""
+        return Features(self.overall[index], self.local[index], self.peak_share)
+
+
+def at_least_fp32(tensor: Tensor) -> Tensor:
+    """float16 and bfloat16 become float32; float64 stays."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def normalise(tensor: Tensor) -> Tensor:
+    """L2-normalised last dimension in at least fp32; the gradient of a zero vector stays finite."""
+    return F.normalize(at_least_fp32(tensor), dim=-1, eps=1e-6)
+
+
+def global_mean(values: Tensor, used: Tensor) -> Tensor:
+    """Mean of `values` [B] over the rows where `used` [B] bool, over all ranks; 0 when no rank has one."""
+    count = total(used.sum()).clamp(min=1)
+    return world()[1] * torch.where(used, values, torch.zeros_like(values)).sum() / count
+
+
+def positive_pairs(digest: Tensor, kind: str) -> Tensor:
+    """Which pairs count as matches, bool [B, G].
+
+    Args:
+        digest: int64 [B], identity of each study's text.
+        kind: `diagonal` (a study and its own text) or `same_text` (every study whose text is identical).
+    """
+    rank, size = world()
+    rows = digest.shape[0]
+    own = torch.zeros(rows, size * rows, dtype=torch.bool, device=digest.device)
+    own[torch.arange(rows), rank * rows + torch.arange(rows)] = True
+    if kind == "diagonal":
+        return own
+    return own | (digest[:, None] == gather(digest)[None, :])
+
+
+def info_nce(first: Tensor, second: Tensor, positives: Tensor, usable: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE of L2-normalised pairs against the negatives of all ranks (van den Oord 2018, CLIP 2021).
+
+    Args:
+        first, second: [B, d] features of the two sides.
+        positives: bool [B, G]; several matches of a row share its mass equally.
+        usable: bool [B]; studies without one of the sides take no part as row or as column.
+
+    Returns:
+        Scalar in nats.
+    """
+    first, second = normalise(first), normalise(second)
+    columns = gather(usable)
+    # A row that is not used still needs one finite column, or its softmax is NaN and poisons the gradient.
+    columns = columns | ~columns.any()
+    matches = positives & columns[None, :]
+    weights = matches / matches.sum(1, keepdim=True).clamp(min=1)
+    terms = []
+    for own, other in ((first, second), (second, first)):
+        logits = own @ gather(other).T / temperature
+        log_p = logits.masked_fill(~columns[None, :], float("-inf")).log_softmax(1)
+        picked = torch.where(matches, log_p, torch.zeros_like(log_p))
+        terms.append(global_mean(-(weights * picked).sum(1), usable))
+    return (terms[0] + terms[1]) / 2
+
+
+def alignment(
+    image: Features,
+    text: Features,
+    digest: Tensor,
+    usable: Tensor,
+    *,
+    loss: str,
+    positives: str,
+    temperature: float,
+    global_weight: float,
+) -> Tensor:
+    """Alignment loss between the images and texts of a batch.
+
+    `cross`: mean of NCE(global image, local text) and NCE(local image, global text). `global`: NCE(global, global).
+    `global_local`: global_weight * NCE(global, global) + (1 - global_weight) * NCE(local, local).
+    """
+    pairs = positive_pairs(digest, positives)
+
+    def nce(a: Tensor, b: Tensor) -> Tensor:
+        return info_nce(a, b, pairs, usable, temperature)
+
+    if loss == "cross":
+        return (nce(image.overall, text.local) + nce(image.local, text.overall)) / 2
+    if loss == "global":
+        return nce(image.overall, text.overall)
+    if loss == "global_local":
+        near, far = nce(image.local, text.local), nce(image.overall, text.overall)
+        return global_weight * far + (1 - global_weight) * near
+    raise ValueError(f"dfat.loss: unknown loss {loss!r}")
+
+
+def category_targets(labels: Tensor, no_finding: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Each study's distribution over the anchors.
+
+    Args:
+        labels: [B, K], 1 present, 0 absent, NaN unknown, under the loss policy.
+        no_finding: column of the no_finding anchor, if the bank has one.
+
+    Returns:
+        target [B, K] summing to 1 where used; known bool [B, K], the columns that enter the softmax; used bool [B].
+    """
+    present, known = labels == 1, ~labels.isnan()
+    if no_finding is not None:
+        others = torch.ones(labels.shape[1], dtype=torch.bool, device=labels.device)
+        others[no_finding] = False
+        present, known = present.clone(), known.clone()
+        healthy = present[:, no_finding] | (known & ~present)[:, others].all(1)
+        diseased = present[:, others].any(1) & ~present[:, no_finding]
+        present[:, no_finding] = healthy
+        known[:, no_finding] |= healthy | diseased
+    used = (known.sum(1) >= 2) & present.any(1)
+    dtype = torch.promote_types(labels.dtype, torch.float32)
+    target = present.to(dtype) / present.sum(1, keepdim=True).clamp(min=1)
+    return target, known, used
+
+
+def category(
+    features: Tensor, anchors: Tensor, labels: Tensor, usable: Tensor, *, no_finding: int | None, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Category-guided loss: cross-entropy of cosine / temperature against the study's distribution over anchors.
+
+    Args:
+        features: [B, d] global features of one modality.
+        anchors: [K, d] anchor features after the anchor head.
+        labels: [B, K] as in `category_targets`.
+        usable: bool [B], studies that have this modality.
+
+    Returns:
+        The loss (scalar, nats) and the share of studies of all ranks that were used.
+    """
+    target, known, used = category_targets(labels, no_finding)
+    used = used & usable
+    logits = normalise(features) @ normalise(anchors).T / temperature
+    # Unused rows may have no known column at all; give them all columns so that their softmax stays finite.
+    known = known | ~used[:, None]
+    log_p = logits.masked_fill(~known, float("-inf")).log_softmax(1)
+    picked = torch.where(target > 0, log_p, torch.zeros_like(log_p))
+    loss = global_mean(-(target.to(log_p.dtype) * picked).sum(1), used)
+    share = total(used.sum()) / (world()[1] * used.shape[0])
+    return loss, share

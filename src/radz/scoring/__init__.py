@@ -1,0 +1,1 @@
+"""Scores, their statistics and the one table from which every number is computed."""

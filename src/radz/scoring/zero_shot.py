@@ -1,0 +1,124 @@
+"""Zero-shot scores of images for findings: prompt, description, anchor, fused (method.md 4).
+
+Shapes: N images (studies), C findings, P prompts per finding, K anchors of the training bank, e feature width.
+Every scorer leaves as fp32 [N, C] in [0, 1] through a fixed increasing map, so that no ranking changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from data_modules.errors import InputError
+from radz.config import DfatConfig, ScoringConfig
+from radz.encode import MODALITY_TEXT, Encoder
+from radz.losses import Features, normalise
+
+SCORERS = ("prompt", "description", "anchor", "fused")
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """What is known of the C findings to be scored: names as text, and their descriptions ('' where none)."""
+
+    findings: tuple[str, ...]
+    names: tuple[str, ...]
+    descriptions: tuple[str, ...]
+
+
+def cosine(first: Tensor, second: Tensor) -> Tensor:
+    """[N, e] and [C, e] to [N, C]."""
+    return normalise(first) @ normalise(second).T
+
+
+def pair_similarity(image: Features, text: Features, kind: str, config: DfatConfig) -> Tensor:
+    """Similarity [N, C] of the feature pairs that the loss trained, or of one pair by name.
+
+    Args:
+        image, text: features of N images and C texts.
+        kind: `trained` | `global` | `local`.
+        config: its loss and weight say what `trained` means; `cross` never trains the global-global pair.
+    """
+    if kind == "trained" and config.loss == "cross":
+        return (cosine(image.overall, text.local) + cosine(image.local, text.overall)) / 2
+    if kind == "trained" and config.loss == "global_local":
+        near, far = cosine(image.local, text.local), cosine(image.overall, text.overall)
+        return config.global_weight * far + (1 - config.global_weight) * near
+    return cosine(image.local, text.local) if kind == "local" else cosine(image.overall, text.overall)
+
+
+def fused(image: Tensor, prompt: Tensor, form: str, temperature: float) -> Tensor:
+    """Compare images and class prompts by their similarities to the anchors.
+
+    Args:
+        image: [N, K] cosines. prompt: [C, K] cosines.
+        form: `centred` (each row loses its mean over anchors, then cosine) or `authors` (softmax over the classes of
+            the inner products of similarities / temperature).
+
+    Raises:
+        InputError: fewer than three anchors.
+    """
+    if image.shape[1] < 3:
+        raise InputError(f"scoring: the fused scorer needs three anchors or more, the bank has {image.shape[1]}")
+    if form == "centred":
+        return cosine(image - image.mean(1, keepdim=True), prompt - prompt.mean(1, keepdim=True))
+    return ((image / temperature) @ (prompt / temperature).T).softmax(1)
+
+
+def to_unit(raw: Tensor) -> Tensor:
+    """Cosines in [-1, 1] to [0, 1] without touching their order."""
+    return ((raw.float() + 1) / 2).clamp(0, 1)
+
+
+class ZeroShot:
+    """Class texts encoded with the current weights; call `refresh` after the weights have moved."""
+
+    def __init__(
+        self, encoder: Encoder, texts: ClassTexts, dfat: DfatConfig, scoring: ScoringConfig, modality: str
+    ) -> None:
+        self.encoder, self.texts, self.dfat, self.scoring = encoder, texts, dfat, scoring
+        self.modality = MODALITY_TEXT[modality]
+
+    @torch.no_grad()
+    def refresh(self, anchors: Tensor, class_anchors: Tensor) -> None:
+        """Encode prompts and descriptions.
+
+        Args:
+            anchors: raw vectors [K, d] of the training bank, the axes of `fused`.
+            class_anchors: raw vectors [C, d] of the findings to be scored; a NaN row has no anchor.
+        """
+        prompts = [
+            template.format(finding=name, modality=self.modality)
+            for name in self.texts.names
+            for template in self.scoring.prompts
+        ]
+        # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
+        described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
+        self._prompts = self.encoder.encode_texts(prompts)
+        self._described = self.encoder.encode_texts(described)
+        self._anchors = self.encoder.anchor_features(anchors)
+        self._has_anchor = ~class_anchors.isnan().any(1)
+        self._class_anchors = self.encoder.anchor_features(class_anchors.nan_to_num())
+        self._has_text = torch.tensor([bool(text) for text in self.texts.descriptions], device=anchors.device)
+
+    @torch.no_grad()
+    def scores(self, image: Features) -> dict[str, Tensor]:
+        """All scorers [N, C] in [0, 1]; a NaN column where a finding has no description or no anchor."""
+        kind, ensemble = self.scoring.prompt_features, len(self.scoring.prompts)
+
+        def over_prompts(similarity: Tensor) -> Tensor:
+            return similarity.unflatten(-1, (-1, ensemble)).mean(-1)
+
+        profile = over_prompts(cosine(self._anchors, self._prompts.overall)).T
+        combined = fused(cosine(image.overall, self._anchors), profile, self.scoring.fused, self.dfat.temperature)
+        nan = torch.tensor(float("nan"), device=combined.device)
+        description = to_unit(pair_similarity(image, self._described, kind, self.dfat))
+        anchor = to_unit(cosine(image.overall, self._class_anchors))
+        return {
+            "prompt": to_unit(over_prompts(pair_similarity(image, self._prompts, kind, self.dfat))),
+            "description": torch.where(self._has_text, description, nan),
+            "anchor": torch.where(self._has_anchor, anchor, nan),
+            "fused": to_unit(combined) if self.scoring.fused == "centred" else combined.float(),
+        }

@@ -1,0 +1,92 @@
+"""The Lightning Trainer of a run: devices, precision, loggers, checkpoints, progress."""
+
+from __future__ import annotations
+
+import logging
+import os
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from data_modules.errors import InputError
+from radz.callbacks.csv_log import CsvLog
+from radz.config import Experiment
+
+log = logging.getLogger(__name__)
+MONITOR = "val/auroc_macro"
+
+
+def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Trainer:
+    """Trainer of `radz train` and `radz eval`."""
+    settings = experiment.trainer
+    checkpoints = ModelCheckpoint(
+        dirpath=run_dir / "checkpoints", filename="best", monitor=MONITOR, mode="max", save_last=True,
+        enable_version_counter=False, auto_insert_metric_name=False, save_on_train_epoch_end=False,
+    )  # fmt: skip
+    callbacks: list[Callback] = [checkpoints]
+    if settings.progress_bar:
+        callbacks.append(TQDMProgressBar(refresh_rate=settings.log_every_steps))
+    precision: Any = precision_of(settings.precision, settings.accelerator)
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy="ddp" if settings.devices > 1 else "auto",
+        precision=precision,
+        max_epochs=settings.max_epochs if settings.max_epochs is not None else -1,
+        max_steps=settings.max_steps if settings.max_steps is not None else -1,
+        check_val_every_n_epoch=settings.validate_every_epochs,
+        log_every_n_steps=settings.log_every_steps,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the DataModule shards by rank without repeating a study
+        enable_progress_bar=settings.progress_bar,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        logger=loggers(experiment, run_dir, csv),
+        default_root_dir=run_dir,
+    )
+
+
+def precision_of(wanted: str, accelerator: str) -> str:
+    """`auto` is bf16-mixed on GPUs that have it, else 32-true."""
+    if wanted != "auto":
+        return wanted
+    gpu = accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bf16-mixed" if gpu else "32-true"
+
+
+def loggers(experiment: Experiment, run_dir: Path, csv: CsvLog) -> list[Logger]:
+    """metrics.csv always; W&B unless disabled, offline when no account is configured."""
+    mode = wandb_mode(experiment.wandb.mode)
+    found: list[Logger] = [csv]
+    if mode != "disabled":
+        settings = experiment.wandb
+        os.environ.setdefault("WANDB_SILENT", "true")
+        found.append(
+            WandbLogger(
+                project=settings.project, entity=settings.entity, group=settings.group or experiment.name,
+                tags=settings.tags, name=f"{experiment.name}-{run_dir.name}", save_dir=run_dir,
+                offline=mode == "offline",
+            )  # fmt: skip
+        )
+        log.info("W&B is %s; files in %s", mode, run_dir / "wandb")
+    return found
+
+
+def wandb_mode(wanted: str) -> str:
+    """`auto` follows WANDB_MODE, else is online exactly when an account is configured."""
+    if wanted != "auto":
+        return wanted
+    if mode := os.environ.get("WANDB_MODE"):
+        if mode not in ("online", "offline", "disabled"):
+            raise InputError(f"WANDB_MODE: {mode!r} is not allowed; use online, offline or disabled")
+        return mode
+    try:
+        known = netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, NetrcParseError):
+        known = False
+    return "online" if known or os.environ.get("WANDB_API_KEY") else "offline"

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_corpus import SALT, Corpus
+
+from data_modules import cache
+from data_modules.cache import PixelCache, open_or_build
+from data_modules.corpora import table
+from data_modules.errors import InputError
+from data_modules.findings import ontology
+from data_modules.pixels import fit, read_gray
+from data_modules.study import StudyTable
+
+
+@pytest.fixture
+def studies(corpus: Corpus) -> StudyTable:
+    corpus.write()
+    return table.read(corpus.config(), ontology(), SALT)
+
+
+def build(studies: StudyTable, folder: Path, workers: int | None = 0, size: int = 16) -> PixelCache:
+    return open_or_build(studies, size, "pad", False, folder, workers, SALT, progress=False)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths that were decoded in this process."""
+    paths: list[str] = []
+
+    def spy(path: Path, name: str | None = None) -> np.ndarray:
+        paths.append(Path(path).name)
+        return read_gray(path, name)
+
+    monkeypatch.setattr(cache, "read_gray", spy)
+    return paths
+
+
+def test_rows_are_the_fitted_images(studies: StudyTable, tmp_path: Path) -> None:
+    built = build(studies, tmp_path)
+    for i, path in enumerate(studies.image_paths):
+        np.testing.assert_array_equal(built.get(i), fit(read_gray(Path(path)), 16, "pad"))
+    batch = built.batch([3, 1])
+    assert batch.shape == (2, 1, 16, 16) and np.array_equal(batch[1, 0], built.get(1)) and batch.flags.writeable
+    assert len(built) == 12
+
+
+def test_opening_again_reads_no_image(studies: StudyTable, tmp_path: Path, decoded: list[str]) -> None:
+    first = build(studies, tmp_path)
+    assert len(decoded) == 12
+    again = build(studies, tmp_path)
+    assert len(decoded) == 12 and again.folder == first.folder and again.digest() == first.digest()
+    build(studies, tmp_path, size=8)
+    assert len(decoded) == 24, "another size is another store"
+
+
+def test_a_changed_file_alone_is_decoded_again(studies: StudyTable, tmp_path: Path, decoded: list[str]) -> None:
+    first = build(studies, tmp_path)
+    old = [first.get(i).copy() for i in range(12)]
+    Image.fromarray(np.full((9, 9), 77, np.uint8)).save(studies.image_paths[5])
+    again = build(studies, tmp_path)
+    assert decoded[12:] == ["img5.png"] and (again.get(5) == 77).all() and again.digest() != first.digest()
+    assert all(np.array_equal(again.get(i), old[i]) for i in range(12) if i != 5)
+    assert np.array_equal(first.get(6), old[6]), "an open cache keeps its own file"
+    os.utime(studies.image_paths[2], ns=(1, 1))
+    build(studies, tmp_path)
+    assert decoded[13:] == ["img2.png"]
+
+
+def test_processes_give_the_same_store(studies: StudyTable, tmp_path: Path) -> None:
+    here, pool = build(studies, tmp_path / "a"), build(studies, tmp_path / "b", workers=2)
+    assert here.digest() == pool.digest() and here.folder.name == pool.folder.name
+    assert (here.folder / "pixels.u8").read_bytes() == (pool.folder / "pixels.u8").read_bytes()
+
+
+def test_names_on_disk_carry_no_identifier(studies: StudyTable, tmp_path: Path) -> None:
+    Path(studies.image_paths[0]).write_bytes(b"broken")
+    built = build(studies, tmp_path)
+    assert sorted(p.name for p in built.folder.iterdir()) == ["index.json", "lock", "pixels.u8"]
+    content = (built.folder / "index.json").read_text()
+    assert not any(name in content for name in [*studies.image_ids, "patientid", studies.image_paths[3]])
+
+
+def test_unreadable_images_are_named_by_row_and_hash(studies: StudyTable, tmp_path: Path) -> None:
+    path = Path(studies.image_paths[4])
+    path.write_bytes(path.read_bytes()[:-30])
+    built = build(studies, tmp_path)
+    assert list(built.unreadable) == [4] and not built.get(4).any()
+    assert built.unreadable[4].startswith("corpus ours, row 6, image ") and "img4" not in built.unreadable[4]
+    assert list(build(studies, tmp_path).unreadable) == [4]
+
+
+def test_unreadable_images_are_tried_again(
+    studies: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files stay as they are; it is the decoder that has been installed since."""
+
+    def no_decoder(path: Path, name: str | None = None) -> np.ndarray:
+        if path.name in ("img4.png", "img5.png"):
+            raise InputError(f"{name}: no decoder")
+        return read_gray(path, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "read_gray", no_decoder)
+        assert list(build(studies, tmp_path).unreadable) == [4, 5]
+        assert list(build(studies, tmp_path).unreadable) == [4, 5]
+    healed = build(studies, tmp_path)
+    assert not healed.unreadable and healed.digest() == build(studies, tmp_path / "new").digest()
+
+
+def test_damage_on_disk_is_found_at_the_first_read(studies: StudyTable, tmp_path: Path) -> None:
+    built = build(studies, tmp_path)
+    with open(built.folder / "pixels.u8", "r+b") as handle:
+        handle.seek(3 * 256 + 100)
+        handle.write(b"\x07")
+    again = build(studies, tmp_path)
+    assert again.get(2).shape == (16, 16)
+    with pytest.raises(InputError, match="image 3 of the pixel cache is damaged; delete"):
+        again.get(3)
+
+
+@pytest.mark.parametrize("spoil", ["index", "short"])
+def test_an_incomplete_store_is_built_anew(studies: StudyTable, tmp_path: Path, decoded: list[str], spoil: str) -> None:
+    built = build(studies, tmp_path)
+    if spoil == "index":
+        (built.folder / "index.json").write_text('{"stamps": ')
+    else:
+        (built.folder / "pixels.u8").write_bytes(b"")
+    assert build(studies, tmp_path).digest() == built.digest() and len(decoded) == 24
+
+
+def test_an_interrupted_build_leaves_nothing_behind(
+    studies: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(path: Path, name: str | None = None) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "read_gray", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build(studies, tmp_path)
+    folder = next((tmp_path / "pixels").iterdir())
+    assert [p.name for p in folder.iterdir()] == ["lock"]
+    assert len(build(studies, tmp_path)) == 12
+
+
+def test_a_full_disk_is_told_before_the_work(
+    studies: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage: Callable[[Path], object] = lambda path: type("Usage", (), {"free": 100})()  # noqa: E731
+    monkeypatch.setattr(cache.shutil, "disk_usage", usage)
+    with pytest.raises(InputError, match="set cache_dir"):
+        build(studies, tmp_path)
+
+
+def test_select_and_pickle(studies: StudyTable, tmp_path: Path) -> None:
+    built = build(studies, tmp_path)
+    some = built.select([7, 2])
+    assert len(some) == 2 and np.array_equal(some.get(0), built.get(7)) and some.digest() != built.digest()
+    data = pickle.dumps(some)
+    assert len(data) < 5000, "the pixels do not travel"
+    assert np.array_equal(pickle.loads(data).batch([0, 1]), some.batch([0, 1]))
+
+
+def test_a_batch_comes_in_well_under_a_millisecond_per_image(studies: StudyTable, tmp_path: Path) -> None:
+    built = build(studies, tmp_path, size=336)
+    images = list(range(12)) * 3
+    built.batch(images)
+    start = time.perf_counter()
+    for _ in range(5):
+        built.batch(images)
+    assert (time.perf_counter() - start) / (5 * len(images)) < 1e-3

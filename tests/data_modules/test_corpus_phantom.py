@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_modules.chest_xray import ChestXrayDataModule
+from data_modules.config import CorpusConfig, DataConfig, PhantomConfig, SplitCounts
+from data_modules.errors import InputError
+from data_modules.findings import PRESENT
+
+
+def corpus(seed: int = 0, **changes: object) -> CorpusConfig:
+    config = PhantomConfig(SplitCounts(train=6, val=3, test=12), image_px=64, seed=seed)
+    return CorpusConfig(reader="phantom", phantom=config, **changes)  # type: ignore[arg-type]
+
+
+def module(folder: Path, **changes: object) -> ChestXrayDataModule:
+    found = ChestXrayDataModule(DataConfig([corpus(**changes)], image_size=32, batch_size=2), folder, 0)  # type: ignore[arg-type]
+    found.setup()
+    return found
+
+
+def test_the_phantom_is_written_once_and_read_as_a_table(tmp_path: Path) -> None:
+    first = module(tmp_path)
+    assert first.table.corpora == ("phantom",) and first.findings[-3:] == ("mass", "tuberculosis", "hiatal_hernia")
+    assert {s: len(first.table.rows(s)) for s in ("train", "val", "test")} == {"train": 6, "val": 3, "test": 12}
+    assert all(first.table.reports) and set(first.table.attributes) == {"view", "sex", "age"}
+    unseen = first.table.states[:, -3:] == PRESENT
+    assert not unseen[first.table.split != "test"].any()
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "phantom").rglob("*.dcm")}
+    assert len(stamps) == 21
+    again = module(tmp_path)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "phantom").rglob("*.dcm")} == stamps
+    assert again.table.digest() == first.table.digest() and again.cache.digest() == first.cache.digest()
+    elsewhere = module(tmp_path / "elsewhere")
+    assert elsewhere.table.digest() == first.table.digest() and elsewhere.cache.digest() == first.cache.digest()
+    assert module(tmp_path, seed=1).table.digest() != first.table.digest()
+
+
+def test_settings_of_the_table_reader_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.corpora\.0\.root: belongs to the table reader"):
+        module(tmp_path, root="/data")

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
+
+
+def order(n: int, batch: int, seed: int, epoch: int, rank: int = 0, world: int = 1) -> list[int]:
+    sampler = TrainSampler(RowDataset(range(n)), batch, seed, rank, world)
+    sampler.set_epoch(epoch)
+    positions = list(sampler)
+    assert len(positions) == len(sampler)
+    return positions
+
+
+def test_order_depends_on_seed_and_epoch_only() -> None:
+    first = order(50, 8, 1, 3)
+    np.random.seed(7)
+    torch.manual_seed(7)
+    assert order(50, 8, 1, 3) == first
+    assert order(50, 8, 1, 4) != first != order(50, 8, 2, 3)
+    assert len(set(first)) == 48
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_share_one_permutation_without_overlap(world: int) -> None:
+    """The joint batch of all ranks holds the same studies as one process with the joint batch size."""
+    alone = order(53, 4 * world, 0, 2)
+    ranks = [order(53, 4, 0, 2, rank, world) for rank in range(world)]
+    assert {len(r) for r in ranks} == {53 // (4 * world) * 4}
+    for step in range(len(ranks[0]) // 4):
+        joint = {i for r in ranks for i in r[4 * step : 4 * step + 4]}
+        assert joint == set(alone[4 * world * step : 4 * world * (step + 1)])
+
+
+@pytest.mark.parametrize(("n", "world"), [(10, 1), (10, 3), (2, 4), (0, 2)])
+def test_evaluation_sees_each_study_once(n: int, world: int) -> None:
+    samplers = [EvalSampler(RowDataset(range(n)), rank, world) for rank in range(world)]
+    seen = sorted(i for sampler in samplers for i in sampler)
+    assert seen == list(range(n)) and sum(map(len, samplers)) == n
+
+
+def test_a_row_dataset_gives_table_rows() -> None:
+    rows = RowDataset([5, 9, 11])
+    assert [rows[i] for i in range(len(rows))] == [5, 9, 11]
+    assert rank_and_world() == (0, 1)

@@ -1,0 +1,233 @@
+"""Pixel and CNN baselines against scikit-learn, plain loops and planted signals."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.preprocessing import StandardScaler
+from torch.utils.data import DataLoader
+
+from data_modules.batch import StudyBatch
+from data_modules.errors import InputError
+from radz.baselines import cnn, pixel
+
+# ---- Pixel baseline ------------------------------------------------------------------------------------------------
+
+
+def planted(n: int, seed: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with a bright square per present finding (2 of 3 findings; the third is a coin): pixels, labels."""
+    draw = np.random.default_rng(seed)
+    pixels = draw.normal(110, 30, (n, size, size))
+    labels = (draw.random((n, 3)) < 0.4).astype(np.float32)
+    half = size // 2
+    pixels[labels[:, 0] == 1, : size // 4, : size // 4] += 8
+    pixels[labels[:, 1] == 1, half:, half:] += 4
+    return pixels.clip(0, 255).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def sets() -> tuple[np.ndarray, ...]:
+    return (*planted(150, 0), *planted(80, 1), *planted(90, 2))
+
+
+def by_hand(train: np.ndarray, labels: np.ndarray, test: np.ndarray, strength: float) -> np.ndarray:
+    """The same model for one finding, from public parts and in float64."""
+    blocks = [x.reshape(len(x), 32, 2, 32, 2).mean((2, 4)).reshape(len(x), -1).round() for x in (train, test)]
+    scaler = StandardScaler().fit(blocks[0])
+    known = ~np.isnan(labels)
+    model = LogisticRegression(C=strength, max_iter=5000, tol=1e-8)
+    model.fit(scaler.transform(blocks[0])[known], labels[known])
+    return model.predict_proba(scaler.transform(blocks[1]))[:, 1]
+
+
+def test_pixel_scores_equal_scikit_learn_and_find_the_planted_signal(sets: tuple[np.ndarray, ...]) -> None:
+    train, labels, val, val_labels, test, truth = sets
+    labels = labels.copy()
+    labels[::3, 0] = np.nan
+    scores = pixel.fit_predict(train, labels, val, val_labels, test, strengths=(0.01,))
+    assert scores.shape == (90, 3) and scores.dtype == np.float32
+    for k in range(3):
+        # The two ways of averaging round half grey levels differently.
+        assert np.abs(scores[:, k] - by_hand(train, labels[:, k], test, 0.01)).max() < 0.03
+    assert roc_auc_score(truth[:, 0], scores[:, 0]) > 0.8
+    assert 0.3 < roc_auc_score(truth[:, 2], scores[:, 2]) < 0.7
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_pixel_strength_is_the_best_on_validation(sets: tuple[np.ndarray, ...], flipped: bool) -> None:
+    train, labels, val, val_labels, test, _ = sets
+    val_labels = 1 - val_labels if flipped else val_labels
+    grid, macro, alone = (10.0, 1e-6, 0.01), {}, {}
+    for strength in grid:
+        both = pixel.fit_predict(train, labels, val, val_labels, np.concatenate([val, test]), strengths=(strength,))
+        macro[strength] = np.mean([roc_auc_score(val_labels[:, k], both[: len(val), k]) for k in range(3)])
+        alone[strength] = both[len(val) :]
+    best = max(grid, key=lambda strength: macro[strength])
+    assert best == (10.0 if flipped else 0.01)
+    chosen = pixel.fit_predict(train, labels, val, val_labels, test, strengths=grid)
+    gaps = {strength: float(np.abs(chosen - alone[strength]).max()) for strength in grid}
+    assert min(gaps, key=lambda strength: gaps[strength]) == best  # not 0: a warm start ends a little elsewhere
+
+
+def test_pixel_is_deterministic_and_takes_an_empty_test_set(sets: tuple[np.ndarray, ...]) -> None:
+    train, labels, val, val_labels, test, _ = sets
+    first, second = (pixel.fit_predict(train, labels, val, val_labels, test) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert pixel.fit_predict(train, labels, val, val_labels, test[:0], strengths=(0.01,)).shape == (0, 3)
+
+
+def test_pixel_gives_nan_for_a_finding_without_both_labels(sets: tuple[np.ndarray, ...]) -> None:
+    train, labels, val, val_labels, test, _ = sets
+    labels = labels.copy()
+    labels[:, 1] = np.where(labels[:, 1] == 1, np.nan, 0)
+    scores = pixel.fit_predict(train, labels, val, val_labels, test, strengths=(0.01, 0.1))
+    assert np.isnan(scores[:, 1]).all() and not np.isnan(scores[:, [0, 2]]).any()
+    with pytest.raises(InputError, match="no finding is both present and absent"):
+        pixel.fit_predict(train, np.zeros_like(labels), val, val_labels, test)
+
+
+def test_pixel_without_validation_labels_uses_the_fallback(
+    sets: tuple[np.ndarray, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    train, labels, val, val_labels, test, _ = sets
+    with caplog.at_level(logging.WARNING):
+        scores = pixel.fit_predict(train, labels, val, np.full_like(val_labels, np.nan), test)
+    assert "not tuned" in caplog.text
+    fixed = pixel.fit_predict(train, labels, val, val_labels, test, strengths=(pixel.FALLBACK,))
+    assert np.abs(scores - fixed).max() < 0.01
+
+
+def test_pixel_ignores_constant_pixels(sets: tuple[np.ndarray, ...]) -> None:
+    train, labels, val, val_labels, test, _ = (x.copy() for x in sets)
+    for pixels in (train, val, test):
+        pixels[:, :, -8:] = 0
+    assert np.isfinite(pixel.fit_predict(train, labels, val, val_labels, test, strengths=(0.01,))).all()
+
+
+# ---- Supervised CNN ------------------------------------------------------------------------------------------------
+
+# Two corpora: in the first an unmentioned finding is absent, in the second unknown; uncertain is unknown in both.
+POLICY = torch.tensor([[[0, 1, torch.nan, 0]] * 2, [[0, 1, torch.nan, torch.nan]] * 2])
+
+
+def batch(counts: list[int], seed: int = 0, size: int = 32) -> StudyBatch:
+    """Studies of noise; finding 0 is a bright patch at a random place in every image, finding 1 a coin."""
+    draw = torch.Generator().manual_seed(seed)
+    n, images = len(counts), sum(counts)
+    states = torch.randint(0, 2, (n, 2), generator=draw).to(torch.int8)
+    pixels = torch.randint(60, 160, (images, 1, size, size), generator=draw)
+    for image, study in enumerate(torch.repeat_interleave(torch.arange(n), torch.tensor(counts)).tolist()):
+        if states[study, 0] == 1:
+            y, x = torch.randint(0, size - 8, (2,), generator=draw).tolist()
+            pixels[image, :, y : y + 8, x : x + 8] += 70
+    return StudyBatch(
+        pixels=pixels.to(torch.uint8),
+        image_counts=torch.tensor(counts),
+        reports=[""] * n,
+        text_digest=torch.zeros(n, dtype=torch.int64),
+        label_states=states,
+        corpus=torch.zeros(n, dtype=torch.int64),
+        rows=torch.arange(n) + 100,
+    )
+
+
+def model(total_steps: int = 10, width: int = 4) -> cnn.SupervisedCNN:
+    torch.manual_seed(0)
+    return cnn.SupervisedCNN(["nodule", "edema"], POLICY, learning_rate=3e-3, total_steps=total_steps, width=width)
+
+
+def test_study_mean_is_the_mean_of_each_study() -> None:
+    values = torch.tensor([[1.0, 10.0], [3.0, 30.0], [5.0, 7.0]])
+    assert cnn.study_mean(values, torch.tensor([2, 1])).tolist() == [[2.0, 20.0], [5.0, 7.0]]
+
+
+def test_masked_bce_equals_log_loss_over_known_labels() -> None:
+    logits = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 2, (6, 3)).double()
+    labels[0, 0], labels[1, 1] = 1, 0
+    labels[2:5, 2] = torch.nan
+    loss = cnn.masked_bce(logits, labels)
+    known = ~labels.isnan()
+    expected = log_loss(labels[known].numpy(), logits[known].sigmoid().detach().numpy(), labels=[0, 1])
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.isfinite(gradient).all() and (gradient[~known] == 0).all() and (gradient[known] != 0).all()
+
+
+def test_masked_bce_of_a_batch_without_labels_is_zero() -> None:
+    logits = torch.randn(2, 3, requires_grad=True)
+    loss = cnn.masked_bce(logits, torch.full((2, 3), torch.nan))
+    loss.backward()
+    assert loss.item() == 0 and logits.grad is not None and (logits.grad == 0).all()
+
+
+def test_learning_rate_rises_then_falls_to_zero_and_stays() -> None:
+    factors = [cnn.learning_rate_factor(step, 50) for step in range(60)]
+    top = factors.index(max(factors))
+    assert max(factors) == 1.0 and top in (4, 5)
+    assert factors[: top + 1] == sorted(factors[: top + 1]) and factors[top:] == sorted(factors[top:], reverse=True)
+    assert factors[0] > 0 and factors[49] < 0.01 and factors[50:] == [0.0] * 10
+    assert cnn.learning_rate_factor(0, 1) == 1.0
+
+
+def test_labels_follow_the_policy_of_each_corpus() -> None:
+    one = batch([1, 1])
+    one.corpus = torch.tensor([0, 1])
+    one.label_states = torch.tensor([[3, 1], [3, 2]], dtype=torch.int8)
+    expected = [[0.0, 1.0], [None, None]]
+    got = [[None if value != value else value for value in row] for row in model().labels(one).tolist()]
+    assert got == expected
+
+
+@pytest.mark.parametrize("size", [32, 45, 128])
+def test_network_takes_any_image_size(size: int) -> None:
+    pixels = torch.randint(0, 256, (2, 1, size, size), dtype=torch.uint8)
+    assert cnn.Network(5, 4)(pixels).shape == (2, 5)
+
+
+def test_scores_do_not_depend_on_the_batch_and_average_images_in_logit_space() -> None:
+    net, joint = model().eval(), batch([1, 3, 2])
+    with torch.no_grad():
+        out = net.predict_step(joint, 0)
+        single = net.network(joint.pixels[1:4]).mean(0).sigmoid()
+        assert net.validation_step(joint, 0)["scores"].equal(out["scores"])
+    assert out["scores"].shape == (3, 2) and out["scores"].dtype == torch.float32
+    assert out["rows"].tolist() == [100, 101, 102]
+    assert torch.allclose(out["scores"][1], single, atol=1e-6)
+
+
+def test_scores_stay_float32_under_bf16() -> None:
+    net, one = model().eval(), batch([1] * 64)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = net.predict_step(one, 0)["scores"]
+    assert scores.dtype == torch.float32
+    # bfloat16 keeps eight bits: it would leave far fewer distinct values.
+    assert len(scores[:, 0].unique()) > 60
+
+
+def loader(batches: Any) -> DataLoader[StudyBatch]:
+    return DataLoader(batches, batch_size=None)
+
+
+def test_cnn_learns_a_planted_patch_and_not_a_coin() -> None:
+    train = [batch([2 if i % 5 == 0 else 1 for i in range(32)], seed) for seed in range(12)]
+    epochs = 8
+    net = model(total_steps=epochs * len(train), width=8)
+    trainer = Trainer(
+        max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(net, loader(train), loader([batch([1] * 8, 50)]))
+    assert trainer.callback_metrics["train/loss"] < 0.69
+    test = batch([1] * 200, seed=99)
+    (out,) = trainer.predict(net, loader([test])) or []
+    assert isinstance(out, dict)
+    scores, states = out["scores"].numpy(), test.label_states.numpy()
+    assert roc_auc_score(states[:, 0], scores[:, 0]) > 0.9
+    assert 0.35 < roc_auc_score(states[:, 1], scores[:, 1]) < 0.65
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)

@@ -1,0 +1,213 @@
+"""The score table: its file, and the numbers of metrics.json computed from it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from data_modules.errors import InputError
+from radz.scoring.results import METRICS, SEEN, results, thresholds_from
+from radz.scoring.table import ScoreTable
+
+FINDINGS = ("edema", "pleural_effusion", "mass", "hernia")
+SEEN_AS = {"edema": "label", "pleural_effusion": "label", "mass": "none", "hernia": "none"}
+
+
+def score_table(n: int = 80, seed: int = 0, split: str = "test") -> ScoreTable:
+    """Two images per study and patient; hernia has no positive, 'anchor' does not know mass."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((n, 4)) < 0.3).astype(np.float32)
+    labels[rng.random((n, 4)) < 0.1] = np.nan
+    labels[:, 3] = 0
+    prompt = (1 / (1 + np.exp(-rng.normal(size=(n, 4)) - np.nan_to_num(labels)))).astype(np.float32)
+    anchor = np.round(prompt, 1)
+    anchor[:, 2] = np.nan
+    patients = [f"{i // 2:012x}" for i in range(n)]
+    studies = [f"0{i // 2:03d}" for i in range(n)]
+    images = [f'im,"{i}"' for i in range(n)]
+    scores = {"prompt": prompt, "anchor": anchor}
+    return ScoreTable("our_cxr", split, np.arange(n) + 100, studies, images, patients, FINDINGS, labels, scores)
+
+
+def test_file_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    table = score_table()
+    path = tmp_path / "predictions" / table.file_name
+    table.write_csv(path)
+    back = ScoreTable.read_csv(path)
+    assert (back.corpus, back.split, back.findings) == ("our_cxr", "test", FINDINGS)
+    assert (back.study_id, back.image_id, back.patient) == (table.study_id, table.image_id, table.patient)
+    assert np.array_equal(back.labels, table.labels, equal_nan=True)
+    for scorer in table.scores:
+        assert np.array_equal(back.scores[scorer], table.scores[scorer], equal_nan=True)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_file_has_the_columns_of_the_contract(tmp_path: Path) -> None:
+    table = score_table(4)
+    table.write_csv(tmp_path / "a_test.csv")
+    frame = pandas.read_csv(tmp_path / "a_test.csv", dtype=str, keep_default_na=False)
+    assert list(frame)[:6] == ["study_id", "image_id", "patient", "label/edema", "prompt/edema", "anchor/edema"]
+    assert frame["study_id"][0] == "0000"
+    assert set(frame["label/hernia"]) == {"0"} and set(frame["anchor/mass"]) == {""}
+
+
+def test_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "our_cxr_test.csv"
+    score_table(4).write_csv(path)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        score_table(8).write_csv(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study_id,image_id\n", "no column 'patient'"),
+        ("study_id,image_id,patient,label/a,p/a\n1,2,3,1\n", "line 2: 4 cells, expected 5"),
+        ("study_id,image_id,patient,label/a,p/a\n1,2,3,1,x\n", "line 2, column 'p/a': 'x' is not a number"),
+        ("study_id,image_id,patient,label/a,label/b,p/a\n", "no column 'p/b'"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a_test.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        ScoreTable.read_csv(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        ScoreTable.read_csv(tmp_path / "missing.csv")
+
+
+def test_take_and_concat_are_inverse() -> None:
+    table = score_table(10)
+    parts = [table.take(np.arange(0, 10, 2)), table.take(np.arange(1, 10, 2))]
+    joined = ScoreTable.concat(parts)
+    back = joined.take(np.argsort(joined.rows))
+    assert back.image_id == table.image_id and np.array_equal(back.rows, table.rows)
+    assert np.array_equal(back.scores["prompt"], table.scores["prompt"])
+    with pytest.raises(InputError, match="cannot join"):
+        ScoreTable.concat([table, replace(table, split="val")])
+
+
+def test_bad_scores_name_scorer_and_finding() -> None:
+    table = score_table(10)
+    broken = table.scores["prompt"].copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(
+        InputError, match=r"'prompt', finding 'pleural_effusion': 1 of 10 scores are NaN, first in row 4"
+    ):
+        replace(table, scores={"prompt": broken})
+    broken[3, 1] = 1.2
+    with pytest.raises(InputError, match=r"'prompt', finding 'pleural_effusion'.*1\.2, must lie in \[0, 1\]"):
+        replace(table, scores={"prompt": broken})
+    with pytest.raises(InputError, match="cannot be called 'label'"):
+        replace(table, scores={"label": table.scores["prompt"]})
+    with pytest.raises(InputError, match="expected"):
+        replace(table, labels=table.labels[:, :2])
+
+
+def test_results_equal_scikit_learn_and_follow_the_schema() -> None:
+    table, validation = score_table(), score_table(seed=1, split="val")
+    rules = thresholds_from(validation)
+    got = results(table, SEEN_AS, ["edema", "pleural_effusion"], rules, 200, 5, {"skipped": 3})
+    json.dumps(got, allow_nan=False)
+    assert got["coverage"] == {"studies": 40, "patients": 40, "skipped": 3}
+    prompt = got["scorers"]["prompt"]
+    assert list(prompt["findings"]) == ["edema", "pleural_effusion", "mass"]
+    assert prompt["excluded"] == {"hernia": f"no positive among {len(table)} known labels"}
+    assert set(got["scorers"]["anchor"]["excluded"]) == {"mass", "hernia"}
+    for column, finding in enumerate(FINDINGS[:3]):
+        known = np.isfinite(table.labels[:, column])
+        y, s = table.labels[known, column], table.scores["prompt"][known, column]
+        cell = prompt["findings"][finding]
+        assert cell["auroc"]["value"] == pytest.approx(roc_auc_score(y, s), abs=1e-10)
+        assert cell["auprc"]["value"] == pytest.approx(average_precision_score(y, s), abs=1e-10)
+        assert cell["f1_half"]["value"] == pytest.approx(f1_score(y, s >= 0.5), abs=1e-10)
+        rule = got["thresholds"]["validation"]["prompt"][finding]
+        assert rule == rules["prompt"][finding]
+        assert cell["f1_validation"]["value"] == pytest.approx(f1_score(y, s >= rule), abs=1e-10)
+        oracle = got["thresholds"]["oracle"]["prompt"][finding]
+        assert cell["f1_oracle"]["value"] == pytest.approx(f1_score(y, s >= oracle), abs=1e-10)
+        assert all(cell[m]["low"] <= cell[m]["value"] <= cell[m]["high"] for m in METRICS[:2])
+        assert (cell["positives"], cell["rows"], cell["seen"]) == (int(y.sum()), len(y), SEEN_AS[finding])
+        assert cell["studies"] == cell["patients"] == len({table.patient[i] for i in np.flatnonzero(known)})
+    two = [prompt["findings"][f]["auroc"]["value"] for f in FINDINGS[:2]]
+    assert prompt["macro"]["auroc"]["value"] == pytest.approx(np.mean(two))
+    assert set(prompt["macro_by_seen"]) == set(SEEN)
+    mass = prompt["findings"]["mass"]
+    assert prompt["macro_by_seen"]["none"]["auroc"] == pytest.approx(mass["auroc"])
+    assert prompt["macro_by_seen"]["text"]["auroc"] == {"value": None, "low": None, "high": None}
+
+
+def test_results_repeat_and_oracle_is_recomputed_in_each_replicate() -> None:
+    table = score_table()
+    first = results(table, SEEN_AS, ["edema"], None, 100, 5)
+    assert first == results(table, SEEN_AS, ["edema"], None, 100, 5)
+    assert first != results(table, SEEN_AS, ["edema"], None, 100, 6)
+    fixed = {"prompt": first["thresholds"]["oracle"]["prompt"]}
+    with_rule = results(table, SEEN_AS, ["edema"], fixed, 100, 5)["scorers"]["prompt"]["findings"]["edema"]
+    assert with_rule["f1_validation"]["value"] == with_rule["f1_oracle"]["value"]
+    # A threshold tuned anew in each replicate can only do better than the fixed one.
+    assert with_rule["f1_oracle"]["low"] > with_rule["f1_validation"]["low"]
+
+
+def test_differences_are_paired() -> None:
+    table = score_table()
+    better = np.clip(table.scores["prompt"] + 0.2 * (table.labels == 1), 0, 1)
+    table = replace(table, scores={**table.scores, "better": better.astype(np.float32), "twin": better})
+    got = results(table, SEEN_AS, FINDINGS[:3], None, 200, headline="better")
+    assert set(got["differences"]) == {"prompt", "anchor", "twin"}
+    gain = got["differences"]["prompt"]["auroc"]
+    macro = [got["scorers"][s]["macro"]["auroc"] for s in ("better", "prompt")]
+    assert gain["value"] == pytest.approx(macro[0]["value"] - macro[1]["value"])
+    # Paired resamples: far narrower than the two intervals taken apart, and exactly zero against itself.
+    assert gain["high"] - gain["low"] < 0.8 * (macro[1]["high"] - macro[1]["low"])
+    assert got["differences"]["twin"]["auroc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    with pytest.raises(InputError, match="headline scorer 'promt' is not scored; nearest is 'prompt'"):
+        results(table, SEEN_AS, [], None, 10, headline="promt")
+
+
+def test_without_validation_the_rule_is_listed_as_unavailable() -> None:
+    table = score_table()
+    prompt = results(table, SEEN_AS, ["edema"], None, 20)["scorers"]["prompt"]
+    assert prompt["findings"]["edema"]["f1_validation"] == {"value": None, "low": None, "high": None}
+    assert prompt["unavailable"]["f1_validation"]["edema"] == "no validation split was scored"
+    rules = {"prompt": {"edema": 0.4}}
+    prompt = results(table, SEEN_AS, ["edema"], rules, 20)["scorers"]["prompt"]
+    assert prompt["unavailable"]["f1_validation"] == dict.fromkeys(FINDINGS[1:3], "no threshold from validation")
+
+
+def test_empty_and_constant_tables() -> None:
+    table = score_table()
+    none = results(table.take([]), SEEN_AS, ["edema"], None, 10)
+    assert none["scorers"]["prompt"]["excluded"]["edema"] == "no known label"
+    assert none["scorers"]["prompt"]["macro"]["auroc"]["value"] is None
+    nothing = np.zeros((80, 0), dtype=np.float32)
+    no_findings = replace(table, findings=(), labels=nothing, scores={"prompt": nothing})
+    assert results(no_findings, {}, [], None, 10)["scorers"]["prompt"]["findings"] == {}
+    flat = replace(table, scores={"prompt": np.full((80, 4), 0.4)})
+    edema = results(flat, SEEN_AS, ["edema"], None, 50)["scorers"]["prompt"]["findings"]["edema"]
+    assert edema["auroc"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert edema["f1_half"]["value"] == 0.0
+
+
+def test_names_are_checked() -> None:
+    table = score_table()
+    with pytest.raises(InputError, match=r"primary class 'oedema' is not scored; nearest is 'edema'"):
+        results(table, SEEN_AS, ["oedema"], None, 10)
+    with pytest.raises(InputError, match="finding 'mass' has seen 'None'"):
+        results(table, {k: v for k, v in SEEN_AS.items() if k != "mass"}, [], None, 10)
+    with pytest.raises(InputError, match="row 1: no patient"):
+        results(replace(table, patient=[""] * 80), SEEN_AS, [], None, 10)

@@ -1,0 +1,207 @@
+"""Statistics against scikit-learn, replicate by replicate, and against simulated data with a known answer."""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn import metrics as reference
+
+from radz.scoring import statistics
+
+
+def column(seed: int, n: int = 200, levels: int = 12, unknown: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
+    """Tied scores that carry some signal, with a share of unknown labels."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(n) < 0.3).astype(float)
+    scores = np.round((rng.normal(size=n) + labels) * levels / 8) / levels
+    labels[rng.random(n) < unknown] = np.nan
+    return labels, scores
+
+
+def reference_best_f1(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
+    """Every threshold tried with scikit-learn's own F1."""
+    return max(
+        ((t, reference.f1_score(labels, scores >= t, sample_weight=weights)) for t in np.unique(scores)),
+        key=lambda pair: (round(pair[1], 12), pair[0]),
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("weighted", [False, True])
+def test_points_equal_scikit_learn(seed: int, weighted: bool) -> None:
+    labels, scores = column(seed)
+    weights = np.random.default_rng(seed).random(len(labels)) if weighted else None
+    known = np.isfinite(labels)
+    y, s, w = labels[known], scores[known], None if weights is None else weights[known]
+    assert statistics.auroc(labels, scores, weights) == pytest.approx(
+        reference.roc_auc_score(y, s, sample_weight=w), rel=0, abs=1e-10
+    )
+    expected = reference.average_precision_score(y, s, sample_weight=w)
+    assert statistics.average_precision(labels, scores, weights) == pytest.approx(expected, rel=0, abs=1e-10)
+    assert statistics.f1_at(labels, scores, 0.1, weights) == pytest.approx(
+        reference.f1_score(y, s >= 0.1, sample_weight=w), rel=0, abs=1e-10
+    )
+    assert statistics.best_f1(labels, scores, weights) == pytest.approx(reference_best_f1(y, s, w), rel=0, abs=1e-10)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=25))
+def test_small_cases_equal_scikit_learn(rows: list[tuple[int, int, int]]) -> None:
+    """Heavy ties and zero weights, the cases in which group ends are easily taken wrongly."""
+    labels, scores, weights = (np.array(values, dtype=float) for values in zip(*rows, strict=True))
+    drawn = weights > 0
+    if len(set(labels[drawn])) < 2:
+        assert np.isnan(statistics.auroc(labels, scores, weights))
+        assert np.isnan(statistics.best_f1(labels, scores, weights)).all()
+        return
+    y, s, w = labels[drawn], scores[drawn], weights[drawn]
+    assert statistics.auroc(labels, scores, weights) == pytest.approx(
+        reference.roc_auc_score(y, s, sample_weight=w), abs=1e-10
+    )
+    expected = reference.average_precision_score(y, s, sample_weight=w)
+    assert statistics.average_precision(labels, scores, weights) == pytest.approx(expected, abs=1e-10)
+    assert statistics.best_f1(labels, scores, weights)[1] == pytest.approx(reference_best_f1(y, s, w)[1], abs=1e-10)
+    for threshold in (-1.0, 0.0, 1.5, 4.0, 9.0):
+        expected = reference.f1_score(y, s >= threshold, sample_weight=w, zero_division=0.0)
+        assert statistics.f1_at(labels, scores, threshold, weights) == pytest.approx(expected, abs=1e-10)
+
+
+def test_every_replicate_equals_resampled_scikit_learn() -> None:
+    """Each replicate is rebuilt by repeating rows, and scored by scikit-learn; patients have several rows."""
+    replicates, patients = 40, np.random.default_rng(1).integers(0, 35, size=120)
+    columns = [column(seed, n=120) for seed in range(3)]
+    rankings = [statistics.Ranking(y, s) for y, s in columns]
+    got = statistics.bootstrap(rankings, patients, [[0.05]] * 3, replicates, seed=7)
+    names = np.unique(patients)
+    counts = statistics.draw(np.random.default_rng(7), len(names), replicates)
+    assert (counts.sum(axis=1) == len(names)).all()
+    for r in range(replicates):
+        rows = np.concatenate(
+            [np.repeat(np.flatnonzero(patients == p), c) for p, c in zip(names, counts[r], strict=True)]
+        )
+        for (labels, scores), measures in zip(columns, got, strict=True):
+            y, s = labels[rows], scores[rows]
+            y, s = y[np.isfinite(y)], s[np.isfinite(y)]
+            assert measures.auroc[r] == pytest.approx(reference.roc_auc_score(y, s), abs=1e-12)
+            assert measures.auprc[r] == pytest.approx(reference.average_precision_score(y, s), abs=1e-12)
+            assert measures.f1[r, 0] == pytest.approx(reference.f1_score(y, s >= 0.05), abs=1e-12)
+            assert measures.best_f1[r] == pytest.approx(reference_best_f1(y, s)[1], abs=1e-12)
+
+
+def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, scores = column(0)
+    patients, ranking = np.arange(len(labels)), [statistics.Ranking(labels, scores)]
+    whole = statistics.bootstrap(ranking, patients, [[0.5]], 50, seed=3)[0]
+    monkeypatch.setattr(statistics, "_CHUNK", 3 * len(labels))
+    parts = statistics.bootstrap(ranking, patients, [[0.5]], 50, seed=3)[0]
+    fewer = statistics.bootstrap(ranking, patients, [[0.5]], 20, seed=3)[0]
+    other = statistics.bootstrap(ranking, patients, [[0.5]], 50, seed=4)[0]
+    assert np.array_equal(whole.auroc, parts.auroc) and np.array_equal(whole.f1, parts.f1)
+    assert np.array_equal(whole.auroc[:20], fewer.auroc)
+    assert not np.array_equal(whole.auroc, other.auroc)
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ([], "no known label"),
+        ([np.nan, np.nan], "no known label"),
+        ([0, 0, np.nan], "no positive among 2 known labels"),
+        ([1, 1], "no negative among 2 known labels"),
+    ],
+)
+def test_undefined_is_nan_with_a_reason(labels: list[float], reason: str) -> None:
+    scores = np.linspace(0, 1, len(labels))
+    assert statistics.undefined_reason(labels) == reason
+    values = [statistics.auroc(labels, scores), statistics.average_precision(labels, scores)]
+    values += [*statistics.best_f1(labels, scores), statistics.f1_at(labels, scores, 0.5)]
+    assert np.isnan(values).all()
+    with pytest.raises(ValueError, match=reason):
+        statistics.roc_curve(labels, scores)
+
+
+def test_equal_scores_are_chance() -> None:
+    labels = np.array([1.0, 0, 0, 0])
+    assert statistics.auroc(labels, np.full(4, 0.3)) == 0.5
+    assert statistics.average_precision(labels, np.full(4, 0.3)) == 0.25
+    assert statistics.best_f1(labels, np.full(4, 0.3)) == (0.3, pytest.approx(0.4))
+
+
+def test_single_class_replicates_are_left_out_and_counted() -> None:
+    """One positive among 20 patients is missing from about (19/20)^20 = 36 % of the resamples."""
+    labels = np.r_[1.0, np.zeros(19)]
+    measures = statistics.bootstrap(
+        [statistics.Ranking(labels, np.linspace(1, 0, 20))], np.arange(20), [[]], replicates=1000, seed=0
+    )[0]
+    low, high, undefined = statistics.interval(measures.auroc)
+    assert (low, high) == (1.0, 1.0)
+    assert undefined == np.isnan(measures.best_f1).sum() and 300 < undefined < 420
+    assert np.isnan(statistics.interval([np.nan, np.nan])[:2]).all()
+
+
+def test_interval_is_the_percentile_interval_and_macro_skips_undefined() -> None:
+    samples = np.random.default_rng(0).normal(size=1000)
+    assert statistics.interval(samples)[:2] == pytest.approx(tuple(np.percentile(samples, [2.5, 97.5])))
+    got = statistics.macro([[1.0, np.nan, np.nan], [0.5, 0.25, np.nan]])
+    assert got[:2] == pytest.approx([0.75, 0.25]) and np.isnan(got[2])
+
+
+def test_roc_curve_equals_scikit_learn() -> None:
+    labels, scores = column(2)
+    known = np.isfinite(labels)
+    fpr, tpr, thresholds = statistics.roc_curve(labels, scores)
+    expected = reference.roc_curve(labels[known], scores[known], drop_intermediate=False)
+    assert np.interp(expected[0], fpr, tpr)[0] == 0
+    assert set(zip(fpr, tpr, strict=True)) <= set(zip(expected[0], expected[1], strict=True))
+    assert np.trapezoid(tpr, fpr) == pytest.approx(statistics.auroc(labels, scores), abs=1e-12)
+    assert thresholds[0] == np.inf and (np.diff(thresholds) < 0).all()
+
+
+def test_bad_columns_are_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        statistics.Ranking([1, 0], [0.1, np.nan])
+    with pytest.raises(ValueError, match="one length"):
+        statistics.Ranking([1, 0], [0.1])
+    with pytest.raises(ValueError, match="0 or 1"):
+        statistics.Ranking([1, 2], [0.1, 0.2])
+
+
+def test_a_thousand_replicates_take_seconds() -> None:
+    """1,000 rows x 14 findings x 5 scorers; the bound is loose for a busy machine (about 2 s when idle)."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random((1000, 14)) < 0.15).astype(float)
+    rankings = [statistics.Ranking(labels[:, c], rng.random(1000)) for _ in range(5) for c in range(14)]
+    start = time.process_time()
+    statistics.bootstrap(rankings, np.arange(1000), [[0.5, 0.4]] * len(rankings), 1000, seed=0)
+    assert time.process_time() - start < 20
+
+
+@pytest.mark.slow
+def test_interval_by_patient_covers_and_by_row_does_not() -> None:
+    """Binormal scores with a shared patient effect: the patient bootstrap holds its level, the row bootstrap cannot."""
+    rng, shift, truth = np.random.default_rng(0), 1.0, float(norm.cdf(1.0 / np.sqrt(2)))
+    hit = {"patient": 0, "row": 0}
+    runs, patients, each = 300, 80, 6
+    for run in range(runs):
+        label = np.repeat(rng.random(patients) < 0.4, each)
+        # The patient effect carries 80 % of the variance, so the marginal law stays binormal with unit variance.
+        noise = np.sqrt(0.8) * np.repeat(rng.normal(size=patients), each) + np.sqrt(0.2) * rng.normal(size=label.size)
+        ranking = [statistics.Ranking(label.astype(float), noise + shift * label)]
+        for unit, codes in (("patient", np.repeat(np.arange(patients), each)), ("row", np.arange(label.size))):
+            low, high, _ = statistics.interval(statistics.bootstrap(ranking, codes, [[]], 400, seed=run)[0].auroc)
+            hit[unit] += low <= truth <= high
+    assert 0.90 <= hit["patient"] / runs <= 0.98
+    assert hit["row"] / runs < 0.80
+
+
+def test_no_warning_reaches_the_user() -> None:
+    labels, scores = column(3, n=30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        statistics.bootstrap([statistics.Ranking(labels, scores)], np.arange(30), [[0.5]], 200, seed=0)
