@@ -53,7 +53,7 @@ def soft_tissue(body: Body) -> Solids:
     if body.breast:
         r = body.breast
         # tilted, its upper half within the chest wall: only the lower border shows
-        place = sides * [(72 * k * body.wide), 0, 0] + [0, -84 * k * body.deep - 0.35 * fat, -48 * k - 0.3 * r]
+        place = sides * [(72 * k * body.wide), 0, 0] + [0, -84 * k * body.deep - 0.35 * fat, -34 * k - 0.25 * r]
         several.append(ellipsoids(place, [1.1 * r, 0.44 * r, 1.5 * r], rotation(x=-26)))
     return join(several)
 

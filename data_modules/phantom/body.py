@@ -142,7 +142,7 @@ def sample_body(person: dict, rng: np.random.Generator) -> Body:
         # full inspiration shows ten posterior ribs; patients in bed manage one to two interspaces less
         expiration=rng.uniform(-10, 22) + (rng.uniform(2, 22) if view == "AP" else 0),
         lift=_lift(rng),
-        ratio=rng.uniform(0.365, 0.475) + (0.012 if view == "AP" else 0),
+        ratio=rng.uniform(0.365, 0.483) + (0.012 if view == "AP" else 0),
         heart_turn=rng.uniform(26, 46),
         knob=rng.uniform(12, 17) + 0.05 * older,
         unfolding=rng.uniform(0, 4) + 0.14 * older,

@@ -15,7 +15,7 @@ RIB_STEPS = 11
 VERTEBRAE = 17  # C6 to L3 reach over the whole picture
 
 
-def vertebra_level(body: Body, number: float) -> float:
+def vertebra_level(body: Body, number: np.ndarray) -> np.ndarray:
     """Level z of the middle of thoracic vertebra `number` (1 to 12; 0 and below cervical, 13 and above lumbar)."""
     return body.size * (136 - 22.0 * (number - 1) - 0.32 * (number - 1) ** 2)
 
@@ -38,7 +38,7 @@ def _bow(body: Body, z: np.ndarray) -> np.ndarray:
 def _spine(scene: Scene, body: Body) -> None:
     k, dense = body.size, body.rib_density
     number = np.arange(-1, VERTEBRAE - 2)
-    z = np.array([vertebra_level(body, float(n)) for n in number])
+    z = vertebra_level(body, number)
     x, tall, wide = _bow(body, z), (8.6 + 0.16 * number) * k, (14 + 0.55 * number) * k
 
     def span(dx: np.ndarray | float, y: tuple[float, float], dz: tuple, ex: np.ndarray | float = 0.0) -> np.ndarray:
@@ -62,20 +62,20 @@ def _spine(scene: Scene, body: Body) -> None:
     scene.add(ellipsoids(spikes, [3.2 * k, 10 * k, 9 * k]), 0.55 * dense)
 
 
-def rib_path(body: Body, side: str, number: int, steps: int = RIB_STEPS) -> np.ndarray:
-    """Centre line of a rib, [steps + 1, 3] mm, from its head beside the spine to its costochondral end.
+def rib_paths(body: Body, side: str, steps: int = RIB_STEPS) -> np.ndarray:
+    """Centre lines of the twelve ribs of a side, [12, steps + 1, 3] mm, from the head to the costochondral end.
 
     The back part runs nearly level, the front part falls steeply towards the midline and ends short of the sternum.
     """
-    k = body.size
-    z0 = vertebra_level(body, number) + 6 * k
-    sweep = {1: 128, 2: 138, 11: 78, 12: 58}.get(number, 146 - 2.5 * abs(number - 5))
-    phi = np.radians(np.linspace(9, sweep, steps + 1))
+    k, number = body.size, np.arange(1.0, 13.0)[:, None]
+    sweep = 146 - 2.5 * np.abs(number - 5)
+    sweep[[0, 1, 10, 11], 0] = 128, 138, 78, 58
+    phi = np.radians(9 + (sweep - 9) * np.linspace(0, 1, steps + 1))
     drop = np.interp(number, [1, 3, 7, 10, 12], [22, 46, 92, 84, 60]) * k
-    z = z0 + 6 * k * np.sin(np.minimum(3 * phi, np.pi)) - drop * (0.5 - 0.5 * np.cos(phi * 0.96)) ** 0.9
+    level = vertebra_level(body, number) + 6 * k
+    z = level + 6 * k * np.sin(np.minimum(3 * phi, np.pi)) - drop * (0.5 - 0.5 * np.cos(phi * 0.96)) ** 0.9
     edge = np.maximum(body.edge(side, z - 4 * k), 52 * k) + 3.5 * k
-    if number <= 2:
-        edge = np.minimum(edge, (66 if number == 1 else 92) * k * body.wide)
+    edge[:2] = np.minimum(edge[:2], np.array([[66.0], [92.0]]) * k * body.wide)
     depth = np.interp(z, [-160 * k, -40 * k, 60 * k, 130 * k], [84, 92, 82, 52]) * k * body.deep
     x = SIDES[side] * (16 * k * np.cos(phi / 2) ** 4 + edge * np.sin(phi) ** 0.85)
     y = depth * np.cos(phi) * np.where(phi < np.pi / 2, 0.97, 1.0) + 4 * k
@@ -84,7 +84,7 @@ def rib_path(body: Body, side: str, number: int, steps: int = RIB_STEPS) -> np.n
 
 def _ribs(scene: Scene, body: Body, rng: np.random.Generator) -> None:
     k = body.size
-    paths = np.stack([rib_path(body, side, n) for side in SIDES for n in range(1, 13)])
+    paths = np.concatenate([rib_paths(body, side) for side in SIDES])
     tall = np.tile(np.interp(np.arange(1, 13), [1, 2, 6, 10, 12], [6.6, 5.6, 7.0, 6.4, 4.6]), 2)[:, None] * k
     tall = tall * rng.uniform(0.92, 1.08, (24, 1)) * np.linspace(0.88, 1.12, RIB_STEPS)
     thick = 3.6 * k

@@ -43,7 +43,8 @@ def backbone_folder(experiment: Experiment) -> Path:
     from data_modules.phantom.report import training_reports
     from radz.backbones.tiny import tiny_folder
 
-    return tiny_folder(experiment.backbone.tiny, training_reports(TINY_TEXTS, seed=0), Path(experiment.cache_dir))
+    texts = [*training_reports(TINY_TEXTS, seed=0), *[experiment.dfat.instruction] * TINY_TEXTS]
+    return tiny_folder(experiment.backbone.tiny, texts, Path(experiment.cache_dir))
 
 
 def encoder(experiment: Experiment) -> tuple[Encoder, str]:
@@ -96,7 +97,9 @@ def scored_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
     if experiment.scoring.findings:
         unknown = [name for name in experiment.scoring.findings if name not in data.findings]
         if unknown:
-            raise InputError(f"scoring.findings: {unknown[0]} has no label in this data; known: {', '.join(data.findings)}")
+            raise InputError(
+                f"scoring.findings: {unknown[0]} has no label in this data; known: {', '.join(data.findings)}"
+            )
         return list(experiment.scoring.findings)
     labels = data.metric_labels(data.table.rows("test"))
     known = [name for column, name in enumerate(data.findings) if (labels[:, column] == labels[:, column]).any()]

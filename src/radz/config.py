@@ -98,6 +98,8 @@ class DfatConfig:
     """may follow the report (method.md 2.2)"""
     max_text_tokens: int = 256
     """reports are cut to this many tokens; the number cut is logged"""
+    text_groups: int = 1
+    """texts of a batch are encoded in this many groups of like length, which saves padding"""
     head: str = "linear"
     """identity | linear | mlp, one each for image, text and anchor"""
     head_width: int = 0
@@ -131,7 +133,7 @@ class DfatConfig:
         one_of("dfat.local_pool", self.local_pool, ("content", "rest"))
         one_of("dfat.loss", self.loss, ("cross", "global", "global_local"))
         one_of("dfat.positives", self.positives, ("same_text", "diagonal"))
-        for key in ("image_tokens", "text_tokens"):
+        for key in ("image_tokens", "text_tokens", "text_groups", "max_text_tokens"):
             in_range(f"dfat.{key}", getattr(self, key), 1)
         if self.temperature <= 0:
             raise InputError(f"dfat.temperature: {self.temperature} must be above 0")

@@ -52,6 +52,8 @@ class DFAT(LightningModule):
         self.strict_loading = False  # frozen weights are not in the checkpoint; on_load_checkpoint checks the rest
         self.encoder, self.bank, self.labels, self.dfat = encoder, bank, labels, dfat
         self.headline, self.modality = scoring.headline, modality
+        self.anchors: Tensor
+        self.class_anchors: Tensor
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
         self.bank_columns = labels.columns(bank.names)
@@ -104,8 +106,8 @@ class DFAT(LightningModule):
                 "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
             }
         )
-        # Reading the share waits for the device, so it is looked at only where the step is logged anyway.
-        if not self._warned and self.global_step % max(self.trainer.log_every_n_steps, 1) == 0 and share > 0.5:
+        # Reading the share waits for the device, so it is looked at now and then only.
+        if not self._warned and self.global_step % 50 == 0 and share > 0.5:
             self._warned = True
             log.warning("one position holds %.0f %% of a pooled feature's power (method.md 2.4)", 100 * share)
 
@@ -207,4 +209,6 @@ class DFAT(LightningModule):
         found = set(checkpoint["state_dict"])
         if expected != found:
             first = sorted(expected ^ found)[0]
-            raise InputError(f"checkpoint: its trainable parts differ from this run's, first at {first}; start a new run")
+            raise InputError(
+                f"checkpoint: its trainable parts differ from this run's, first at {first}; start a new run"
+            )

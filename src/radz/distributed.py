@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 
@@ -36,6 +37,11 @@ class _Gather(torch.autograd.Function):
         dist.all_reduce(gradient)
         start = dist.get_rank() * ctx.rows
         return gradient[start : start + ctx.rows]
+
+
+def is_main_process() -> bool:
+    """Whether this is rank 0, also before the process group exists (launchers set the rank in the environment)."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def gather(tensor: Tensor) -> Tensor:

@@ -72,7 +72,9 @@ def build_bank(
     if config.write:
         prompt, decoding = writing_prompt(next(iter(findings.values()))), DECODING
         written = module.write(findings)
-        save_descriptions(descriptions_file, written, f"Written by the backbone, {DECODING} decoding. Review, then edit.")
+        save_descriptions(
+            descriptions_file, written, f"Written by the backbone, {DECODING} decoding. Review, then edit."
+        )
         log.info("descriptions written to %s", descriptions_file)
     known = load_descriptions(descriptions_file)
     missing = [name for name in findings if name not in known]

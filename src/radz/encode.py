@@ -65,12 +65,21 @@ class Encoder(nn.Module):
         return self._pool(states, tokens, patches, mask, self.heads["image"])
 
     def encode_texts(self, texts: list[str]) -> Features:
-        """Features [N, e] of reports, captions, prompts or descriptions; each distinct text is computed once."""
-        distinct = list(dict.fromkeys(texts))
-        states, tokens, words, mask = self._text_states(distinct)
-        features = self._pool(states, tokens, words, mask, self.heads["text"])
+        """Features [N, e] of reports, captions, prompts or descriptions.
+
+        Each distinct text is computed once, in `text_groups` groups of like length, so that few tokens are padding.
+        """
+        distinct = sorted(dict.fromkeys(texts), key=len)
+        size = -(-len(distinct) // min(self.config.text_groups, len(distinct)))
+        groups = [distinct[i : i + size] for i in range(0, len(distinct), size)]
+        parts = [self._pool(*self._text_states(group), self.heads["text"]) for group in groups]
         place = {text: i for i, text in enumerate(distinct)}
-        return features.rows(torch.tensor([place[text] for text in texts], device=states.device))
+        joined = Features(
+            torch.cat([part.overall for part in parts]),
+            torch.cat([part.local for part in parts]),
+            torch.stack([part.peak_share for part in parts]).amax(),
+        )
+        return joined.rows(torch.tensor([place[text] for text in texts], device=joined.overall.device))
 
     def encode_descriptions(self, texts: list[str], encoder: str) -> Tensor:
         """Raw anchors [K, d], before the anchor head.
@@ -95,7 +104,9 @@ class Encoder(nn.Module):
     def _text_states(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         tokenizer, limit = self.backbone.tokenizer, self.config.max_text_tokens
         start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-        question = tokenizer(self.config.text_prompt, add_special_tokens=False).input_ids if self.config.text_prompt else []
+        question = (
+            tokenizer(self.config.text_prompt, add_special_tokens=False).input_ids if self.config.text_prompt else []
+        )
         sequences, kinds = [], []
         for words in tokenizer(texts, add_special_tokens=False).input_ids:
             self.texts_cut += len(words) > limit

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
-from data_modules.findings import ontology
 from data_modules.pixels import equalize, fit, read_gray
 from radz import build
 from radz.anchors import AnchorBank
@@ -34,7 +33,9 @@ class Radz:
     def __init__(self, experiment: Experiment, folder: Path, device: str = "cpu") -> None:
         """Use `from_pretrained`."""
         if experiment.method != "dfat":
-            raise InputError(f"{folder}: a run of method {experiment.method} has no text side; give a run of method dfat")
+            raise InputError(
+                f"{folder}: a run of method {experiment.method} has no text side; give a run of method dfat"
+            )
         self.experiment, self.folder, self.device = experiment, folder, device
         self.data: DataConfig = experiment.data
         self.modality = experiment.data.corpora[0].modality
@@ -83,9 +84,7 @@ class Radz:
             ]
         return _stack(parts, self.encoder.width)
 
-    def score(
-        self, paths: Sequence[str | Path], findings: Sequence[str], scorer: str | None = None
-    ) -> pd.DataFrame:
+    def score(self, paths: Sequence[str | Path], findings: Sequence[str], scorer: str | None = None) -> pd.DataFrame:
         """Scores [N x C] in [0, 1], one row per path; `scorer` None is the run's headline.
 
         A finding is a name of the ontology or any words; those without a description cannot be scored by `anchor`
@@ -103,13 +102,14 @@ class Radz:
         values = _stack(rows, len(findings))
         unscored = [name for name, column in zip(findings, values.T, strict=True) if np.isnan(column).any()]
         if unscored and len(paths):
-            raise InputError(f"findings: {unscored[0]} has no description, which scorer {chosen} needs; use scorer prompt")
+            raise InputError(
+                f"findings: {unscored[0]} has no description, which scorer {chosen} needs; use scorer prompt"
+            )
         return pd.DataFrame(values, index=[str(path) for path in paths], columns=list(findings))
 
     def _classes(self, findings: list[str]) -> None:
         """Encode the class texts and anchors of `findings`."""
-        known = ontology()
-        texts = build.class_texts(self.experiment, None, [n if n in known else n for n in findings], self._file)
+        texts = build.class_texts(self.experiment, None, findings, self._file)
         anchors = build.class_anchors(self.experiment, self.bank, self._digest, texts, self._file, None)
         self.module.classifier.texts = texts
         self.module.classifier.refresh(self.bank.vectors.to(self.device), anchors.to(self.device))

@@ -62,10 +62,16 @@ def tables(
         mine = rows[at]
         found.append(
             ScoreTable(
-                corpus, split, mine, [str(table.study_id[r]) for r in mine], [""] * len(mine),
-                [privacy.hashed(f"{corpus}/{table.patient[r]}", salt) for r in mine], findings, labels[at],
+                corpus,
+                split,
+                mine,
+                [str(table.study_id[r]) for r in mine],
+                [""] * len(mine),
+                [privacy.hashed(f"{corpus}/{table.patient[r]}", salt) for r in mine],
+                findings,
+                labels[at],
                 {name: values[at] for name, values in scores.items()},
-            )  # fmt: skip
+            )
         )
     return found
 
@@ -114,7 +120,7 @@ def write_results(
     write_private_ids(data, splits, run_dir)
     path = run_dir / "metrics.json"
     before = json.loads(path.read_text())["test_evaluations"] if path.is_file() else 0
-    metrics = {
+    metrics: dict[str, Any] = {
         "schema": 1,
         "headline_scorer": headline,
         "monitor": MONITOR,

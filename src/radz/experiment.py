@@ -108,7 +108,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         typed = OmegaConf.to_container(OmegaConf.create(text)) if text.strip() else {}
         # BaseLoader builds nothing but strings, lists and maps, so it cannot run code.
-        raw = yaml.load(text, Loader=yaml.BaseLoader) if text.strip() else {}  # noqa: S506
+        raw = yaml.load(text, Loader=yaml.BaseLoader) if text.strip() else {}
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(typed, dict):
@@ -122,8 +122,7 @@ def _keep_strings(typed: Any, raw: Any, kind: Any) -> Any:
     if isinstance(typed, dict) and isinstance(raw, dict):
         texts = list(raw.values())
         return {
-            key: _keep_strings(value, texts[i], _child(kind, str(key)))
-            for i, (key, value) in enumerate(typed.items())
+            key: _keep_strings(value, texts[i], _child(kind, str(key))) for i, (key, value) in enumerate(typed.items())
         }
     if isinstance(typed, list) and isinstance(raw, list):
         inner = typing.get_args(kind)[0] if typing.get_origin(kind) is list else Any
@@ -186,15 +185,16 @@ def _override(config: DictConfig, item: str, origin: dict[str, str]) -> None:
         if typing.get_origin(_bare(kind)) is list and not part.isdigit():
             raise InputError(f"{key}: {part!r} should be a position in the list, such as 0 (on {COMMAND_LINE})")
         kind = _child(kind, part)
-    try:
-        value = yaml.load(text, Loader=yaml.BaseLoader) if _bare(kind) is str else OmegaConf.create(f"v: {text}")["v"]  # noqa: S506
-    except (yaml.YAMLError, OmegaConfBaseException):
-        raise InputError(f"{key}: {text!r} is not valid YAML (on {COMMAND_LINE})") from None
+    value: Any = text
     # W&B agents write Python's None and YAML's null alike.
     if text in ("null", "None", "~"):
         value = None
-    elif _bare(kind) is str:
-        value = text
+    elif _bare(kind) is not str:
+        try:
+            # OmegaConf's reader knows 1e-4 as a number.
+            value = typing.cast(DictConfig, OmegaConf.create(f"v: {text}"))["v"]
+        except (yaml.YAMLError, OmegaConfBaseException):
+            raise InputError(f"{key}: {text!r} is not valid YAML (on {COMMAND_LINE})") from None
     if dataclasses.is_dataclass(_bare(kind)) or isinstance(value, DictConfig):
         plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         _check(plain, kind, key, COMMAND_LINE, origin)

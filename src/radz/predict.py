@@ -44,7 +44,7 @@ def predict_folder(run: str, source: str, out: str, findings: list[str]) -> Path
         scores = model.score(readable, findings) if readable else None
         for file in files[start : start + BATCH]:
             name = str(file.relative_to(folder))
-            values = [] if scores is None or file in errors else scores.loc[str(file)].tolist()
+            values = [] if scores is None or file in errors else scores.loc[str(file)].to_numpy().tolist()
             rows.append([name, errors.get(file, ""), *(values or [""] * len(findings))])
         faults += len(errors)
     if faults == len(files):

@@ -10,7 +10,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
 from data_modules.base import StudyDataModule
 from data_modules.errors import InputError
@@ -19,6 +18,7 @@ from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable, trainable_table
 from radz.callbacks.csv_log import CsvLog
 from radz.config import Experiment
+from radz.distributed import is_main_process
 from radz.encode import Encoder
 from radz.environment import environment, peak_memory_gb
 from radz.experiment import digest, load_experiment, to_yaml
@@ -102,6 +102,7 @@ def prepare(experiment: Experiment, folder: Path | None) -> Parts:
     base.eval()
     anchors = build.class_anchors(experiment, training, base_digest, texts, file, base)
     module = build.module(experiment, base, training, view, texts, anchors, data.modalities[0])
+    module.train()
     log_trainable(module)
     names = [data.texts[row] for row in data.table.rows("train")] if experiment.dfat.text_source == "report" else []
     return Parts(data, findings, build.seen_groups(data, names), module, training)
@@ -117,7 +118,7 @@ def training_bank(
         bank.check_base(base_digest)
         return bank, file
     bank = build.bank(experiment, base, base_digest, build.bank_findings(experiment, data), file, data)
-    if folder is not None and rank_zero_only.rank == 0:
+    if folder is not None and is_main_process():
         bank.save(folder / "anchors")
     return bank, file
 
@@ -246,7 +247,7 @@ def _prepare_cnn(experiment: Experiment, data: StudyDataModule, findings: list[s
 def _open_folder(experiment: Experiment, run_dir: Path) -> None:
     """Make the run folder, or check that the one that is there belongs to this experiment."""
     config = run_dir / "config.yaml"
-    if rank_zero_only.rank != 0:
+    if not is_main_process():
         return
     if experiment.overwrite and config.is_file():
         log.info("overwrite=true: %s starts anew", run_dir)
@@ -266,8 +267,10 @@ def _open_folder(experiment: Experiment, run_dir: Path) -> None:
 
 def _record(experiment: Experiment, parts: Parts, run_dir: Path) -> None:
     """environment.json."""
-    if rank_zero_only.rank == 0:
-        digests = {"anchors_digest": parts.bank.digest(), "base_digest": parts.bank.info.base_digest} if parts.bank else {}
+    if is_main_process():
+        digests = (
+            {"anchors_digest": parts.bank.digest(), "base_digest": parts.bank.info.base_digest} if parts.bank else {}
+        )
         content = {**environment(), **parts.data.environment(), **digests, **peak_memory_gb()}
         evaluate.write_json(run_dir / "environment.json", content)
 
@@ -277,7 +280,9 @@ def _checked(checkpoint: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for a damaged archive
-        raise InputError(f"{checkpoint}: not a readable checkpoint ({type(error).__name__}); delete it to start anew") from None
+        raise InputError(
+            f"{checkpoint}: not a readable checkpoint ({type(error).__name__}); delete it to start anew"
+        ) from None
     return content
 
 

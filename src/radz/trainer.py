@@ -68,10 +68,14 @@ def loggers(experiment: Experiment, run_dir: Path, csv: CsvLog) -> list[Logger]:
         os.environ.setdefault("WANDB_SILENT", "true")
         found.append(
             WandbLogger(
-                project=settings.project, entity=settings.entity, group=settings.group or experiment.name,
-                tags=settings.tags, name=f"{experiment.name}-{run_dir.name}", save_dir=run_dir,
+                project=settings.project,
+                entity=settings.entity,
+                group=settings.group or experiment.name,
+                tags=settings.tags,
+                name=f"{experiment.name}-{run_dir.name}",
+                save_dir=run_dir,
                 offline=mode == "offline",
-            )  # fmt: skip
+            )
         )
         log.info("W&B is %s; files in %s", mode, run_dir / "wandb")
     return found

@@ -6,6 +6,7 @@ import pytest
 
 from data_modules.chest_xray import ChestXrayDataModule
 from data_modules.config import CorpusConfig, DataConfig, PhantomConfig, SplitCounts
+from data_modules.corpora import phantom
 from data_modules.errors import InputError
 from data_modules.findings import PRESENT
 
@@ -36,6 +37,18 @@ def test_the_phantom_is_written_once_and_read_as_a_table(tmp_path: Path) -> None
     elsewhere = module(tmp_path / "elsewhere")
     assert elsewhere.table.digest() == first.table.digest() and elsewhere.cache.digest() == first.cache.digest()
     assert module(tmp_path, seed=1).table.digest() != first.table.digest()
+
+
+def test_a_changed_generator_never_meets_an_old_phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def place(source: str) -> str:
+        (tmp_path / "generator").mkdir(exist_ok=True)
+        (tmp_path / "generator" / "scene.py").write_text(source)
+        with monkeypatch.context() as patch:
+            patch.setattr(phantom.resources, "files", lambda package: tmp_path / "generator")
+            patch.setattr("data_modules.phantom.write.write_phantom", lambda folder, **_: "digest")
+            return phantom.written(PhantomConfig(), tmp_path).name
+
+    assert place("ribs = 12") == place("ribs = 12") != place("ribs = 13")
 
 
 def test_settings_of_the_table_reader_are_refused(tmp_path: Path) -> None:

@@ -148,7 +148,10 @@ def test_value_outside_the_coding(corpus: Corpus) -> None:
     assert "row 9" in message and "'7' in column 'edema'" in message and "labels.edema" in message
     found = read(corpus, labels=labels, bad=BadRows(on_bad_label="skip"))
     assert len(found) == 11 and found.coverage.skipped("ours") == 1
-    # A row that the filter removes is not judged.
+    # A row that the filter removes is neither judged nor shown.
+    corpus.rows[0]["edema"] = "9"
+    assert "row 9" in (message := refused(corpus, labels=labels, keep={"view": ["PA"]})) and "'7'" in message
+    corpus.rows[0]["edema"] = "0"
     corpus.rows[7]["view"] = "L"
     assert len(read(corpus, labels=labels, keep={"view": ["PA"]})) == 10
 

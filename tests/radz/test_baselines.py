@@ -184,7 +184,20 @@ def test_labels_follow_the_policy_of_each_corpus() -> None:
     assert got == expected
 
 
-@pytest.mark.parametrize("size", [32, 45, 128])
+def test_contrast_channels_lift_a_faint_spot_at_any_exposure() -> None:
+    ramp = torch.linspace(20, 80, 128).expand(1, 1, 128, 128).clone()
+    spot = ramp.clone()
+    spot[..., 60:66, 60:66] += 8
+    for exposure in (1.0, 2.5):
+        plain, marked = (cnn.contrast_channels((x * exposure).to(torch.uint8)) for x in (ramp, spot))
+        assert plain.shape == (1, 2, 128, 128)
+        gain = (marked - plain)[0, :, 62, 62]
+        assert gain[1] > 4 * gain[0] > 0 and gain[1] > 0.8
+    flat = cnn.contrast_channels(torch.full((1, 1, 45, 45), 200, dtype=torch.uint8))
+    assert flat[:, 1].abs().max() < 0.01
+
+
+@pytest.mark.parametrize("size", [5, 32, 45, 128])
 def test_network_takes_any_image_size(size: int) -> None:
     pixels = torch.randint(0, 256, (2, 1, size, size), dtype=torch.uint8)
     assert cnn.Network(5, 4)(pixels).shape == (2, 5)
@@ -215,8 +228,8 @@ def loader(batches: Any) -> DataLoader[StudyBatch]:
 
 
 def test_cnn_learns_a_planted_patch_and_not_a_coin() -> None:
-    train = [batch([2 if i % 5 == 0 else 1 for i in range(32)], seed) for seed in range(12)]
-    epochs = 8
+    train = [batch([2 if i % 5 == 0 else 1 for i in range(32)], seed) for seed in range(50)]
+    epochs = 2
     net = model(total_steps=epochs * len(train), width=8)
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,

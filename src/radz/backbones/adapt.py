@@ -30,7 +30,9 @@ def add_modality_tokens(model: Any, tokenizer: Any, image_tokens: int, text_toke
     image, text = modality_tokens(image_tokens, text_tokens)
     taken = [token for token in image + text if token in tokenizer.get_vocab()]
     if taken:
-        raise InputError(f"backbone.path: the tokenizer already holds {taken[0]}; give the folder before radz changed it")
+        raise InputError(
+            f"backbone.path: the tokenizer already holds {taken[0]}; give the folder before radz changed it"
+        )
     before = len(tokenizer)
     tokenizer.add_tokens(image + text, special_tokens=True)
     table = model.get_input_embeddings().weight
@@ -49,7 +51,7 @@ def add_modality_tokens(model: Any, tokenizer: Any, image_tokens: int, text_toke
     return ids[:image_tokens], ids[image_tokens:]
 
 
-def adapt(model: nn.Module, config: BackboneConfig, token_ids: list[int]) -> nn.Module:
+def adapt(model: Any, config: BackboneConfig, token_ids: list[int]) -> Any:
     """Freeze everything, then open what `config` names. Every trainable parameter is fp32 afterwards.
 
     With `train: lora` the decoder learns through LoRA and only the modality rows of the embedding move; with

@@ -25,7 +25,9 @@ class LlavaBackbone(Backbone):
         self.image_token = model.config.image_token_id
         self._image_text = self.tokenizer.convert_ids_to_tokens(self.image_token)
         if self._image_text is None:
-            raise InputError(f"backbone.path: {folder}: the tokenizer has no token of id {self.image_token} (the image)")
+            raise InputError(
+                f"backbone.path: {folder}: the tokenizer has no token of id {self.image_token} (the image)"
+            )
         self.context = model.config.text_config.max_position_embeddings
         self.hidden_size = model.config.text_config.hidden_size
         self._pixels(folder, model)
@@ -36,7 +38,7 @@ class LlavaBackbone(Backbone):
             truncate(model, self.layer)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.model = adapt(model, config, self.image_ids + self.text_ids)
+        self.model: Any = adapt(model, config, self.image_ids + self.text_ids)
         self._tower_trains = config.train_tower
         self.train(self.training)
 
@@ -53,6 +55,8 @@ class LlavaBackbone(Backbone):
         return self
 
     _tower_trains = True
+    _scale: Tensor
+    _shift: Tensor
 
     def _pixels(self, folder: Path, model: Any) -> None:
         settings = read_json(folder, "preprocessor_config.json")
@@ -73,7 +77,9 @@ class LlavaBackbone(Backbone):
         """uint8 [M, C, H, W] to [M, 3, S, S]; gray becomes three channels on the device."""
         side = self.image_size
         if pixels.shape[-2:] != (side, side):
-            raise InputError(f"data.image_size: {pixels.shape[-1]} conflicts with the backbone's {side}; set it to {side}")
+            raise InputError(
+                f"data.image_size: {pixels.shape[-1]} conflicts with the backbone's {side}; set it to {side}"
+            )
         return pixels.expand(-1, 3, -1, -1) * self._scale + self._shift
 
     def image_embeddings(self, prepared: Tensor) -> Tensor:
@@ -164,7 +170,8 @@ def _load_model(config: BackboneConfig, folder: Path) -> Any:
 
     auto = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
     dtype = {"auto": auto, "float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
-    model, report = LlavaForConditionalGeneration.from_pretrained(
+    loader: Any = LlavaForConditionalGeneration
+    model, report = loader.from_pretrained(
         folder, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
     )
     lost = sorted(report["missing_keys"])

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +108,8 @@ def _tokenizer(config: TinyConfig, texts: Iterable[str]):  # type: ignore[no-unt
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    raw.train_from_iterator(texts, trainer)
+    # The words of the chat template become tokens too, or they would be spelled out in every sequence.
+    raw.train_from_iterator([*texts, *["USER: ASSISTANT:"] * 100], trainer)
     raw.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", raw.token_to_id("<s>"))]
     )
@@ -135,7 +137,7 @@ def _image_processor(folder: Path, config: TinyConfig) -> None:
 
 
 @torch.no_grad()
-def _structured_start(model: nn.Module, config: TinyConfig) -> None:
+def _structured_start(model: Any, config: TinyConfig) -> None:
     tower = model.model.vision_tower
     patch = tower.embeddings.patch_embedding.weight
     patch.copy_(_cosine_patches(config.vision_width, config.patch_size))
@@ -166,9 +168,10 @@ def _cosine_patches(width: int, patch: int) -> Tensor:
     basis = torch.stack(picked)
     if len(picked) < width:
         basis = torch.cat([basis, 0.02 * torch.randn(width - len(picked), patch, patch)])
-    # Low frequencies carry most of an image's power; this keeps the channels of one size.
-    gain = torch.tensor([1 + u + v for u, v in order[:width]] + [1] * (width - len(picked)))
-    return (basis * gain[:, None, None] / 3)[:, None].expand(-1, 3, -1, -1) / math.sqrt(patch)
+    # Low frequencies carry most of an image's power; growing gains keep the channels of one size. The mean of a patch
+    # is held down: the layer norm that follows then acts as a local contrast normalisation.
+    gain = torch.tensor([max(0.1, u + v) for u, v in order[:width]] + [1.0] * (width - len(picked)))
+    return (basis * gain[:, None, None] / 3)[:, None].expand(-1, 3, -1, -1) * 2 / math.sqrt(patch)
 
 
 def _sine_positions(side: int, width: int) -> Tensor:

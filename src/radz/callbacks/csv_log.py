@@ -20,7 +20,9 @@ class CsvLog(Logger):
         self.rows: dict[int, dict[str, Any]] = {}
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
-                self.rows = {int(row["step"]): {k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)}
+                self.rows = {
+                    int(row["step"]): {k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)
+                }
 
     @property
     def name(self) -> str:

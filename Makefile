@@ -1,0 +1,51 @@
+# radz: every target sets up .venv by itself. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+# WHEELS=dir installs from a folder of wheels, without any index.
+PIP := $(BIN)/pip install --quiet $(if $(WHEELS),--no-index --find-links $(WHEELS))
+export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
+RUN_KEY = $(if $(RUN),run=$(RUN))
+
+.PHONY: help setup train anchors eval predict report test test-full lint
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo; echo "EXP=name of an experiment, RUN=run folder, ARGS=\"key=value ...\" overrides; see radz --help"
+
+setup: $(STAMP)  ## make .venv and install radz into it (WHEELS=dir: without an index)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "radz needs Python 3.11 or newer"'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --constraint constraints.txt setuptools torch
+	$(PIP) --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $(STAMP)
+
+train: $(STAMP)  ## EXP=demo: anchors if missing, fit, test, report; resumes an unfinished run
+	$(BIN)/radz train $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(ARGS)
+
+anchors: $(STAMP)  ## EXP=demo: write (ARGS=write=true) and encode the anchor bank
+	$(BIN)/radz anchors $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(ARGS)
+
+eval: $(STAMP)  ## EXP=demo RUN=runs/demo/..: score an experiment's data with a trained run
+	$(BIN)/radz eval $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(RUN_KEY) $(ARGS)
+
+predict: $(STAMP)  ## RUN=runs/demo/.. ARGS="input=FOLDER out=scores.csv": score a folder of images
+	$(BIN)/radz predict $(or $(RUN),$(error RUN is missing)) $(ARGS)
+
+report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
+	$(BIN)/radz report $(or $(RUN),$(error RUN is missing)) $(ARGS)
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## everything but the slow tests; under ten minutes on two cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=80
+
+test-full: lint  ## all tests, every experiment run in small
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
