@@ -12,7 +12,7 @@ import torch
 from data_modules.base import StudyDataModule
 from data_modules.chest_xray import ChestXrayDataModule
 from data_modules.errors import InputError
-from data_modules.findings import ontology
+from data_modules.findings import Ontology, ontology
 from radz.anchors import AnchorBank
 from radz.backbones import load_backbone
 from radz.config import Experiment
@@ -60,13 +60,20 @@ def encoder(experiment: Experiment) -> tuple[Encoder, str]:
 
 def label_view(data: StudyDataModule) -> LabelView:
     """Label columns and policies of the data."""
-    names = tuple(finding_text(data, name) for name in data.findings)
+    names = tuple(finding_text(data.ontology, name) for name in data.findings)
     return LabelView(data.findings, names, data.policy_loss, data.policy_metrics)
 
 
-def finding_text(data: StudyDataModule | None, name: str) -> str:
+def known_findings(experiment: Experiment) -> Ontology:
+    """The ontology with the findings that the experiment's corpora add."""
+    known = ontology()
+    for number, corpus in enumerate(experiment.data.corpora):
+        known = known.extended(corpus.findings, f"data.corpora.{number}.findings")
+    return known
+
+
+def finding_text(known: Ontology, name: str) -> str:
     """A finding as words; names outside the ontology become words at their underscores."""
-    known = data.ontology if data is not None else ontology()
     return known[name].text if name in known else name.replace("_", " ")
 
 
@@ -79,7 +86,7 @@ def seen_groups(data: StudyDataModule, training_texts: list[str]) -> dict[str, s
         if (labels[:, column] == 1).any():
             groups[name] = "label"
         else:
-            groups[name] = "text" if finding_text(data, name).lower() in everything else "none"
+            groups[name] = "text" if finding_text(data.ontology, name).lower() in everything else "none"
     return groups
 
 
@@ -107,9 +114,8 @@ def scored_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
 
 
 def bank(
-    experiment: Experiment, base: Encoder, base_digest: str, findings: list[str], descriptions: Path,
-    data: StudyDataModule | None = None,
-) -> AnchorBank:  # fmt: skip
+    experiment: Experiment, base: Encoder, base_digest: str, findings: list[str], descriptions: Path
+) -> AnchorBank:
     """Encode a bank with base weights (`base` must not have been trained)."""
     import lightning.pytorch as pl
 
@@ -117,7 +123,8 @@ def bank(
         accelerator=experiment.trainer.accelerator, devices=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, barebones=False,
     )  # fmt: skip
-    texts = {name: finding_text(data, name) for name in findings}
+    known = known_findings(experiment)
+    texts = {name: finding_text(known, name) for name in findings}
     return build_bank(base, experiment.dkam, texts, descriptions, base_digest, trainer)
 
 
@@ -126,11 +133,11 @@ def descriptions_file(experiment: Experiment, folder: Path) -> Path:
     return folder / "descriptions.yaml" if experiment.dkam.write else find_resource(experiment.dkam.descriptions)
 
 
-def class_texts(experiment: Experiment, data: StudyDataModule | None, findings: list[str], file: Path) -> ClassTexts:
+def class_texts(experiment: Experiment, findings: list[str], file: Path) -> ClassTexts:
     """Names and descriptions of the findings to be scored."""
-    known = load_descriptions(file)
+    words, known = known_findings(experiment), load_descriptions(file)
     described = [known[name].text(experiment.dkam.aspects) if name in known else "" for name in findings]
-    return ClassTexts(tuple(findings), tuple(finding_text(data, name) for name in findings), tuple(described))
+    return ClassTexts(tuple(findings), tuple(finding_text(words, name) for name in findings), tuple(described))
 
 
 def class_anchors(

@@ -25,8 +25,13 @@ class Verb:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    top = parser()
     try:
-        options = parser().parse_args(arguments)
+        # argparse takes positionals in one run only, so key=value behind an option comes back as the rest.
+        options, rest = top.parse_known_args(arguments)
+        if unknown := [item for item in rest if item.startswith("-")]:
+            top.error(f"unrecognized arguments: {' '.join(unknown)}")
+        options.keys += rest
     except SystemExit as stop:
         return int(stop.code or 0)
     return run(options)

@@ -45,7 +45,7 @@ class Radz:
         self._file = build.descriptions_file(experiment, folder)
         self._base = encoder
         view = LabelView((), (), torch.zeros(1, 0, 4), torch.zeros(1, 0, 4))
-        texts = build.class_texts(experiment, None, list(self.bank.names), self._file)
+        texts = build.class_texts(experiment, list(self.bank.names), self._file)
         module = build.module(experiment, encoder, self.bank, view, texts, self.bank.vectors, self.modality)
         build.load_weights(module, folder / "checkpoints" / "best.ckpt")
         self.module = module.eval().to(device)
@@ -109,7 +109,7 @@ class Radz:
 
     def _classes(self, findings: list[str]) -> None:
         """Encode the class texts and anchors of `findings`."""
-        texts = build.class_texts(self.experiment, None, findings, self._file)
+        texts = build.class_texts(self.experiment, findings, self._file)
         anchors = build.class_anchors(self.experiment, self.bank, self._digest, texts, self._file, None)
         self.module.classifier.texts = texts
         self.module.classifier.refresh(self.bank.vectors.to(self.device), anchors.to(self.device))

@@ -28,6 +28,17 @@ log = logging.getLogger(__name__)
 PIXEL_BASELINE = "pixel32"
 
 
+class _Split(pl.LightningDataModule):
+    """One split to score. Its loader is made on demand: how many processes share it is known only inside the test."""
+
+    def __init__(self, data: StudyDataModule, split: str) -> None:
+        super().__init__()
+        self._data, self._split = data, split
+
+    def test_dataloader(self) -> Any:
+        return self._data.val_dataloader() if self._split == "val" else self._data.test_dataloader()
+
+
 def score(
     trainer: pl.Trainer, module: Any, data: StudyDataModule, split: str, findings: tuple[str, ...]
 ) -> list[ScoreTable]:
@@ -35,8 +46,7 @@ def score(
 
     `module.scored` holds, after `trainer.test`, this rank's (rows, {scorer: [n, C]}).
     """
-    loader = data.val_dataloader() if split == "val" else data.test_dataloader()
-    trainer.test(module, dataloaders=loader, verbose=False)
+    trainer.test(module, datamodule=_Split(data, split), verbose=False)
     own = [(rows.numpy(), {k: v.numpy() for k, v in scores.items()}) for rows, scores in module.scored]
     parts = [part for rank in gather_objects(own) for part in rank]
     rows = np.concatenate([part[0] for part in parts])
@@ -104,6 +114,8 @@ def write_results(
 ) -> dict[str, Any]:  # fmt: skip
     """predictions/*.csv, private/ids.csv and metrics.json from the `val` and `test` tables; returns the metrics."""
     coverage = data.table.coverage
+    account = coverage.to_dict()
+    account["reasons"] = account.pop("skipped")
     found: dict[str, Any] = {}
     thresholds = {table.corpus: thresholds_from(table) for table in splits["val"]}
     for split, scored in splits.items():
@@ -115,7 +127,7 @@ def write_results(
             found[table.key] = results(
                 table, {n: seen[n] for n in table.findings}, primary, thresholds.get(table.corpus),
                 experiment.scoring.replicates, experiment.scoring.seed, headline=headline,
-                coverage={"skipped": coverage.skipped(table.corpus), **coverage.to_dict()},
+                coverage={"skipped": coverage.skipped(table.corpus), **account},
             )  # fmt: skip
     write_private_ids(data, splits, run_dir)
     path = run_dir / "metrics.json"

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import types
 import typing
 from pathlib import Path
@@ -86,7 +87,14 @@ def digest(experiment: Experiment) -> str:
     plain["trainer"].pop("devices")
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(_text_keys(plain), sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _text_keys(value: Any) -> Any:
+    """The same with all keys as text: a label coding mixes numbers and words, which do not sort."""
+    if isinstance(value, dict):
+        return {str(key): _text_keys(item) for key, item in value.items()}
+    return [_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _chain(path: Path) -> list[Path]:
@@ -104,25 +112,34 @@ def _chain(path: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, Any]:
     """YAML as plain containers; scalars of string fields keep the text the user wrote (`0123`, `no`)."""
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         typed = OmegaConf.to_container(OmegaConf.create(text)) if text.strip() else {}
-        # BaseLoader builds nothing but strings, lists and maps, so it cannot run code.
-        raw = yaml.load(text, Loader=yaml.BaseLoader) if text.strip() else {}
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raw = yaml.load(text, Loader=_Texts) if text.strip() else {}
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(typed, dict):
         raise InputError(f"{path}: an experiment file holds a map of keys")
     return typing.cast(dict[str, Any], _keep_strings(typed, raw, Experiment))
 
 
+class _Texts(yaml.SafeLoader):
+    """Leaves every scalar the text it was written as."""
+
+
+for _tag in ("null", "bool", "int", "float", "timestamp"):
+    _Texts.add_constructor(f"tag:yaml.org,2002:{_tag}", lambda loader, node: str(node.value))
+
+
 def _keep_strings(typed: Any, raw: Any, kind: Any) -> Any:
     """Replace values of string fields by the text as written; null stays null."""
     kind = _bare(kind)
-    if isinstance(typed, dict) and isinstance(raw, dict):
-        texts = list(raw.values())
+    if isinstance(typed, dict) and isinstance(raw, dict) and len(typed) == len(raw):
+        # Keys that were no text (1, no) are found by their place; merge keys (<<) change places.
+        texts = [raw.get(str(key), text) for key, text in zip(typed, raw.values(), strict=True)]
         return {
-            key: _keep_strings(value, texts[i], _child(kind, str(key))) for i, (key, value) in enumerate(typed.items())
+            key: _keep_strings(value, text, _child(kind, str(key)))
+            for (key, value), text in zip(typed.items(), texts, strict=True)
         }
     if isinstance(typed, list) and isinstance(raw, list):
         inner = typing.get_args(kind)[0] if typing.get_origin(kind) is list else Any
@@ -178,6 +195,8 @@ def _override(config: DictConfig, item: str, origin: dict[str, str]) -> None:
         raise InputError(f"{item!r}: an override is written key=value")
     kind: Any = Experiment
     for i, part in enumerate(key.split(".")):
+        if _bare(kind) in (str, int, float, bool):
+            raise InputError(f"{key}: {'.'.join(key.split('.')[:i])} has no keys of its own (on {COMMAND_LINE})")
         names = [f.name for f in dataclasses.fields(_bare(kind))] if dataclasses.is_dataclass(_bare(kind)) else None
         if names is not None and part not in names:
             prefix = ".".join(key.split(".")[:i])
@@ -192,12 +211,11 @@ def _override(config: DictConfig, item: str, origin: dict[str, str]) -> None:
     elif _bare(kind) is not str:
         try:
             # OmegaConf's reader knows 1e-4 as a number.
-            value = typing.cast(DictConfig, OmegaConf.create(f"v: {text}"))["v"]
+            typed: Any = OmegaConf.to_container(OmegaConf.create(f"v: {text}"))
+            value = _keep_strings(typed["v"], yaml.load(f"v: {text}", Loader=_Texts)["v"], kind)
         except (yaml.YAMLError, OmegaConfBaseException):
             raise InputError(f"{key}: {text!r} is not valid YAML (on {COMMAND_LINE})") from None
-    if dataclasses.is_dataclass(_bare(kind)) or isinstance(value, DictConfig):
-        plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-        _check(plain, kind, key, COMMAND_LINE, origin)
+        _check(value, kind, key, COMMAND_LINE, origin)
     origin[key] = COMMAND_LINE
     try:
         OmegaConf.update(config, key, value, merge=True)
@@ -216,7 +234,7 @@ def _instantiate(merged: DictConfig, origin: dict[str, str], path: str) -> Exper
         reason = str(error.msg or error).splitlines()[0]
         raise InputError(f"{key}: {reason} (in {_source(key, origin, path)})") from None
     except InputError as error:
-        key = str(error).partition(":")[0]
+        key = re.split(r"[:=\s]", str(error), maxsplit=1)[0]
         raise InputError(f"{error} (in {_source(key, origin, path)})") from None
 
 

@@ -80,6 +80,11 @@ def train(experiment: Experiment) -> Path:
             raise Stopped(_stop_message(last)) from None
         raise
     best = run_dir / "checkpoints" / "best.ckpt"
+    if not best.is_file():
+        log.warning("trainer.max_steps ended the run before its first validation: the last weights count as the best")
+        if trainer.is_global_zero:
+            shutil.copyfile(last, best)
+    trainer.strategy.barrier()
     load_weights(parts, best)
     if parts.bank is not None and trainer.is_global_zero:
         parts.bank.save(run_dir / "anchors")
@@ -98,7 +103,7 @@ def prepare(experiment: Experiment, folder: Path | None) -> Parts:
     base, base_digest = build.encoder(experiment)
     view = build.label_view(data)
     training, file = training_bank(experiment, data, base, base_digest, folder)
-    texts = build.class_texts(experiment, data, findings, file)
+    texts = build.class_texts(experiment, findings, file)
     base.eval()
     anchors = build.class_anchors(experiment, training, base_digest, texts, file, base)
     module = build.module(experiment, base, training, view, texts, anchors, data.modalities[0])
@@ -117,7 +122,7 @@ def training_bank(
         bank = AnchorBank.load(folder / "anchors")
         bank.check_base(base_digest)
         return bank, file
-    bank = build.bank(experiment, base, base_digest, build.bank_findings(experiment, data), file, data)
+    bank = build.bank(experiment, base, base_digest, build.bank_findings(experiment, data), file)
     if folder is not None and is_main_process():
         bank.save(folder / "anchors")
     return bank, file

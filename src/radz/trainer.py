@@ -24,11 +24,14 @@ MONITOR = "val/auroc_macro"
 def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Trainer:
     """Trainer of `radz train` and `radz eval`."""
     settings = experiment.trainer
-    checkpoints = ModelCheckpoint(
-        dirpath=run_dir / "checkpoints", filename="best", monitor=MONITOR, mode="max", save_last=True,
-        enable_version_counter=False, auto_insert_metric_name=False, save_on_train_epoch_end=False,
+    folder: dict[str, Any] = {"dirpath": run_dir / "checkpoints", "enable_version_counter": False}
+    best = ModelCheckpoint(
+        filename="best", monitor=MONITOR, mode="max", auto_insert_metric_name=False, save_on_train_epoch_end=False,
+        **folder,
     )  # fmt: skip
-    callbacks: list[Callback] = [checkpoints]
+    # Apart from the best: `save_last` there would leave out every epoch that is no improvement.
+    last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True, **folder)
+    callbacks: list[Callback] = [best, last]
     if settings.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=settings.log_every_steps))
     precision: Any = precision_of(settings.precision, settings.accelerator)

@@ -275,9 +275,7 @@ def test_a_bad_answer_names_finding_and_label(case: str) -> None:
         parse_answer("pleural_effusion", answer)
 
 
-@pytest.mark.parametrize(
-    "text", ["A spot <3 cm wide, rarely >5 cm", "Patients may be unable to lie flat", "It cannot be seen well"]
-)
+@pytest.mark.parametrize("text", ["A spot <3 cm, rarely >5 cm", "May be unable to lie flat", "It cannot be seen well"])
 def test_ordinary_wording_is_not_taken_for_a_placeholder_or_a_refusal(text: str) -> None:
     assert parse_answer("nodule", changed("shape", text)).shape == text
 

@@ -79,6 +79,8 @@ def adapt(model: Any, config: BackboneConfig, token_ids: list[int]) -> Any:
         core.vision_tower.requires_grad_(True)
         # Neither takes part in the patch features, so DDP would wait for their gradients for ever.
         core.vision_tower.post_layernorm.requires_grad_(False)
+        # A frozen patch projection trains more stably (Chen et al. 2021, arXiv 2104.02057) and its gradient is costly.
+        core.vision_tower.embeddings.patch_embedding.requires_grad_(False)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = at_least_float32(parameter.data)

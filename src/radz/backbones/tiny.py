@@ -29,6 +29,8 @@ CHAT_TEMPLATE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %} {% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+# Positions must outweigh the patch in the first layer norm, or pooling over the image forgets where a patch lay.
+POSITION_SIZE = 2.0
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
 
 
@@ -143,7 +145,7 @@ def _structured_start(model: Any, config: TinyConfig) -> None:
     patch.copy_(_cosine_patches(config.vision_width, config.patch_size))
     side = config.image_size // config.patch_size
     waves = _sine_positions(side, config.vision_width)
-    tower.embeddings.position_embedding.weight[1:].copy_(0.5 * waves)
+    tower.embeddings.position_embedding.weight[1:].copy_(POSITION_SIZE * waves)
     tower.embeddings.position_embedding.weight[0].zero_()
     for layer in tower.encoder.layers:
         attention = layer.self_attn

@@ -1,0 +1,80 @@
+"""Small things that several tests share: a tiny backbone folder, an encoder, one trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from radz.backbones import load_backbone
+from radz.backbones.tiny import write_tiny
+from radz.config import BackboneConfig, DfatConfig, TinyConfig
+from radz.encode import Encoder
+from radz.experiment import load_experiment
+from radz.run import train
+
+TEXTS = [
+    "There is a small left pleural effusion with a meniscus.",
+    "The heart is enlarged. No pneumothorax is seen. Patchy opacity in the right lower zone, ill defined.",
+    "Normal chest radiograph.",
+    "Rounded opacity in the left mid zone, 20 mm, well defined, in keeping with a nodule.",
+    "A pacemaker lies over the left chest wall. Findings of this chest X-ray",
+]
+SHAPE = {"image_size": 64, "vision_width": 32, "width": 32, "vocabulary": 400, "context": 256}
+SMALL = [
+    "data.corpora.0.phantom.studies={train: 24, val: 12, test: 16}",
+    "data.corpora.0.phantom.image_px=64",
+    "data.image_size=64",
+    "data.batch_size=8",
+    "backbone.tiny.patch_size=16",
+    "backbone.tiny.vision_width=32",
+    "backbone.tiny.width=32",
+    "trainer.max_epochs=1",
+    "trainer.log_every_steps=1",
+    "trainer.progress_bar=false",
+    "scoring.replicates=100",
+    "scoring.cases=2",
+    "wandb.mode=disabled",
+]
+"""Overrides that make any phantom experiment run in seconds."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LLaVA folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny(folder, TinyConfig(**SHAPE), TEXTS * 20)
+    return folder
+
+
+@pytest.fixture
+def make_encoder(tiny_path: Path):
+    """Encoder of the tiny folder; keywords go to BackboneConfig, `dfat` to DfatConfig."""
+
+    def build(dfat: dict | None = None, **backbone) -> Encoder:
+        settings = DfatConfig(**{"image_tokens": 2, "text_tokens": 3, **(dfat or {})})
+        config = BackboneConfig(path=str(tiny_path), **{"lora_rank": 4, "lora_alpha": 8, **backbone})
+        torch.manual_seed(0)
+        return Encoder(load_backbone(config, tiny_path, settings.image_tokens, settings.text_tokens), settings)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache (phantom, pixels, backbones) for the whole session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+    """A finished run of the demo in small, with LoRA so that the plain peft test has something to load."""
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    lora = ["backbone.train=lora", "backbone.lora_rank=4", "backbone.train_tower=false", "dfat.learning_rate=0.01"]
+    return train(load_experiment("demo", [*SMALL, *lora, f"run_dir={folder}", f"cache_dir={cache_dir}"]))

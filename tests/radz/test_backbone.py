@@ -1,0 +1,177 @@
+"""Backbone facts of a LLaVA class folder: loading, tokens, truncation, what trains."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_modules.errors import InputError
+from radz.backbones import load_backbone
+from radz.backbones.adapt import trainable_table
+from radz.backbones.base import layer_index
+from radz.config import BackboneConfig
+
+PIXELS = torch.randint(0, 256, (3, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+COUNTS = torch.ones(3, dtype=torch.int64)
+TEXTS = ["Small left effusion.", "The heart is enlarged, no pneumothorax.", "Normal chest radiograph."]
+
+
+def copy(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target)
+    return target
+
+
+def load(folder: Path, **settings):
+    return load_backbone(BackboneConfig(path=str(folder), **settings), folder, 2, 3)
+
+
+def loss_of(encoder) -> torch.Tensor:
+    image = encoder.encode_images(PIXELS, COUNTS, "chest_xray")
+    text = encoder.encode_texts(TEXTS)
+    anchors = encoder.anchor_features(encoder.encode_descriptions(TEXTS, "decoder").detach())
+    weights = torch.linspace(-1, 1, image.overall.shape[1])
+    return sum(
+        (part.tanh() * weights).sum() for part in (image.overall, image.local, text.overall, text.local, anchors)
+    )
+
+
+@pytest.mark.parametrize("train", ["lora", "full"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_every_trainable_parameter_gets_a_gradient(make_encoder, train: str, checkpointing: bool) -> None:
+    encoder = make_encoder(train=train, train_tower=train == "full", gradient_checkpointing=checkpointing).train()
+    loss_of(encoder).backward()
+    named = [(name, p) for name, p in encoder.named_parameters() if p.requires_grad]
+    dead = [name for name, p in named if p.grad is None]
+    assert dead == []
+    # LoRA's A factors wait for B to leave zero; everything else must move at once.
+    still = [n for n, p in named if not p.grad.abs().any() and "lora_A" not in n]
+    assert still == []
+
+
+def test_lora_stays_out_of_the_tower_and_moves_only_the_new_rows(make_encoder) -> None:
+    encoder = make_encoder(train="lora")
+    names = [name for name, p in encoder.named_parameters() if p.requires_grad]
+    assert any("language_model.layers.0.self_attn.q_proj.lora_A" in name for name in names)
+    assert not any("vision_tower" in name for name in names)
+    rows = [p for name, p in encoder.named_parameters() if p.requires_grad and "trainable_tokens" in name]
+    assert [tuple(row.shape) for row in rows] == [(5, 32)]
+    assert {p.dtype for p in encoder.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_trained_weights_are_fp32_on_a_bf16_base(make_encoder) -> None:
+    encoder = make_encoder(train="lora", dtype="bfloat16")
+    trained = {p.dtype for p in encoder.parameters() if p.requires_grad}
+    frozen = {p.dtype for p in encoder.parameters() if not p.requires_grad}
+    assert (trained, frozen) == ({torch.float32}, {torch.bfloat16})
+    with torch.autocast("cpu", torch.bfloat16):
+        image = encoder.encode_images(PIXELS, COUNTS, "chest_xray")
+    assert image.overall.dtype == torch.float32 and torch.isfinite(image.overall).all()
+
+
+@pytest.mark.parametrize("layer", [-3, -2, -1, 4])
+def test_truncated_equals_full_depth(make_encoder, layer: int) -> None:
+    found = {}
+    for depth in ("feature", "full"):
+        encoder = make_encoder(train="frozen", depth=depth, feature_layer=layer).eval()
+        with torch.no_grad():
+            found[depth] = (encoder.encode_images(PIXELS, COUNTS, "chest_xray"), encoder.encode_texts(TEXTS))
+    for one, other in zip(found["feature"], found["full"], strict=True):
+        assert torch.equal(one.overall, other.overall) and torch.equal(one.local, other.local)
+
+
+def test_truncation_drops_layers_and_norm(make_encoder) -> None:
+    model = make_encoder(train="frozen").backbone.llava.model
+    assert len(model.language_model.layers) == 5
+    assert isinstance(model.language_model.norm, torch.nn.Identity)
+    assert len(model.vision_tower.encoder.layers) == 3
+
+
+@pytest.mark.parametrize("layer", [0, 7, -7, -8])
+def test_layer_beyond_the_decoder(layer: int) -> None:
+    with pytest.raises(InputError, match="feature_layer"):
+        layer_index(layer, 6)
+
+
+def test_modality_tokens_are_single_ids_and_reproducible(tiny_path: Path) -> None:
+    one, two = load(tiny_path), load(tiny_path)
+    ids = one.image_ids + one.text_ids
+    assert len(set(ids)) == 5
+    assert one.tokenizer("<ImgCls_0>", add_special_tokens=False).input_ids == [one.image_ids[0]]
+    tensor = torch.tensor(ids)
+    assert torch.equal(one.word_embeddings(tensor), two.word_embeddings(tensor))
+    rows = one.word_embeddings(tensor)
+    assert (rows[0] - rows[1]).norm() > 1e-3
+
+
+def test_a_padded_vocabulary_is_never_shrunk(tiny_path: Path, tmp_path: Path) -> None:
+    from transformers import LlavaForConditionalGeneration
+
+    folder = copy(tiny_path, tmp_path / "padded")
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    model.resize_token_embeddings(640, mean_resizing=False)
+    model.save_pretrained(folder)
+    assert load(folder).llava.get_input_embeddings().weight.shape[0] == 640
+
+
+def test_prepare_equals_the_image_processor(tiny_path: Path) -> None:
+    from transformers import AutoImageProcessor
+
+    processor = AutoImageProcessor.from_pretrained(tiny_path)
+    pictures = PIXELS.expand(-1, 3, -1, -1)
+    expected = processor(images=list(pictures), return_tensors="pt")["pixel_values"]
+    assert torch.allclose(load(tiny_path).prepare(PIXELS), expected, atol=1e-5)
+
+
+def test_sequences_hold_the_placeholders_and_one_bos(make_encoder) -> None:
+    encoder = make_encoder()
+    backbone = encoder.backbone
+    for images in (1, 3):
+        sequence = encoder._image_sequence(images, "chest_xray")
+        assert sequence.count(backbone.image_token) == images * 16
+        assert sequence.count(backbone.tokenizer.bos_token_id) == 1
+        assert sequence[-2:] == backbone.image_ids
+        assert backbone.tokenizer.eos_token_id not in sequence
+
+
+def test_too_many_images_for_the_context(make_encoder) -> None:
+    encoder = make_encoder()
+    with pytest.raises(InputError, match="context of 256"):
+        encoder.encode_images(PIXELS[:1].expand(20, -1, -1, -1), torch.tensor([20]), "chest_xray")
+
+
+def test_trainable_table_adds_up(make_encoder) -> None:
+    encoder = make_encoder(train="lora")
+    *parts, total = trainable_table(encoder)
+    assert total[0] == "total"
+    assert sum(part[1] for part in parts) == total[1] == sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    assert "other" not in [part[0] for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("tokenizer.json", "tokenizer"), ("config.json", "config.json"), ("preprocessor_config.json", "preprocessor"),
+     ("model.safetensors", "safetensors"), ("chat_template.jinja", "chat template")],
+)  # fmt: skip
+def test_folder_without_a_part(tiny_path: Path, tmp_path: Path, missing: str, message: str) -> None:
+    folder = copy(tiny_path, tmp_path / "part")
+    (folder / missing).unlink()
+    with pytest.raises(InputError, match=message) as fault:
+        load(folder)
+    assert "\n" not in str(fault.value)
+
+
+def test_unknown_architecture(tiny_path: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_path, tmp_path / "other")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "architectures": ["OtherModel"]}))
+    with pytest.raises(InputError, match="OtherModel"):
+        load(folder)
+
+
+def test_wrong_image_size_is_named(make_encoder) -> None:
+    with pytest.raises(InputError, match="data.image_size"):
+        make_encoder().encode_images(torch.zeros(1, 1, 32, 32, dtype=torch.uint8), torch.tensor([1]), "chest_xray")

@@ -1,0 +1,226 @@
+"""DKAM: descriptions written by the backbone's own language model, and the bank that is encoded from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+import yaml
+from conftest import SMALL
+from torch import Tensor, nn
+
+from data_modules.errors import InputError
+from radz import build
+from radz.anchors import AnchorBank
+from radz.config import DkamConfig
+from radz.descriptions import FIELDS, Description, answer_lines, load_descriptions, writing_prompt
+from radz.dkam import build_bank
+from radz.encode import Encoder
+from radz.experiment import find_resource, load_experiment
+from radz.run import anchors
+from radz.scoring.zero_shot import ClassTexts
+
+OWN = {
+    "edema": Description(
+        "edema", "Both lungs, more around the hila.", "Broad areas without a form of their own.",
+        "Hazy and fading outwards.", "A faint veil with fine lines at the periphery.",
+        "Fluid that has left the vessels of the lung.", "Breathlessness when lying flat, often with a weak heart.",
+    ),
+    "nodule": Description(
+        "nodule", "Anywhere inside a lung.", "Rounded and small, up to three centimetres.",
+        "Mostly sharp, sometimes lobulated.", "Dense against the dark lung.",
+        "A small solid growth or scar.", "Usually no complaint, found by chance.",
+    ),
+    "no_finding": Description(
+        "no_finding", "Nowhere in the chest.", "The heart has its usual size and form.",
+        "Both hemidiaphragms are sharp.", "The lungs are evenly dark.",
+        "A radiograph without disease.", "Screening or a cough that passes.",
+    ),
+}  # fmt: skip
+FINDINGS = {name: name.replace("_", " ") for name in OWN}
+
+
+class Dictated(nn.Module):
+    """A language model head that makes greedy decoding spell out given texts, one per call of `generate`."""
+
+    def __init__(self, tokenizer: Any, texts: list[str]) -> None:
+        super().__init__()
+        self.words, self.size = len(tokenizer), 0
+        self.queue: list[int] = []
+        for text in texts:
+            self.queue += [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+
+    def forward(self, states: Tensor) -> Tensor:
+        logits = torch.zeros(*states.shape[:-1], self.words)
+        logits[:, -1, self.queue.pop(0)] = 10.0
+        return logits
+
+
+def dictate(encoder: Encoder, texts: list[str]) -> Dictated:
+    encoder.backbone.llava.lm_head = Dictated(encoder.backbone.tokenizer, texts)
+    return encoder.backbone.llava.lm_head
+
+
+def trainer() -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+
+
+def written(encoder: Encoder, file: Path, findings: dict[str, str], **settings: Any) -> AnchorBank:
+    config = DkamConfig(write=True, max_new_tokens=2000, **settings)
+    return build_bank(encoder, config, findings, file, "base", trainer())
+
+
+@pytest.fixture
+def descriptions(tmp_path: Path) -> Path:
+    file = tmp_path / "ours.yaml"
+    content = {name: {field: getattr(one, field) for field in FIELDS} for name, one in OWN.items()}
+    file.write_text(yaml.safe_dump({"findings": content}, sort_keys=False))
+    return file
+
+
+@pytest.mark.parametrize(("train", "names"), [("frozen", ["edema", "nodule"]), ("lora", ["no_finding"])])
+def test_a_well_formed_answer_becomes_the_bank(make_encoder: Any, tmp_path: Path, train: str, names: list[str]) -> None:
+    encoder = make_encoder(train=train, depth="full").eval()
+    findings, own = {name: FINDINGS[name] for name in names}, {name: OWN[name] for name in names}
+    head = dictate(encoder, [answer_lines(one) for one in own.values()])
+    bank = written(encoder, tmp_path / "descriptions.yaml", findings, aspects=["shape", "location"])
+    assert head.queue == []  # every answer was generated to its end
+    assert load_descriptions(tmp_path / "descriptions.yaml") == own
+    assert bank.names == tuple(names)
+    assert bank.descriptions == tuple(f"{one.shape} {one.location}" for one in own.values())
+    assert bank.info.prompt == writing_prompt(FINDINGS[names[0]]) and bank.info.decoding == "greedy"
+    assert bank.info.source == "descriptions.yaml"
+    expected = encoder.encode_descriptions(list(bank.descriptions), "decoder")
+    assert bank.vectors.dtype == torch.float32 and torch.allclose(bank.vectors, expected, atol=1e-5)
+    # The user may edit the file and bring it back: the same texts give the same bank.
+    config = DkamConfig(aspects=["shape", "location"])
+    again = build_bank(encoder, config, findings, tmp_path / "descriptions.yaml", "base", trainer())
+    assert again.digest() == bank.digest() and again.info.decoding == ""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "of the of the lung lung lung",
+        "",
+        "I am sorry, but as an AI language model I cannot help with that.",
+        answer_lines(OWN["nodule"]).rpartition("\n")[0],
+        answer_lines(replace(OWN["nodule"], shape="Its form and size")),
+    ],
+    ids=["babble", "nothing", "refusal", "five lines", "prompt copied"],
+)
+def test_a_rejected_answer_stops_in_one_line_and_writes_nothing(make_encoder: Any, tmp_path: Path, answer: str) -> None:
+    encoder = make_encoder(train="frozen", depth="full").eval()
+    dictate(encoder, [answer])
+    with pytest.raises(InputError, match="description of nodule") as fault:
+        written(encoder, tmp_path / "descriptions.yaml", {"nodule": "nodule"})
+    assert "\n" not in str(fault.value) and list(tmp_path.iterdir()) == []
+
+
+def test_one_rejected_answer_stops_the_good_ones_too(make_encoder: Any, tmp_path: Path) -> None:
+    encoder = make_encoder(train="frozen", depth="full").eval()
+    dictate(encoder, [answer_lines(OWN["edema"]), "lung lung lung"])
+    with pytest.raises(InputError, match="description of nodule"):
+        written(encoder, tmp_path / "descriptions.yaml", {"edema": "edema", "nodule": "nodule"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_is_cut_is_rejected(make_encoder: Any, tmp_path: Path) -> None:
+    encoder = make_encoder(train="frozen", depth="full").eval()
+    dictate(encoder, [answer_lines(OWN["edema"])])
+    with pytest.raises(InputError, match="description of edema"):
+        build_bank(
+            encoder, DkamConfig(write=True, max_new_tokens=20), {"edema": "edema"}, tmp_path / "x.yaml", "", trainer()
+        )
+
+
+def test_writing_needs_the_full_depth(make_encoder: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"backbone\.depth"):
+        written(make_encoder(train="frozen"), tmp_path / "x.yaml", FINDINGS)
+
+
+WRITE = ["backbone.train=frozen", "backbone.train_tower=false", "backbone.depth=full", "dkam.max_new_tokens=2000"]
+
+
+def test_the_verb_stops_without_falling_back_to_the_shipped_text(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`radz anchors write=true`: a random model babbles, so there is no bank; a good answer gives the bank of it."""
+    places = [
+        f"run_dir={tmp_path / 'run'}",
+        f"cache_dir={cache_dir}",
+        "dkam.write=true",
+        "dkam.findings=[edema,nodule]",
+    ]
+    experiment = load_experiment("demo", [*SMALL, *WRITE[:-1], "dkam.max_new_tokens=8", *places])
+    with pytest.raises(InputError, match="description of edema") as fault:
+        anchors(experiment)
+    assert "\n" not in str(fault.value)
+    assert not (tmp_path / "run/anchors").exists() and not (tmp_path / "run/descriptions.yaml").exists()
+
+    made = build.encoder
+
+    def dictated(settings: Any) -> tuple[Encoder, str]:
+        encoder, base = made(settings)
+        dictate(encoder, [answer_lines(OWN["edema"]), answer_lines(OWN["nodule"])])
+        return encoder, base
+
+    monkeypatch.setattr(build, "encoder", dictated)
+    places[0] = f"run_dir={tmp_path / 'good'}"
+    folder = anchors(load_experiment("demo", [*SMALL, *WRITE, *places]))
+    bank = AnchorBank.load(folder / "anchors")
+    assert bank.names == ("edema", "nodule") and bank.descriptions[0].startswith("Both lungs, more around the hila.")
+    assert load_descriptions(folder / "descriptions.yaml")["nodule"] == OWN["nodule"]
+
+
+def test_a_finding_without_description_is_named(make_encoder: Any, descriptions: Path) -> None:
+    findings = {**FINDINGS, "mass": "mass"}
+    with pytest.raises(InputError, match=r"dkam\.descriptions: .*ours\.yaml has no mass"):
+        build_bank(make_encoder(train="frozen").eval(), DkamConfig(), findings, descriptions, "", trainer())
+
+
+@pytest.mark.parametrize("anchor_encoder", ["decoder", "embedding"])
+def test_findings_new_at_test_time_are_encoded_like_those_of_training(
+    make_encoder: Any, descriptions: Path, anchor_encoder: str
+) -> None:
+    encoder = make_encoder(train="frozen").eval()
+    settings = DkamConfig(anchor_encoder=anchor_encoder, aspects=["location", "density"])
+    together = build_bank(encoder, settings, FINDINGS, descriptions, "base", trainer())
+    training = build_bank(
+        encoder, settings, {n: FINDINGS[n] for n in ("no_finding", "edema")}, descriptions, "base", trainer()
+    )
+    experiment = load_experiment("demo", SMALL)
+    experiment.dkam = settings
+    names = ("nodule", "edema", "stranger")
+    described = tuple(OWN[n].text(settings.aspects) if n in OWN else "" for n in names)
+    texts = ClassTexts(names, names, described)
+    found = build.class_anchors(experiment, training, "base", texts, descriptions, encoder)
+    place = together.names.index
+    assert torch.allclose(found[0], together.vectors[place("nodule")], atol=1e-5)
+    assert torch.equal(found[1], training.vectors[training.names.index("edema")])
+    assert found[2].isnan().all()  # no description, no anchor; never somebody else's
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+
+
+def test_anchor_encoders_differ_and_are_recorded(make_encoder: Any, descriptions: Path) -> None:
+    encoder = make_encoder(train="frozen").eval()
+    banks = [
+        build_bank(encoder, DkamConfig(anchor_encoder=kind), FINDINGS, descriptions, "b", trainer())
+        for kind in ("decoder", "embedding")
+    ]
+    assert [bank.info.encoder for bank in banks] == ["decoder", "embedding"]
+    assert banks[0].digest() != banks[1].digest() and banks[0].descriptions == banks[1].descriptions
+
+
+def test_the_shipped_descriptions_serve_the_demo(trained_run: Path) -> None:
+    bank = AnchorBank.load(trained_run / "anchors")
+    shipped = load_descriptions(find_resource("descriptions/chest_xray.yaml"))
+    aspects = ["location", "shape", "boundary", "density"]
+    assert bank.descriptions == tuple(shipped[name].text(aspects) for name in bank.names)

@@ -1,0 +1,61 @@
+"""Every file of the experiments folder resolves, and those that need no data of a user run in small."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import SMALL
+
+from radz.experiment import digest, find_experiment, find_resource, load_experiment, to_yaml
+from radz.run import train
+
+ROOT = Path(__file__).parents[2] / "experiments"
+FILES = sorted(p for p in ROOT.rglob("*.yaml") if "descriptions" not in p.parts)
+RAW = {p: yaml.safe_load(p.read_text()) for p in FILES}
+BASES = {
+    (p.parent / f"{str(raw['base']).removesuffix('.yaml')}.yaml").resolve() for p, raw in RAW.items() if raw.get("base")
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(ROOT)) for p in FILES])
+def test_every_experiment_resolves(path: Path, tmp_path: Path) -> None:
+    # A file that others inherit from may leave the corpora to them.
+    given = (
+        ["data.corpora=[{reader: phantom}]", "data.image_size=${backbone.tiny.image_size}"] if _is_base(path) else []
+    )
+    experiment = load_experiment(str(path), given)
+    assert experiment.name == path.stem
+    (tmp_path / "again.yaml").write_text(to_yaml(experiment))
+    found = load_experiment(str(tmp_path / "again.yaml"))
+    assert found == experiment and digest(found) == digest(experiment)
+    assert find_resource(experiment.dkam.descriptions).is_file()
+    for corpus in experiment.data.corpora:
+        assert corpus.root is None, "the root of a corpus is given on the command line, never in the file"
+
+
+def _is_base(path: Path) -> bool:
+    return path.resolve() in BASES and "corpora" not in RAW[path].get("data", {}) and not RAW[path].get("base")
+
+
+def test_experiment_names_are_unique_and_found() -> None:
+    for path in FILES:
+        assert find_experiment(str(path.relative_to(ROOT).with_suffix(""))).resolve() == path.resolve()
+
+
+def _phantom_experiments() -> list[Path]:
+    own = [p for p in FILES if not _is_base(p)]
+    return [p for p in own if {c.reader for c in load_experiment(str(p)).data.corpora} == {"phantom"}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", _phantom_experiments(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_experiment_without_user_data_runs_in_small(
+    path: Path, tmp_path: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "radz"):
+        folder = train(load_experiment(str(path), [*SMALL, f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]))
+    assert (folder / "metrics.json").is_file() and (folder / "report.html").is_file()
+    assert "macro AUROC" in caplog.text

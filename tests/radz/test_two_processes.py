@@ -1,0 +1,105 @@
+"""Two gloo processes give the loss and gradients of one process on the joint batch, also with uneven labels."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from radz.losses import Features, alignment, category
+
+NAN = float("nan")
+ROWS, WIDTH, ANCHORS = 10, 6, 4
+
+
+def data(dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    labels = (torch.rand(2 * ROWS, ANCHORS, generator=generator) < 0.4).to(dtype)
+    # Eight labelled studies on rank 0, two on rank 1.
+    labels[8:ROWS] = NAN
+    labels[ROWS + 2 :] = NAN
+    usable = torch.ones(2 * ROWS, dtype=torch.bool)
+    usable[[1, 12, 13, 14]] = False
+    return {
+        "pixels": torch.randn(2 * ROWS, 8, generator=generator, dtype=dtype),
+        "words": torch.randn(2 * ROWS, 8, generator=generator, dtype=dtype),
+        "anchors": torch.randn(ANCHORS, WIDTH, generator=generator, dtype=dtype),
+        "digest": torch.randint(0, 12, (2 * ROWS,), generator=generator),
+        "labels": labels,
+        "usable": usable,
+    }
+
+
+class Toy(nn.Module):
+    def __init__(self, loss: str, positives: str) -> None:
+        super().__init__()
+        self.image, self.text = nn.Linear(8, 2 * WIDTH), nn.Linear(8, 2 * WIDTH)
+        self.anchor = nn.Linear(WIDTH, WIDTH)
+        self.loss, self.positives = loss, positives
+
+    def forward(self, part: dict[str, torch.Tensor]) -> torch.Tensor:
+        share = torch.tensor(0.0)
+        image = Features(*self.image(part["pixels"]).chunk(2, dim=1), share)
+        text = Features(*self.text(part["words"]).chunk(2, dim=1), share)
+        aligned = alignment(
+            image, text, part["digest"], part["usable"], loss=self.loss, positives=self.positives, temperature=0.05,
+            global_weight=0.4,
+        )  # fmt: skip
+        anchors = self.anchor(part["anchors"])
+        guided, _ = category(
+            image.overall, anchors, part["labels"], part["usable"] | True, no_finding=0, temperature=0.05
+        )
+        texts, _ = category(text.overall, anchors, part["labels"], part["usable"], no_finding=0, temperature=0.05)
+        return 0.5 * aligned + 0.25 * (guided + texts)
+
+
+def model(loss: str, positives: str, dtype: torch.dtype) -> Toy:
+    torch.manual_seed(0)
+    return Toy(loss, positives).to(dtype)
+
+
+def worker(rank: int, port: int, folder: str, cases: list[tuple[str, str, torch.dtype]]) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    for number, (loss, positives, dtype) in enumerate(cases):
+        wrapped = nn.parallel.DistributedDataParallel(model(loss, positives, dtype))
+        part = {k: v if k == "anchors" else v[rank * ROWS : (rank + 1) * ROWS] for k, v in data(dtype).items()}
+        value = wrapped(part)
+        value.backward()
+        mean = value.detach().clone()
+        dist.all_reduce(mean)
+        if rank == 0:
+            gradients = torch.cat([p.grad.flatten() for p in wrapped.parameters()])
+            torch.save({"loss": mean / 2, "gradients": gradients}, Path(folder) / f"{number}.pt")
+    dist.destroy_process_group()
+
+
+def test_loss_and_gradients_equal_one_process(tmp_path: Path) -> None:
+    cases = [
+        (loss, positives, dtype)
+        for loss in ("cross", "global", "global_local")
+        for positives in ("same_text", "diagonal")
+        for dtype in (torch.float64, torch.float32)
+    ]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(worker, (port, str(tmp_path), cases), nprocs=2)
+    for number, (loss, positives, dtype) in enumerate(cases):
+        single = model(loss, positives, dtype)
+        value = single(data(dtype))
+        value.backward()
+        expected = torch.cat([p.grad.flatten() for p in single.parameters()])
+        found = torch.load(tmp_path / f"{number}.pt", weights_only=True)
+        tolerance = 1e-9 if dtype == torch.float64 else 1e-5
+        error = (found["gradients"] - expected).norm() / expected.norm()
+        assert error < tolerance, (loss, positives, dtype, error)
+        assert found["loss"].item() == pytest.approx(value.item(), rel=tolerance)
+        assert expected.norm() > 1e-3
