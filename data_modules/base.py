@@ -19,10 +19,12 @@ from data_modules.augment import augment
 from data_modules.batch import StudyBatch
 from data_modules.cache import PixelCache, open_or_build
 from data_modules.config import SPLITS, DataConfig
+from data_modules.corpus_config import one_of
 from data_modules.errors import InputError
 from data_modules.findings import Ontology, complete, ontology, policy_table
 from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
 from data_modules.study import StudyTable
+from data_modules.subsets import limited, shuffled
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,9 @@ class StudyDataModule(LightningDataModule):
     def __init__(self, config: DataConfig, cache_dir: Path, seed: int) -> None:
         """Keep the settings; nothing is read before `setup`."""
         super().__init__()
+        for number, corpus in enumerate(config.corpora):
+            # The first corpus may take minutes to read; a misspelt reader of the second should not wait for it.
+            one_of(f"data.corpora.{number}.reader", corpus.reader, corpora.READERS)
         self.config, self.cache_dir, self.seed = config, Path(cache_dir), seed
         self._ready = False
 
@@ -202,6 +207,30 @@ class StudyDataModule(LightningDataModule):
         """Return float32 [n, K], 1, 0 or NaN under the metrics policy; of all studies when no rows are given."""
         return self._labels(self.policy_metrics, rows)
 
+    def leaked(self) -> list[str]:
+        """Return one line per corpus of whose test images some are training images, pixel for pixel.
+
+        Patients need no such check: one in two splits stops the reading.
+        """
+        table, studies = self.table, self.table.image_study
+        checksums = self.cache._checksums[self.cache.positions]
+        training = table.image_indices(table.rows("train"))
+        known = dict(zip(checksums[training].tolist(), training.tolist(), strict=True))
+        lines = []
+        for corpus in table.corpora:
+            images = table.image_indices(table.rows("test", corpus))
+            pairs = zip(images.tolist(), checksums[images].tolist(), strict=True)
+            same = [(i, known[c]) for i, c in pairs if c in known]
+            # Equal checksums only suggest equal pixels.
+            found = [(i, j) for i, j in same if np.array_equal(self.cache.get(i), self.cache.get(j))]
+            if found:
+                here, there = (table.source_rows[studies[i]] for i in found[0])
+                lines.append(
+                    f"{corpus}: {len(found)} of {len(images)} test images are training images, such as row {here} "
+                    f"(training: row {there})"
+                )
+        return lines
+
     def _labels(self, policy: torch.Tensor, rows: ArrayLike | None) -> NDArray[np.float32]:
         index = np.arange(len(self.table)) if rows is None else np.asarray(rows, dtype=np.int64)
         corpus, states = self.table.corpus[index].astype(np.int64), self.table.states[index].astype(np.int64)
@@ -254,27 +283,3 @@ class StudyDataModule(LightningDataModule):
         studies = torch.repeat_interleave(batch.rows, batch.image_counts, output_size=len(batch.pixels))
         pixels = augment(batch.pixels, studies, self._epoch(), self.seed, self.config.augment)
         return replace(batch, pixels=pixels)
-
-
-def limited(table: StudyTable, limits: dict[str, int | None], seed: int) -> StudyTable:
-    """Keep at most so many studies per split and corpus, drawn by the seed, in table order."""
-    kept = []
-    for c, corpus in enumerate(table.corpora):
-        for s, (split, limit) in enumerate(limits.items()):
-            rows = table.rows(split, corpus)
-            if limit is not None and limit < len(rows):
-                rows = np.random.default_rng([seed, c, s]).choice(rows, limit, replace=False)
-            kept.append(rows)
-    rows = np.sort(np.concatenate(kept))
-    return table if len(rows) == len(table) else table.take(rows)
-
-
-def shuffled(table: StudyTable, seed: int) -> StudyTable:
-    """Return the table with reports and labels together permuted against the images, inside each corpus and split."""
-    source = np.arange(len(table))
-    for c, corpus in enumerate(table.corpora):
-        for s, split in enumerate(SPLITS):
-            rows = table.rows(split, corpus)
-            source[rows] = np.random.default_rng([seed, c, s]).permutation(rows)
-    log.warning("data.shuffle_pairs: reports and labels no longer belong to their images (negative control)")
-    return replace(table, reports=[table.reports[i] for i in source], states=table.states[source])

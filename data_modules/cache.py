@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from data_modules.errors import InputError
 from data_modules.lock import locked
 from data_modules.pixels import Gray, equalize, fit, read_gray
-from data_modules.privacy import hashed
+from data_modules.privacy import private_file, private_folder, pseudonym
 from data_modules.study import StudyTable
 
 log = logging.getLogger(__name__)
@@ -113,9 +113,12 @@ def open_or_build(
 
     def task(i: int) -> _Task:
         corpus, row = table.corpora[table.corpus[studies[i]]], table.source_rows[studies[i]]
-        named = f"corpus {corpus}, row {row}, image {hashed(table.image_ids[i], salt)}"
+        named = f"corpus {corpus}, row {row}, image {pseudonym(corpus, table.image_ids[i], salt)}"
         return table.image_paths[i], named, size, resize, equalize
 
+    for place in (folder.parent, folder):
+        private_folder(place)
+    private_file(folder / "lock")
     with locked(folder / "lock"):
         index = _load_index(folder, len(stamps), size)
         if index is None:
@@ -175,6 +178,7 @@ def _build(
             f"{folder}: the pixel cache needs {bytes_needed >> 20} MiB and {free >> 20} MiB are free; set cache_dir"
         )
     fresh = folder / f"pixels.{os.getpid()}"
+    private_file(fresh)
     if old is not None:
         shutil.copyfile(folder / "pixels.u8", fresh)
     rows = np.memmap(fresh, np.uint8, "w+" if old is None else "r+", shape=(len(stamps), size, size))
@@ -197,6 +201,7 @@ def _build(
         fresh.unlink(missing_ok=True)
     index = {"version": VERSION, "size": size, "stamps": stamps, "crc32": checksums, UNREADABLE: unreadable}
     written = folder / f"index.{os.getpid()}"
+    private_file(written)
     written.write_text(json.dumps(index))
     os.replace(written, folder / "index.json")
     return index

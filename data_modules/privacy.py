@@ -18,23 +18,50 @@ def salt(cache_dir: Path) -> bytes:
     It lies in the cache folder so that hashes of different runs compare. Raises InputError when the file is damaged.
     """
     path = cache_dir / "salt"
-    if not path.exists():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        # Written apart and linked: two processes that start together end up with the same salt.
-        fresh = cache_dir / f"salt.{secrets.token_hex(8)}"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(secrets.token_bytes(SALT_BYTES))
-        try:
-            os.link(fresh, path)
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-    value = path.read_bytes()
+    try:
+        if not path.exists():
+            _make_salt(path)
+        value = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be made or read ({error.strerror}); set cache_dir to a folder of your own"
+        ) from None
     if len(value) != SALT_BYTES:
         raise InputError(f"{path}: holds {len(value)} bytes instead of {SALT_BYTES}; delete it (hashes will change)")
     return value
+
+
+def _make_salt(path: Path) -> None:
+    private_folder(path.parent)
+    # Written apart and linked: two processes that start together end up with the same salt.
+    fresh = path.with_name(f"salt.{secrets.token_hex(8)}")
+    private_file(fresh)
+    fresh.write_bytes(secrets.token_bytes(SALT_BYTES))
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that only its owner may enter (0700); one that is there stays as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
+def private_file(path: Path) -> None:
+    """Make an empty file that only its owner may read (0600); one that is there stays as it is."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+
+
+def pseudonym(corpus: str, identifier: str, salt: bytes) -> str:
+    """Return what stands for a patient, study or image of a corpus: the same in errors, tables and report.
+
+    The corpus is part of it, since patient 1 of one corpus is not patient 1 of another.
+    """
+    return hashed(f"{corpus}/{identifier}", salt)
 
 
 def hashed(identifier: str, salt: bytes) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from data_modules.errors import InputError
 from data_modules.findings import STATE_NAMES, UNMENTIONED
-from data_modules.privacy import hashed
+from data_modules.privacy import pseudonym
 
 Text = NDArray[np.object_]
 """Object array of str."""
@@ -182,12 +182,13 @@ class StudyTable:
         if len(leaking):
             corpus, patient = leaking.index[0]
             found = keys[(keys["corpus"] == corpus) & (keys["patient"] == patient)]
+            who = pseudonym(self.corpora[corpus], patient, salt)
             where = ", ".join(
                 f"row {self.source_rows[i]} in {self.split[i]}" for i in found.drop_duplicates("split").index
             )
             raise InputError(
                 f"corpus {self.corpora[corpus]}: {len(leaking)} patient(s) in more than one split, such as patient "
-                f"{hashed(patient, salt)} ({where}); move all studies of a patient to one split"
+                f"{who} ({where}); move all studies of a patient to one split"
             )
 
     def digest(self) -> str:

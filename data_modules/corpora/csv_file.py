@@ -69,5 +69,6 @@ def split_words(frame: pd.DataFrame, name: str, path: Path, key: str) -> Text:
     words = column(frame, name, path, key)
     for row, word in zip(frame.index, words, strict=True):
         if word.casefold() not in SPLIT_WORDS:
-            raise InputError(f"{path} row {row}: '{word[:40]}' in column '{name}' is not train, val or test")
+            # The word is not shown: under a wrong split_csv.split it may be an identifier.
+            raise InputError(f"{path} row {row}: column '{name}' holds another word than train, val or test ({key})")
     return np.array([SPLIT_WORDS[word.casefold()] for word in words], dtype=object)

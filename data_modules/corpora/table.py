@@ -21,7 +21,7 @@ from data_modules.corpora.labels import OUTSIDE, states_of
 from data_modules.corpus_config import SPLITS, CorpusConfig, SplitFractions
 from data_modules.errors import InputError, MissingCorpus, nearest
 from data_modules.findings import Ontology
-from data_modules.privacy import hashed
+from data_modules.privacy import pseudonym
 from data_modules.study import Coverage, StudyTable, Text, offsets
 
 log = logging.getLogger(__name__)
@@ -74,8 +74,15 @@ class _Source:
         name = getattr(self.config.columns, which)
         return np.full(len(self.frame), "", dtype=object) if name is None else self.column(name, f"columns.{which}")
 
+    def quoted(self, cell: str, column: str) -> str:
+        """A cell as error texts may show it: short, and never one of a column that tells who the patient is."""
+        columns = self.config.columns
+        if column in (columns.image, columns.patient, columns.study, columns.report):
+            return "a value that is not shown"
+        return f"'{cell[:30]}'"
+
     def where(self, i: int | np.integer[Any]) -> str:
-        return f"{self.path} row {self.rows[i]} (image {hashed(self.images[i], self.salt)})"
+        return f"{self.path} row {self.rows[i]} (image {pseudonym(self.name, self.images[i], self.salt)})"
 
     def fault(self, mask: Mask, policy: str, reason: str, detail: str = "") -> None:
         """Apply a policy of `bad` to the standing rows of `mask`."""
@@ -109,7 +116,7 @@ class _Source:
             rule = self.config.labels[finding]
             bad = states[:, k] == OUTSIDE
             value = self.column(rule.column, "labels")[bad & self.alive]
-            shown = f": '{value[0][:40]}' in column '{rule.column}'" if len(value) else ""
+            shown = f": {self.quoted(value[0], rule.column)} in column '{rule.column}'" if len(value) else ""
             reason = f"value outside the coding of {self.key}.labels.{finding}"
             self.fault(bad, "on_bad_label", reason, shown)
         if self.config.columns.report is not None:
@@ -165,7 +172,7 @@ class _Source:
         own = self.column(file.key, "split_csv.key")
         known, chosen = set(own), {}
         for row, value, word in zip(table.index, keys, words, strict=True):
-            what = f"{path} row {row} ({file.key} {hashed(value, self.salt)})"
+            what = f"{path} row {row} ({file.key} {pseudonym(self.name, value, self.salt)})"
             if chosen.setdefault(value, word) != word:
                 raise InputError(f"{what}: is {word} here and {chosen[value]} in an earlier row; keep one")
             if value not in known:
@@ -187,7 +194,8 @@ class _Source:
             removed = before - int(self.alive.sum())
             self.coverage.filtered[f"{self.name}: keep.{name}"] = removed
             values = sorted(set(cells))  # many distinct values may be identifiers: not shown
-            holds = ", ".join(f"'{value[:20]}'" for value in values) if len(values) <= 20 else "many values"
+            shown = dict.fromkeys(self.quoted(value, name) for value in values)
+            holds = ", ".join(shown) if len(values) <= 20 else "many values"
             told.append(f"{name} removed {removed} of {before} rows (it holds {holds})")
         if not self.alive.any():
             raise InputError(f"{self.path}: {self.key}.keep leaves no row: {'; '.join(told)}")

@@ -73,18 +73,35 @@ class AnchorBank:
             names, descriptions = tuple(text.pop("names")), tuple(text.pop("descriptions"))
             text["aspects"] = tuple(text["aspects"])
             bank = AnchorBank(names, descriptions, vectors, BankInfo(**text))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            together = bank.digest() == expected
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise InputError(f"{folder}: not a readable anchor bank ({error}); build it with `radz anchors`") from None
-        if bank.digest() != expected or len(names) != len(vectors):
+        if not together:
             raise InputError(f"{folder}: {JSON} and {TENSORS} do not belong together; build the bank anew")
+        if vectors.dtype != torch.float32 or vectors.dim() != 2 or not len(names) == len(descriptions) == len(vectors):
+            raise InputError(
+                f"{folder}: {TENSORS} holds {vectors.dtype} {list(vectors.shape)} for {len(names)} findings and "
+                f"{len(descriptions)} descriptions; one float32 vector each is needed, build the bank anew"
+            )
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"{folder}: {twice[0]} stands twice in {JSON}; build the bank anew")
+        broken = ~vectors.isfinite().all(1) | (vectors == 0).all(1)
+        if broken.any():
+            first = names[int(broken.int().argmax())]
+            raise InputError(f"{folder}: the vector of {first} is not finite or zero; build the bank anew")
         return bank
 
-    def check_base(self, base_digest: str) -> None:
-        """Refuse a bank of another backbone, tokenizer or set of modality tokens."""
+    def check_base(self, base_digest: str, width: int | None = None) -> None:
+        """Refuse a bank of another backbone, tokenizer or set of modality tokens, or of another `width` of vectors."""
         if self.info.base_digest != base_digest:
             raise InputError(
                 f"anchors: the bank was encoded by another backbone ({self.info.base_digest} is not {base_digest}); "
                 "build it anew with `radz anchors`"
+            )
+        if width is not None and self.vectors.shape[1] != width:
+            raise InputError(
+                f"anchors: the vectors have {self.vectors.shape[1]} numbers where the backbone has {width}; "
+                "build the bank anew with `radz anchors`"
             )
 
     def digest(self) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from data_modules.base import StudyDataModule
 from data_modules.chest_xray import ChestXrayDataModule
 from data_modules.errors import InputError
-from data_modules.findings import Ontology, ontology
+from data_modules.findings import Finding, Ontology
 from radz.anchors import AnchorBank
 from radz.backbones import load_backbone
 from radz.config import Experiment
+from radz.config_checks import known_findings
 from radz.descriptions import load_descriptions
 from radz.dfat import DFAT
 from radz.dkam import build_bank
@@ -23,12 +26,17 @@ from radz.encode import Encoder
 from radz.environment import folder_digest
 from radz.experiment import find_resource
 from radz.labels import LabelView
+from radz.scoring.statistics import undefined_reason
 from radz.scoring.zero_shot import ClassTexts
+
+if TYPE_CHECKING:
+    from radz.baselines.cnn_run import ScoredCNN
 
 log = logging.getLogger(__name__)
 TINY_TEXTS = 2000
 """phantom reports that the tiny backbone's tokenizer learns from"""
 NO_PATHOLOGY = ("no_finding",)
+NO_LABEL = undefined_reason([])
 
 
 def data_module(experiment: Experiment) -> StudyDataModule:
@@ -64,30 +72,43 @@ def label_view(data: StudyDataModule) -> LabelView:
     return LabelView(data.findings, names, data.policy_loss, data.policy_metrics)
 
 
-def known_findings(experiment: Experiment) -> Ontology:
-    """The ontology with the findings that the experiment's corpora add."""
-    known = ontology()
-    for number, corpus in enumerate(experiment.data.corpora):
-        known = known.extended(corpus.findings, f"data.corpora.{number}.findings")
-    return known
-
-
 def finding_text(known: Ontology, name: str) -> str:
     """A finding as words; names outside the ontology become words at their underscores."""
     return known[name].text if name in known else name.replace("_", " ")
 
 
-def seen_groups(data: StudyDataModule, training_texts: list[str]) -> dict[str, str]:
-    """How training knows each finding: `label` (a training study has it), `text` (only named in a text), `none`."""
+def seen_findings(data: StudyDataModule, training_texts: Iterable[str]) -> dict[str, list[str]]:
+    """What training knows: findings with a positive training label (`label`), and findings named in a text (`text`).
+
+    Under `text` stand all findings of the ontology, labelled or not, so that a later test on other data can be told
+    what this run had read. A finding is named by its name, its text or an exact alias, as whole words in any case.
+    """
     labels = data.loss_labels(data.table.rows("train"))
-    everything = " ".join(training_texts).lower()
-    groups = {}
-    for column, name in enumerate(data.findings):
-        if (labels[:, column] == 1).any():
-            groups[name] = "label"
-        else:
-            groups[name] = "text" if finding_text(data.ontology, name).lower() in everything else "none"
-    return groups
+    positive = [name for column, name in enumerate(data.findings) if (labels[:, column] == 1).any()]
+    everything = "\n".join(dict.fromkeys(training_texts)).lower()
+    return {"label": positive, "text": [finding.name for finding in data.ontology if _is_named(finding, everything)]}
+
+
+def seen_groups(findings: Iterable[str], seen: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """`label`, `text` or `none` for each finding, from `seen_findings` of the training data."""
+    return {name: next((group for group in ("label", "text") if name in seen[group]), "none") for name in findings}
+
+
+def _is_named(finding: Finding, lower_text: str) -> bool:
+    exact = [label for labels in finding.aliases.values() for label, how in labels.items() if how == "exact"]
+    terms = {" ".join(term.lower().replace("_", " ").split()) for term in (finding.name, finding.text, *exact)}
+    # The plain search is a hundred times faster than the pattern and settles most terms.
+    return any(term in lower_text and re.search(rf"(?<!\w){re.escape(term)}(?!\w)", lower_text) for term in terms)
+
+
+def training_texts(experiment: Experiment, data: StudyDataModule) -> list[str]:
+    """All sentences that training reads: reports, or the names in its label sentences."""
+    rows = data.table.rows("train")
+    if experiment.dfat.text_source == "report":
+        return [data.texts[row] for row in rows]
+    labels = data.loss_labels(rows)
+    names = [name for column, name in enumerate(data.findings) if (labels[:, column] == 1).any()]
+    return [finding_text(data.ontology, name) for name in names]
 
 
 def bank_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
@@ -100,17 +121,22 @@ def bank_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
 
 
 def scored_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
-    """Findings scored at test: as configured, else all with a known test label, without no_finding."""
-    if experiment.scoring.findings:
-        unknown = [name for name in experiment.scoring.findings if name not in data.findings]
-        if unknown:
-            raise InputError(
-                f"scoring.findings: {unknown[0]} has no label in this data; known: {', '.join(data.findings)}"
-            )
-        return list(experiment.scoring.findings)
+    """Findings scored at test: as configured, else all with a known test label, without no_finding.
+
+    Raises:
+        InputError: a finding without a label column, or none that is both present and absent in the test split.
+    """
     labels = data.metric_labels(data.table.rows("test"))
-    known = [name for column, name in enumerate(data.findings) if (labels[:, column] == labels[:, column]).any()]
-    return [name for name in known if name not in NO_PATHOLOGY]
+    reasons = {name: undefined_reason(labels[:, column]) for column, name in enumerate(data.findings)}
+    chosen = list(experiment.scoring.findings)
+    for name in chosen:
+        if name not in data.findings:
+            raise InputError(f"scoring.findings: {name} has no label in this data; known: {', '.join(data.findings)}")
+    chosen = chosen or [name for name in data.findings if name not in NO_PATHOLOGY and reasons[name] != NO_LABEL]
+    if all(reasons[name] for name in chosen):
+        why = "; ".join(f"{name}: {reasons[name]}" for name in chosen[:5]) or "no finding has a known label"
+        raise InputError(f"scoring.findings: nothing can be scored in the test split ({why}); add labelled studies")
+    return chosen
 
 
 def bank(
@@ -123,7 +149,7 @@ def bank(
         accelerator=experiment.trainer.accelerator, devices=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, barebones=False,
     )  # fmt: skip
-    known = known_findings(experiment)
+    known = known_findings(experiment.data)
     texts = {name: finding_text(known, name) for name in findings}
     return build_bank(base, experiment.dkam, texts, descriptions, base_digest, trainer)
 
@@ -135,7 +161,7 @@ def descriptions_file(experiment: Experiment, folder: Path) -> Path:
 
 def class_texts(experiment: Experiment, findings: list[str], file: Path) -> ClassTexts:
     """Names and descriptions of the findings to be scored."""
-    words, known = known_findings(experiment), load_descriptions(file)
+    words, known = known_findings(experiment.data), load_descriptions(file)
     described = [known[name].text(experiment.dkam.aspects) if name in known else "" for name in findings]
     return ClassTexts(tuple(findings), tuple(finding_text(words, name) for name in findings), tuple(described))
 
@@ -168,18 +194,29 @@ def module(
     return DFAT(encoder, training, view, texts, anchors, experiment.dfat, experiment.scoring, modality)
 
 
-def load_weights(dfat: DFAT, checkpoint: Path) -> dict[str, Any]:
-    """Put the trainable weights of a checkpoint into a module; only tensors are unpickled.
+def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's content; only tensors and plain values are unpickled.
 
     Raises:
-        InputError: unreadable, or of another backbone or bank.
+        InputError: missing, damaged, or holding anything else.
     """
+    if not checkpoint.is_file():
+        raise InputError(f"{checkpoint}: no such checkpoint; the run has not finished its first validation")
     try:
         content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise InputError(f"{checkpoint}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
-    except Exception as error:  # pickle.UnpicklingError and what damaged archives raise
-        raise InputError(f"{checkpoint}: refused ({type(error).__name__}); it is not a radz checkpoint") from None
-    dfat.on_load_checkpoint(content)
-    dfat.load_state_dict(content["state_dict"], strict=False)
+    except Exception as error:  # torch raises half a dozen kinds for a damaged archive
+        raise InputError(
+            f"{checkpoint}: not a readable checkpoint ({type(error).__name__}); delete it to start anew"
+        ) from None
     return content
+
+
+def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> None:
+    """Put the trainable weights of a checkpoint into a module.
+
+    Raises:
+        InputError: unreadable, or of another backbone, bank or network.
+    """
+    content = read_checkpoint(checkpoint)
+    module.on_load_checkpoint(content)
+    module.load_state_dict(content["state_dict"], strict=module.strict_loading)

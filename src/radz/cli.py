@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 EPILOG = """\
 key=value sets any key of the experiment, such as seed=1 or data.corpora.0.root=/data/ours; --print-config shows them.
@@ -96,10 +97,11 @@ def _train(options: argparse.Namespace) -> None:
     experiment = _experiment(options)
     if experiment is None:
         return
-    from radz import run as runs
-
+    runs = _runs()
     if options.dry_run:
-        sys.stdout.write("\n".join(runs.dry_run(experiment)) + "\n")
+        from radz.dry_run import dry_run
+
+        sys.stdout.write("\n".join(dry_run(experiment)) + "\n")
     else:
         sys.stdout.write(f"{runs.train(experiment)}\n")
 
@@ -107,20 +109,18 @@ def _train(options: argparse.Namespace) -> None:
 def _anchors(options: argparse.Namespace) -> None:
     options.keys = [f"dkam.{key}" if key.startswith("write=") else key for key in options.keys]
     if (experiment := _experiment(options)) is not None:
-        from radz import run as runs
-
-        sys.stdout.write(f"{runs.anchors(experiment)}\n")
+        sys.stdout.write(f"{_runs().anchors(experiment)}\n")
 
 
 def _eval(options: argparse.Namespace) -> None:
     if (experiment := _experiment(options)) is not None:
-        from radz import run as runs
-
-        sys.stdout.write(f"{runs.evaluate_run(experiment)}\n")
+        sys.stdout.write(f"{_runs().evaluate_run(experiment)}\n")
 
 
 def _predict(options: argparse.Namespace) -> None:
     keys = _pairs(options.keys, {"input", "out", "findings"}, required={"input", "out"})
+    _check_out(keys["out"])
+    _runs()
     from radz.predict import predict_folder
 
     findings = [name.strip() for name in keys.get("findings", "").strip("[]").split(",") if name.strip()]
@@ -131,9 +131,29 @@ def _report(options: argparse.Namespace) -> None:
     _pairs(options.keys, set(), set())
     from pathlib import Path
 
-    from radz import run as runs
+    sys.stdout.write(f"{_runs().report(Path(options.run))}\n")
 
-    sys.stdout.write(f"{runs.report(Path(options.run))}\n")
+
+def _runs() -> ModuleType:
+    """The module of the verbs, imported when a verb runs, with the libraries below it kept quiet."""
+    from radz import run
+    from radz.trainer import quiet
+
+    quiet()
+    return run
+
+
+def _check_out(out: str) -> None:
+    """InputError for a file that could not be written after all has been scored."""
+    from pathlib import Path
+
+    from data_modules.errors import InputError
+    from radz.run_folder import make_folder
+
+    path = Path(out).expanduser()
+    if path.is_dir():
+        raise InputError(f"out: {out} is a folder; name a file, such as out={path / 'scores.csv'}")
+    make_folder(path.parent, "out")
 
 
 def _experiment(options: argparse.Namespace):  # type: ignore[no-untyped-def]

@@ -11,73 +11,20 @@ from dataclasses import dataclass, field
 from data_modules.config import DataConfig
 from data_modules.corpus_config import in_range, one_of
 from data_modules.errors import InputError
+from radz.backbone_config import BackboneConfig, TinyConfig
+from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, share
 
-
-@dataclass
-class TinyConfig:
-    """Shape of the random LLaVA that is written and used when `backbone.path` is empty."""
-
-    image_size: int = 128
-    """input side in pixels"""
-    patch_size: int = 16
-    """side of one patch in pixels"""
-    vision_width: int = 96
-    """hidden size of the CLIP tower"""
-    vision_layers: int = 4
-    """layers of the tower; LLaVA reads the last but one, so one fewer is computed"""
-    width: int = 96
-    """hidden size of the decoder"""
-    layers: int = 6
-    """layers of the decoder; the features come from the last but one"""
-    heads: int = 4
-    """attention heads of tower and decoder"""
-    vocabulary: int = 1200
-    """BPE tokens learned from the phantom's training reports"""
-    context: int = 512
-    """longest sequence in tokens"""
-    seed: int = 0
-    """seed of the random weights"""
-
-    def __post_init__(self) -> None:
-        in_range("backbone.tiny.layers", self.layers, 6)
-        in_range("backbone.tiny.vision_layers", self.vision_layers, 2)
-        for key in ("vision_width", "width"):
-            if getattr(self, key) % (2 * self.heads):
-                raise InputError(f"backbone.tiny.{key}: must be a multiple of {2 * self.heads} (twice the heads)")
-        if self.image_size % self.patch_size:
-            raise InputError("backbone.tiny.image_size: must be a multiple of backbone.tiny.patch_size")
-
-
-@dataclass
-class BackboneConfig:
-    """Which multimodal model is used and which of its parts train."""
-
-    path: str | None = None
-    """Hugging Face folder; empty writes and uses the tiny random LLaVA"""
-    tiny: TinyConfig = field(default_factory=TinyConfig)
-    feature_layer: int = -2
-    """index into `hidden_states` in Hugging Face counting (method.md 2.3)"""
-    depth: str = "feature"
-    """feature (compute no further than feature_layer) | full"""
-    train: str = "lora"
-    """decoder: lora | full | frozen"""
-    train_projector: bool = True
-    train_tower: bool = False
-    lora_rank: int = 128
-    lora_alpha: int = 256
-    lora_dropout: float = 0.0
-    dtype: str = "auto"
-    """of frozen weights: auto (bfloat16 on GPUs, float32 on CPU) | float32 | bfloat16"""
-    padding: str = "right"
-    """right | left; features do not depend on it"""
-    gradient_checkpointing: bool = False
-
-    def __post_init__(self) -> None:
-        one_of("backbone.train", self.train, ("lora", "full", "frozen"))
-        one_of("backbone.depth", self.depth, ("feature", "full"))
-        one_of("backbone.dtype", self.dtype, ("auto", "float32", "bfloat16"))
-        one_of("backbone.padding", self.padding, ("right", "left"))
-        in_range("backbone.lora_rank", self.lora_rank, 1)
+__all__ = [
+    "BackboneConfig",
+    "CnnConfig",
+    "DfatConfig",
+    "DkamConfig",
+    "Experiment",
+    "ScoringConfig",
+    "TinyConfig",
+    "TrainerConfig",
+    "WandbConfig",
+]
 
 
 @dataclass
@@ -135,13 +82,20 @@ class DfatConfig:
         one_of("dfat.positives", self.positives, ("same_text", "diagonal"))
         for key in ("image_tokens", "text_tokens", "text_groups", "max_text_tokens"):
             in_range(f"dfat.{key}", getattr(self, key), 1)
-        if self.temperature <= 0:
-            raise InputError(f"dfat.temperature: {self.temperature} must be above 0")
+        for key in ("temperature", "gradient_clip"):
+            above_zero(f"dfat.{key}", getattr(self, key))
+        for key in (
+            "learning_rate", "projector_learning_rate", "head_learning_rate", "weight_decay", "head_width"
+        ):  # fmt: skip
+            in_range(f"dfat.{key}", getattr(self, key), 0)
+        share("dfat.warmup", self.warmup)
         for key in ("alignment_weight", "global_weight"):
             if not 0 <= getattr(self, key) <= 1:
                 raise InputError(f"dfat.{key}: {getattr(self, key)} must lie between 0 and 1")
         if self.head == "identity" and self.head_width:
             raise InputError("dfat.head_width: conflicts with dfat.head=identity, which keeps the decoder's width")
+        placeholders("dfat.instruction", self.instruction, ("modality",))
+        placeholders("dfat.label_sentence", self.label_sentence, ("finding", "modality"))
         if "{finding}" not in self.label_sentence:
             raise InputError("dfat.label_sentence: must contain {finding}")
 
@@ -169,6 +123,7 @@ class DkamConfig:
         one_of("dkam.anchor_encoder", self.anchor_encoder, ("decoder", "embedding"))
         for aspect in self.aspects:
             one_of("dkam.aspects", aspect, ("location", "shape", "boundary", "density", "definition", "clinical"))
+        in_range("dkam.max_new_tokens", self.max_new_tokens, 1)
         if not self.aspects:
             raise InputError("dkam.aspects: name at least one part of the description")
 
@@ -204,6 +159,10 @@ class ScoringConfig:
         one_of("scoring.fused", self.fused, ("centred", "authors"))
         one_of("scoring.primary", self.primary, ("seen", "all"))
         in_range("scoring.replicates", self.replicates, 100)
+        in_range("scoring.cases", self.cases, 0)
+        seed_range("scoring.seed", self.seed)
+        for prompt in self.prompts:
+            placeholders("scoring.prompts", prompt, ("finding", "modality"))
         if not self.prompts or any("{finding}" not in prompt for prompt in self.prompts):
             raise InputError("scoring.prompts: every prompt must contain {finding}")
 
@@ -226,7 +185,11 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         one_of("trainer.precision", self.precision, ("auto", "32-true", "64-true", "bf16-mixed"))
         one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
-        in_range("trainer.devices", self.devices, 1)
+        for key in ("devices", "validate_every_epochs", "log_every_steps"):
+            in_range(f"trainer.{key}", getattr(self, key), 1)
+        for key in ("max_epochs", "max_steps"):
+            if getattr(self, key) is not None:
+                in_range(f"trainer.{key}", getattr(self, key), 1)
         if self.max_epochs is not None and self.max_steps is not None:
             raise InputError("trainer.max_steps: conflicts with trainer.max_epochs; set one of them to null")
 
@@ -251,7 +214,21 @@ class CnnConfig:
     """The supervised reference network of `method: cnn`."""
 
     width: int = 32
+    """channels of the first stage; the last has 8 times as many"""
     learning_rate: float = 2e-3
+    """highest rate of AdamW"""
+    weight_decay: float = 0.05
+    dropout: float = 0.2
+    """before the last layer"""
+    warmup: float = 0.1
+    """share of the steps over which the rate rises; then it falls to 0 as a cosine"""
+
+    def __post_init__(self) -> None:
+        in_range("cnn.width", self.width, 1)
+        for key in ("learning_rate", "weight_decay"):
+            in_range(f"cnn.{key}", getattr(self, key), 0)
+        for key in ("dropout", "warmup"):
+            share(f"cnn.{key}", getattr(self, key))
 
 
 @dataclass
@@ -282,6 +259,10 @@ class Experiment:
 
     def __post_init__(self) -> None:
         one_of("method", self.method, ("dfat", "cnn"))
+        seed_range("seed", self.seed)
+        known = known_findings(self.data)
+        self.dkam.findings = canonical("dkam.findings", self.dkam.findings, known)
+        self.scoring.findings = canonical("scoring.findings", self.scoring.findings, known)
         if not self.data.corpora:
             raise InputError("data.corpora: no corpus; name at least one under data.corpora")
         if self.trainer.max_epochs is None and self.trainer.max_steps is None:

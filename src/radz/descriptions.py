@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from data_modules.errors import InputError, nearest
+from data_modules.findings import Ontology, ontology
 
 IMAGING = ("location", "shape", "boundary", "density")
 FIELDS = (*IMAGING, "definition", "clinical")
@@ -91,7 +92,11 @@ def load_descriptions(path: Path | str) -> dict[str, Description]:
     entries = loaded["findings"]
     if not isinstance(entries, dict) or not entries:
         raise InputError(f"descriptions {path}: `findings` has no entries; add `name: {{location: ..., shape: ...}}`")
-    return {name: _description(path, name, fields) for name, fields in entries.items()}
+    found = {name: _description(path, name, fields) for name, fields in entries.items()}
+    for name in found:
+        if (other := finding_name(name, ontology())) != name:
+            raise InputError(f"descriptions {path}: finding {name!r} is called {other} here; rename it to {other}")
+    return found
 
 
 def save_descriptions(path: Path | str, descriptions: Mapping[str, Description], header: str = "") -> None:
@@ -260,6 +265,15 @@ def _rejected(name: str, label: str, why: str, text: str = "") -> InputError:
     shown = f' ("{head}")' if head else ""
     advice = "try another model or decoding, or bring a descriptions file"
     return InputError(f"description of {name}: {label.capitalize()}: {why}{shown}; {advice}")
+
+
+def finding_name(name: str, known: Ontology) -> str:
+    """The ontology's name of a finding typed as its name, short name or text ("Pleural effusion"); else `name`."""
+    words = name.casefold().replace("_", " ").split()
+    for key in (name, "_".join(words)):
+        if key in known:
+            return known[key].name
+    return next((one.name for one in known if one.text.casefold().split() == words), name)
 
 
 # ---- Small text helpers --------------------------------------------------------------------------------------------

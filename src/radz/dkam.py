@@ -13,9 +13,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from data_modules.errors import InputError
+from data_modules.findings import ontology
 from radz.anchors import AnchorBank, BankInfo, geometry
 from radz.config import DkamConfig
-from radz.descriptions import Description, load_descriptions, parse_answer, save_descriptions, writing_prompt
+from radz.descriptions import (
+    Description,
+    finding_name,
+    load_descriptions,
+    parse_answer,
+    save_descriptions,
+    writing_prompt,
+)
 from radz.encode import Encoder
 
 log = logging.getLogger(__name__)
@@ -29,17 +37,20 @@ class DKAM(LightningModule):
         super().__init__()
         self.encoder, self.config = encoder, config
 
-    def write(self, findings: Mapping[str, str]) -> dict[str, Description]:
-        """Let the backbone's language model describe each finding.
+    def write(self, findings: Mapping[str, str], trainer: Any) -> dict[str, Description]:
+        """Let the backbone's language model describe each finding, on the trainer's device.
 
         Args:
             findings: {name: text}, such as {"pleural_effusion": "pleural effusion"}.
+            trainer: the Lightning trainer that runs it.
 
         Raises:
             InputError: an answer without the structure that was asked for; nothing is replaced by the shipped text.
         """
         prompts = [writing_prompt(text) for text in findings.values()]
-        answers = self.encoder.backbone.write(prompts, self.config.max_new_tokens)
+        writer = _Writer(self.encoder, self.config.max_new_tokens)
+        loader: DataLoader[str] = DataLoader(prompts, batch_size=1, collate_fn=list)  # type: ignore[arg-type]
+        answers = [answer for part in trainer.predict(writer, loader, return_predictions=True) for answer in part]
         return {name: parse_answer(name, answer) for name, answer in zip(findings, answers, strict=True)}
 
     def predict_dataloader_for(self, texts: Sequence[str]) -> DataLoader[str]:
@@ -49,6 +60,17 @@ class DKAM(LightningModule):
     def predict_step(self, batch: list[str], batch_idx: int) -> Tensor:
         """Raw vectors fp32 [n, d] of n descriptions."""
         return self.encoder.encode_descriptions(batch, self.config.anchor_encoder).float().cpu()
+
+
+class _Writer(LightningModule):
+    """Prompts in, answers out, through `trainer.predict`: the trainer alone knows the device."""
+
+    def __init__(self, encoder: Encoder, max_new_tokens: int) -> None:
+        super().__init__()
+        self.encoder, self.max_new_tokens = encoder, max_new_tokens
+
+    def predict_step(self, batch: list[str], batch_idx: int) -> list[str]:
+        return self.encoder.backbone.write(batch, self.max_new_tokens)
 
 
 def build_bank(
@@ -65,13 +87,16 @@ def build_bank(
     `dkam.descriptions`; otherwise they are read from there.
 
     Raises:
-        InputError: no description for a finding, or a rejected answer.
+        InputError: no description for a finding, a finding under a short name, or a rejected answer.
     """
+    for name in findings:
+        if (other := finding_name(name, ontology())) != name:
+            raise InputError(f"dkam.findings: {name!r} is called {other} here; rename it to {other}")
     module = DKAM(encoder, config)
     prompt = decoding = ""
     if config.write:
         prompt, decoding = writing_prompt(next(iter(findings.values()))), DECODING
-        written = module.write(findings)
+        written = module.write(findings, trainer)
         save_descriptions(
             descriptions_file, written, f"Written by the backbone, {DECODING} decoding. Review, then edit."
         )

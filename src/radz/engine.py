@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,21 +10,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data_modules.config import DataConfig
-from data_modules.errors import InputError
+from data_modules.errors import InputError, nearest
 from data_modules.pixels import equalize, fit, read_gray
 from radz import build
 from radz.anchors import AnchorBank
 from radz.config import Experiment
+from radz.config_checks import known_findings
+from radz.descriptions import finding_name
 from radz.labels import LabelView
 from radz.losses import Features, normalise
-from radz.run import load_run
-from radz.scoring.zero_shot import SCORERS
+from radz.run_folder import load_run
+from radz.scoring.zero_shot import SCORERS, ZeroShot
 
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
 BATCH = 32
 
 
@@ -41,15 +46,17 @@ class Radz:
         self.modality = experiment.data.corpora[0].modality
         self.bank = AnchorBank.load(folder / "anchors")
         encoder, self._digest = build.encoder(experiment)
-        self.bank.check_base(self._digest)
-        self._file = build.descriptions_file(experiment, folder)
-        self._base = encoder
+        self.bank.check_base(self._digest, encoder.backbone.hidden_size)
+        # The texts of the run itself come first: the configured file may have changed since.
+        stored = folder / "descriptions.yaml"
+        self._file = stored if stored.is_file() else build.descriptions_file(experiment, folder)
         view = LabelView((), (), torch.zeros(1, 0, 4), torch.zeros(1, 0, 4))
         texts = build.class_texts(experiment, list(self.bank.names), self._file)
         module = build.module(experiment, encoder, self.bank, view, texts, self.bank.vectors, self.modality)
         build.load_weights(module, folder / "checkpoints" / "best.ckpt")
         self.module = module.eval().to(device)
         self.encoder = module.encoder
+        self._classifiers: dict[tuple[str, ...], ZeroShot] = {}
 
     @staticmethod
     def from_pretrained(folder: str | Path, device: str = "cpu") -> Radz:
@@ -61,19 +68,22 @@ class Radz:
         path = Path(folder).expanduser()
         return Radz(load_run(path), path, device)
 
-    def pixels(self, paths: Sequence[str | Path]) -> torch.Tensor:
+    def pixels(self, paths: Sequence[str | Path]) -> Tensor:
         """DICOM, PNG or JPEG files as uint8 [N, 1, S, S], prepared as in training."""
-        found = []
-        for path in paths:
+        size = self.data.image_size
+        found = np.empty((len(paths), 1, size, size), dtype=np.uint8)
+        for place, path in zip(found, paths, strict=True):
             gray = read_gray(Path(path))
-            if self.data.equalize:
-                gray = equalize(gray)
-            found.append(fit(gray, self.data.image_size, self.data.resize))
-        return torch.from_numpy(np.stack(found))[:, None]
+            place[0] = fit(equalize(gray) if self.data.equalize else gray, size, self.data.resize)
+        return torch.from_numpy(found)
 
     def embed_images(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features, one image each."""
-        return _stack([normalise(part.overall) for part in self._images(paths)], self.encoder.width)
+        with torch.no_grad():
+            parts = [
+                normalise(self._encode(self.pixels(paths[i : i + BATCH])).overall) for i in range(0, len(paths), BATCH)
+            ]
+        return _stack(parts, self.encoder.width)
 
     def embed_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features."""
@@ -88,43 +98,67 @@ class Radz:
         """Scores [N x C] in [0, 1], one row per path; `scorer` None is the run's headline.
 
         A finding is a name of the ontology or any words; those without a description cannot be scored by `anchor`
-        or `description`.
+        or `description`. The columns are those of `names`: `effusion` comes back as pleural_effusion.
         """
         import pandas as pd
 
+        names = self.names(findings)
+        starts = range(0, max(len(paths), 1), BATCH)  # without paths the request is still checked
+        rows = [self.score_pixels(self.pixels(paths[i : i + BATCH]), names, scorer) for i in starts]
+        return pd.DataFrame(np.concatenate(rows), index=[str(path) for path in paths], columns=names)
+
+    def names(self, findings: Sequence[str]) -> list[str]:
+        """The ontology's names of findings, however they are called; other words stay as they are.
+
+        Raises:
+            InputError: no finding, or two words for the same one.
+        """
+        if not findings:
+            raise InputError("findings: none given; name at least one, such as pleural_effusion")
+        known = known_findings(self.data)
+        found: dict[str, str] = {}
+        for typed in [findings] if isinstance(findings, str) else findings:
+            name = finding_name(typed, known)
+            if name in found:
+                raise InputError(f"findings: {found[name]!r} and {typed!r} are the same finding, {name}; keep one")
+            if name not in known:
+                hint = nearest(typed, known.names)
+                log.warning("findings: %r is not in the ontology%s; it is scored as words", typed, hint)
+            found[name] = typed
+        return list(found)
+
+    @torch.no_grad()
+    def score_pixels(self, pixels: Tensor, names: Sequence[str], scorer: str | None = None) -> NDArray[np.float32]:
+        """Scores float32 [N, C] of what `pixels` returned, uint8 [N, 1, S, S], for what `names` returned."""
         chosen = scorer or self.experiment.scoring.headline
         if chosen not in SCORERS:
             raise InputError(f"scorer: {chosen!r} is unknown; use one of {', '.join(SCORERS)}")
-        if not findings:
-            raise InputError("findings: none given; name at least one, such as pleural_effusion")
-        self._classes(list(findings))
-        rows = [self.module.classifier.scores(part)[chosen].cpu() for part in self._images(paths)]
-        values = _stack(rows, len(findings))
-        unscored = [name for name, column in zip(findings, values.T, strict=True) if np.isnan(column).any()]
-        if unscored and len(paths):
-            raise InputError(
-                f"findings: {unscored[0]} has no description, which scorer {chosen} needs; use scorer prompt"
-            )
-        return pd.DataFrame(values, index=[str(path) for path in paths], columns=list(findings))
+        classifier = self._classifier(tuple(names))
+        if not len(pixels):
+            return np.zeros((0, len(names)), dtype=np.float32)
+        values = _stack([classifier.scores(self._encode(pixels))[chosen]], len(names))
+        for name, column in zip(names, values.T, strict=True):
+            if np.isnan(column).any():
+                raise InputError(f"findings: {name} has no description, which scorer {chosen} needs; use scorer prompt")
+        return values
 
-    def _classes(self, findings: list[str]) -> None:
-        """Encode the class texts and anchors of `findings`."""
-        texts = build.class_texts(self.experiment, findings, self._file)
-        anchors = build.class_anchors(self.experiment, self.bank, self._digest, texts, self._file, None)
-        self.module.classifier.texts = texts
-        self.module.classifier.refresh(self.bank.vectors.to(self.device), anchors.to(self.device))
+    def _classifier(self, names: tuple[str, ...]) -> ZeroShot:
+        """Class texts and anchors of findings; encoded once for each set of them."""
+        if names not in self._classifiers:
+            texts = build.class_texts(self.experiment, list(names), self._file)
+            anchors = build.class_anchors(self.experiment, self.bank, self._digest, texts, self._file, None)
+            one = ZeroShot(self.encoder, texts, self.experiment.dfat, self.experiment.scoring, self.modality)
+            one.refresh(self.bank.vectors.to(self.device), anchors.to(self.device))
+            self._classifiers[names] = one
+        return self._classifiers[names]
 
-    def _images(self, paths: Sequence[str | Path]) -> list[Features]:
-        parts = []
-        with torch.no_grad():
-            for i in range(0, len(paths), BATCH):
-                pixels = self.pixels(paths[i : i + BATCH]).to(self.device)
-                counts = torch.ones(len(pixels), dtype=torch.int64)
-                parts.append(self.encoder.encode_images(pixels, counts, self.modality))
-        return parts
+    def _encode(self, pixels: Tensor) -> Features:
+        """Features of uint8 [N, 1, S, S], one image per study."""
+        counts = torch.ones(len(pixels), dtype=torch.int64)
+        return self.encoder.encode_images(pixels.to(self.device), counts, self.modality)
 
 
-def _stack(parts: list[torch.Tensor], width: int) -> NDArray[np.float32]:
+def _stack(parts: list[Tensor], width: int) -> NDArray[np.float32]:
     """Parts [n, width] as one float32 array; [0, width] when there are none."""
     if not parts:
         return np.zeros((0, width), dtype=np.float32)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ from numpy.typing import NDArray
 
 from data_modules import privacy
 from data_modules.base import StudyDataModule
+from radz.build import NO_PATHOLOGY
 from radz.config import Experiment
 from radz.distributed import gather_objects
 from radz.report.html import Case
-from radz.scoring.results import results, thresholds_from
+from radz.run_folder import read_environment, write_json
+from radz.scoring.results import Thresholds, results, thresholds_from
+from radz.scoring.statistics import undefined_reason
 from radz.scoring.table import ScoreTable
 from radz.trainer import MONITOR
 
@@ -77,7 +81,7 @@ def tables(
                 mine,
                 [str(table.study_id[r]) for r in mine],
                 [""] * len(mine),
-                [privacy.hashed(f"{corpus}/{table.patient[r]}", salt) for r in mine],
+                [privacy.pseudonym(corpus, table.patient[r], salt) for r in mine],
                 findings,
                 labels[at],
                 {name: values[at] for name, values in scores.items()},
@@ -87,8 +91,15 @@ def tables(
 
 
 def add_pixel_baseline(data: StudyDataModule, splits: dict[str, list[ScoreTable]]) -> None:
-    """Fit the 32-pixel logistic regression on the training split and add its scores to every table."""
+    """Fit the 32-pixel logistic regression on the training split and add its scores to every table.
+
+    Data without a training split have no such baseline.
+    """
     from radz.baselines.pixel import fit_predict
+
+    if not len(data.table.rows("train")):
+        log.info("no %s: these data have no training split to fit it on", PIXEL_BASELINE)
+        return
 
     def pixels(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         return data.cache.batch(data.table.image_offsets[rows])[:, 0]
@@ -110,25 +121,35 @@ def add_pixel_baseline(data: StudyDataModule, splits: dict[str, list[ScoreTable]
 
 def write_results(
     experiment: Experiment, data: StudyDataModule, splits: dict[str, list[ScoreTable]], seen: dict[str, str],
-    headline: str, world_size: int, run_dir: Path,
+    headline: str, world_size: int, run_dir: Path, trained: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """predictions/*.csv, private/ids.csv and metrics.json from the `val` and `test` tables; returns the metrics."""
+    """predictions/*.csv, private/ids.csv and metrics.json from the tables of each split; returns the metrics.
+
+    `trained`: the run that is scored on other data. Its validation gives the thresholds where these data have no
+    validation split. `leaked` is then null: what it was trained on is not at hand.
+    """
+    own = trained is None or read_environment(trained).get("data_digest") == data.table.digest()
     coverage = data.table.coverage
     account = coverage.to_dict()
     account["reasons"] = account.pop("skipped")
     found: dict[str, Any] = {}
-    thresholds = {table.corpus: thresholds_from(table) for table in splits["val"]}
     for split, scored in splits.items():
         for table in scored:
             table.write_csv(run_dir / "predictions" / table.file_name)
             if split != "test":
                 continue
             primary = [n for n in table.findings if experiment.scoring.primary == "all" or seen[n] == "label"]
-            found[table.key] = results(
-                table, {n: seen[n] for n in table.findings}, primary, thresholds.get(table.corpus),
+            source, thresholds = _thresholds(table.corpus, splits.get("val", []), trained)
+            entry = results(
+                table, {n: seen[n] for n in table.findings}, primary, thresholds,
                 experiment.scoring.replicates, experiment.scoring.seed, headline=headline,
                 coverage={"skipped": coverage.skipped(table.corpus), **account},
             )  # fmt: skip
+            entry["thresholds_from"] = source
+            if not experiment.scoring.findings:
+                for values in entry["scorers"].values():
+                    values["excluded"] |= _without_label(data, table.findings)
+            found[table.key] = entry
     write_private_ids(data, splits, run_dir)
     path = run_dir / "metrics.json"
     before = json.loads(path.read_text())["test_evaluations"] if path.is_file() else 0
@@ -139,11 +160,33 @@ def write_results(
         "protocol_digest": protocol_digest(experiment, splits["test"]),
         "world_size": world_size,
         "test_evaluations": before + 1,
-        "leaked": [],
+        "leaked": data.leaked() if own else None,
         "results": found,
     }
     write_json(path, metrics)
     return metrics
+
+
+def _thresholds(corpus: str, val: list[ScoreTable], trained: Path | None) -> tuple[str | None, Thresholds | None]:
+    """Best-F1 thresholds and where they are from: this corpus' validation split, else that of the trained run (its
+    corpus of the same name, or its only one), else none."""
+    for table in val:
+        if table.corpus == corpus:
+            return table.key, thresholds_from(table)
+    files = sorted((trained / "predictions").glob("*_val.csv")) if trained is not None else []
+    tables = [ScoreTable.read_csv(file) for file in files]
+    for table in [t for t in tables if t.corpus == corpus] or tables[: len(tables) == 1]:
+        log.info("%s has no validation split: thresholds are those of %s in %s", corpus, table.key, trained)
+        return f"{table.key} of the trained run", thresholds_from(table)
+    log.info("%s has no validation split: F1 at the validation threshold is unavailable", corpus)
+    return None, None
+
+
+def _without_label(data: StudyDataModule, scored: Collection[str]) -> dict[str, str]:
+    """Why findings of these data were not scored: no study of the test split has a known label."""
+    labels = data.metric_labels(data.table.rows("test"))
+    others = [(column, name) for column, name in enumerate(data.findings) if name not in (*scored, *NO_PATHOLOGY)]
+    return {name: reason for column, name in others if (reason := undefined_reason(labels[:, column])) is not None}
 
 
 def protocol_digest(experiment: Experiment, scored: list[ScoreTable]) -> str:
@@ -169,7 +212,9 @@ def write_private_ids(data: StudyDataModule, splits: dict[str, list[ScoreTable]]
             for table in scored:
                 for row, study in zip(table.rows, table.study_id, strict=True):
                     patient = data.table.patient[row]
-                    writer.writerow([row, table.corpus, table.split, study, patient, privacy.hashed(study, salt)])
+                    writer.writerow(
+                        [row, table.corpus, table.split, study, patient, privacy.pseudonym(table.corpus, study, salt)]
+                    )
 
 
 def cases(data: StudyDataModule, scored: list[ScoreTable], headline: str, each: int) -> list[Case]:
@@ -195,13 +240,21 @@ def cases(data: StudyDataModule, scored: list[ScoreTable], headline: str, each: 
                 for i in positions:
                     row = int(table.rows[i])
                     picture = data.cache.get(int(data.table.image_offsets[row]))
-                    text = f"row {row}, {privacy.hashed(table.study_id[i], salt)}"
+                    text = f"row {row}, {privacy.pseudonym(table.corpus, table.study_id[i], salt)}"
                     found.append(Case(finding, kind, float(scores[i]), int(labels[i]), picture, text))
     return found
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Atomic, without NaN."""
-    draft = path.with_suffix(".part")
-    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+def log_summary(metrics: dict[str, Any]) -> None:
+    """One line per corpus and scorer: macro AUROC with interval, and the groups of findings by seen."""
+    for key, result in metrics["results"].items():
+        log.info("%s: macro AUROC [95 %% interval] per scorer", key)
+        for scorer, values in result["scorers"].items():
+            groups = {"macro": values["macro"], **{f"seen={g}": v for g, v in values["macro_by_seen"].items()}}
+            cells = []
+            for group, entry in groups.items():
+                auroc = entry["auroc"]
+                if auroc["value"] is not None:
+                    cells.append(f"{group} {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]")
+            mark = "*" if scorer == metrics["headline_scorer"] else " "
+            log.info("%s %-12s %s", mark, scorer, "  ".join(cells))

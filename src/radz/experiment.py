@@ -1,13 +1,14 @@
 """Experiment files: find, inherit, override, check.
 
-A file may name a `base:` file beside it; maps merge, lists replace. `key=value` overrides come last. A fault is one
-line that names the key, the file that set it and, for an unknown key, the nearest known one.
+A file may name a `base:` file, beside it or below an experiments folder; maps merge, lists replace. `key=value`
+overrides come last. A fault is one line that names the key, the file that set it and, for an unknown key, the nearest
+known one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import difflib
 import hashlib
 import json
 import re
@@ -20,7 +21,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data_modules.errors import InputError
+from data_modules.corpus_config import CorpusConfig
+from data_modules.errors import InputError, nearest
 from radz.config import Experiment
 
 COMMAND_LINE = "the command line"
@@ -42,7 +44,7 @@ def find_experiment(name: str) -> Path:
         if (root / f"{name}.yaml").is_file():
             return root / f"{name}.yaml"
     known = sorted({str(p.relative_to(r).with_suffix("")) for r in experiment_roots() for p in r.glob("**/*.yaml")})
-    raise InputError(f"experiment {name!r}: no such file or name{_nearest(name, known)}")
+    raise InputError(f"experiment {name!r}: no such file or name{nearest(name, known)}")
 
 
 def find_resource(name: str) -> Path:
@@ -80,13 +82,20 @@ def to_yaml(experiment: Experiment) -> str:
 
 
 def digest(experiment: Experiment) -> str:
-    """First 8 hex digits of the digest of the config without places and device count (contract.md)."""
+    """First 8 hex digits of the digest of the config without places and device count (contract.md).
+
+    The descriptions enter with their text, so that an edit of their file is another experiment.
+    """
     plain = dataclasses.asdict(experiment)
     for key in ("run_dir", "cache_dir", "overwrite", "run"):
         plain.pop(key)
     plain["trainer"].pop("devices")
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
+    if not experiment.dkam.write and experiment.method == "dfat":
+        with contextlib.suppress(InputError):  # a file that is gone cannot be told from its name alone
+            content = find_resource(experiment.dkam.descriptions).read_bytes()
+            plain["dkam"]["descriptions"] = hashlib.sha256(content).hexdigest()
     return hashlib.sha256(json.dumps(_text_keys(plain), sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
@@ -98,12 +107,16 @@ def _text_keys(value: Any) -> Any:
 
 
 def _chain(path: Path) -> list[Path]:
-    """The file and its bases, nearest first."""
+    """The file and its bases, nearest first. A base is looked for beside its file, then below the experiment roots."""
     chain = [path]
     while base := _read(chain[-1]).get("base"):
-        parent = chain[-1].parent / f"{base}.yaml" if not str(base).endswith(".yaml") else chain[-1].parent / str(base)
-        if not parent.is_file():
-            raise InputError(f"base: {base}: no such file beside {chain[-1]}")
+        name = str(base) if str(base).endswith(".yaml") else f"{base}.yaml"
+        places = [chain[-1].parent, *experiment_roots()]
+        parent = next((place / name for place in places if (place / name).is_file()), None)
+        if parent is None:
+            raise InputError(
+                f"base: {base}: no such file beside {chain[-1]} or below {', '.join(map(str, places[1:]))}"
+            )
         if parent.resolve() in [p.resolve() for p in chain]:
             raise InputError(f"base: {base}: {chain[-1]} inherits from itself")
         chain.append(parent)
@@ -116,7 +129,12 @@ def _read(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         typed = OmegaConf.to_container(OmegaConf.create(text)) if text.strip() else {}
         raw = yaml.load(text, Loader=_Texts) if text.strip() else {}
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+        # ValueError: an impossible date, which YAML tries to read.
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(typed, dict):
         raise InputError(f"{path}: an experiment file holds a map of keys")
@@ -178,8 +196,10 @@ def _check(value: Any, kind: Any, prefix: str, source: str, origin: dict[str, st
         for key, item in value.items():
             name = f"{prefix}.{key}" if prefix else str(key)
             if key not in known:
-                raise InputError(f"{name}: unknown key in {source}{_nearest(str(key), known, prefix)}")
+                raise InputError(f"{name}: unknown key in {source}{nearest(str(key), known)}")
             _check(item, _child(kind, key), name, source, origin)
+    elif typing.get_origin(kind) is list and isinstance(value, dict):
+        raise InputError(f"{prefix}: expected a list, got a map of keys (in {source})")
     elif isinstance(value, dict):
         for key, item in value.items():
             _check(item, _child(kind, str(key)), f"{prefix}.{key}", source, origin)
@@ -199,8 +219,7 @@ def _override(config: DictConfig, item: str, origin: dict[str, str]) -> None:
             raise InputError(f"{key}: {'.'.join(key.split('.')[:i])} has no keys of its own (on {COMMAND_LINE})")
         names = [f.name for f in dataclasses.fields(_bare(kind))] if dataclasses.is_dataclass(_bare(kind)) else None
         if names is not None and part not in names:
-            prefix = ".".join(key.split(".")[:i])
-            raise InputError(f"{key}: unknown key on {COMMAND_LINE}{_nearest(part, names, prefix)}")
+            raise InputError(f"{key}: unknown key on {COMMAND_LINE}{nearest(part, names)}")
         if typing.get_origin(_bare(kind)) is list and not part.isdigit():
             raise InputError(f"{key}: {part!r} should be a position in the list, such as 0 (on {COMMAND_LINE})")
         kind = _child(kind, part)
@@ -213,8 +232,8 @@ def _override(config: DictConfig, item: str, origin: dict[str, str]) -> None:
             # OmegaConf's reader knows 1e-4 as a number.
             typed: Any = OmegaConf.to_container(OmegaConf.create(f"v: {text}"))
             value = _keep_strings(typed["v"], yaml.load(f"v: {text}", Loader=_Texts)["v"], kind)
-        except (yaml.YAMLError, OmegaConfBaseException):
-            raise InputError(f"{key}: {text!r} is not valid YAML (on {COMMAND_LINE})") from None
+        except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError):
+            raise InputError(f"{key}: {text[:80]!r} is not valid YAML (on {COMMAND_LINE})") from None
         _check(value, kind, key, COMMAND_LINE, origin)
     origin[key] = COMMAND_LINE
     try:
@@ -230,12 +249,30 @@ def _instantiate(merged: DictConfig, origin: dict[str, str], path: str) -> Exper
         OmegaConf.resolve(structured)
         return typing.cast(Experiment, OmegaConf.to_object(structured))
     except OmegaConfBaseException as error:
-        key = (error.full_key or "").replace("[", ".").replace("]", "")
-        reason = str(error.msg or error).splitlines()[0]
+        key, reason = _place(error)
+        for number, corpus in enumerate(_corpora(merged)):
+            # OmegaConf names a key inside a list from the list's item on.
+            try:
+                OmegaConf.merge(OmegaConf.structured(CorpusConfig), corpus)
+            except OmegaConfBaseException as inner:
+                key, reason = _place(inner)
+                key = f"data.corpora.{number}.{key}"
+                break
         raise InputError(f"{key}: {reason} (in {_source(key, origin, path)})") from None
     except InputError as error:
         key = re.split(r"[:=\s]", str(error), maxsplit=1)[0]
         raise InputError(f"{error} (in {_source(key, origin, path)})") from None
+
+
+def _place(error: OmegaConfBaseException) -> tuple[str, str]:
+    """Dotted key and reason of an error."""
+    return (error.full_key or "").replace("[", ".").replace("]", ""), str(error.msg or error).splitlines()[0]
+
+
+def _corpora(merged: DictConfig) -> list[Any]:
+    """The corpora as written; [] when they are no list of maps."""
+    found = OmegaConf.to_container(merged).get("data", {}).get("corpora")  # type: ignore[union-attr]
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _source(key: str, origin: dict[str, str], path: str) -> str:
@@ -243,9 +280,3 @@ def _source(key: str, origin: dict[str, str], path: str) -> str:
     while key and key not in origin:
         key = key.rpartition(".")[0]
     return origin.get(key, path) if key else path
-
-
-def _nearest(word: str, known: typing.Sequence[str], prefix: str = "") -> str:
-    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    dotted = f"{prefix}." if prefix else ""
-    return f"; did you mean {dotted}{match[0]}?" if match else f"; known: {', '.join(known)}"

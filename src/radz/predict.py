@@ -2,65 +2,89 @@
 
 from __future__ import annotations
 
+import csv
 import logging
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from data_modules.errors import InputError
+from data_modules.files import replacing
+from data_modules.pixels import DICOM_SUFFIXES
 from radz.engine import BATCH, Radz
 
 log = logging.getLogger(__name__)
-SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", "")
+SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg", "")
 
 
 def predict_folder(run: str, source: str, out: str, findings: list[str]) -> Path:
-    """Score every image below `source` with the headline scorer and write `out`.
+    """Score every image below `source` with the headline scorer and write `out`, as a whole or not at all.
 
-    Columns: file (relative to `source`), error (why a file has no scores), then one column per finding. `findings`
-    empty means those of the run's bank, without no_finding.
+    Columns: file (relative to `source`), error (why a file has no scores), then one column per finding, by its name
+    in the ontology. `findings` empty means those of the run's bank, without no_finding.
 
     Raises:
-        InputError: no images, or none of them readable.
+        InputError: no images, none of them readable, or `out` cannot be written.
     """
     folder, target = Path(source).expanduser(), Path(out).expanduser()
+    if folder.is_file():
+        raise InputError(f"input: {source} is a file; give the folder that holds it")
     if not folder.is_dir():
         raise InputError(f"input: {source}: no such folder")
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
-    if not files:
+    if target.is_dir():
+        raise InputError(f"out: {out} is a folder; name a file in it, such as {target / 'scores.csv'}")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    images = [path for path in files if _may_be_image(path)]
+    if not images:
         raise InputError(f"input: {source}: no DICOM, PNG or JPEG files below it")
     model = Radz.from_pretrained(run)
-    findings = findings or [name for name in model.bank.names if name != "no_finding"]
-    rows, faults = [], 0
-    for start in tqdm(range(0, len(files), BATCH), desc="predict", unit="batch"):
-        readable, errors = [], {}
-        for file in files[start : start + BATCH]:
-            try:
-                model.pixels([file])
-                readable.append(file)
-            except InputError as error:
-                errors[file] = str(error)
-        scores = model.score(readable, findings) if readable else None
-        for file in files[start : start + BATCH]:
-            name = str(file.relative_to(folder))
-            values = [] if scores is None or file in errors else scores.loc[str(file)].to_numpy().tolist()
-            rows.append([name, errors.get(file, ""), *(values or [""] * len(findings))])
-        faults += len(errors)
-    if faults == len(files):
-        raise InputError(f"input: none of {len(files)} files in {source} could be read; first: {rows[0][1]}")
-    _write(target, ["file", "error", *findings], rows)
-    log.info("%d of %d files scored, %d unreadable (column error)", len(files) - faults, len(files), faults)
+    names = model.names(findings) if findings else [name for name in model.bank.names if name != "no_finding"]
+    faults: list[str] = []
+    try:
+        # Opened before the work, so that a place that cannot be written to is told at once.
+        with replacing(target) as draft, draft.open("w", newline="", encoding="utf-8", errors="replace") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", "error", *names])
+            blank = [""] * len(names)
+            for path, error, scores in _scored(model, images, names):
+                writer.writerow([path.relative_to(folder), error, *(scores or blank)])
+                faults += [error] * bool(error)
+            if len(faults) == len(images):
+                raise InputError(f"input: none of {len(images)} files in {source} could be read; first: {faults[0]}")
+    except OSError as error:
+        raise InputError(f"out: {out} cannot be written ({error.strerror}); choose another place") from None
+    log.info(
+        "%d of %d files scored, %d unreadable (column error); %d files of other kinds left out",
+        len(images) - len(faults), len(images), len(faults), len(files) - len(images),
+    )  # fmt: skip
     return target
 
 
-def _write(path: Path, header: list[str], rows: list[list[object]]) -> None:
-    import csv
+def _may_be_image(path: Path) -> bool:
+    """By its suffix, or as a DICOM file: exports often use the UID as name, dots and all."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return True  # the reason becomes its error
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    with draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    os.replace(draft, path)
+
+def _scored(model: Radz, files: list[Path], names: list[str]) -> Iterator[tuple[Path, str, list[float]]]:
+    """(file, error, scores) of every file in order; the scores are empty where the error is not. Each is read once."""
+    with tqdm(total=len(files), desc="predict", unit="file") as bar:
+        for start in range(0, len(files), BATCH):
+            part = files[start : start + BATCH]
+            pixels, errors = [], {}
+            for file in part:
+                try:
+                    pixels.append(model.pixels([file]))
+                except InputError as error:
+                    errors[file] = str(error)
+            scores = iter(model.score_pixels(torch.cat(pixels), names) if pixels else ())
+            for file in part:
+                yield (file, errors[file], []) if file in errors else (file, "", next(scores).tolist())
+            bar.update(len(part))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,30 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from data_modules.errors import InputError
 from radz.callbacks.csv_log import CsvLog
+from radz.callbacks.metrics import MONITOR
 from radz.config import Experiment
 
 log = logging.getLogger(__name__)
-MONITOR = "val/auroc_macro"
+NOISE = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen towers are meant to be
+)
+"""Warnings that say nothing about a run."""
+
+
+def quiet() -> None:
+    """Silence what Lightning and transformers say in every run: hardware lines, tips, bars of loading, `NOISE`.
+
+    Their warnings stay, but for `NOISE`. For the command line; a program that imports radz decides for itself.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    # At level INFO both only repeat what radz logs itself.
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning_fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
 
 
 def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Trainer:
@@ -67,6 +88,8 @@ def loggers(experiment: Experiment, run_dir: Path, csv: CsvLog) -> list[Logger]:
     mode = wandb_mode(experiment.wandb.mode)
     found: list[Logger] = [csv]
     if mode != "disabled":
+        import wandb
+
         settings = experiment.wandb
         os.environ.setdefault("WANDB_SILENT", "true")
         found.append(
@@ -78,6 +101,8 @@ def loggers(experiment: Experiment, run_dir: Path, csv: CsvLog) -> list[Logger]:
                 name=f"{experiment.name}-{run_dir.name}",
                 save_dir=run_dir,
                 offline=mode == "offline",
+                # The console may show what must not leave the machine, and code is not W&B's to keep.
+                settings=wandb.Settings(console="off", disable_code=True, save_code=False),
             )
         )
         log.info("W&B is %s; files in %s", mode, run_dir / "wandb")

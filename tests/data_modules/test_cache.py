@@ -88,6 +88,19 @@ def test_names_on_disk_carry_no_identifier(studies: StudyTable, tmp_path: Path) 
     assert not any(name in content for name in [*studies.image_ids, "patientid", studies.image_paths[3]])
 
 
+def test_only_the_owner_may_read_the_store(studies: StudyTable, tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        build(studies, tmp_path)
+        Image.fromarray(np.full((9, 9), 77, np.uint8)).save(studies.image_paths[5])
+        built = build(studies, tmp_path)  # a copy of the first store, with one row anew
+    finally:
+        os.umask(old)
+    assert [p.stat().st_mode & 0o777 for p in (built.folder.parent, built.folder)] == [0o700, 0o700]
+    assert {p.stat().st_mode & 0o777 for p in built.folder.iterdir()} == {0o600}
+    assert (built.get(5) == 77).all()
+
+
 def test_unreadable_images_are_named_by_row_and_hash(studies: StudyTable, tmp_path: Path) -> None:
     path = Path(studies.image_paths[4])
     path.write_bytes(path.read_bytes()[:-30])

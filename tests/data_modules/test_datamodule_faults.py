@@ -67,3 +67,27 @@ def test_another_modality_is_refused(make: Make, corpus: Corpus) -> None:
     corpus.write()
     with pytest.raises(InputError, match="modality chest_ct is not one of chest_xray"):
         make([corpus.config(modality="chest_ct")]).setup()
+
+
+def test_a_test_image_that_is_a_training_image_is_named(make: Make, corpus: Corpus) -> None:
+    """Row 2 of the table (training) and row 11 (test) hold the same picture under two names."""
+    corpus.write()
+    module = ready(make([corpus.config()]))
+    assert module.leaked() == []
+    first, other = (corpus.root / "images" / f"img{i}.png" for i in (0, 9))
+    other.write_bytes(first.read_bytes())
+    lines = ready(make([corpus.config()])).leaked()
+    assert lines == ["ours: 1 of 4 test images are training images, such as row 11 (training: row 2)"]
+
+
+def test_equal_checksums_alone_are_no_leak(make: Make, corpus: Corpus) -> None:
+    corpus.write()
+    module = ready(make([corpus.config()]))
+    module.cache._checksums[:] = 7
+    module.cache._checked[:] = True
+    assert module.leaked() == []
+
+
+def test_a_misspelt_reader_is_found_before_any_corpus_is_read(make: Make) -> None:
+    with pytest.raises(InputError, match=r"data\.corpora\.1\.reader: 'tabel'"):
+        make([CorpusConfig(root="/nowhere"), CorpusConfig(reader="tabel")])

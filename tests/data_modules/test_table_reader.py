@@ -11,7 +11,7 @@ from data_modules.config import BadRows, Columns, LabelPolicy, LabelRule, SplitF
 from data_modules.corpora import table
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.findings import ABSENT, PRESENT, UNMENTIONED, ontology
-from data_modules.privacy import hashed
+from data_modules.privacy import pseudonym
 from data_modules.study import StudyTable
 
 
@@ -135,7 +135,7 @@ def test_missing_image(corpus: Corpus) -> None:
     with pytest.raises(InputError) as caught:
         table.read(corpus.config(), ontology(), SALT)
     message = str(caught.value)
-    assert f"metadata.csv row 6 (image {hashed('gone.png', SALT)})" in message and "gone" not in message
+    assert f"metadata.csv row 6 (image {pseudonym('ours', 'gone.png', SALT)})" in message and "gone" not in message
     assert "data.corpora.0.bad.on_missing_image=skip" in message
     found = table.read(corpus.config(bad=BadRows(on_missing_image="skip")), ontology(), SALT)
     assert len(found) == 11 and found.coverage.to_dict()["rows"] == [["ours", 6, "there is no image file"]]
@@ -156,6 +156,25 @@ def test_value_outside_the_coding(corpus: Corpus) -> None:
     assert len(read(corpus, labels=labels, keep={"view": ["PA"]})) == 10
 
 
+def test_no_cell_of_a_patient_column_is_shown(corpus: Corpus) -> None:
+    """Whatever rule or filter is pointed at it by mistake; other cells are shown cut to 30 characters."""
+    coding = {1: "present", 0: "absent"}
+    columns = Columns(image="filename", patient="patientid", study="study", report="notes")
+    for i, row in enumerate(corpus.rows):
+        row.update(patientid=f"MRN{i}", study=f"ACC{i}", notes=f"Mister Miller {i}", view="z" * 50)
+    for name in ("patientid", "study", "notes", "filename"):
+        for changes in ({"labels": {"edema": LabelRule(name, numeric=coding)}}, {"keep": {name: ["nobody"]}}):
+            message = refused(corpus, columns=columns, **changes)
+            assert name in message and "not shown" in message
+            assert not any(word in message for word in ("MRN", "ACC", "Miller"))
+    message = refused(corpus, columns=columns, labels={"edema": LabelRule("view", numeric=coding)})
+    assert "row 2" in message and f"'{'z' * 30}' in column 'view'" in message
+    for row, split in zip(corpus.rows, corpus.splits, strict=True):
+        split["who"] = row["patientid"]
+    message = refused(corpus, columns=columns, split_csv=SplitFile("split.csv", "filename", "who"))
+    assert "split.csv row 2" in message and "column 'who'" in message and "MRN" not in message
+
+
 def test_empty_report(corpus: Corpus) -> None:
     corpus.rows[5]["notes"] = " ___ "
     kept = read(corpus)
@@ -167,7 +186,8 @@ def test_empty_report(corpus: Corpus) -> None:
 def test_split_orphans_are_judged_before_the_filter(corpus: Corpus) -> None:
     corpus.splits.append({"filename": "other.png", "split": "test"})
     message = refused(corpus)
-    assert "split.csv row 14" in message and hashed("other.png", SALT) in message and "on_split_orphan" in message
+    assert "split.csv row 14" in message and "on_split_orphan" in message
+    assert pseudonym("ours", "other.png", SALT) in message
     found = read(corpus, bad=BadRows(on_split_orphan="skip"))
     assert found.coverage.to_dict()["skipped"] == {"row of split.csv without its study": 1}
     # img0 has view L: its split row has a study, although the filter removes it.
@@ -186,7 +206,7 @@ def test_split_words(corpus: Corpus) -> None:
         corpus.splits[6]["split"] = word
         assert read(corpus).split[6] == "val"
     corpus.splits[6]["split"] = "tset"
-    assert "split.csv row 8: 'tset'" in refused(corpus)
+    assert "split.csv row 8: column 'split'" in (message := refused(corpus)) and "tset" not in message
     corpus.splits[6]["split"] = "val"
     corpus.splits.append({"filename": "img6.png", "split": "test"})
     assert "split.csv row 14" in refused(corpus)

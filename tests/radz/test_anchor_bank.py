@@ -66,6 +66,48 @@ def test_a_damaged_bank_is_refused(bank: AnchorBank, tmp_path: Path, fault: str)
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
+def _save(bank: AnchorBank, folder: Path, **changes: object) -> None:
+    replace(bank, **changes).save(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vectors": torch.tensor([[1.0, 2.0], [float("nan"), 1.0], [1.0, 1.0]])}, "vector of b is not finite"),
+        ({"vectors": torch.tensor([[1.0, 2.0], [1.0, 1.0], [float("inf"), 1.0]])}, "vector of c is not finite"),
+        ({"vectors": torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])}, "vector of a is not finite or zero"),
+        ({"vectors": torch.ones(3, 4, 2)}, r"\[3, 4, 2\] for 3 findings"),
+        ({"vectors": torch.ones(2, 4)}, r"\[2, 4\] for 3 findings"),
+        ({"vectors": torch.ones(3, 4, dtype=torch.float16)}, "float16"),
+        ({"descriptions": ("one", "two")}, "2 descriptions"),
+        ({"names": ("a", "b", "a")}, "a stands twice"),
+    ],
+)
+def test_a_bank_that_agrees_with_itself_but_makes_no_sense_is_refused(
+    bank: AnchorBank, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    _save(bank, tmp_path, **changes)
+    with pytest.raises(InputError, match=message) as fault:
+        AnchorBank.load(tmp_path)
+    assert "\n" not in str(fault.value) and str(tmp_path) in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    "text", ['"text"', "3", "null", '{"digest": 1}', '{"names": 3, "descriptions": [], "digest": 1}']
+)
+def test_a_json_file_of_another_kind_is_refused(bank: AnchorBank, tmp_path: Path, text: str) -> None:
+    bank.save(tmp_path)
+    (tmp_path / "anchors.json").write_text(text)
+    with pytest.raises(InputError, match="not a readable anchor bank"):
+        AnchorBank.load(tmp_path)
+
+
+def test_vectors_of_another_width_are_refused(bank: AnchorBank) -> None:
+    bank.check_base("0123456789ab", 8)
+    with pytest.raises(InputError, match="8 numbers where the backbone has 32"):
+        bank.check_base("0123456789ab", 32)
+
+
 def test_extended_keeps_its_own_rows(bank: AnchorBank) -> None:
     other = AnchorBank(("c", "d"), ("3", "4"), torch.stack([torch.full((8,), 9.0), torch.full((8,), 4.0)]), INFO)
     joined = bank.extended(other)

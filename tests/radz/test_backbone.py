@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from data_modules.errors import InputError
 from radz.backbones import load_backbone
@@ -39,10 +40,17 @@ def loss_of(encoder) -> torch.Tensor:
     )
 
 
-@pytest.mark.parametrize("train", ["lora", "full"])
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_every_trainable_parameter_gets_a_gradient(make_encoder, train: str, checkpointing: bool) -> None:
-    encoder = make_encoder(train=train, train_tower=train == "full", gradient_checkpointing=checkpointing).train()
+@pytest.mark.parametrize("train", ["lora", "full", "frozen"])
+@pytest.mark.parametrize("depth", ["feature", "full"])
+@pytest.mark.parametrize("tower", [False, True])
+@pytest.mark.parametrize(("layer", "checkpointing"), [(-2, True), (3, False), (-1, False)])
+def test_every_trainable_parameter_gets_a_gradient(
+    make_encoder, train: str, depth: str, tower: bool, layer: int, checkpointing: bool
+) -> None:
+    """Under DDP a trainable parameter without one is waited for for ever."""
+    encoder = make_encoder(
+        train=train, depth=depth, train_tower=tower, feature_layer=layer, gradient_checkpointing=checkpointing
+    ).train()
     loss_of(encoder).backward()
     named = [(name, p) for name, p in encoder.named_parameters() if p.requires_grad]
     dead = [name for name, p in named if p.grad is None]
@@ -50,6 +58,16 @@ def test_every_trainable_parameter_gets_a_gradient(make_encoder, train: str, che
     # LoRA's A factors wait for B to leave zero; everything else must move at once.
     still = [n for n, p in named if not p.grad.abs().any() and "lora_A" not in n]
     assert still == []
+
+
+@pytest.mark.parametrize("train", ["lora", "full"])
+def test_both_depths_train_the_same_parameters(make_encoder, train: str) -> None:
+    """So a checkpoint of one is a checkpoint of the other."""
+    found = {}
+    for depth in ("feature", "full"):
+        encoder = make_encoder(train=train, depth=depth, feature_layer=3, train_tower=True)
+        found[depth] = [name for name, p in encoder.named_parameters() if p.requires_grad]
+    assert found["feature"] == found["full"] and any("layers.2." in name for name in found["full"])
 
 
 def test_lora_stays_out_of_the_tower_and_moves_only_the_new_rows(make_encoder) -> None:
@@ -172,6 +190,68 @@ def test_unknown_architecture(tiny_path: Path, tmp_path: Path) -> None:
         load(folder)
 
 
+def edited(folder: Path, name: str, **changes: object) -> None:
+    content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**content, **changes}))
+
+
+def weights(folder: Path, **changes: torch.Tensor) -> None:
+    kept = load_file(folder / "model.safetensors")
+    save_file({**kept, **changes}, folder / "model.safetensors", {"format": "pt"})
+
+
+def cut(folder: Path, name: str, size: int) -> None:
+    (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+
+def only_a_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "adapter.safetensors")
+    torch.save({}, folder / "pytorch_model.bin")
+
+
+HEAD = "language_model.lm_head.weight"
+DAMAGE = {
+    "header cut": (lambda f: cut(f, "model.safetensors", 500), "the model cannot be read"),
+    "tensors cut": (lambda f: cut(f, "model.safetensors", -500), "the model cannot be read"),
+    "git-lfs pointer": (lambda f: (f / "model.safetensors").write_text("version 1\noid 2\n"), "the model cannot be"),
+    "pickle": (only_a_pickle, "no file named model.safetensors"),
+    "other shape": (lambda f: weights(f, **{HEAD: torch.zeros(9, 32)}), "another shape.*lm_head.weight"),
+    "vision config": (lambda f: edited(f, "config.json", vision_config=3), "the model cannot be read"),
+    "model type": (lambda f: edited(f, "config.json", model_type="llama"), "weights are missing"),
+    "architectures": (lambda f: edited(f, "config.json", architectures=3), "architecture 3 is not supported"),
+    "config": (lambda f: (f / "config.json").write_text("[1]"), "config.json: holds no keys"),
+    "feature list": (lambda f: edited(f, "config.json", vision_feature_layer=[-2]), "vision_feature_layer"),
+    "feature layer": (lambda f: edited(f, "config.json", vision_feature_layer=9), "vision_feature_layer 9"),
+    "tokenizer cut": (lambda f: cut(f, "tokenizer.json", 300), "the tokenizer cannot be read"),
+    "tokenizer": (lambda f: edited(f, "tokenizer.json", model={"type": "Guess"}), "the tokenizer cannot be read"),
+    "mean": (lambda f: edited(f, "preprocessor_config.json", image_mean=0.5), "image_mean of three numbers"),
+    "std": (lambda f: edited(f, "preprocessor_config.json", image_std=[1, 0, 1]), "image_std .* above 0"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_folder_is_one_line(tiny_path: Path, tmp_path: Path, case: str) -> None:
+    spoil, message = DAMAGE[case]
+    folder = copy(tiny_path, tmp_path / "damaged")
+    spoil(folder)
+    with pytest.raises(InputError, match=message) as fault:
+        load(folder)
+    assert "\n" not in str(fault.value) and str(folder) in str(fault.value)
+
+
+def test_pickles_are_never_read(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copy(tiny_path, tmp_path / "pickle")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened"))
+    load(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="no safetensors weights"):
+        load(folder)
+    (folder / "adapter.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="no file named model"):
+        load(folder)
+
+
 def test_wrong_image_size_is_named(make_encoder) -> None:
-    with pytest.raises(InputError, match="data.image_size"):
+    with pytest.raises(InputError, match=r"data\.image_size"):
         make_encoder().encode_images(torch.zeros(1, 1, 32, 32, dtype=torch.uint8), torch.tensor([1]), "chest_xray")

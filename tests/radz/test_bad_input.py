@@ -147,6 +147,23 @@ def test_a_class_without_positives_is_listed_not_fatal(ours: Ours, capsys: pytes
     assert set(result["scorers"]["fused"]["findings"]) == {"edema"}
 
 
+def test_a_training_split_that_teaches_a_pixel_nothing(ours: Ours, capsys: pytest.CaptureFixture[str]) -> None:
+    """edema is present in every study of training and validation: no pixel baseline and no monitor, but a run."""
+    lines = ours.table.read_text().splitlines()
+    changed = [line.replace(".,PA,0", ".,PA,1") if i <= 14 else line for i, line in enumerate(lines)]
+    ours.table.write_text("\n".join(changed) + "\n")
+    splits = [f"i{i}.png,{'train' if i < 10 else 'val' if i < 14 else 'test'}" for i in range(20)]
+    (ours.root / "split.csv").write_text("\n".join(["file,split", *splits]) + "\n")
+    own_split = "data.corpora.0.split_csv={file: split.csv, key: file}"
+    arguments = [own_split, "dkam.findings=[no_finding,edema,nodule]", "scoring.pixel_baseline=true"]
+    assert main(["train", *ours.arguments, *arguments]) == 0
+    shown = capsys.readouterr().err
+    assert "val/auroc_macro is undefined" in shown and "2 finding(s) lack one of the two labels" in shown
+    scorers = json.loads((ours.file.parent / "run/metrics.json").read_text())["results"]["ours/test"]["scorers"]
+    assert set(scorers["fused"]["findings"]) == {"edema"} and not scorers["pixel32"]["findings"]
+    assert scorers["pixel32"]["excluded"]["edema"] == "scorer not available for this finding"
+
+
 # ---- Backbone and run folder -----------------------------------------------------------------------------
 
 
@@ -163,6 +180,14 @@ def test_backbone_without_tokenizer(
     assert "backbone.path" in line and "tokenizer" in line
     line = fails(*small(cache_dir, tmp_path / "run2", "backbone.path=/nowhere"))
     assert "backbone.path: /nowhere: no such folder" in line
+
+
+def test_damaged_backbone_weights(tiny_path: Path, tmp_path: Path, cache_dir: Path, fails: Callable[..., str]) -> None:
+    shutil.copytree(tiny_path, tmp_path / "llava")
+    weights = tmp_path / "llava/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:900])
+    line = fails(*small(cache_dir, tmp_path / "run", f"backbone.path={tmp_path / 'llava'}"))
+    assert "backbone.path" in line and "header" in line and str(tmp_path) in line
 
 
 @pytest.mark.parametrize("layer", ["9", "-7", "0"])

@@ -13,8 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader
 
 from data_modules.batch import StudyBatch
-from data_modules.errors import InputError
 from radz.baselines import cnn, pixel
+from radz.baselines.cnn_run import ScoredCNN
+from radz.config import CnnConfig
+from radz.labels import LabelView
 
 # ---- Pixel baseline ------------------------------------------------------------------------------------------------
 
@@ -81,14 +83,17 @@ def test_pixel_is_deterministic_and_takes_an_empty_test_set(sets: tuple[np.ndarr
     assert pixel.fit_predict(train, labels, val, val_labels, test[:0], strengths=(0.01,)).shape == (0, 3)
 
 
-def test_pixel_gives_nan_for_a_finding_without_both_labels(sets: tuple[np.ndarray, ...]) -> None:
+def test_pixel_gives_nan_for_a_finding_without_both_labels(
+    sets: tuple[np.ndarray, ...], caplog: pytest.LogCaptureFixture
+) -> None:
     train, labels, val, val_labels, test, _ = sets
     labels = labels.copy()
     labels[:, 1] = np.where(labels[:, 1] == 1, np.nan, 0)
     scores = pixel.fit_predict(train, labels, val, val_labels, test, strengths=(0.01, 0.1))
     assert np.isnan(scores[:, 1]).all() and not np.isnan(scores[:, [0, 2]]).any()
-    with pytest.raises(InputError, match="no finding is both present and absent"):
-        pixel.fit_predict(train, np.zeros_like(labels), val, val_labels, test)
+    with caplog.at_level(logging.WARNING):
+        none = pixel.fit_predict(train, np.zeros_like(labels), val, val_labels, test)
+    assert none.shape == (90, 3) and np.isnan(none).all() and "3 finding(s) lack" in caplog.text
 
 
 def test_pixel_without_validation_labels_uses_the_fallback(
@@ -138,7 +143,7 @@ def batch(counts: list[int], seed: int = 0, size: int = 32) -> StudyBatch:
 
 def model(total_steps: int = 10, width: int = 4) -> cnn.SupervisedCNN:
     torch.manual_seed(0)
-    return cnn.SupervisedCNN(["nodule", "edema"], POLICY, learning_rate=3e-3, total_steps=total_steps, width=width)
+    return cnn.SupervisedCNN(["nodule", "edema"], POLICY, CnnConfig(width, learning_rate=3e-3), total_steps)
 
 
 def test_study_mean_is_the_mean_of_each_study() -> None:
@@ -167,12 +172,12 @@ def test_masked_bce_of_a_batch_without_labels_is_zero() -> None:
 
 
 def test_learning_rate_rises_then_falls_to_zero_and_stays() -> None:
-    factors = [cnn.learning_rate_factor(step, 50) for step in range(60)]
+    factors = [cnn.learning_rate_factor(step, 50, 0.1) for step in range(60)]
     top = factors.index(max(factors))
     assert max(factors) == 1.0 and top in (4, 5)
     assert factors[: top + 1] == sorted(factors[: top + 1]) and factors[top:] == sorted(factors[top:], reverse=True)
     assert factors[0] > 0 and factors[49] < 0.01 and factors[50:] == [0.0] * 10
-    assert cnn.learning_rate_factor(0, 1) == 1.0
+    assert cnn.learning_rate_factor(0, 1, 0.1) == 1.0
 
 
 def test_labels_follow_the_policy_of_each_corpus() -> None:
@@ -244,3 +249,26 @@ def test_cnn_learns_a_planted_patch_and_not_a_coin() -> None:
     assert roc_auc_score(states[:, 0], scores[:, 0]) > 0.9
     assert 0.35 < roc_auc_score(states[:, 1], scores[:, 1]) < 0.65
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_regularisation_comes_from_the_experiment() -> None:
+    net = cnn.SupervisedCNN(["a", "b"], POLICY, CnnConfig(4, weight_decay=0.3, dropout=0.7, warmup=0.5), 10)
+    assert [m.p for m in net.modules() if isinstance(m, torch.nn.Dropout)] == [0.7]
+    made = net.configure_optimizers()
+    assert isinstance(made, dict)
+    assert [group["weight_decay"] for group in made["optimizer"].param_groups] == [0.3, 0.0]
+    assert made["optimizer"].param_groups[0]["lr"] == pytest.approx(2e-3 / 5)  # first of five steps of warm-up
+
+
+def test_a_network_scores_data_of_other_label_columns() -> None:
+    """Outputs are found by name; a finding that the network never learned has no score."""
+    torch.manual_seed(0)
+    other = LabelView(("mass", "edema"), ("mass", "edema"), POLICY, POLICY)
+    net = ScoredCNN(CnnConfig(4), other, ("mass", "edema"), 10, trained=("nodule", "edema")).eval()
+    one = batch([1] * 4)
+    net.on_test_epoch_start()
+    with torch.no_grad():
+        net.test_step(one, 0)
+        whole = net.predict_step(one, 0)["scores"]
+    scores = net.scored[0][1]["cnn"]
+    assert scores[:, 0].isnan().all() and torch.equal(scores[:, 1], whole[:, 1])

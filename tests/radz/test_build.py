@@ -47,10 +47,38 @@ def experiment(*overrides: str) -> Any:
 
 def test_seen_is_label_text_or_none() -> None:
     texts = ["A small Pleural Effusion on the left.", "Normal."]
-    assert build.seen_groups(Data(), texts) == {  # type: ignore[arg-type]
-        "edema": "label", "pleural_effusion": "text", "no_finding": "label", "mass": "none"
+    seen = build.seen_findings(Data(), texts)  # type: ignore[arg-type]
+    assert seen["label"] == ["edema", "no_finding"] and set(seen["text"]) == {"pleural_effusion", "no_finding"}
+    assert build.seen_groups([*FINDINGS, "unheard_of"], seen) == {
+        "edema": "label", "pleural_effusion": "text", "no_finding": "label", "mass": "none", "unheard_of": "none"
     }  # fmt: skip
-    assert build.seen_groups(Data(), [])["pleural_effusion"] == "none"  # type: ignore[arg-type]
+    assert build.seen_groups(["pleural_effusion"], build.seen_findings(Data(), [])) == {  # type: ignore[arg-type]
+        "pleural_effusion": "none"
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("A massive effusion.", {"pleural_effusion"}),  # `effusion` is a short name; `mass` is no word of it
+        ("A massive hydrothorax.", set()),
+        ("Large LUNG MASS.", {"mass"}),
+        ("Interstitial oedematous change.", set()),
+        ("Hernia?", {"hiatal_hernia"}),
+    ],
+)
+def test_a_finding_is_named_by_whole_words_of_name_text_or_alias(text: str, named: set[str]) -> None:
+    seen = build.seen_findings(Data(), [text])  # type: ignore[arg-type]
+    assert {"pleural_effusion", "mass", "hiatal_hernia", "edema"} & set(seen["text"]) == named
+
+
+def test_label_sentences_are_training_texts() -> None:
+    """`bacterial pneumonia` in a sentence names pneumonia, which has no label of its own."""
+    data: Any = Data()
+    data.findings = ("edema", "pleural_effusion", "bacterial_pneumonia", "mass")
+    texts = build.training_texts(experiment("dfat.text_source=labels"), data)
+    assert texts == ["pulmonary edema", "bacterial pneumonia"]
+    assert build.seen_groups(["pneumonia"], build.seen_findings(data, texts)) == {"pneumonia": "text"}
 
 
 def test_the_bank_holds_no_finding_and_what_training_knows_as_present() -> None:
@@ -60,7 +88,14 @@ def test_the_bank_holds_no_finding_and_what_training_knows_as_present() -> None:
 
 def test_scored_are_findings_with_a_known_test_label() -> None:
     assert build.scored_findings(experiment(), Data()) == ["edema", "pleural_effusion"]  # type: ignore[arg-type]
-    assert build.scored_findings(experiment("scoring.findings=[mass]"), Data()) == ["mass"]  # type: ignore[arg-type]
+    both = experiment("scoring.findings=[mass, effusion]")
+    assert build.scored_findings(both, Data()) == ["mass", "pleural_effusion"]  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"nothing can be scored in the test split \(mass: no known label\)"):
+        build.scored_findings(experiment("scoring.findings=[mass]"), Data())  # type: ignore[arg-type]
+    data = Data()
+    data.test[:] = NAN
+    with pytest.raises(InputError, match="no finding has a known label"):
+        build.scored_findings(experiment(), data)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"scoring\.findings: nodule has no label"):
         build.scored_findings(experiment("scoring.findings=[nodule]"), Data())  # type: ignore[arg-type]
 

@@ -122,7 +122,7 @@ def test_python_m_radz_returns_the_exit_code() -> None:
         [sys.executable, "-m", "radz", "train", "demmo"], capture_output=True, text=True, timeout=120, cwd=ROOT
     )
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "radz: experiment 'demmo': no such file or name; did you mean demo?\n"
+    assert done.stderr == "radz: experiment 'demmo': no such file or name; nearest is 'demo'\n"
 
 
 def test_print_config_is_the_resolved_experiment(capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,11 +177,11 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "demoo"], ["demoo", "did you mean demo"]),
-        (["train", "demo", "dfat.los=cross"], ["dfat.los", "command line", "did you mean dfat.loss"]),
+        (["train", "demoo"], ["demoo", "nearest is 'demo'"]),
+        (["train", "demo", "dfat.los=cross"], ["dfat.los", "command line", "nearest is 'loss'"]),
         (
             ["train", "demo", "data.corpora.0.phantom.sed=1"],
-            ["phantom.sed", "did you mean data.corpora.0.phantom.seed"],
+            ["phantom.sed", "nearest is 'seed'"],
         ),
         (["train", "demo", "seed=abc"], ["seed", "abc", "command line"]),
         (["train", "demo", "dfat.loss=triplet"], ["dfat.loss", "triplet", "cross", "command line"]),

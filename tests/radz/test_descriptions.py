@@ -159,6 +159,7 @@ BAD_FILES = {
     "broken": ("findings: [\n", r"line \d+: not valid YAML"),
     "impossible date": (entry(shape="2020-13-45"), r"not valid YAML"),
     "colon": (entry(shape="Round: small."), r"line 4: not valid YAML"),
+    "short name": (entry().replace("nodule", "effusion"), r"'effusion' is called pleural_effusion here; rename"),
     "twice": (entry() + entry().split("\n", 1)[1], r"'nodule' stands twice"),
 }
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 import yaml
 from conftest import SMALL
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from data_modules.errors import InputError
@@ -105,6 +107,50 @@ def test_a_well_formed_answer_becomes_the_bank(make_encoder: Any, tmp_path: Path
     assert again.digest() == bank.digest() and again.info.decoding == ""
 
 
+class Recorded(SingleDeviceStrategy):
+    """A strategy that tells when the model is moved to its device, as it would be to an accelerator."""
+
+    def __init__(self) -> None:
+        super().__init__(device=torch.device("cpu"), accelerator=CPUAccelerator())
+        self.where = "elsewhere"
+
+    def model_to_device(self) -> None:
+        super().model_to_device()
+        self.where = "on the device"
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.where = "elsewhere"
+
+
+@pytest.mark.parametrize("anchor_encoder", ["decoder", "embedding"])
+def test_writing_and_encoding_run_where_the_trainer_says(
+    make_encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anchor_encoder: str
+) -> None:
+    encoder, strategy = make_encoder(train="frozen", depth="full").eval(), Recorded()
+    places: dict[str, str] = {}
+
+    def spy(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def told(*arguments: Any) -> Any:
+            places[name] = strategy.where
+            return real(*arguments)
+
+        monkeypatch.setattr(owner, name, told)
+
+    dictate(encoder, [answer_lines(OWN["edema"])])
+    spy(encoder.backbone, "write")
+    spy(encoder, "encode_descriptions")
+    runner = pl.Trainer(
+        strategy=strategy, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    config = DkamConfig(write=True, max_new_tokens=2000, anchor_encoder=anchor_encoder)
+    build_bank(encoder, config, {"edema": "edema"}, tmp_path / "descriptions.yaml", "base", runner)
+    assert places == {"write": "on the device", "encode_descriptions": "on the device"}
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -158,6 +204,7 @@ def test_the_verb_stops_without_falling_back_to_the_shipped_text(
         f"cache_dir={cache_dir}",
         "dkam.write=true",
         "dkam.findings=[edema,nodule]",
+        "scoring.headline=prompt",
     ]
     experiment = load_experiment("demo", [*SMALL, *WRITE[:-1], "dkam.max_new_tokens=8", *places])
     with pytest.raises(InputError, match="description of edema") as fault:

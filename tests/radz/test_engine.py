@@ -1,9 +1,9 @@
-"""`Radz` and `radz predict`: the scores of a run, for files anywhere on disk."""
+"""`Radz`: the scores of a run, for files anywhere on disk."""
 
 from __future__ import annotations
 
-import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from PIL import Image
 
 import radz
 from data_modules.errors import InputError
-from radz import Radz
-from radz.predict import predict_folder
+from radz import Radz, build
+from radz.descriptions import FIELDS, load_descriptions, save_descriptions
+from radz.experiment import find_resource
 from radz.scoring.zero_shot import SCORERS
 
 
@@ -82,10 +83,52 @@ def test_a_finding_without_description_needs_the_prompt(engine: Radz, files: lis
             engine.score(files[:2], ["edema", "swallowed coin"], scorer)
 
 
+def test_findings_may_be_called_by_short_names_and_words(engine: Radz, files: list[Path]) -> None:
+    expected = engine.score(files[:3], ["pleural_effusion", "edema"], "anchor")
+    for typed in (["effusion", "edema"], ["Pleural Effusion", "pulmonary edema"]):
+        pd.testing.assert_frame_equal(engine.score(files[:3], typed, "anchor"), expected)
+    assert list(engine.score(files[:1], "effusion").columns) == ["pleural_effusion"]
+    with pytest.raises(InputError, match="'edema' and 'Edema' are the same finding, edema") as fault:
+        engine.score(files[:1], ["edema", "Edema"])
+    assert "\n" not in str(fault.value)
+
+
+def test_words_outside_the_ontology_are_told(engine: Radz, caplog: pytest.LogCaptureFixture) -> None:
+    assert engine.names(["edma", "mass"]) == ["edma", "mass"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "findings: 'edma' is not in the ontology; nearest is 'edema'; it is scored as words"
+    ]
+
+
+def test_class_texts_are_encoded_once_per_set_of_findings(
+    engine: Radz, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = engine.score(files[:2], ["edema", "tuberculosis"])
+    monkeypatch.setattr(build, "class_texts", lambda *_: pytest.fail("the texts were read again"))
+    monkeypatch.setattr(build, "encoder", lambda *_: pytest.fail("the base was loaded again"))
+    real, texts = engine.encoder.encode_texts, []
+    monkeypatch.setattr(engine.encoder, "encode_texts", lambda words: texts.append(words) or real(words))
+    pd.testing.assert_frame_equal(engine.score(files[:2], ["edema", "tuberculosis"]), first)
+    assert texts == []
+
+
+def test_the_texts_stored_in_the_run_come_first(trained_run: Path, files: list[Path], tmp_path: Path) -> None:
+    """As `dkam.write` leaves them, or a copy of the file that was configured."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    own = load_descriptions(find_resource("descriptions/chest_xray.yaml"))
+    own["mass"] = replace(own["mass"], **{field: f"Another {field} text." for field in FIELDS})
+    save_descriptions(folder / "descriptions.yaml", own)
+    runs = [Radz.from_pretrained(path) for path in (trained_run, folder)]
+    before, after = (run.score(files[:2], ["mass", "edema"], "anchor") for run in runs)
+    assert np.abs(before["mass"] - after["mass"]).max() > 1e-4 and np.array_equal(before["edema"], after["edema"])
+
+
 def test_wrong_requests_are_one_line(engine: Radz, files: list[Path], trained_run: Path, tmp_path: Path) -> None:
     for call, words in (
         (lambda: engine.score(files[:1], ["edema"], "cosine"), "'cosine' is unknown; use one of prompt"),
         (lambda: engine.score(files[:1], []), "none given"),
+        (lambda: engine.score([], ["edema"], "cosine"), "'cosine' is unknown"),
         (lambda: engine.embed_images([tmp_path / "absent.png"]), "absent.png"),
         (lambda: Radz.from_pretrained(tmp_path), "not a run folder"),
     ):
@@ -109,54 +152,3 @@ def test_the_class_is_imported_lazily() -> None:
     assert radz.Radz is Radz
     with pytest.raises(AttributeError, match="Rads"):
         _ = radz.Rads
-
-
-# ---- radz predict --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path: Path, files: list[Path]) -> Path:
-    """DICOM, PNG, a file without suffix in a folder of its own, a broken DICOM, and a text that is no image."""
-    target = tmp_path / "in"
-    (target / "deeper").mkdir(parents=True)
-    shutil.copy(files[0], target / "a.dcm")
-    shutil.copy(files[1], target / "deeper/b")
-    Image.fromarray(np.arange(80 * 80, dtype=np.uint8).reshape(80, 80)).save(target / "c.PNG")
-    (target / "d.dcm").write_bytes(files[2].read_bytes()[:700])
-    (target / "notes.txt").write_text("not an image")
-    return target
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_predict_scores_what_can_be_read_and_lists_the_rest(
-    trained_run: Path, engine: Radz, folder: Path, files: list[Path], tmp_path: Path
-) -> None:
-    out = predict_folder(str(trained_run), str(folder), str(tmp_path / "out/scores.csv"), ["edema", "mass"])
-    found = {row["file"]: row for row in rows(out)}
-    assert list(found) == ["a.dcm", "c.PNG", "d.dcm", "deeper/b"]
-    assert list(found["a.dcm"]) == ["file", "error", "edema", "mass"]
-    assert found["d.dcm"]["error"] and "d.dcm" in found["d.dcm"]["error"] and "\n" not in found["d.dcm"]["error"]
-    assert found["d.dcm"]["edema"] == found["d.dcm"]["mass"] == ""
-    assert [found[name]["error"] for name in ("a.dcm", "c.PNG", "deeper/b")] == ["", "", ""]
-    expected = engine.score(files[:2], ["edema", "mass"]).to_numpy()
-    scored = [[float(found[name][finding]) for finding in ("edema", "mass")] for name in ("a.dcm", "deeper/b")]
-    assert np.abs(np.array(scored) - expected).max() < 1e-5
-    assert [path.name for path in out.parent.iterdir()] == ["scores.csv"]
-
-
-def test_predict_takes_the_findings_of_the_bank(trained_run: Path, engine: Radz, folder: Path, tmp_path: Path) -> None:
-    (folder / "d.dcm").unlink()
-    (found, *_) = rows(predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), []))
-    assert [*found][2:] == [name for name in engine.bank.names if name != "no_finding"]
-
-
-def test_predict_without_one_readable_file_stops(trained_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/x.png").write_bytes(b"\x89PNG broken")
-    with pytest.raises(InputError, match=r"none of 1 files.*x\.png") as fault:
-        predict_folder(str(trained_run), str(tmp_path / "in"), str(tmp_path / "s.csv"), ["edema"])
-    assert "\n" not in str(fault.value) and not (tmp_path / "s.csv").exists()

@@ -79,56 +79,18 @@ def test_a_missing_or_circular_base_is_named(write: Write) -> None:
     assert "inherits from itself" in fault(write(a="base: b\n", b="base: a\n" + MINIMAL))
 
 
+def test_a_base_of_the_package_serves_a_file_anywhere(write: Write) -> None:
+    """`demo` lies below the experiments folder; a file of that name beside the own one comes first."""
+    assert load_experiment(write(mine="base: demo\nseed: 3\n")).scoring.headline == "fused"
+    own = MINIMAL + "scoring: {headline: prompt}\n"
+    assert load_experiment(write(demo=own, mine="base: demo\n")).scoring.headline == "prompt"
+
+
 def test_interpolation_follows_the_override() -> None:
     assert load_experiment("demo", ["data.image_size=64"]).backbone.tiny.image_size == 64
 
 
-# ---- Faults --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("dfat: {losss: cross}", ["dfat.losss", "unknown key", "did you mean dfat.loss?"]),
-        ("dfatt: {}", ["dfatt", "unknown key", "did you mean dfat?"]),
-        ("qqqq: 1", ["qqqq", "unknown key", "known: name, method"]),
-        ("dfat: {temperature: warm}", ["dfat.temperature", "warm"]),
-        ("seed: 1.5", ["seed", "1.5"]),
-        ("dfat: cross", ["dfat", "expected a map"]),
-        ("scoring: {prompts: 5}", ["scoring.prompts"]),
-        ("dfat: {loss: triplet}", ["dfat.loss", "triplet", "cross, global, global_local"]),
-        ("dfat: {head: identity, head_width: 8}", ["dfat.head_width", "conflicts", "dfat.head=identity"]),
-        ("trainer: {max_epochs: 1, max_steps: 2}", ["trainer.max_steps", "conflicts", "trainer.max_epochs"]),
-        ("trainer: {max_epochs: null}", ["trainer.max_epochs", "missing"]),
-        ("dkam: {write: true}", ["backbone.depth", "conflicts", "dkam.write=true"]),
-        ("data: {image_size: 64}", ["backbone.tiny.image_size", "conflicts", "data.image_size=64"]),
-        ("data: {corpora: []}", ["data.corpora", "no corpus"]),
-        ("data: {corpora: [{reader: phantom, phantom: {sed: 1}}]}", ["data.corpora.0.phantom.sed", "phantom.seed?"]),
-        ("data: {corpora: [{reader: phantom, policy: {uncertain: so}}]}", ["corpora.0.policy.uncertain", "ignore"]),
-        ("seed: 1\nseed: 2", ["not valid YAML", "seed"]),
-        ("seed: [1", ["not valid YAML"]),
-        ("- 1\n- 2", ["holds a map"]),
-        ("seed: ${nowhere}", ["seed", "nowhere"]),
-        ("data: {mask_terms: ['']}", ["data.mask_terms"]),
-    ],
-)  # fmt: skip
-def test_a_fault_names_key_file_and_nearest(write: Write, text: str, words: list[str]) -> None:
-    path = write(low=MINIMAL, top=text if text.startswith("-") else f"base: low\n{text}\n")
-    line = fault(path)
-    assert [word for word in words if word not in line] == [], line
-    assert "top.yaml" in line or ("conflicts" in line and "low.yaml" in line), line
-
-
-def test_the_file_named_is_the_one_that_set_the_key(write: Write) -> None:
-    path = write(low=MINIMAL + "dfat: {loss: triplet}\n", top="base: low\nseed: 1\n")
-    assert "low.yaml" in fault(path) and "top.yaml" not in fault(path)
-    assert "the command line" in fault(path, "dfat.loss=pair")
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00seed", b"\x89PNG\r\n\x1a\n\x00\x00"])
-def test_a_file_that_is_no_text_is_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "picture.yaml").write_bytes(content)
-    assert "picture.yaml" in fault(str(tmp_path / "picture.yaml"))
+# ---- Reading --------------------------------------------------------------------------------------------------------
 
 
 def test_yaml_anchors_and_merge_keys(write: Write) -> None:
@@ -146,7 +108,7 @@ def test_yaml_anchors_and_merge_keys(write: Write) -> None:
 
 
 def test_an_unknown_name_shows_the_nearest() -> None:
-    assert "did you mean demo?" in fault("dmo")
+    assert "nearest is 'demo'" in fault("dmo")
     assert find_experiment("demo").name == "demo.yaml" and find_experiment("demo").is_file()
 
 
@@ -227,10 +189,10 @@ def test_a_corpus_given_whole_replaces_the_list() -> None:
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        ("dfat.los=cross", ["dfat.los", "did you mean dfat.loss?"]),
-        ("data.corpora.0.phantom.studies.trian=3", ["did you mean data.corpora.0.phantom.studies.train?"]),
-        ("data.corpora.0.phantom.studies={trian: 3}", ["trian", "train?"]),
-        ("data.corpora=[{reader: phantom, rot: x}]", ["data.corpora.0.rot", "root?"]),
+        ("dfat.los=cross", ["dfat.los", "nearest is 'loss'"]),
+        ("data.corpora.0.phantom.studies.trian=3", ["nearest is 'train'"]),
+        ("data.corpora.0.phantom.studies={trian: 3}", ["trian", "nearest is 'train'"]),
+        ("data.corpora=[{reader: phantom, rot: x}]", ["data.corpora.0.rot", "nearest is 'root'"]),
         ("data.corpora.first.root=x", ["'first'", "position in the list"]),
         ("data.corpora.3.root=/x", ["data.corpora.3"]),
         ("seed=one", ["seed", "one"]),

@@ -12,7 +12,7 @@ import torch.distributed
 import torch.multiprocessing
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from radz.callbacks.metrics import FindingMetrics, as_log_dict, as_wandb_table
+from radz.callbacks.metrics import FindingMetrics, as_log_dict
 
 FINDINGS = ("edema", "mass", "hernia", "nodule")
 SHARES = (47, 60)
@@ -94,14 +94,14 @@ def test_bad_scores_are_refused() -> None:
         metric.update(index, scores[:, :2], targets)
 
 
-def test_wandb_table_has_support_and_empty_cells() -> None:
+def test_an_undefined_monitor_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     metric = FindingMetrics(FINDINGS)
-    metric.update(*rows())
-    table = as_wandb_table(metric.compute())
-    lines = {line[0]: line[1:] for line in table.data}
-    assert table.columns == ["finding", "positives", "rows", "auroc", "auprc", "f1"]
-    assert lines["nodule"] == [0, 0, None, None, None] and lines["hernia"][:2] == [0, 60]
-    assert lines["edema"][0] == int((rows()[2][:, 0] == 1).sum())
+    for labels in (rows()[2], torch.ones(60, 4), torch.ones(60, 4)):
+        metric.reset()
+        metric.update(*rows()[:2], labels)
+        metric.compute()
+    warned = [record.message for record in caplog.records]
+    assert len(warned) == 1 and "val/auroc_macro is undefined" in warned[0]
 
 
 def _worker(rank: int, port: int, folder: str) -> None:

@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 from data_modules import privacy
 from data_modules.errors import InputError
 from radz.experiment import digest, load_experiment
-from radz.run import load_run, report, run_folder, train
+from radz.run import report, train
+from radz.run_folder import load_run, run_folder
 from radz.trainer import MONITOR
 
 SCORERS = ("prompt", "description", "anchor", "fused")
@@ -191,7 +192,7 @@ def test_overwrite_starts_anew(trained_run: Path, tmp_path: Path, monkeypatch: p
         pass
 
     def reached(*_: Any) -> None:
-        assert sorted(path.name for path in folder.iterdir()) == ["config.yaml"]
+        assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "environment.json"]
         raise Reached
 
     monkeypatch.setattr("radz.run.prepare", reached)

@@ -16,7 +16,8 @@ def load_backbone(config: BackboneConfig, folder: Path, image_tokens: int, text_
         InputError: missing files, unknown architecture, a feature layer beyond the decoder.
     """
     settings = check_folder(config, folder)
-    architecture = (settings.get("architectures") or ["none"])[0]
+    named = settings.get("architectures") or ["none"]
+    architecture = named[0] if isinstance(named, list) else named
     if architecture == "LlavaForConditionalGeneration":
         from radz.backbones.llava import LlavaBackbone
 

@@ -14,7 +14,7 @@ from radz.config import BackboneConfig
 log = logging.getLogger(__name__)
 
 # Anchored on the language model: a bare suffix list would also adapt the CLIP tower (anchors.md, facts 0.7 and D1).
-LORA_TARGETS = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
+LORA_TARGETS = r"model\.language_model\.layers\.({layers})\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 
 
 def modality_tokens(image_tokens: int, text_tokens: int) -> tuple[list[str], list[str]]:
@@ -51,11 +51,13 @@ def add_modality_tokens(model: Any, tokenizer: Any, image_tokens: int, text_toke
     return ids[:image_tokens], ids[image_tokens:]
 
 
-def adapt(model: Any, config: BackboneConfig, token_ids: list[int]) -> Any:
+def adapt(model: Any, config: BackboneConfig, token_ids: list[int], layer: int, tower_layer: int) -> Any:
     """Freeze everything, then open what `config` names. Every trainable parameter is fp32 afterwards.
 
     With `train: lora` the decoder learns through LoRA and only the modality rows of the embedding move; with
-    `train: full` the whole decoder and its embedding table move; with `train: frozen` neither does.
+    `train: full` the decoder and its embedding table move; with `train: frozen` neither does. What takes no part in
+    the features stays frozen, since DDP would wait for its gradients for ever: at full depth that is all beyond
+    `layer` of the decoder and `tower_layer` of the tower (indices into `hidden_states`).
     """
     model.requires_grad_(False)
     if config.train == "lora":
@@ -65,7 +67,7 @@ def adapt(model: Any, config: BackboneConfig, token_ids: list[int]) -> Any:
             r=config.lora_rank,
             lora_alpha=config.lora_alpha,
             lora_dropout=config.lora_dropout,
-            target_modules=LORA_TARGETS,
+            target_modules=LORA_TARGETS.format(layers="|".join(map(str, range(layer)))),
             trainable_token_indices={"embed_tokens": token_ids},
         )
         model = get_peft_model(model, settings)
@@ -74,10 +76,13 @@ def adapt(model: Any, config: BackboneConfig, token_ids: list[int]) -> Any:
         core = model.model
     if config.train == "full":
         core.language_model.requires_grad_(True)
+        core.language_model.layers[layer:].requires_grad_(False)
+        # Hugging Face gives the last hidden state after the norm, the others before it.
+        core.language_model.norm.requires_grad_(layer == len(core.language_model.layers))
     core.multi_modal_projector.requires_grad_(config.train_projector)
     if config.train_tower:
         core.vision_tower.requires_grad_(True)
-        # Neither takes part in the patch features, so DDP would wait for their gradients for ever.
+        core.vision_tower.encoder.layers[tower_layer:].requires_grad_(False)
         core.vision_tower.post_layernorm.requires_grad_(False)
         # A frozen patch projection trains more stably (Chen et al. 2021, arXiv 2104.02057) and its gradient is costly.
         core.vision_tower.embeddings.patch_embedding.requires_grad_(False)

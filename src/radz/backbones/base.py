@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +88,26 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); the backbone folder is damaged") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no keys; the backbone folder is damaged")
+    return content
+
+
+@contextmanager
+def reading(folder: Path, part: str) -> Iterator[None]:
+    """Turn what Hugging Face raises on a damaged `part` of a folder into one line."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # tokenizers raises Exception itself, safetensors and the config classes their own
+        cause = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(
+            f"backbone.path: {folder}: the {part} cannot be read ({cause}); copy the folder from its source again"
+        ) from None
 
 
 def check_folder(config: BackboneConfig, folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from data_modules.errors import InputError
 from radz.backbones.adapt import adapt, add_modality_tokens
-from radz.backbones.base import Backbone, layer_index, read_json
+from radz.backbones.base import Backbone, layer_index, read_json, reading
 from radz.config import BackboneConfig
 
 
@@ -34,11 +34,12 @@ class LlavaBackbone(Backbone):
         self.image_ids, self.text_ids = add_modality_tokens(model, self.tokenizer, image_tokens, text_tokens)
         self.layer = layer_index(config.feature_layer, model.config.text_config.num_hidden_layers)
         self.depth, self.padding = config.depth, config.padding
+        tower_layer = tower_index(model, folder)
         if config.depth == "feature":
-            truncate(model, self.layer)
+            truncate(model, self.layer, tower_layer)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.model: Any = adapt(model, config, self.image_ids + self.text_ids)
+        self.model: Any = adapt(model, config, self.image_ids + self.text_ids, self.layer, tower_layer)
         self._tower_trains = config.train_tower
         self.train(self.training)
 
@@ -61,9 +62,12 @@ class LlavaBackbone(Backbone):
     def _pixels(self, folder: Path, model: Any) -> None:
         settings = read_json(folder, "preprocessor_config.json")
         settings = settings or read_json(folder, "processor_config.json").get("image_processor", {})
-        missing = [key for key in ("image_mean", "image_std") if key not in settings]
-        if missing:
-            raise InputError(f"backbone.path: {folder}: the image processor does not give {missing[0]}")
+        for key in ("image_mean", "image_std"):
+            values = settings.get(key)
+            if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
+                raise InputError(f"backbone.path: {folder}: the image processor gives no {key} of three numbers")
+        if min(settings["image_std"]) <= 0:
+            raise InputError(f"backbone.path: {folder}: image_std of the image processor must be above 0")
         vision = model.config.vision_config
         self.image_size = vision.image_size
         patches = (vision.image_size // vision.patch_size) ** 2
@@ -145,7 +149,19 @@ class LlavaBackbone(Backbone):
         return text
 
 
-def truncate(model: Any, layer: int) -> None:
+def tower_index(model: Any, folder: Path) -> int:
+    """`vision_feature_layer` as an index into the tower's hidden states, 1..layers."""
+    chosen, layers = model.config.vision_feature_layer, len(model.model.vision_tower.encoder.layers)
+    index = chosen if not isinstance(chosen, int) or chosen >= 0 else layers + 1 + chosen
+    if not isinstance(index, int) or not 1 <= index <= layers:
+        raise InputError(
+            f"backbone.path: {folder}: vision_feature_layer {chosen} in config.json is not one of the tower's {layers} "
+            "layers; only a single layer is supported"
+        )
+    return index
+
+
+def truncate(model: Any, layer: int, tower_layer: int) -> None:
     """Drop what lies beyond `hidden_states[layer]` of the decoder and beyond the tower's feature layer.
 
     A truncated decoder must lose its final norm, unless the feature is the last one, which Hugging Face gives after
@@ -156,13 +172,10 @@ def truncate(model: Any, layer: int) -> None:
         decoder.layers = decoder.layers[:layer]
         decoder.norm = nn.Identity()
         decoder.config.num_hidden_layers = layer
-    chosen = model.config.vision_feature_layer
-    if isinstance(chosen, int):
-        encoder = model.model.vision_tower.encoder
-        index = chosen if chosen >= 0 else len(encoder.layers) + 1 + chosen
-        encoder.layers = encoder.layers[:index]
-        model.model.vision_tower.config.num_hidden_layers = index
-        model.config.vision_feature_layer = -1
+    tower = model.model.vision_tower
+    tower.encoder.layers = tower.encoder.layers[:tower_layer]
+    tower.config.num_hidden_layers = tower_layer
+    model.config.vision_feature_layer = -1
 
 
 def _load_model(config: BackboneConfig, folder: Path) -> Any:
@@ -171,9 +184,18 @@ def _load_model(config: BackboneConfig, folder: Path) -> Any:
     auto = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
     dtype = {"auto": auto, "float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
     loader: Any = LlavaForConditionalGeneration
-    model, report = loader.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
-    )
+    with reading(folder, "model"):
+        # Weights of another shape are let through here and refused by name below.
+        model, report = loader.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True,
+            ignore_mismatched_sizes=True, local_files_only=True,
+        )  # fmt: skip
+    unfit = sorted(entry[0] for entry in report["mismatched_keys"])
+    if unfit:
+        raise InputError(
+            f"backbone.path: {folder}: {len(unfit)} weights have another shape than config.json says, such as "
+            f"{unfit[0]}; copy the folder from its source again"
+        )
     lost = sorted(report["missing_keys"])
     if lost:
         raise InputError(f"backbone.path: {folder}: {len(lost)} weights are missing, such as {lost[0]}")
@@ -183,7 +205,9 @@ def _load_model(config: BackboneConfig, folder: Path) -> Any:
 def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with reading(folder, "tokenizer"):
+        # Code that a folder brings along is never run, nor asked about.
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if not tokenizer.chat_template:
         # Older LLaVA folders keep the template in a file that belongs to the processor.
         tokenizer.chat_template = read_json(folder, "chat_template.json").get("chat_template")

@@ -11,16 +11,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from radz.backbones.tiny_start import structured_start
 from radz.config import TinyConfig
 
 CHAT_TEMPLATE = (
@@ -57,7 +55,7 @@ def write_tiny(folder: Path, config: TinyConfig, texts: Iterable[str]) -> None:
     tokenizer = _tokenizer(config, texts)
     vision = CLIPVisionConfig(
         hidden_size=config.vision_width,
-        intermediate_size=2 * config.vision_width,
+        intermediate_size=3 * config.vision_width,
         num_hidden_layers=config.vision_layers,
         num_attention_heads=config.heads,
         image_size=config.image_size,
@@ -90,7 +88,7 @@ def write_tiny(folder: Path, config: TinyConfig, texts: Iterable[str]) -> None:
     state = torch.random.get_rng_state()
     torch.manual_seed(config.seed)
     model = LlavaForConditionalGeneration(settings)
-    _structured_start(model, config)
+    structured_start(model, config)
     torch.random.set_rng_state(state)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -136,62 +134,3 @@ def _image_processor(folder: Path, config: TinyConfig) -> None:
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.25, 0.25, 0.25],
     ).save_pretrained(folder)
-
-
-@torch.no_grad()
-def _structured_start(model: Any, config: TinyConfig) -> None:
-    tower = model.model.vision_tower
-    patch = tower.embeddings.patch_embedding.weight
-    patch.copy_(_cosine_patches(config.vision_width, config.patch_size))
-    side = config.image_size // config.patch_size
-    waves = _sine_positions(side, config.vision_width)
-    tower.embeddings.position_embedding.weight[1:].copy_(POSITION_SIZE * waves)
-    tower.embeddings.position_embedding.weight[0].zero_()
-    for layer in tower.encoder.layers:
-        attention = layer.self_attn
-        _near_identity(attention.q_proj.weight, attention.k_proj.weight, config.heads)
-        _near_identity(attention.v_proj.weight, attention.out_proj.weight, 1)
-    # The default deviation of .02 would make a thin projector whisper beside the word embeddings.
-    for linear in (model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2):
-        nn.init.xavier_uniform_(linear.weight)
-    for name, weight in model.model.language_model.layers.named_parameters():
-        if weight.dim() == 2:
-            scale = 1 / math.sqrt(2 * config.layers) if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
-            nn.init.normal_(weight, std=scale / math.sqrt(weight.shape[1]))
-
-
-def _cosine_patches(width: int, patch: int) -> Tensor:
-    """[width, 3, patch, patch]: the lowest two-dimensional cosines of a patch, equal in the three channels."""
-    grid = (torch.arange(patch) + 0.5) * math.pi / patch
-    waves = torch.stack([torch.cos(k * grid) for k in range(patch)])
-    waves /= waves.norm(dim=1, keepdim=True)
-    order = sorted(((u, v) for u in range(patch) for v in range(patch)), key=lambda uv: (uv[0] + uv[1], uv))
-    picked = [torch.outer(waves[u], waves[v]) for u, v in order[:width]]
-    basis = torch.stack(picked)
-    if len(picked) < width:
-        basis = torch.cat([basis, 0.02 * torch.randn(width - len(picked), patch, patch)])
-    # Low frequencies carry most of an image's power; growing gains keep the channels of one size. The mean of a patch
-    # is held down: the layer norm that follows then acts as a local contrast normalisation.
-    gain = torch.tensor([max(0.1, u + v) for u, v in order[:width]] + [1.0] * (width - len(picked)))
-    return (basis * gain[:, None, None] / 3)[:, None].expand(-1, 3, -1, -1) * 2 / math.sqrt(patch)
-
-
-def _sine_positions(side: int, width: int) -> Tensor:
-    """[side * side, width] sine waves of row and column (Vaswani 2017, in two dimensions)."""
-    quarter = width // 4
-    rates = 1 / 100 ** (torch.arange(quarter) / quarter)
-    angle = torch.arange(side)[:, None] * rates[None]
-    line = torch.cat([angle.sin(), angle.cos()], dim=1)
-    rows = line[:, None].expand(side, side, -1)
-    columns = line[None].expand(side, side, -1)
-    grid = torch.cat([rows, columns], dim=-1).reshape(side * side, -1)
-    return nn.functional.pad(grid, (0, width - grid.shape[1]))
-
-
-def _near_identity(first: Tensor, second: Tensor, heads: int) -> None:
-    """Fill two [n, n] matrices so that the product of each head is about 0.5 identity plus noise."""
-    size = first.shape[0]
-    for block in first.chunk(heads):
-        nn.init.normal_(block, std=1 / math.sqrt(size))
-    second.copy_(first if heads > 1 else first.T)
-    second.mul_(0.7).add_(torch.randn_like(second) * 0.3 / math.sqrt(size))

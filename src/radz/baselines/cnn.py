@@ -14,12 +14,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
+from radz.config import CnnConfig
 from radz.losses import global_mean
-
-WARM_UP = 0.1
-"""Share of the steps over which the learning rate rises; then it falls to 0 as a cosine."""
-WEIGHT_DECAY = 0.05
-DROPOUT = 0.2
 
 
 class Block(nn.Module):
@@ -61,14 +57,14 @@ def contrast_channels(pixels: Tensor) -> Tensor:
 class Network(nn.Module):
     """Grey images uint8 [M, 1, H, W] to logits float32 [M, K]: stem, four residual stages, mean and maximum pooling."""
 
-    def __init__(self, classes: int, width: int) -> None:
+    def __init__(self, classes: int, width: int, dropout: float = 0.0) -> None:
         super().__init__()
         # Half the channels in the stem: at full width its 64 x 64 maps cost more time on a CPU than all stages.
         widths = [max(1, width // 2), *(width * factor for factor in (1, 2, 4, 8))]
         stem = nn.Conv2d(2, widths[0], 5, stride=2, padding=2, bias=False)
         self.stem = nn.Sequential(stem, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True))
         self.stages = nn.Sequential(*(Block(a, b) for a, b in pairwise(widths)))
-        self.head = nn.Sequential(nn.LayerNorm(2 * widths[-1]), nn.Dropout(DROPOUT), nn.Linear(2 * widths[-1], classes))
+        self.head = nn.Sequential(nn.LayerNorm(2 * widths[-1]), nn.Dropout(dropout), nn.Linear(2 * widths[-1], classes))
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.stages(self.stem(contrast_channels(pixels).contiguous(memory_format=torch.channels_last)))
@@ -93,9 +89,9 @@ def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
     return global_mean(F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0), reduction="none"), known)
 
 
-def learning_rate_factor(step: int, total_steps: int) -> float:
-    """Linear rise over the first tenth of the steps, cosine fall to 0 at the end, 0 beyond."""
-    warm = max(1, round(WARM_UP * total_steps))
+def learning_rate_factor(step: int, total_steps: int, warmup: float) -> float:
+    """Linear rise over the first share `warmup` of the steps, cosine fall to 0 at the end, 0 beyond."""
+    warm = max(1, round(warmup * total_steps))
     if step < warm:
         return (step + 1) / warm
     progress = min(1.0, (step - warm) / max(1, total_steps - warm))
@@ -108,22 +104,19 @@ class SupervisedCNN(LightningModule):
     Args:
         findings: the K findings, in the order of `label_states`.
         policy: float32 [C, K, 4], label value (1, 0, NaN) per corpus, finding and state, for the loss.
-        learning_rate: peak rate of AdamW.
+        config: width, rates and regularisation.
         total_steps: optimizer steps of the whole run, the length of the schedule.
-        width: channels of the first stage; the last has 8 times as many.
     """
 
     policy: Tensor
 
-    def __init__(
-        self, findings: Sequence[str], policy: Tensor, learning_rate: float, total_steps: int, width: int = 32
-    ) -> None:
+    def __init__(self, findings: Sequence[str], policy: Tensor, config: CnnConfig, total_steps: int) -> None:
         super().__init__()
         assert policy.ndim == 3 and policy.shape[1:] == (len(findings), 4), policy.shape
         self.findings = tuple(findings)
         self.register_buffer("policy", policy.float(), persistent=False)
-        self.learning_rate, self.total_steps = learning_rate, total_steps
-        self.network = Network(len(self.findings), width)
+        self.config, self.total_steps = config, total_steps
+        self.network = Network(len(self.findings), config.width, config.dropout)
 
     def forward(self, batch: StudyBatch) -> Tensor:
         """Logits float32 [B, K]; several images of a study are averaged."""
@@ -151,8 +144,9 @@ class SupervisedCNN(LightningModule):
         """AdamW with a warm-up and cosine schedule per step; norms and biases are not decayed."""
         decayed = [p for p in self.parameters() if p.ndim > 1]
         others = [p for p in self.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
-        factor = partial(learning_rate_factor, total_steps=self.total_steps)
+        config = self.config
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        factor = partial(learning_rate_factor, total_steps=self.total_steps, warmup=config.warmup)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

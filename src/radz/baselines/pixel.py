@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_modules.errors import InputError
-
 logger = logging.getLogger(__name__)
 
 SIDE = 32
@@ -40,14 +38,14 @@ def fit_predict(
 
     Returns:
         Probabilities float32 [T, K]; a column of NaN for a finding without both labels in training.
-
-    Raises:
-        InputError: no finding has both labels in training.
     """
     assert len(train_pixels) == len(train_labels) and len(val_pixels) == len(val_labels)
     fitted = [k for k in range(train_labels.shape[1]) if _both(train_labels[:, k])]
+    if len(fitted) < train_labels.shape[1]:
+        left_out = train_labels.shape[1] - len(fitted)
+        logger.warning("pixel baseline: %d finding(s) lack one of the two labels in training; not scored", left_out)
     if not fitted:
-        raise InputError("pixel baseline: no finding is both present and absent in training; check the labels")
+        return np.full((len(test_pixels), train_labels.shape[1]), np.nan, np.float32)
     train, val, test = (_shrink(pixels) for pixels in (train_pixels, val_pixels, test_pixels))
     mean, spread = train.mean(0), train.std(0)
     spread[spread == 0] = 1.0  # collimated corners are constant

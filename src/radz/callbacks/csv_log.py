@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from data_modules.files import replacing
 
 
 class CsvLog(Logger):
@@ -56,13 +57,11 @@ class CsvLog(Logger):
         first = ["epoch", "train/loss", "train/loss_alignment", "train/loss_category", "val/auroc_macro", "lr"]
         keys = {key for row in self.rows.values() for key in row} - {"step"}
         header = ["step", *(key for key in first if key in keys), *sorted(keys - set(first))]
-        draft = self.path.with_suffix(".part")
-        with draft.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self.path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, header)
             writer.writeheader()
             for step in sorted(self.rows):
                 writer.writerow({"step": step, **self.rows[step]})
-        os.replace(draft, self.path)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -8,8 +8,9 @@ over findings with both labels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,11 @@ from torchmetrics.functional.classification import (
     binary_precision_recall_curve,
 )
 
-if TYPE_CHECKING:
-    import wandb
+from radz.distributed import is_main_process
 
+log = logging.getLogger(__name__)
+MONITOR = "val/auroc_macro"
+"""What best.ckpt is chosen by."""
 NAMES = ("auroc", "auprc", "f1")
 
 
@@ -41,6 +44,7 @@ class FindingMetrics(Metric):
     def __init__(self, findings: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.findings = tuple(findings)
+        self._warned = False
         self.add_state("row_chunks", default=[], dist_reduce_fx="cat")
         self.add_state("score_chunks", default=[], dist_reduce_fx="cat")
         self.add_state("target_chunks", default=[], dist_reduce_fx="cat")
@@ -82,6 +86,7 @@ class FindingMetrics(Metric):
         """`{"macro": {name: scalar}, "findings": {finding: {name: scalar, "positives", "rows": scalar}}}`.
 
         Undefined values are NaN: a finding whose known labels are all alike, a macro without any defined finding.
+        The latter is said once in the log, because nothing can then be chosen by it.
         """
         rows, scores, targets = (_join(x) for x in (self.row_chunks, self.score_chunks, self.target_chunks))
         keep = _first_of_each(rows)
@@ -91,6 +96,12 @@ class FindingMetrics(Metric):
         for name in NAMES:
             values = [f[name] for f in findings.values() if not torch.isnan(f[name])]
             macro[name] = torch.stack(values).mean() if values else scores.new_tensor(float("nan"))
+        if torch.isnan(macro["auroc"]) and not self._warned and is_main_process():
+            self._warned = True
+            log.warning(
+                "no finding is both present and absent in the validation split: %s is undefined (logged as 0), and the "
+                "first epoch counts as the best", MONITOR,
+            )  # fmt: skip
         return {"macro": macro, "findings": findings}
 
     def _add_empty(self) -> None:
@@ -109,18 +120,6 @@ def as_log_dict(result: Mapping[str, Any], prefix: str) -> dict[str, float]:
     for name in NAMES:
         flat |= {f"{prefix}/{name}/{finding}": float(values[name]) for finding, values in result["findings"].items()}
     return flat
-
-
-def as_wandb_table(result: Mapping[str, Any]) -> wandb.Table:
-    """One line per finding with its support, for `WandbLogger`; undefined values are empty."""
-    import wandb
-
-    lines: list[Any] = []
-    for finding, values in result["findings"].items():
-        numbers = [float(values[name]) for name in NAMES]
-        counts = [int(values["positives"]), int(values["rows"])]
-        lines.append([finding, *counts, *(None if number != number else number for number in numbers)])
-    return wandb.Table(columns=["finding", "positives", "rows", *NAMES], data=lines)
 
 
 def _join(chunks: list[Tensor] | Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import InputError
+from data_modules.files import replacing
 from radz.report import figures
 from radz.scoring.results import SEEN
 from radz.scoring.table import ScoreTable
@@ -85,9 +85,8 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
         baseline=BASELINE,
     )
     path = run_dir / "report.html"
-    part = run_dir / f".report.html.{os.getpid()}.part"
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as draft:
+        draft.write_text(page, encoding="utf-8")
     logger.info("report written to %s", path)
     return path
 

@@ -1,0 +1,87 @@
+"""Faults that can be found before time is spent: first without any data, then without any model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import torch
+
+from data_modules.errors import InputError
+from radz.backbones.base import check_folder, reading
+from radz.config import Experiment, TrainerConfig
+from radz.descriptions import load_descriptions
+from radz.experiment import find_resource
+from radz.run_folder import make_folder
+
+FUSED_ANCHORS = 3
+"""Similarities to fewer anchors, less their mean, hold no direction."""
+
+
+def before_data(experiment: Experiment) -> None:
+    """InputError for places, devices, backbone files or descriptions that cannot be used."""
+    make_folder(Path(experiment.cache_dir).expanduser(), "cache_dir")
+    _devices(experiment.trainer)
+    if experiment.method != "dfat":
+        return
+    if experiment.backbone.path is not None:
+        folder = Path(experiment.backbone.path).expanduser()
+        check_folder(experiment.backbone, folder)
+        _weights(folder)
+    if not experiment.dkam.write:
+        known = load_descriptions(find_resource(experiment.dkam.descriptions))
+        _described(experiment, experiment.dkam.findings, known)
+
+
+def before_model(experiment: Experiment, scored: Sequence[str], bank: Sequence[str], bank_is_there: bool) -> None:
+    """InputError when the anchors or the headline scorer will lack something.
+
+    Args:
+        scored: findings to be scored.
+        bank: findings of the training bank, which `bank_is_there` says is built already.
+    """
+    # The backbone describes the findings of the bank and no others.
+    written = experiment.dkam.write
+    known: Collection[str] = bank if written else load_descriptions(find_resource(experiment.dkam.descriptions))
+    if not bank_is_there:
+        _described(experiment, bank, known)
+    headline = experiment.scoring.headline
+    lacking = [name for name in scored if name not in known and not (headline == "anchor" and name in bank)]
+    if headline in ("anchor", "description") and lacking:
+        raise InputError(
+            f"scoring.headline={headline}: {lacking[0]} has no description; add it to {experiment.dkam.descriptions}, "
+            "leave it out of scoring.findings, or choose headline prompt or fused"
+        )
+    if headline == "fused" and len(bank) < FUSED_ANCHORS:
+        raise InputError(
+            f"scoring.headline=fused: needs {FUSED_ANCHORS} anchors or more, the bank has {len(bank)} "
+            f"({', '.join(bank)}); name more in dkam.findings or choose headline prompt"
+        )
+
+
+def _described(experiment: Experiment, findings: Sequence[str], known: Collection[str]) -> None:
+    missing = [name for name in findings if name not in known]
+    if missing:
+        raise InputError(
+            f"dkam.descriptions: {experiment.dkam.descriptions} has no {missing[0]}; add it or write with dkam.write"
+        )
+
+
+def _devices(settings: TrainerConfig) -> None:
+    """GPUs that are there; processes on the CPU are as many as asked for."""
+    from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+
+    gpus = torch.cuda.device_count() if CUDAAccelerator.is_available() else int(MPSAccelerator.is_available())
+    if settings.accelerator == "gpu" and not gpus:
+        raise InputError("trainer.accelerator=gpu: there is no usable GPU here; use cpu or auto")
+    if settings.accelerator != "cpu" and 0 < gpus < settings.devices:
+        raise InputError(f"trainer.devices={settings.devices}: there are {gpus} GPU(s) here; ask for at most {gpus}")
+
+
+def _weights(folder: Path) -> None:
+    """Open each file of weights: its header says how long it must be."""
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with reading(folder, file.name), safe_open(file, framework="pt"):
+            pass
