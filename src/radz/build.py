@@ -191,7 +191,7 @@ def module(
     anchors: torch.Tensor, modality: str,
 ) -> DFAT:  # fmt: skip
     """The DFAT LightningModule."""
-    return DFAT(encoder, training, view, texts, anchors, experiment.dfat, experiment.scoring, modality)
+    return DFAT(encoder, training, view, texts, anchors, experiment.dfat, experiment.dkam, experiment.scoring, modality)
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:

@@ -119,7 +119,11 @@ class DkamConfig:
     findings: list[str] = field(default_factory=list)
     """findings of the training bank; empty: no_finding and all that training labels know as present"""
 
+    category: str = "softmax"
+    """loss against the anchors: softmax (a study's findings share the mass, the paper) | sigmoid (each pair alone)"""
+
     def __post_init__(self) -> None:
+        one_of("dkam.category", self.category, ("softmax", "sigmoid"))
         one_of("dkam.anchor_encoder", self.anchor_encoder, ("decoder", "embedding"))
         for aspect in self.aspects:
             one_of("dkam.aspects", aspect, ("location", "shape", "boundary", "density", "definition", "clinical"))

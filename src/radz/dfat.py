@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from data_modules.reports import digest64
 from radz.anchors import AnchorBank
 from radz.callbacks.metrics import FindingMetrics, as_log_dict
-from radz.config import DfatConfig, ScoringConfig
+from radz.config import DfatConfig, DkamConfig, ScoringConfig
 from radz.distributed import world
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.labels import LabelView, label_sentence, pick
@@ -24,6 +24,8 @@ from radz.losses import alignment, category
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
 
 log = logging.getLogger(__name__)
+FIRST_BIAS = -2.0
+"""where the bias of the sigmoid category loss starts: about one known pair in eight is a present finding"""
 
 
 class DFAT(LightningModule):
@@ -45,6 +47,7 @@ class DFAT(LightningModule):
         texts: ClassTexts,
         class_anchors: Tensor,
         dfat: DfatConfig,
+        dkam: DkamConfig,
         scoring: ScoringConfig,
         modality: str,
     ) -> None:
@@ -56,6 +59,7 @@ class DFAT(LightningModule):
         self.class_anchors: Tensor
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
+        self.category_bias = nn.Parameter(torch.tensor(FIRST_BIAS)) if dkam.category == "sigmoid" else None
         self.bank_columns = labels.columns(bank.names)
         self.no_finding = bank.names.index("no_finding") if "no_finding" in bank.names else None
         self.classifier = ZeroShot(encoder, texts, dfat, scoring, modality)
@@ -79,7 +83,9 @@ class DFAT(LightningModule):
             anchors = self.encoder.anchor_features(self.anchors)
             seen = pick(labels, self.bank_columns)
             every = torch.ones_like(usable)
-            settings: dict[str, Any] = {"no_finding": self.no_finding, "temperature": self.dfat.temperature}
+            settings: dict[str, Any] = {
+                "no_finding": self.no_finding, "temperature": self.dfat.temperature, "bias": self.category_bias,
+            }  # fmt: skip
             of_image, used = category(image.overall, anchors, seen, every, **settings)
             of_text, _ = category(text.overall, anchors, seen, usable, **settings)
             guided = (of_image + of_text) / 2
@@ -135,7 +141,7 @@ class DFAT(LightningModule):
         groups: dict[str, list[Tensor]] = {"base": [], "projector": [], "heads": []}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                part = "heads" if ".heads." in name else "projector" if "multi_modal_projector" in name else "base"
+                part = "heads" if ".heads." in name or name == "category_bias" else "projector" if "multi_modal_projector" in name else "base"
                 groups[part].append(parameter)
         rates = {
             "base": self.dfat.learning_rate,

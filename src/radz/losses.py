@@ -40,7 +40,7 @@ def normalise(tensor: Tensor) -> Tensor:
 
 
 def global_mean(values: Tensor, used: Tensor) -> Tensor:
-    """Mean of `values` [B] over the rows where `used` [B] bool, over all ranks; 0 when no rank has one."""
+    """Mean of `values` [B] or [B, K] where `used` (bool, same shape), over all ranks; 0 when no rank has one."""
     count = total(used.sum()).clamp(min=1)
     return world()[1] * torch.where(used, values, torch.zeros_like(values)).sum() / count
 
@@ -144,26 +144,41 @@ def category_targets(labels: Tensor, no_finding: int | None) -> tuple[Tensor, Te
 
 
 def category(
-    features: Tensor, anchors: Tensor, labels: Tensor, usable: Tensor, *, no_finding: int | None, temperature: float
+    features: Tensor,
+    anchors: Tensor,
+    labels: Tensor,
+    usable: Tensor,
+    *,
+    no_finding: int | None,
+    temperature: float,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Category-guided loss: cross-entropy of cosine / temperature against the study's distribution over anchors.
+    """Category-guided loss of cosine / temperature, as a softmax or, with a `bias`, as a sigmoid over the anchors.
+
+    The softmax is the cross-entropy against the study's distribution over anchors (method.md 3.4). The sigmoid is the
+    binary cross-entropy of every known pair of study and anchor by itself (SigLIP, arXiv 2303.15343): findings do not
+    compete, and a study without any present finding teaches too.
 
     Args:
         features: [B, d] global features of one modality.
         anchors: [K, d] anchor features after the anchor head.
         labels: [B, K] as in `category_targets`.
         usable: bool [B], studies that have this modality.
+        bias: [] added to every logit of the sigmoid.
 
     Returns:
         The loss (scalar, nats) and the share of studies of all ranks that were used.
     """
     target, known, used = category_targets(labels, no_finding)
-    used = used & usable
     logits = normalise(features) @ normalise(anchors).T / temperature
-    # Unused rows may have no known column at all; give them all columns so that their softmax stays finite.
-    known = known | ~used[:, None]
-    log_p = logits.masked_fill(~known, float("-inf")).log_softmax(1)
-    picked = torch.where(target > 0, log_p, torch.zeros_like(log_p))
-    loss = global_mean(-(target.to(log_p.dtype) * picked).sum(1), used)
-    share = total(used.sum()) / (world()[1] * used.shape[0])
-    return loss, share
+    if bias is not None:
+        used = known.any(1) & usable
+        terms = F.binary_cross_entropy_with_logits(logits + bias, (target > 0).to(logits.dtype), reduction="none")
+        loss = global_mean(terms, known & usable[:, None])
+    else:
+        used = used & usable
+        # Unused rows may have no known column at all; give them all columns so that their softmax stays finite.
+        log_p = logits.masked_fill(~(known | ~used[:, None]), float("-inf")).log_softmax(1)
+        picked = torch.where(target > 0, log_p, torch.zeros_like(log_p))
+        loss = global_mean(-(target.to(log_p.dtype) * picked).sum(1), used)
+    return loss, total(used.sum()) / (world()[1] * used.shape[0])

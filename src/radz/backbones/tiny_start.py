@@ -204,7 +204,7 @@ def _projector(projector: Any, place: slice, kept: int) -> None:
 
 
 def _decoder_layer(layer: Any, layers: int, place: int) -> None:
-    """Random weights of a size that a thin decoder needs; the MLP's gate sees the position, its other branch the rest."""
+    """Random weights of a size that a thin decoder needs; the MLP's gate sees the position, the other branch the rest."""
     for name, weight in layer.named_parameters():
         if weight.dim() == 2:
             scale = 1 / math.sqrt(2 * layers) if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
