@@ -139,7 +139,9 @@ class ScoringConfig:
     headline: str = "fused"
     """scorer of the monitor and of the summary: prompt | description | anchor | fused"""
     prompts: list[str] = field(default_factory=lambda: ["This is a {modality} showing {finding}."])
-    """prompt ensemble: similarities are averaged over these sentences"""
+    """prompt ensemble: similarities are averaged over these sentences; {Finding} begins with a capital"""
+    negative_prompts: list[str] = field(default_factory=list)
+    """if any, their mean similarity is subtracted: what all sentences share then favours no study (CheXzero)"""
     prompt_features: str = "trained"
     """trained (the pairs the loss trained) | global | local"""
     fused: str = "centred"
@@ -165,10 +167,11 @@ class ScoringConfig:
         in_range("scoring.replicates", self.replicates, 100)
         in_range("scoring.cases", self.cases, 0)
         seed_range("scoring.seed", self.seed)
-        for prompt in self.prompts:
-            placeholders("scoring.prompts", prompt, ("finding", "modality"))
-        if not self.prompts or any("{finding}" not in prompt for prompt in self.prompts):
-            raise InputError("scoring.prompts: every prompt must contain {finding}")
+        for key in ("prompts", "negative_prompts"):
+            for prompt in getattr(self, key):
+                placeholders(f"scoring.{key}", prompt, ("finding", "Finding", "modality"))
+        if not self.prompts or any("{finding}" not in prompt.lower() for prompt in self.prompts):
+            raise InputError("scoring.prompts: every prompt must contain {finding} or {Finding}")
 
 
 @dataclass

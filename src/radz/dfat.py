@@ -141,7 +141,13 @@ class DFAT(LightningModule):
         groups: dict[str, list[Tensor]] = {"base": [], "projector": [], "heads": []}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                part = "heads" if ".heads." in name or name == "category_bias" else "projector" if "multi_modal_projector" in name else "base"
+                part = (
+                    "heads"
+                    if ".heads." in name or name == "category_bias"
+                    else "projector"
+                    if "multi_modal_projector" in name
+                    else "base"
+                )
                 groups[part].append(parameter)
         rates = {
             "base": self.dfat.learning_rate,

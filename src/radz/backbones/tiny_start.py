@@ -161,7 +161,8 @@ def _unit_variance(tower: Any, wavelets: int, pooled: int) -> None:
     """Scale responses and channels to unit deviation, channels to zero mean, as seen on noise with the spectrum of
     radiographs (power 1/f^3: Burgess, Jacobson and Judy 2001, Med Phys 28:419; principle: arXiv 1511.06422).
     """
-    mlp, found = tower.encoder.layers[0].mlp, {}
+    mlp = tower.encoder.layers[0].mlp
+    found: dict[str, Tensor] = {}
     hooks = [
         part.register_forward_hook(lambda _, __, out, key=key: found.__setitem__(key, out[:, 1:].flatten(0, 1)))
         for key, part in (("responses", mlp.fc1), ("channels", mlp.fc2))
@@ -204,7 +205,7 @@ def _projector(projector: Any, place: slice, kept: int) -> None:
 
 
 def _decoder_layer(layer: Any, layers: int, place: int) -> None:
-    """Random weights of a size that a thin decoder needs; the MLP's gate sees the position, the other branch the rest."""
+    """Random weights of the size a thin decoder needs; the MLP's gate sees the position, the other branch the rest."""
     for name, weight in layer.named_parameters():
         if weight.dim() == 2:
             scale = 1 / math.sqrt(2 * layers) if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0

@@ -90,9 +90,9 @@ class ZeroShot:
             class_anchors: raw vectors [C, d] of the findings to be scored; a NaN row has no anchor.
         """
         prompts = [
-            template.format(finding=name, modality=self.modality)
+            template.format(finding=name, Finding=name[:1].upper() + name[1:], modality=self.modality)
             for name in self.texts.names
-            for template in self.scoring.prompts
+            for template in [*self.scoring.prompts, *self.scoring.negative_prompts]
         ]
         # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
         described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
@@ -105,20 +105,27 @@ class ZeroShot:
 
     @torch.no_grad()
     def scores(self, image: Features) -> dict[str, Tensor]:
-        """All scorers [N, C] in [0, 1]; a NaN column where a finding has no description or no anchor."""
-        kind, ensemble = self.scoring.prompt_features, len(self.scoring.prompts)
-
-        def over_prompts(similarity: Tensor) -> Tensor:
-            return similarity.unflatten(-1, (-1, ensemble)).mean(-1)
-
-        profile = over_prompts(cosine(self._anchors, self._prompts.overall)).T
-        combined = fused(cosine(image.overall, self._anchors), profile, self.scoring.fused, self.dfat.temperature)
+        """All scorers [N, C] in [0, 1]; NaN where a finding has no description or anchor, or `fused` lacks axes."""
+        kind = self.scoring.prompt_features
+        prompt = self._over_prompts(pair_similarity(image, self._prompts, kind, self.dfat))
+        combined = torch.full_like(prompt, float("nan"))
+        if len(self._anchors) >= 3:
+            profile = self._over_prompts(cosine(self._anchors, self._prompts.overall)).T
+            combined = fused(cosine(image.overall, self._anchors), profile, self.scoring.fused, self.dfat.temperature)
         nan = torch.tensor(float("nan"), device=combined.device)
         description = to_unit(pair_similarity(image, self._described, kind, self.dfat))
         anchor = to_unit(cosine(image.overall, self._class_anchors))
         return {
-            "prompt": to_unit(over_prompts(pair_similarity(image, self._prompts, kind, self.dfat))),
+            # A difference of two means of cosines lies in [-2, 2].
+            "prompt": to_unit(prompt / 2 if self.scoring.negative_prompts else prompt),
             "description": torch.where(self._has_text, description, nan),
             "anchor": torch.where(self._has_anchor, anchor, nan),
             "fused": to_unit(combined) if self.scoring.fused == "centred" else combined.float(),
         }
+
+    def _over_prompts(self, similarity: Tensor) -> Tensor:
+        """[N, C * P] similarities to all sentences to [N, C]: mean over the positive less mean over the negative."""
+        positive = len(self.scoring.prompts)
+        each = similarity.unflatten(-1, (-1, positive + len(self.scoring.negative_prompts)))
+        mean = each[..., :positive].mean(-1)
+        return mean - each[..., positive:].mean(-1) if self.scoring.negative_prompts else mean
