@@ -76,5 +76,11 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     """A finished run of the demo in small, with LoRA so that the plain peft test has something to load."""
     folder = tmp_path_factory.mktemp("runs") / "trained"
-    lora = ["backbone.train=lora", "backbone.lora_rank=4", "backbone.train_tower=false", "dfat.learning_rate=0.01"]
+    lora = [
+        "backbone.train=lora",
+        "backbone.lora_rank=4",
+        "dfat.learning_rate=0.01",
+        "dfat.alignment_weight=0.5",
+        "scoring.headline=fused",
+    ]
     return train(load_experiment("demo", [*SMALL, *lora, f"run_dir={folder}", f"cache_dir={cache_dir}"]))

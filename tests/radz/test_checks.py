@@ -121,8 +121,8 @@ def test_written_descriptions_are_those_of_the_bank(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_fused_headline_needs_three_anchors(fault: Any) -> None:
-    few = "dkam.findings=[no_finding,edema]"
-    assert "needs 3 anchors or more, the bank has 2 (no_finding, edema)" in fault(few, before="encoder")
+    few, fused = "dkam.findings=[no_finding,edema]", "scoring.headline=fused"
+    assert "needs 3 anchors or more, the bank has 2 (no_finding, edema)" in fault(few, fused, before="encoder")
     with pytest.raises(Reached):
         fault(few, "scoring.headline=prompt", before="encoder")
 

@@ -106,7 +106,7 @@ def test_the_file_named_is_the_one_that_set_the_key(write: Write) -> None:
 
 
 def test_the_tiny_shape_is_checked_only_where_it_is_used() -> None:
-    tiny = "backbone.tiny.width=100"
+    tiny = "backbone.tiny.width=99"
     assert "backbone.tiny.width" in fault("demo", tiny)
     assert load_experiment("demo", [tiny, "backbone.path=/models/llava", "data.image_size=336"]).data.image_size == 336
 

@@ -81,7 +81,7 @@ def test_a_missing_or_circular_base_is_named(write: Write) -> None:
 
 def test_a_base_of_the_package_serves_a_file_anywhere(write: Write) -> None:
     """`demo` lies below the experiments folder; a file of that name beside the own one comes first."""
-    assert load_experiment(write(mine="base: demo\nseed: 3\n")).scoring.headline == "fused"
+    assert load_experiment(write(mine="base: demo\nseed: 3\n")).scoring.headline == "anchor"
     own = MINIMAL + "scoring: {headline: prompt}\n"
     assert load_experiment(write(demo=own, mine="base: demo\n")).scoring.headline == "prompt"
 

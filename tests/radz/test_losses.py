@@ -127,3 +127,25 @@ def test_category_loss_without_any_usable_study_is_zero_with_zero_gradient() -> 
     loss.backward()
     assert loss.item() == 0 and share.item() == 0
     assert torch.equal(features.grad, torch.zeros_like(features))
+
+
+def test_sigmoid_category_loss_is_the_mean_binary_cross_entropy_of_known_pairs() -> None:
+    features, anchors, bias = rows(0, 3), rows(1, 3), torch.tensor(-1.5)
+    labels = torch.tensor([[0.0, 1, 1], [0, NAN, 1], [NAN, NAN, NAN]], dtype=torch.float64)
+    usable = torch.tensor([True, True, True])
+    logits = normalise(features) @ normalise(anchors).T / 0.2 + bias
+    known = ~labels.isnan()
+    expected = torch.nn.functional.binary_cross_entropy(logits[known].sigmoid(), labels[known])
+    loss, share = category(features, anchors, labels, usable, no_finding=None, temperature=0.2, bias=bias)
+    assert torch.isclose(loss, expected)
+    assert math.isclose(share.item(), 2 / 3, rel_tol=1e-6)
+
+
+def test_sigmoid_category_loss_learns_from_studies_without_any_finding() -> None:
+    features, labels = rows(0, 2).requires_grad_(True), torch.zeros(2, 3)
+    settings = {"no_finding": None, "temperature": 0.2}
+    softmax, _ = category(features, rows(1, 3), labels, all_of(2), **settings)
+    sigmoid, _ = category(features, rows(1, 3), labels, all_of(2), **settings, bias=torch.tensor(0.0))
+    assert softmax.item() == 0 and sigmoid.item() > 0
+    sigmoid.backward()
+    assert (features.grad.norm(dim=1) > 0).all()

@@ -168,7 +168,7 @@ def test_checkpoints_hold_trainable_weights_and_anchors_alone(trained_run: Path)
         content = torch.load(trained_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
         state = content["state_dict"]
         assert torch.equal(state["anchors"], load_file(trained_run / "anchors/anchors.safetensors")["vectors"])
-        parts = ("lora_", "trainable_tokens_", "multi_modal_projector", "encoder.heads.")
+        parts = ("lora_", "trainable_tokens_", "multi_modal_projector", "encoder.heads.", "category_bias")
         assert [key for key in state if key != "anchors" and not any(part in key for part in parts)] == []
         assert {"optimizer_states", "lr_schedulers", "loops", "radz"} <= set(content)
 

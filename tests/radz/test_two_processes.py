@@ -41,6 +41,7 @@ class Toy(nn.Module):
         super().__init__()
         self.image, self.text = nn.Linear(8, 2 * WIDTH), nn.Linear(8, 2 * WIDTH)
         self.anchor = nn.Linear(WIDTH, WIDTH)
+        self.bias = nn.Parameter(torch.tensor(-1.0))
         self.loss, self.positives = loss, positives
 
     def forward(self, part: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -56,7 +57,10 @@ class Toy(nn.Module):
             image.overall, anchors, part["labels"], part["usable"] | True, no_finding=0, temperature=0.05
         )
         texts, _ = category(text.overall, anchors, part["labels"], part["usable"], no_finding=0, temperature=0.05)
-        return 0.5 * aligned + 0.25 * (guided + texts)
+        pairs, _ = category(
+            image.overall, anchors, part["labels"], part["usable"], no_finding=0, temperature=0.05, bias=self.bias
+        )
+        return 0.5 * aligned + 0.25 * (guided + texts) + 0.2 * pairs
 
 
 def model(loss: str, positives: str, dtype: torch.dtype) -> Toy:

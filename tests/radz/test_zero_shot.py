@@ -223,3 +223,27 @@ def test_scores_of_an_image_do_not_depend_on_the_others(ready: Any) -> None:
     alone = zero.scores(image.rows(torch.tensor([3])))
     for name in SCORERS:
         assert torch.allclose(together[name][3], alone[name][0], atol=1e-6, equal_nan=True)
+
+
+def test_negative_prompts_are_subtracted(ready: Any) -> None:
+    positive, negative = "Findings: {Finding}.", "No {finding}."
+    zero, encoder, bank, _ = ready({"loss": "global"}, prompts=[positive, "{finding}"], negative_prompts=[negative])
+    image = pictures(encoder)
+    found = zero.scores(image)
+    with torch.no_grad():
+        capital = [name[0].upper() + name[1:] for name in NAMES]
+        sides = [[f"Findings: {name}." for name in capital], list(NAMES), [f"No {name}." for name in NAMES]]
+        texts = [encoder.encode_texts(side).overall for side in sides]
+        axes = encoder.anchor_features(bank)
+    first, second, third = (cosine(image.overall, text) for text in texts)
+    assert torch.allclose(found["prompt"], (((first + second) / 2 - third) / 2 + 1) / 2, atol=1e-6)
+    first, second, third = (cosine(text, axes) for text in texts)
+    expected = fused(cosine(image.overall, axes), (first + second) / 2 - third, "centred", 0.05)
+    assert torch.allclose(found["fused"], to_unit(expected), atol=1e-5)
+
+
+def test_two_anchors_leave_fused_empty(ready: Any) -> None:
+    zero, encoder, bank, classes = ready()
+    zero.refresh(bank[:2], classes)
+    found = zero.scores(pictures(encoder))
+    assert found["fused"].isnan().all() and not found["prompt"].isnan().any()
