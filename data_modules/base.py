@@ -213,7 +213,7 @@ class StudyDataModule(LightningDataModule):
         Patients need no such check: one in two splits stops the reading.
         """
         table, studies = self.table, self.table.image_study
-        checksums = self.cache._checksums[self.cache.positions]
+        checksums = self.cache.checksums()
         training = table.image_indices(table.rows("train"))
         known = dict(zip(checksums[training].tolist(), training.tolist(), strict=True))
         lines = []

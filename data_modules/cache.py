@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm.auto import tqdm
 
 from data_modules.errors import InputError
+from data_modules.files import replacing
 from data_modules.lock import locked
 from data_modules.pixels import Gray, equalize, fit, read_gray
 from data_modules.privacy import private_file, private_folder, pseudonym
@@ -93,7 +94,11 @@ class PixelCache:
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits over the pixels (by their checksums) of these images."""
-        return hashlib.blake2b(self._checksums[self.positions].astype("<i8").tobytes(), digest_size=8).hexdigest()
+        return hashlib.blake2b(self.checksums().astype("<i8").tobytes(), digest_size=8).hexdigest()
+
+    def checksums(self) -> NDArray[np.int64]:
+        """Return [I], the CRC-32 of each image's pixels; equal ones only suggest equal pixels."""
+        return self._checksums[self.positions]
 
 
 def open_or_build(
@@ -200,10 +205,9 @@ def _build(
     finally:
         fresh.unlink(missing_ok=True)
     index = {"version": VERSION, "size": size, "stamps": stamps, "crc32": checksums, UNREADABLE: unreadable}
-    written = folder / f"index.{os.getpid()}"
-    private_file(written)
-    written.write_text(json.dumps(index))
-    os.replace(written, folder / "index.json")
+    with replacing(folder / "index.json") as draft:
+        private_file(draft)
+        draft.write_text(json.dumps(index))
     return index
 
 

@@ -8,7 +8,6 @@ anchor.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 
 from data_modules.errors import InputError, nearest
+from data_modules.files import replacing
 from data_modules.findings import Ontology, ontology
 
 IMAGING = ("location", "shape", "boundary", "density")
@@ -102,17 +102,15 @@ def load_descriptions(path: Path | str) -> dict[str, Description]:
 def save_descriptions(path: Path | str, descriptions: Mapping[str, Description], header: str = "") -> None:
     """Write descriptions as a YAML file that a user can edit and `load_descriptions` reads back unchanged.
 
-    `header`: lines put on top as a comment (who wrote them, with which model and decoding). Written beside and renamed,
-    so that an interrupted run leaves no half file.
+    `header`: lines put on top as a comment (who wrote them, with which model and decoding). The file appears as
+    a whole or not at all.
     """
     path = Path(path)
     entries = {name: {field: getattr(one, field) for field in FIELDS} for name, one in descriptions.items()}
     comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
     body = yaml.safe_dump({"findings": entries}, sort_keys=False, allow_unicode=True, width=118)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(comment + body, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as draft:
+        draft.write_text(comment + body, encoding="utf-8")
 
 
 def _description(path: Path, name: object, fields: object) -> Description:

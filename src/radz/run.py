@@ -127,7 +127,7 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
             _save_bank(bank, folder)
     else:
         bank = stored
-        bank.check_base(base_digest)
+        bank.check_base(base_digest, base.backbone.hidden_size)
     texts = build.class_texts(experiment, findings, file)
     anchors = build.class_anchors(experiment, bank, base_digest, texts, file, base)
     module = build.module(experiment, base, bank, view, texts, anchors, data.modalities[0])

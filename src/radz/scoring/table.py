@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data_modules.errors import InputError
+from data_modules.files import replacing
 
 _IDS = ("study_id", "image_id", "patient")
 
@@ -122,16 +122,10 @@ class ScoreTable:
             for scorer, values in self.scores.items():
                 header.append(f"{scorer}/{finding}")
                 columns.append([_number(v) for v in values[:, index].tolist()])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with open(part, "w", encoding="utf-8", newline="") as stream:
-                writer = csv.writer(stream)
-                writer.writerow(header)
-                writer.writerows(zip(*columns, strict=True))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(header)
+            writer.writerows(zip(*columns, strict=True))
 
     @staticmethod
     def read_csv(path: Path, corpus: str | None = None, split: str | None = None) -> ScoreTable:
