@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 # WHEELS=dir installs from a folder of wheels, without any index.
-PIP := $(BIN)/pip install --quiet $(if $(WHEELS),--no-index --find-links $(WHEELS))
+PIP := $(BIN)/pip install --quiet --no-compile $(if $(WHEELS),--no-index --find-links $(WHEELS))
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
