@@ -69,7 +69,7 @@ def _sample(name: str, rng: np.random.Generator, taken: dict[str, str]) -> Findi
     zones = ["upper", "mid"] if side in taken else ["upper", "mid", "lower"]
     zone = str(rng.choice(zones))
     if name == "cardiomegaly":
-        return Finding(name, size=rng.uniform(0.53, 0.615))
+        return Finding(name, size=rng.uniform(0.515, 0.605))
     if name == "pleural_effusion":
         both = rng.random() < 0.2 and not taken
         for s in SIDES if both else (side,):

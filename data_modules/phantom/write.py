@@ -26,7 +26,7 @@ __all__ = ["training_reports", "write_phantom"]
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # raised with every change of the pictures or the words, so that older folders are written anew
+VERSION = 2  # raised with every change of the pictures or the words, so that older folders are written anew
 COLUMNS = ("image", "study", "patient", "split", "view", "sex", "age", "report", *NAMES)
 _CHUNK = 8
 

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 
 from data_modules.base import StudyDataModule
+from data_modules.config import DataConfig
 from data_modules.errors import InputError
 from radz import build, checks, evaluate
 from radz.anchors import AnchorBank
@@ -191,6 +192,7 @@ def evaluate_run(experiment: Experiment) -> Path:
     settings, best = load_run(trained), trained / "checkpoints" / "best.ckpt"
     if not best.is_file():
         raise InputError(f"{best}: no such checkpoint; finish the run with its train command first")
+    _pixels_of_training(settings.data, experiment.data)
     settings.data, settings.scoring = experiment.data, experiment.scoring
     settings.trainer, settings.cache_dir = experiment.trainer, experiment.cache_dir
     settings.name = experiment.name
@@ -209,6 +211,14 @@ def evaluate_run(experiment: Experiment) -> Path:
         (out / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
     finish(settings, parts, trainer, out, trained)
     return out
+
+
+def _pixels_of_training(trained: DataConfig, given: DataConfig) -> None:
+    """Make pixels as the run was trained on, whatever the experiment to be scored says."""
+    for key in ("image_size", "resize", "equalize"):
+        if getattr(given, key) != getattr(trained, key):
+            log.warning("data.%s: %s, as in training, not %s", key, getattr(trained, key), getattr(given, key))
+            setattr(given, key, getattr(trained, key))
 
 
 def report(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,11 @@ def make_encoder(tiny_path: Path):
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache (phantom, pixels, backbones) for the whole session."""
-    return tmp_path_factory.mktemp("cache")
+    """One cache (phantom, pixels, backbones) for the whole session and all its workers, which share it as users do."""
+    own = tmp_path_factory.getbasetemp()
+    cache = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +88,10 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Pa
         "scoring.headline=fused",
     ]
     return train(load_experiment("demo", [*SMALL, *lora, f"run_dir={folder}", f"cache_dir={cache_dir}"]))
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(trained_run: Path, cache_dir: Path) -> Path:
+    """The phantom of SMALL (52 studies), which `trained_run` has written."""
+    tables = cache_dir.glob("phantom/[!.]*/studies.csv")
+    return next(table.parent for table in tables if len(table.read_text().splitlines()) == 53)

@@ -30,12 +30,9 @@ def table(trained_run: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def files(cache_dir: Path, table: pd.DataFrame) -> list[Path]:
+def files(phantom_folder: Path, table: pd.DataFrame) -> list[Path]:
     """The DICOM file of every row of the prediction table."""
-    folder = next(
-        f.parent for f in cache_dir.glob("phantom/*/studies.csv") if len(f.read_text().splitlines()) == 24 + 12 + 16 + 1
-    )
-    found = [folder / f"images/{study}.dcm" for study in table.study_id]
+    found = [phantom_folder / f"images/{study}.dcm" for study in table.study_id]
     assert all(path.is_file() for path in found)
     return found
 

@@ -44,8 +44,8 @@ def foreign(tmp_path: Path) -> Path:
     }  # fmt: skip
     content = {
         "base": "base",  # of the package: nothing of that name lies beside this file
-        "data": {"image_size": 64, "batch_size": 4, "corpora": [corpus]},
-        "backbone": {"tiny": {"image_size": 64}},
+        "data": {"image_size": 96, "resize": "squash", "batch_size": 4, "corpora": [corpus]},
+        "backbone": {"tiny": {"image_size": 96}},
         "trainer": {"progress_bar": False},
         "scoring": {"replicates": 100, "cases": 2},
         "wandb": {"mode": "disabled"},
@@ -67,6 +67,10 @@ def test_a_corpus_of_a_test_split_alone(
 ) -> None:
     with caplog.at_level(logging.INFO, "radz"):
         metrics = evaluated(foreign, trained_run, cache_dir)
+    # Pixels are made as the run was trained on, and that is said.
+    scored = load_experiment(str(trained_run / "eval/foreign/config.yaml")).data
+    assert (scored.image_size, scored.resize) == (64, "pad")
+    assert "data.image_size: 64, as in training, not 96" in caplog.text
     assert metrics["leaked"] is None
     result = metrics["results"]["foreign/test"]
     assert set(result["scorers"]) == {"prompt", "description", "anchor", "fused"}

@@ -23,9 +23,9 @@ def engine(trained_run: Path) -> Radz:
 
 
 @pytest.fixture(scope="module")
-def files(trained_run: Path, cache_dir: Path) -> list[Path]:
+def files(phantom_folder: Path) -> list[Path]:
     """DICOM files of the phantom."""
-    return sorted(cache_dir.glob("phantom/*/images/*.dcm"))[:3]
+    return sorted(phantom_folder.glob("images/*.dcm"))[:3]
 
 
 @pytest.fixture

@@ -55,7 +55,9 @@ def test_config_repeats_the_run(trained_run: Path) -> None:
     assert digest(load_experiment(str(trained_run / "config.yaml"))) == digest(again)
 
 
-def test_predictions_follow_the_contract(trained_run: Path, cache_dir: Path, metrics: dict[str, Any]) -> None:
+def test_predictions_follow_the_contract(
+    trained_run: Path, phantom_folder: Path, cache_dir: Path, metrics: dict[str, Any]
+) -> None:
     salt = privacy.salt(cache_dir)
     for split, count in (("val", 12), ("test", 16)):
         frame = pd.read_csv(trained_run / f"predictions/phantom_{split}.csv", dtype={"study_id": str})
@@ -68,15 +70,10 @@ def test_predictions_follow_the_contract(trained_run: Path, cache_dir: Path, met
         assert set(findings) == {*entry["findings"], *entry["excluded"]}
         scores = frame[[f"{scorer}/{name}" for name in findings for scorer in SCORERS]].to_numpy()
         assert np.isfinite(scores).all() and scores.min() >= 0 and scores.max() <= 1
-        known = pd.read_csv(_phantom(cache_dir) / "studies.csv").set_index("study")
+        known = pd.read_csv(phantom_folder / "studies.csv").set_index("study")
         assert frame["label/edema"].tolist() == known.loc[frame.study_id, "edema"].tolist()
         patients = [privacy.hashed(f"phantom/{known.loc[study, 'patient']}", salt) for study in frame.study_id]
         assert frame.patient.tolist() == patients
-
-
-def _phantom(cache_dir: Path) -> Path:
-    """The phantom of SMALL: the one of 52 studies."""
-    return next(f.parent for f in cache_dir.glob("phantom/*/studies.csv") if len(f.read_text().splitlines()) == 53)
 
 
 def test_metrics_follow_the_schema(metrics: dict[str, Any]) -> None:
