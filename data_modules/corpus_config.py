@@ -73,9 +73,11 @@ class Columns:
     image: str = "image"
     """Image file, relative to root/image_folder."""
     patient: str | None = None
-    """Patient; needed unless split_csv is given (then unset means that each study is a patient of its own)."""
+    """Patient; needed unless a split is given (then unset means that each study is a patient of its own)."""
     study: str | None = None
     """Study; rows of one study become one study of several images. Unset: one study per image."""
+    split: str | None = None
+    """train, val (or valid, validate, validation) or test, where the table itself says so."""
     report: str | None = None
     """Report text."""
     view: str | None = None
@@ -183,7 +185,7 @@ class CorpusConfig:
     """One corpus: where it is and how its table reads."""
 
     reader: str = "table"
-    """table (the user's own CSV) or phantom."""
+    """table (the user's own CSV), phantom, or a published corpus in its official layout (docs/corpora.md)."""
     name: str | None = None
     """Name in results; default: the reader's, for a table the root folder's."""
     root: str | None = None
@@ -227,6 +229,8 @@ class CorpusConfig:
             raise InputError(f"{key}.split_fractions: {shares} must be at least 0 and sum to 1")
         if self.split_csv is not None and not (self.split_csv.file and self.split_csv.key):
             raise InputError(f"{key}.split_csv: needs both file and key")
+        if self.split_csv is not None and self.columns.split is not None:
+            raise InputError(f"{key}.split_csv: conflicts with {key}.columns.split; give one of the two")
         if not self.report_sections:
             raise InputError(f"{key}.report_sections: is empty; name sections such as [findings, impression]")
         for column, values in self.keep.items():

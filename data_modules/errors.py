@@ -11,7 +11,14 @@ class InputError(ValueError):
 
 
 class MissingCorpus(InputError):
-    """The data of a corpus are not where the experiment says (or no place was given)."""
+    """The data of a corpus are not where the experiment says (or no place was given).
+
+    `help`: lines that tell where the corpus is had and how its folder looks; empty where nothing is known of it.
+    """
+
+    def __init__(self, text: str, help: str = "") -> None:
+        super().__init__(text)
+        self.help = help
 
 
 def nearest(word: str, known: Iterable[object]) -> str:

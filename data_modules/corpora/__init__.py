@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from data_modules.corpora import phantom, table
+from data_modules.corpora import chexpert, phantom, table
 from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
@@ -18,7 +18,11 @@ def _table(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Pat
     return table.read(config, ontology, salt, key)
 
 
-READERS: dict[str, Reader] = {"table": _table, "phantom": phantom.read}
+READERS: dict[str, Reader] = {
+    "table": _table,
+    "phantom": phantom.read,
+    "chexpert": chexpert.read,
+}
 
 
 def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:

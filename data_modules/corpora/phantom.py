@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora import table
-from data_modules.corpus_config import Columns, CorpusConfig, LabelRule, PhantomConfig, SplitFile
+from data_modules.corpus_config import Columns, CorpusConfig, LabelRule, PhantomConfig
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.lock import locked
@@ -46,8 +46,7 @@ def read(
         name=config.name or "phantom",
         root=str(folder),
         csv=TABLE,
-        split_csv=SplitFile(TABLE, "image"),
-        columns=Columns("image", "patient", "study", "report", "view", "sex", "age"),
+        columns=Columns(**{name: name for name in FIXED}),
         labels={name: LabelRule(name, numeric=dict(coding)) for name in header if name not in FIXED},
     )
     return table.read(own, ontology, salt, key)

@@ -43,8 +43,22 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, key: str = "data
     if not config.csv:
         raise InputError(f"{key}.csv is not set: name the table, relative to {key}.root")
     name = config.name or root.resolve().name
-    source = _Source(config, key, salt, name, root, load(root / config.csv, f"{key}.csv"))
-    return source.studies(ontology)
+    return read_frame(config, load(root / config.csv, f"{key}.csv"), root / config.csv, name, ontology, salt, key)
+
+
+def read_frame(
+    config: CorpusConfig, frame: pd.DataFrame, path: Path, name: str, ontology: Ontology, salt: bytes, key: str
+) -> StudyTable:
+    """Return the studies of a table at hand, one row per image: what every official layout comes down to.
+
+    Args:
+        config: its `root` is set; `columns`, `labels` and `keep` speak of the columns of `frame`.
+        frame: stripped strings; the index holds the row numbers of `path`, which error texts name. A column `source`
+            names the file of each row where they come from several.
+        ontology: with the corpus' own findings, if it has any.
+    """
+    assert config.root is not None
+    return _Source(config, key, salt, name, Path(config.root).expanduser(), path, frame).studies(ontology)
 
 
 @dataclass
@@ -56,11 +70,11 @@ class _Source:
     salt: bytes
     name: str
     root: Path
+    path: Path
     frame: pd.DataFrame
     coverage: Coverage = field(default_factory=Coverage)
 
     def __post_init__(self) -> None:
-        self.path = self.root / (self.config.csv or "")
         if self.frame.empty:
             raise InputError(f"{self.path}: has a header but no rows")
         self.rows = self.frame.index.to_numpy()
@@ -82,7 +96,8 @@ class _Source:
         return f"'{cell[:30]}'"
 
     def where(self, i: int | np.integer[Any]) -> str:
-        return f"{self.path} row {self.rows[i]} (image {pseudonym(self.name, self.images[i], self.salt)})"
+        file = self.frame["source"].iloc[i] if "source" in self.frame else self.path
+        return f"{file} row {self.rows[i]} (image {pseudonym(self.name, self.images[i], self.salt)})"
 
     def fault(self, mask: Mask, policy: str, reason: str, detail: str = "") -> None:
         """Apply a policy of `bad` to the standing rows of `mask`."""
@@ -151,16 +166,18 @@ class _Source:
     def patients(self, ids: Text) -> Text:
         if self.config.columns.patient is not None:
             return self.optional("patient")
-        if self.config.split_csv is None:
+        if self.config.split_csv is None and self.config.columns.split is None:
             raise InputError(
                 f"{self.key}.columns.patient is not set: name the patient column, so that no patient falls into two "
-                f"splits, or give {self.key}.split_csv"
+                f"splits, or give {self.key}.split_csv or {self.key}.columns.split"
             )
         log.warning("%s: no patient column, every study counts as a patient of its own", self.name)
         return ids
 
     def splits(self, patients: Text) -> Text:
         """Return the split of every row, '' where split_csv has none; judged on all rows, before the filter."""
+        if self.config.columns.split is not None:
+            return split_words(self.frame, self.config.columns.split, self.path, f"{self.key}.columns.split")
         file = self.config.split_csv
         if file is None:
             chosen = split_patients(patients, self.config.split_fractions, self.config.split_seed)

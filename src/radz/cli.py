@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
         VERBS[options.verb].function(options)
     except InputError as error:
         sys.stderr.write(f"radz: {error}\n")
+        if help := getattr(error, "help", ""):
+            sys.stderr.write(f"\n{help}")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("radz: stopped; repeat the command\n")
@@ -127,6 +129,29 @@ def _predict(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{predict_folder(options.run, keys['input'], keys['out'], findings)}\n")
 
 
+def _data(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from data_modules.corpus_config import PhantomConfig, SplitCounts
+    from data_modules.errors import InputError
+
+    if options.action != "phantom":
+        raise InputError(f"{options.action}: unknown here; known: phantom")
+    counts = {"train": 80, "val": 16, "test": 40}
+    numbers = {**counts, "image_px": 256, "seed": 0}
+    keys = _pairs(options.keys, {"corpus", "out", "cache_dir", *numbers}, required={"corpus", "out"})
+    for name in numbers:
+        if name in keys and not keys[name].isdecimal():
+            raise InputError(f"{name}={keys[name]}: must be a whole number from 0")
+        numbers[name] = int(keys.get(name, numbers[name]))
+    from data_modules.phantom.layouts import write_layout
+
+    config = PhantomConfig(SplitCounts(**{n: numbers[n] for n in counts}), numbers["image_px"], numbers["seed"])
+    out = Path(keys["out"]).expanduser()
+    write_layout(keys["corpus"], out, config, Path(keys.get("cache_dir", ".cache/radz")).expanduser())
+    sys.stdout.write(f"{out}\n")
+
+
 def _report(options: argparse.Namespace) -> None:
     _pairs(options.keys, set(), set())
     from pathlib import Path
@@ -185,6 +210,7 @@ def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[st
 KEYS = {
     "predict": "input=FOLDER out=CSV findings=[a,b]",
     "report": "takes none",
+    "data": "corpus=NAME out=DIR, and train=80 val=16 test=40 (studies) image_px=256 seed=0 cache_dir=DIR",
     "eval": "run=RUN and overrides of the experiment",
     "anchors": "write=true (let the model write the descriptions) and overrides of the experiment",
 }
@@ -193,5 +219,6 @@ VERBS = {
     "anchors": Verb(("EXPERIMENT",), "write (write=true) and encode the bank of anchors", _anchors),
     "eval": Verb(("EXPERIMENT",), "score the experiment's data with a trained run (run=RUN)", _eval),
     "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
+    "data": Verb(("ACTION",), "phantom: write the phantom in the official layout of a published corpus", _data),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
 }

@@ -1,0 +1,60 @@
+"""The phantom in the official layouts of published corpora, traps included: what readers are tried on without data."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from data_modules.corpora.phantom import TABLE, written
+from data_modules.corpus_config import PhantomConfig
+from data_modules.errors import InputError, nearest
+from data_modules.phantom.findings import NAMES
+from data_modules.phantom.layouts import chexpert
+from data_modules.phantom.layouts.case import Case
+
+LAYOUTS: dict[str, Callable[[list[Case], Path], None]] = {"chexpert": chexpert.write}
+"""Corpus -> what writes its layout into an empty folder."""
+
+
+def write_layout(corpus: str, out: Path, config: PhantomConfig, cache_dir: Path) -> int:
+    """Write the phantom of `config` to the folder `out` in the layout of `corpus`; returns the number of studies.
+
+    Raises:
+        InputError: no such layout, or `out` holds something already.
+    """
+    if corpus not in LAYOUTS:
+        raise InputError(f"corpus: there is no layout '{corpus}'{nearest(corpus, LAYOUTS)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"out: {out} is not an empty folder; choose another")
+    found = cases(written(config, cache_dir))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        LAYOUTS[corpus](found, draft)
+        draft.chmod(0o755)
+        if out.is_dir():
+            out.rmdir()
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return len(found)
+
+
+def cases(folder: Path) -> list[Case]:
+    """The studies of a phantom on disk, in its order; patients are numbered from 1 over all splits."""
+    with (folder / TABLE).open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    numbers: dict[str, int] = {}
+    for row in rows:
+        numbers.setdefault(row["patient"], len(numbers) + 1)
+    return [
+        Case(
+            number=i, split=row["split"], patient=numbers[row["patient"]], view=row["view"], sex=row["sex"],
+            age=int(row["age"]), report=row["report"], dicom=folder / row["image"],
+            findings=frozenset(name for name in NAMES if row[name] == "1"),
+        )
+        for i, row in enumerate(rows)
+    ]  # fmt: skip

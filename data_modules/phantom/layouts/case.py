@@ -1,0 +1,70 @@
+"""One study of the phantom, as the writers of official layouts take it, and what several of them need."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from data_modules.findings import ontology
+from data_modules.pixels import read_gray
+
+
+@dataclass(frozen=True)
+class Case:
+    """A study of one frontal image."""
+
+    number: int
+    """from 0, over all splits"""
+    split: str
+    patient: int
+    """from 1, over all splits"""
+    view: str
+    """PA or AP"""
+    sex: str
+    """F or M"""
+    age: int
+    report: str
+    dicom: Path
+    """12-bit DICOM file"""
+    findings: frozenset[str]
+    """canonical names; empty in a normal study"""
+
+    @cached_property
+    def gray(self) -> NDArray[np.uint8]:
+        """uint8 [H, W], as radz reads the DICOM file."""
+        return read_gray(self.dicom)
+
+    def has(self, corpus: str, label: str) -> bool:
+        """Whether a label of a corpus' own label space is present, by the exact and narrower aliases of the ontology.
+
+        A finding makes its ancestors present; "No Finding" and the like are present where nothing is.
+        """
+        known = ontology()
+        wanted = {name for name, relation in known.find(corpus, label).items() if relation in ("exact", "child")}
+        there = set(self.findings).union(*(known.ancestors(name) for name in self.findings))
+        return bool(wanted & (there or {"no_finding"}))
+
+    def picture(self, path: Path, quality: int = 95) -> None:
+        """Write the image as PNG or JPEG, by the suffix of `path`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(self.gray).save(path, quality=quality)  # PNG takes no notice of it
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV (gzip by its suffix), made with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    data = text.getvalue().encode()
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
