@@ -27,7 +27,7 @@ from data_modules.study import StudyTable
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raise when a change of `pixels.py` changes what a file decodes to."""
 POOL_FROM = 500
 """Images to decode from which starting processes pays off when the number of workers is left open."""

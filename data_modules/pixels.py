@@ -6,6 +6,7 @@ window the range of the values is stretched, padding left out; padding is black 
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from io import BytesIO
@@ -21,7 +22,12 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, get_decoder, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from data_modules import codecs
 from data_modules.errors import InputError
+
+codecs.register()
+# pydicom logs a traceback for each decoder that fails, also for files that are then refused here in one line.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 Gray = NDArray[np.uint8]
 """uint8 [H, W], 0 black."""
@@ -138,7 +144,7 @@ def _decode(dataset: Dataset, where: str) -> NDArray[Any]:
     if not decoder.is_available:
         raise InputError(f"{refusal}: install one of: {'; '.join(decoder.missing_dependencies)}")
     try:
-        return pixel_array(dataset)
+        return pixel_array(dataset, decoding_plugin=codecs.PLUGIN if codecs.is_available(syntax) else "")
     except RuntimeError as error:  # every installed plug-in gave up
         raise InputError(f"{refusal}: {_line(error)}") from None
 
