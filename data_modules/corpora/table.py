@@ -8,7 +8,7 @@ import os
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -219,26 +219,35 @@ class _Source:
 
     def image_paths(self) -> list[str]:
         """Return the path of every row; a path that leaves root stops the run, a missing file follows its policy."""
-        real_root = os.path.realpath(self.root)
-        folders: dict[str, str] = {}
+        base = os.path.join(self.root, self.config.image_folder).rstrip(os.sep) or os.sep
+        root = os.path.realpath(self.root)
+        known = {base: os.path.realpath(base)}
+
+        def real(folder: str) -> str:
+            """Its realpath, at the price of one look per folder: realpath itself looks at every part, every time."""
+            if folder not in known:
+                parent, name = os.path.split(folder)
+                place = os.path.join(real(parent), name) if name not in ("", ".") else real(parent)
+                known[folder] = os.path.realpath(place) if os.path.islink(place) else place
+            return known[folder]
+
         paths, missing = [""] * len(self.images), np.zeros(len(self.images), dtype=bool)
         for i in np.flatnonzero(self.alive):
             cell = self.images[i]
-            path = os.path.join(self.root, self.config.image_folder, cell)
-            relative = PurePosixPath(cell)
-            if relative.is_absolute() or ".." in relative.parts or "\0" in cell:
+            if cell.startswith("/") or ".." in cell.split("/") or "\0" in cell:
                 raise InputError(f"{self.where(i)}: the image path must be relative and stay below {self.key}.root")
-            folder = os.path.dirname(path)
-            if folder not in folders:
-                folders[folder] = os.path.realpath(folder)
+            path = os.path.join(base, cell)
+            folder, name = os.path.split(path)
+            place = os.path.join(real(folder), name)
             try:
-                mode = os.lstat(path).st_mode
-                linked = stat.S_ISLNK(mode)
-                real = os.path.realpath(path) if linked else os.path.join(folders[folder], os.path.basename(path))
-                missing[i] = cell == "" or not stat.S_ISREG(os.stat(path).st_mode if linked else mode)
+                mode = os.lstat(place).st_mode
+                if stat.S_ISLNK(mode):
+                    place = os.path.realpath(place)
+                    mode = os.stat(place).st_mode
+                missing[i] = cell == "" or not stat.S_ISREG(mode)
             except OSError:
-                missing[i], real = True, folders[folder]
-            if os.path.commonpath([real_root, real]) != real_root:
+                missing[i] = True
+            if not (place + os.sep).startswith(root.rstrip(os.sep) + os.sep):
                 raise InputError(f"{self.where(i)}: the image lies outside {self.key}.root; copy the file below it")
             paths[i] = path
         self.fault(missing, "on_missing_image", "there is no image file")
