@@ -1,0 +1,1 @@
+"""Speed and memory side by side with what a competent user would write instead. Not part of the wheel."""

@@ -1,0 +1,42 @@
+"""RSNA Pneumonia, stage 2, with the DICOM files of the phantom (12 bits; RSNA's have 8).
+
+Traps: a row per box in both tables, blank boxes, the two tables in different order, images that are neither normal nor
+opaque, several images of one patient under names that do not tell so, test images without labels.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+
+from data_modules.phantom.layouts.case import Case, write_csv
+
+
+def write(cases: list[Case], out: Path) -> None:
+    """Write every study as one image; the split is left to the reader. Each second opaque image has two boxes."""
+    boxes: list[list[object]] = []
+    classes: list[list[object]] = []
+    for folder in ("stage_2_train_images", "stage_2_test_images"):
+        (out / folder).mkdir(parents=True)
+    for case in cases:
+        name = _name(case.number)
+        shutil.copyfile(case.dicom, out / "stage_2_train_images" / f"{name}.dcm")
+        rows = 2 if case.has("rsna", "Lung Opacity") and case.number % 2 else 1
+        classes += [[name, _kind(case)]] * rows
+        for box in range(rows):
+            place = [100.0 + 400.0 * box, 300.0, 200.0, 250.0] if case.has("rsna", "Lung Opacity") else [""] * 4
+            boxes.append([name, *place, int(case.has("rsna", "Lung Opacity"))])
+    shutil.copyfile(cases[0].dicom, out / "stage_2_test_images" / f"{_name(len(cases))}.dcm")
+    write_csv(out / "stage_2_train_labels.csv", ["patientId", "x", "y", "width", "height", "Target"], boxes)
+    write_csv(out / "stage_2_detailed_class_info.csv", ["patientId", "class"], classes[::-1])
+
+
+def _name(number: int) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"phantom {number}"))
+
+
+def _kind(case: Case) -> str:
+    if case.has("rsna", "Lung Opacity"):
+        return "Lung Opacity"
+    return "Normal" if case.has("rsna", "Normal") else "No Lung Opacity / Not Normal"
