@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --no-compile $(if $(WHEELS),--no-index --find-
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
-.PHONY: help setup train anchors eval predict report test test-full lint
+.PHONY: help setup train anchors eval predict data report bench test test-full lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,8 +36,14 @@ eval: $(STAMP)  ## EXP=demo RUN=runs/demo/..: score an experiment's data with a 
 predict: $(STAMP)  ## RUN=runs/demo/.. ARGS="input=FOLDER out=scores.csv": score a folder of images
 	$(BIN)/radz predict $(or $(RUN),$(error RUN is missing)) $(ARGS)
 
+data: $(STAMP)  ## ARGS="check demo", ARGS="cache demo" or ARGS="phantom corpus=chexpert out=DIR"
+	$(BIN)/radz data $(or $(ARGS),$(error ARGS is missing, such as ARGS="check demo"))
+
 report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
 	$(BIN)/radz report $(or $(RUN),$(error RUN is missing)) $(ARGS)
+
+bench: $(STAMP)  ## measure radz beside plain implementations (ARGS="only=P7")
+	$(BIN)/radz bench $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -86,7 +86,7 @@ def _dicom(path: Path, stored: NDArray[np.uint16]) -> None:
     ds.SamplesPerPixel, ds.PixelRepresentation, ds.PhotometricInterpretation = 1, 0, "MONOCHROME2"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
     ds.WindowCenter, ds.WindowWidth = 2048, 4096
-    ds.PixelData = encapsulate([imagecodecs.ljpeg_encode(stored)])
+    ds.PixelData = encapsulate([bytes(imagecodecs.ljpeg_encode(stored))])
     ds["PixelData"].is_undefined_length = True
     ds.save_as(path, enforce_file_format=True)
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from data_modules.corpora import chexpert, phantom, table
+from data_modules.corpora import (
+    chestxray14,
+    chexpert,
+    covidx,
+    mimic_cxr,
+    openi,
+    padchest,
+    phantom,
+    rsna,
+    siim,
+    table,
+    vindr_cxr,
+)
 from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
@@ -22,7 +34,20 @@ READERS: dict[str, Reader] = {
     "table": _table,
     "phantom": phantom.read,
     "chexpert": chexpert.read,
+    "mimic_cxr": mimic_cxr.read,
+    "vindr_cxr": vindr_cxr.read,
+    "chestxray14": chestxray14.read,
+    "rsna": rsna.read,
+    "covidx": covidx.read,
+    "siim": siim.read,
+    "padchest": padchest.read,
+    "openi": openi.read,
 }
+PUBLISHED: dict[str, Mapping[str, int]] = {
+    corpus.LAYOUT.reader: corpus.LAYOUT.published
+    for corpus in (chestxray14, chexpert, covidx, mimic_cxr, openi, padchest, rsna, siim, vindr_cxr)
+}
+"""Reader -> images per split of the published release, where such numbers were published."""
 
 
 def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:

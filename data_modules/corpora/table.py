@@ -120,9 +120,7 @@ class _Source:
         columns = {which: self.optional(which) for which in ("view", "sex", "age")}
         ids = self.images if self.config.columns.study is None else self.optional("study")
         patients = self.patients(ids)
-        texts = np.array(
-            [reports.select(cell, self.config.report_sections) for cell in self.optional("report")], dtype=object
-        )
+        texts = self.reports()
         splits = self.splits(patients)
         self.keep()
         self.fault(splits == "", "on_split_orphan", "no split is given for this row")
@@ -143,6 +141,12 @@ class _Source:
             raise InputError(f"{self.path}: no row is left; {self.coverage.to_dict()['skipped']} were skipped")
         canonical = tuple(ontology[finding].name for finding in findings)
         return self.grouped(ids, patients, splits, texts, canonical, states, paths, columns)
+
+    def reports(self) -> Text:
+        """Return the wanted sections of every row's report; a report that several rows share is read once."""
+        codes, distinct = pd.factorize(self.optional("report"))
+        read = [reports.select(cell, self.config.report_sections) for cell in distinct]
+        return np.array(read, dtype=object)[codes]
 
     def labels(self, ontology: Ontology) -> tuple[list[str], NDArray[np.int8]]:
         """Names as typed, and int8 [R, K] states (or OUTSIDE); InputError for an unknown finding or one named twice."""

@@ -130,13 +130,35 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
+    from data_modules.errors import InputError, nearest
+
+    actions = {"check": _data_of_experiment, "cache": _data_of_experiment, "phantom": _phantom}
+    if options.action not in actions:
+        raise InputError(f"data {options.action}: no such action{nearest(options.action, actions)}")
+    actions[options.action](options)
+
+
+def _data_of_experiment(options: argparse.Namespace) -> None:
+    from data_modules.errors import InputError
+
+    action = options.action
+    if not options.keys or "=" in options.keys[0]:
+        raise InputError(f"data {action}: name the experiment behind the action, such as radz data {action} demo")
+    _runs()
+    from radz import data_verb
+    from radz.experiment import load_experiment
+
+    experiment = load_experiment(options.keys[0], options.keys[1:])
+    told = data_verb.check(experiment) if action == "check" else data_verb.cache(experiment)
+    sys.stdout.write("\n".join(told) + "\n")
+
+
+def _phantom(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from data_modules.corpus_config import PhantomConfig, SplitCounts
     from data_modules.errors import InputError
 
-    if options.action != "phantom":
-        raise InputError(f"{options.action}: unknown here; known: phantom")
     counts = {"train": 80, "val": 16, "test": 40}
     numbers = {**counts, "image_px": 256, "seed": 0}
     keys = _pairs(options.keys, {"corpus", "out", "cache_dir", *numbers}, required={"corpus", "out"})
@@ -150,6 +172,24 @@ def _data(options: argparse.Namespace) -> None:
     out = Path(keys["out"]).expanduser()
     write_layout(keys["corpus"], out, config, Path(keys.get("cache_dir", ".cache/radz")).expanduser())
     sys.stdout.write(f"{out}\n")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    import data_modules
+    from data_modules.errors import InputError
+
+    keys = _pairs(options.keys, {"only"}, set())
+    checkout = Path(data_modules.__file__).resolve().parents[1]
+    if not (checkout / "benchmarks/run.py").is_file():
+        raise InputError("bench: benchmarks/ is not part of the wheel; run it from a checkout, after make setup")
+    sys.path.insert(0, str(checkout))
+    _runs()
+    from benchmarks.run import bench
+
+    only = [name.strip() for name in keys.get("only", "").strip("[]").split(",") if name.strip()]
+    sys.stdout.write("\n".join(bench(only)) + "\n")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -210,15 +250,22 @@ def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[st
 KEYS = {
     "predict": "input=FOLDER out=CSV findings=[a,b]",
     "report": "takes none",
-    "data": "corpus=NAME out=DIR, and train=80 val=16 test=40 (studies) image_px=256 seed=0 cache_dir=DIR",
+    "bench": "only=P7",
+    "data": "check, cache: EXPERIMENT and overrides of it; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
+    "(studies) image_px=256 seed=0 cache_dir=DIR",
     "eval": "run=RUN and overrides of the experiment",
     "anchors": "write=true (let the model write the descriptions) and overrides of the experiment",
 }
+DATA = (
+    "check EXPERIMENT: audit its data; cache EXPERIMENT: build its pixel cache; "
+    "phantom: write the phantom in the official layout of a published corpus"
+)
 VERBS = {
     "train": Verb(("EXPERIMENT",), "build anchors if missing, fit, test the best checkpoint, write the report", _train),
     "anchors": Verb(("EXPERIMENT",), "write (write=true) and encode the bank of anchors", _anchors),
     "eval": Verb(("EXPERIMENT",), "score the experiment's data with a trained run (run=RUN)", _eval),
     "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
-    "data": Verb(("ACTION",), "phantom: write the phantom in the official layout of a published corpus", _data),
+    "data": Verb(("ACTION",), DATA, _data),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
+    "bench": Verb((), "measure radz beside plain implementations (from a checkout; all, or only=IDS)", _bench),
 }

@@ -149,14 +149,14 @@ EXAMPLES = {
         definition="Free air inside the abdomen, outside stomach and bowel.",
         clinical="Sudden severe belly pain from a perforated ulcer or bowel, or no complaint after recent surgery.",
     ),
-    "pericardial effusion": Description(
-        name="pericardial effusion",
-        location="Around the heart, in the middle and lower mediastinum.",
-        shape="The heart shadow is wide and rounded on both sides, like a bottle.",
-        boundary="Smooth and unusually sharp, because the edge hardly moves.",
-        density="Even and dense, the same as the heart itself.",
-        definition="Fluid in the sac around the heart.",
-        clinical="Breathlessness and faintness after infection or in kidney failure, sometimes an emergency.",
+    "pneumomediastinum": Description(
+        name="pneumomediastinum",
+        location="Along the borders of the heart and the trachea, up into the neck.",
+        shape="Thin vertical streaks, and a band that lifts the pleura off the heart.",
+        boundary="A fine white line runs sharply along the left heart border.",
+        density="Lucent, as dark as air, between soft tissues of their usual density.",
+        definition="Free air around the heart and the windpipe.",
+        clinical="Chest pain after hard coughing, vomiting or an attack of asthma, with a crackling neck.",
     ),
 }
 

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 WRITTEN = {
     "config.yaml", "environment.json", "descriptions.yaml", "anchors", "checkpoints", "metrics.csv", "metrics.json",
-    "predictions", "private", "figures", "report.html", "eval", "wandb",
+    "predictions", "private", "figures", "report.html", "eval", "wandb", "audit",
 }  # fmt: skip
 """All that radz writes into a run folder, but for drafts (`.<name>.<process>.part`)."""
 
@@ -74,8 +74,8 @@ def open_folder(experiment: Experiment, run_dir: Path) -> None:
 
 
 def check_empty(run_dir: Path) -> None:
-    """InputError when a folder that is to become a run folder holds something else."""
-    if run_dir.is_dir() and any(run_dir.iterdir()):
+    """InputError when a folder that is to become a run folder holds something else than the audit of its data."""
+    if run_dir.is_dir() and any(entry.name != "audit" for entry in run_dir.iterdir()):
         raise InputError(f"run_dir: {run_dir} is not empty and not a run folder; choose another")
 
 

@@ -25,6 +25,8 @@ VERBS = {
     "anchors": (["experiment", "keys"], OPTIONS | {"--print-config"}),
     "eval": (["experiment", "keys"], OPTIONS | {"--print-config"}),
     "predict": (["run", "keys"], OPTIONS),
+    "data": (["action", "keys"], OPTIONS),
+    "bench": (["keys"], OPTIONS),
     "report": (["run", "keys"], OPTIONS),
 }
 """What contract.md names and works today; a flag or a verb more has to be written there and here."""

@@ -53,6 +53,9 @@ NAMES = {
     "viral_pneumonia": "pneumoni.*|vir(al|us)|infect.*",
     "covid19": "covid.*|corona.*|sars.*|vir(al|us)|pneumoni.*|infect.*",
     "calcification": "calci.*",
+    "bronchiectasis": "bronchiecta.*|dilat.*",
+    "lymphadenopathy": "lymph.*|adenopath.*|nodes?",
+    "pericardial_effusion": "pericard.*|effusions?",
 }
 ANSWER = Description(
     name="pleural_effusion",

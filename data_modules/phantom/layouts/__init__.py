@@ -12,10 +12,30 @@ from data_modules.corpora.phantom import TABLE, written
 from data_modules.corpus_config import PhantomConfig
 from data_modules.errors import InputError, nearest
 from data_modules.phantom.findings import NAMES
-from data_modules.phantom.layouts import chexpert
+from data_modules.phantom.layouts import (
+    chestxray14,
+    chexpert,
+    covidx,
+    mimic_cxr,
+    openi,
+    padchest,
+    rsna,
+    siim,
+    vindr_cxr,
+)
 from data_modules.phantom.layouts.case import Case
 
-LAYOUTS: dict[str, Callable[[list[Case], Path], None]] = {"chexpert": chexpert.write}
+LAYOUTS: dict[str, Callable[[list[Case], Path], None]] = {
+    "chexpert": chexpert.write,
+    "mimic_cxr": mimic_cxr.write,
+    "chestxray14": chestxray14.write,
+    "rsna": rsna.write,
+    "vindr_cxr": vindr_cxr.write,
+    "covidx": covidx.write,
+    "siim": siim.write,
+    "padchest": padchest.write,
+    "openi": openi.write,
+}
 """Corpus -> what writes its layout into an empty folder."""
 
 

@@ -1,0 +1,129 @@
+"""The audit of an experiment's data: what is there, what is missing, and which pictures are in two places.
+
+An image goes by its corpus, the row of its study in the corpus' table and a salted hash, never by an identifier.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_modules import corpora, privacy
+from data_modules.base import StudyDataModule
+from data_modules.cache import UNREADABLE
+from data_modules.config import SPLITS, DataConfig
+from data_modules.findings import STATE_NAMES
+
+SHOWN = 10
+"""Unreadable images that are printed; audit.json has all."""
+
+
+def lenient(config: DataConfig) -> DataConfig:
+    """The settings with unreadable images left out, so that one reading finds them all."""
+    found = [replace(corpus, bad=replace(corpus.bad, on_unreadable_image="skip")) for corpus in config.corpora]
+    return replace(config, corpora=found)
+
+
+def audit(data: StudyDataModule) -> dict[str, Any]:
+    """Return plain values for audit.json from data that were read with `lenient` settings."""
+    table = data.table
+    counts: dict[str, dict[str, dict[str, Any]]] = {name: dict(of.items()) for name, of in data.counts().items()}
+    for name, corpus in zip(table.corpora, data.config.corpora, strict=True):
+        published = corpora.PUBLISHED.get(corpus.reader, {})
+        for split, found in counts[name].items():
+            found["published_images"] = published.get(split)
+            found["with_report"] = sum(table.reports[row] != "" for row in table.rows(split, name))
+    # The cache of the whole table keeps the causes, each naming corpus, row and hash.
+    index = json.loads((data.cache.folder / "index.json").read_text(encoding="utf-8"))
+    return {
+        **data.environment(),
+        "counts": counts,
+        "labels": {split: _totals(data, split) for split in SPLITS},
+        "unreadable": sorted(index[UNREADABLE].values()),
+        "patients_in_two_splits": _spread(data),
+        "same_pixels": same_pixels(data),
+    }
+
+
+def _spread(data: StudyDataModule) -> int:
+    """Patients with studies in more than one split. Reading stops on any, so another number than 0 is our defect."""
+    table = data.table
+    frame = pd.DataFrame({"corpus": table.corpus, "patient": table.patient, "split": table.split})
+    return int((frame.groupby(["corpus", "patient"])["split"].nunique() > 1).sum())
+
+
+def _totals(data: StudyDataModule, split: str) -> dict[str, dict[str, int]]:
+    """Finding -> studies per state."""
+    states = data.table.states[data.table.rows(split)]
+    return {
+        finding: {word: int((states[:, k] == state).sum()) for state, word in enumerate(STATE_NAMES)}
+        for k, finding in enumerate(data.findings)
+    }
+
+
+def same_pixels(data: StudyDataModule) -> list[list[dict[str, Any]]]:
+    """Return groups of images that are equal pixel for pixel and lie in more than one split or corpus."""
+    table, studies = data.table, data.table.image_study
+    splits = pd.Categorical(table.split[studies], SPLITS).codes
+    place = table.corpus[studies].astype(np.int64) * len(SPLITS) + splits
+    frame = pd.DataFrame({"checksum": data.cache.checksums(), "place": place})
+    suspects = frame[frame.groupby("checksum")["place"].transform("nunique") > 1]
+    salt, groups = privacy.salt(data.cache_dir), []
+    for _, alike in suspects.groupby("checksum"):
+        # Equal checksums only suggest equal pixels.
+        by_pixels: dict[bytes, list[int]] = {}
+        for image in alike.index:
+            by_pixels.setdefault(data.cache.get(image).tobytes(), []).append(image)
+        equal = [images for images in by_pixels.values() if len(set(place[images])) > 1]
+        groups += [[named(data, image, salt) for image in images] for images in equal]
+    return groups
+
+
+def named(data: StudyDataModule, image: int, salt: bytes) -> dict[str, Any]:
+    """What stands for an image in all that is written."""
+    table = data.table
+    study = int(np.searchsorted(table.image_offsets, image, side="right")) - 1
+    corpus = table.corpora[table.corpus[study]]
+    hashed = privacy.pseudonym(corpus, table.image_ids[image], salt)
+    return {"corpus": corpus, "split": table.split[study], "row": int(table.source_rows[study]), "image": hashed}
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """Return the audit as lines to print."""
+    shown = []
+    for corpus, splits in found["counts"].items():
+        for split, of in splits.items():
+            published = "" if of["published_images"] is None else f" ({of['published_images']} published)"
+            shown.append(
+                f"{corpus}/{split}: {of['studies']} studies of {of['patients']} patients, {of['images']} images"
+                f"{published}, {of['with_report']} with a report"
+            )
+    for split, labels in found["labels"].items():
+        shown.append(f"labels in {split}:\n{pd.DataFrame.from_dict(labels, orient='index').to_string()}")
+    for part in ("skipped", "counted", "filtered"):
+        shown.append(f"rows {part}: {found['coverage'][part] or 'none'}")
+    causes = found["unreadable"]
+    shown.append(f"unreadable images: {len(causes) or 'none'}")
+    shown += [f"  {cause}" for cause in causes[:SHOWN]]
+    shown.append(f"patients in two splits: {found['patients_in_two_splits'] or 'none'}")
+    return shown + _pairs(found["same_pixels"])
+
+
+def _pairs(groups: list[list[dict[str, Any]]]) -> list[str]:
+    """One line for each two places that share pictures."""
+    shared: dict[tuple[str, str], list[list[dict[str, Any]]]] = {}
+    for group in groups:
+        first = {f"{image['corpus']}/{image['split']}": image for image in reversed(group)}
+        for here, there in combinations(sorted(first), 2):
+            shared.setdefault((here, there), []).append([first[here], first[there]])
+    told = []
+    for (here, there), pairs in sorted(shared.items()):
+        rows = " and ".join(f"row {image['row']} (image {image['image']})" for image in pairs[0])
+        told.append(f"same pixels: {len(pairs)} picture(s) both in {here} and in {there}, such as {rows}")
+    return told or ["same pixels in two splits or corpora: none"]

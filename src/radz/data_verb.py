@@ -1,0 +1,31 @@
+"""`radz data check` and `radz data cache`: the data of an experiment, looked at and decoded before any training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from data_modules import audit
+from data_modules.thumbnails import thumbnails
+from radz import build
+from radz.config import Experiment
+from radz.run_folder import make_folder, run_folder, write_json
+
+
+def cache(experiment: Experiment) -> list[str]:
+    """Read the table and build the pixel cache; lines to print."""
+    data = build.data_module(experiment)
+    data.prepare_data()  # not setup: a corpus to be tested on needs no training split
+    store = data.cache.folder / "pixels.u8"
+    return [f"{data.cache.folder}: {len(data.cache)} images, {store.stat().st_size / 2**20:.1f} MiB"]
+
+
+def check(experiment: Experiment) -> list[str]:
+    """Audit the data; audit.json, thumbnails.png and thumbnails.csv go to `audit` of the run folder. Lines to print."""
+    folder = run_folder(experiment) / "audit"
+    make_folder(folder, "run_dir")
+    data = build.data_module(replace(experiment, data=audit.lenient(experiment.data)))
+    data.prepare_data()
+    found = audit.audit(data)
+    write_json(folder / "audit.json", found)
+    thumbnails(data, folder, experiment.seed)
+    return [*audit.lines(found), f"written: {folder}"]
