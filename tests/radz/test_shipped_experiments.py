@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import SMALL
 
+from data_modules.corpora import PUBLISHED
+from data_modules.corpus_config import PhantomConfig, SplitCounts
+from data_modules.phantom.layouts import LAYOUTS, write_layout
 from radz.experiment import digest, find_experiment, find_resource, load_experiment, to_yaml
-from radz.run import train
+from radz.run import evaluate_run, train
 
 ROOT = Path(__file__).parents[2] / "experiments"
 FILES = sorted(p for p in ROOT.rglob("*.yaml") if "descriptions" not in p.parts)
@@ -45,13 +49,14 @@ def test_experiment_names_are_unique_and_found() -> None:
         assert find_experiment(str(path.relative_to(ROOT).with_suffix(""))).resolve() == path.resolve()
 
 
-def _phantom_experiments() -> list[Path]:
-    own = [p for p in FILES if not _is_base(p)]
-    return [p for p in own if {c.reader for c in load_experiment(str(p)).data.corpora} == {"phantom"}]
+def _experiments(readers: Container[str]) -> list[Path]:
+    """Those whose every corpus has one of the readers; protocols are for runs that are trained already."""
+    own = [p for p in FILES if not _is_base(p) and "protocols" not in p.parts]
+    return [p for p in own if all(c.reader in readers for c in load_experiment(str(p)).data.corpora)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", _phantom_experiments(), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", _experiments(["phantom"]), ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_experiment_without_user_data_runs_in_small(
     path: Path, tmp_path: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -59,3 +64,24 @@ def test_every_experiment_without_user_data_runs_in_small(
         folder = train(load_experiment(str(path), [*SMALL, f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]))
     assert (folder / "metrics.json").is_file() and (folder / "report.html").is_file()
     assert "macro AUROC" in caplog.text
+
+
+def test_every_official_corpus_has_an_experiment_and_a_layout() -> None:
+    names = {path.stem for path in _experiments(PUBLISHED)}
+    assert names == set(PUBLISHED) == set(LAYOUTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", _experiments(PUBLISHED), ids=lambda p: p.stem)
+def test_every_official_corpus_trains_and_tests_on_the_phantom_in_its_layout(
+    path: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    corpus = path.stem
+    write_layout(corpus, tmp_path / corpus, PhantomConfig(SplitCounts(60, 24, 40), image_px=64, seed=2), cache_dir)
+    places = [f"data.corpora.0.root={tmp_path / corpus}", f"cache_dir={cache_dir}"]
+    folder = train(load_experiment(str(path), [*SMALL, *places, f"run_dir={tmp_path / 'run'}"]))
+    assert (folder / "report.html").is_file()
+    for protocol in FILES:
+        if "protocols" in protocol.parts and RAW[protocol]["base"] == f"../{corpus}":
+            scored = evaluate_run(load_experiment(str(protocol), [*SMALL, *places, f"run={folder}"]))
+            assert (scored / "metrics.json").is_file()
