@@ -21,6 +21,7 @@ from data_modules import codecs
 from data_modules.cache import open_or_build
 from data_modules.corpora import table
 from data_modules.corpus_config import Columns, CorpusConfig
+from data_modules.decode import Recipe
 from data_modules.findings import ontology
 from data_modules.pixels import fit, read_gray
 
@@ -40,7 +41,7 @@ def run() -> Iterator[Result]:
         (folder / "table.csv").write_text("\n".join(lines))
         config = CorpusConfig(root=name, csv="table.csv", columns=Columns("image", "patient", split="split"))
         studies = table.read(config, ontology(), SALT)
-        cache = open_or_build(studies, SIZE, "pad", False, folder / "cache", 0, SALT, progress=False)
+        cache = open_or_build(studies, Recipe(SIZE), folder / "cache", 0, SALT, progress=False)
         order = np.random.default_rng(0).permutation(COUNT)
 
         def warm() -> object:

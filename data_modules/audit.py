@@ -5,7 +5,6 @@ An image goes by its corpus, the row of its study in the corpus' table and a sal
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
@@ -16,7 +15,6 @@ import pandas as pd
 
 from data_modules import corpora, privacy
 from data_modules.base import StudyDataModule
-from data_modules.cache import UNREADABLE
 from data_modules.config import SPLITS, DataConfig
 from data_modules.findings import STATE_NAMES
 
@@ -39,13 +37,11 @@ def audit(data: StudyDataModule) -> dict[str, Any]:
         for split, found in counts[name].items():
             found["published_images"] = published.get(split)
             found["with_report"] = sum(table.reports[row] != "" for row in table.rows(split, name))
-    # The cache of the whole table keeps the causes, each naming corpus, row and hash.
-    index = json.loads((data.cache.folder / "index.json").read_text(encoding="utf-8"))
     return {
         **data.environment(),
         "counts": counts,
         "labels": {split: _totals(data, split) for split in SPLITS},
-        "unreadable": sorted(index[UNREADABLE].values()),
+        "unreadable": data.unreadable,
         "patients_in_two_splits": _spread(data),
         "same_pixels": same_pixels(data),
     }

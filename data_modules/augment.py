@@ -41,14 +41,16 @@ def image_numbers(studies: Tensor) -> Tensor:
     return position - torch.cummax(torch.where(starts, position, 0), dim=0).values
 
 
-def augment(pixels: Tensor, studies: Tensor, epoch: int, seed: int, config: Augment) -> Tensor:
+def augment(pixels: Tensor, studies: Tensor, together: Tensor, epoch: int, seed: int, config: Augment) -> Tensor:
     """Return uint8 [M, C, H, W]: rotated, scaled, shifted, brightness and contrast changed; black beyond the border.
 
-    `studies`: int64 [M], the study row of each image; images of a study follow one another.
+    `studies`: int64 [M], the study row of each image; images of a study follow one another. `together`: bool [M],
+    images that all share the change of their study's first, as the slices of a volume do.
     """
     if not config.enabled or not len(pixels):
         return pixels
-    draws = uniform(studies, image_numbers(studies), epoch, seed, 7).to(torch.float32)
+    numbers = torch.where(together, 0, image_numbers(studies))
+    draws = uniform(studies, numbers, epoch, seed, 7).to(torch.float32)
     signed = 2.0 * draws - 1.0
     angle = signed[:, 0] * math.radians(config.rotate_degrees)
     least, greatest = config.scale

@@ -20,6 +20,7 @@ from data_modules.batch import StudyBatch
 from data_modules.cache import PixelCache, open_or_build
 from data_modules.config import SPLITS, DataConfig
 from data_modules.corpus_config import one_of
+from data_modules.decode import Recipe
 from data_modules.errors import InputError
 from data_modules.findings import Ontology, complete, ontology, policy_table
 from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
@@ -45,10 +46,10 @@ class Collator:
 
     def __call__(self, rows: Sequence[int]) -> StudyBatch:
         index = np.asarray(rows, dtype=np.int64)
-        images = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in index])
+        spans = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in index]
         return StudyBatch(
-            pixels=torch.from_numpy(self.cache.batch(images)),
-            image_counts=torch.from_numpy(self.offsets[index + 1] - self.offsets[index]),
+            pixels=torch.from_numpy(self.cache.batch(np.concatenate(spans))),
+            image_counts=torch.tensor([int(self.cache.slices[span].sum()) for span in spans]),
             reports=[self.texts[row] for row in index],
             text_digest=torch.from_numpy(self.digests[index]),
             label_states=torch.from_numpy(self.states[index]),
@@ -63,8 +64,8 @@ class StudyDataModule(LightningDataModule):
     Order and augmentation depend on (seed, epoch) alone; no global random state is read or changed.
     """
 
-    modalities: tuple[str, ...] = ()
-    """Modalities that the subclass serves."""
+    serves: tuple[str, ...] = ()
+    """Modalities that the subclass takes."""
 
     table: StudyTable
     ontology: Ontology
@@ -72,6 +73,8 @@ class StudyDataModule(LightningDataModule):
     policy_loss: torch.Tensor
     """float32 [C, K, 4], see `findings.policy_table`."""
     policy_metrics: torch.Tensor
+    unreadable: list[str]
+    """Why images were left out, each named by corpus, row and hash."""
     texts: list[str]
     """[N], the reports as batches hold them: those of training studies with `mask_terms` hidden."""
 
@@ -83,6 +86,17 @@ class StudyDataModule(LightningDataModule):
             one_of(f"data.corpora.{number}.reader", corpus.reader, corpora.READERS)
         self.config, self.cache_dir, self.seed = config, Path(cache_dir), seed
         self._ready = False
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modality of each corpus."""
+        return tuple(corpus.modality for corpus in self.config.corpora)
+
+    def most_images(self) -> dict[str, int]:
+        """Return {modality: images of the study that has most}, the slices of a volume each counted."""
+        counts = np.bincount(self.table.image_study, self.cache.slices, minlength=len(self.table)).astype(int)
+        modality = self.table.modality
+        return {name: int(counts[modality == name].max()) for name in sorted(set(modality))}
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -119,8 +133,8 @@ class StudyDataModule(LightningDataModule):
             tables.append(corpora.read(corpus, known, salt, self.cache_dir, key))
             known = known.extended(corpus.findings, f"{key}.findings")
         table = StudyTable.concat(tables)
-        for modality in set(table.modality) - set(self.modalities):
-            raise InputError(f"data.corpora: modality {modality} is not one of {', '.join(self.modalities)}")
+        for modality in set(table.modality) - set(self.serves):
+            raise InputError(f"data.corpora: modality {modality} is not one of {', '.join(self.serves)}")
         table.check_splits(salt)
         table.states = complete(table.states, table.findings, known)
         table = limited(table, {split: getattr(config.limit, split) for split in SPLITS}, self.seed)
@@ -146,9 +160,9 @@ class StudyDataModule(LightningDataModule):
     def _decode(self, table: StudyTable, salt: bytes) -> tuple[StudyTable, PixelCache]:
         """Open the cache; an unreadable image stops the run or is left out, as its corpus says."""
         config = self.config
-        cache = open_or_build(
-            table, config.image_size, config.resize, config.equalize, self.cache_dir, config.workers or None, salt
-        )
+        recipe = Recipe(config.image_size, config.resize, config.equalize, config.ct)
+        cache = open_or_build(table, recipe, self.cache_dir, config.workers or None, salt)
+        self.unreadable = sorted(cache.unreadable.values())
         studies = table.image_study
         for image, cause in cache.unreadable.items():
             number = int(table.corpus[studies[image]])
@@ -195,7 +209,7 @@ class StudyDataModule(LightningDataModule):
             "data_digest": self.table.digest(),
             "pixel_digest": self.cache.digest(),
             "counts": self.counts(),
-            "cache": str(self.cache.folder),
+            "cache": [str(folder) for folder in self.cache.folders],
             "coverage": self.table.coverage.to_dict(),
         }
 
@@ -281,5 +295,7 @@ class StudyDataModule(LightningDataModule):
         if self.trainer is None or not self.trainer.training:
             return batch
         studies = torch.repeat_interleave(batch.rows, batch.image_counts, output_size=len(batch.pixels))
-        pixels = augment(batch.pixels, studies, self._epoch(), self.seed, self.config.augment)
+        volumetric = torch.tensor([name == "chest_ct" for name in self.modalities], device=studies.device)
+        together = torch.repeat_interleave(volumetric[batch.corpus], batch.image_counts, output_size=len(studies))
+        pixels = augment(batch.pixels, studies, together, self._epoch(), self.seed, self.config.augment)
         return replace(batch, pixels=pixels)

@@ -15,9 +15,9 @@ class StudyBatch:
     """B studies with M >= B images in all; the images of study b follow those of study b - 1."""
 
     pixels: Tensor
-    """uint8 [M, 1, H, W]."""
+    """uint8 [M, C, H, W], C 1 or 3."""
     image_counts: Tensor
-    """int64 [B], images of each study; sums to M."""
+    """int64 [B], images of each study, the slices of a CT each counted; sums to M."""
     reports: list[str]
     """B texts, empty where the study has none."""
     text_digest: Tensor

@@ -8,4 +8,4 @@ from data_modules.base import StudyDataModule
 class ChestXrayDataModule(StudyDataModule):
     """Batches of uint8 [M, 1, H, W]; a study may hold a frontal and further views."""
 
-    modalities = ("chest_xray",)
+    serves = ("chest_xray",)

@@ -22,6 +22,7 @@ from data_modules.corpus_config import (
     in_range,
     one_of,
 )
+from data_modules.ct_config import CtConfig
 from data_modules.errors import InputError
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "BadRows",
     "Columns",
     "CorpusConfig",
+    "CtConfig",
     "DataConfig",
     "LabelPolicy",
     "LabelRule",
@@ -89,7 +91,9 @@ class DataConfig:
     resize: str = "pad"
     """pad (keeps all, black border), squash (ignores the aspect ratio) or crop (centre square)."""
     equalize: bool = False
-    """Equalise the histogram of every image, as MIMIC-CXR-JPG did."""
+    """Equalise the histogram of every picture, as MIMIC-CXR-JPG did; CT volumes keep their windows."""
+    ct: CtConfig = field(default_factory=CtConfig)
+    """How a CT volume becomes images."""
     batch_size: int = 32
     """Studies per step and device."""
     eval_batch_size: int = 64
@@ -114,6 +118,7 @@ class DataConfig:
         in_range("data.batch_size", self.batch_size, 1)
         in_range("data.eval_batch_size", self.eval_batch_size, 1)
         in_range("data.workers", self.workers, 0)
+        self.ct.check("data.ct")
         self.augment.check("data.augment")
         for split in SPLITS:
             limit = getattr(self.limit, split)

@@ -86,6 +86,10 @@ class Columns:
     """Sex, kept as an attribute."""
     age: str | None = None
     """Age, kept as an attribute."""
+    slope: str | None = None
+    """Rescale slope of a CT volume whose file does not carry it; with `intercept` it replaces the file's own."""
+    intercept: str | None = None
+    """Rescale intercept of a CT volume, HU."""
 
 
 @dataclass
@@ -176,6 +180,8 @@ class PhantomConfig:
     studies: SplitCounts = field(default_factory=SplitCounts)
     image_px: int = 256
     """Rows and columns of the radiograph."""
+    voxels: int = 96
+    """Voxels along each side of the CT (modality: chest_ct)."""
     seed: int = 0
     """Another seed is another set of patients."""
 
@@ -239,5 +245,6 @@ class CorpusConfig:
         for split in SPLITS:
             in_range(f"{key}.phantom.studies.{split}", getattr(self.phantom.studies, split), 0)
         in_range(f"{key}.phantom.image_px", self.phantom.image_px, 64, 4096)
+        in_range(f"{key}.phantom.voxels", self.phantom.voxels, 32, 512)
         in_range(f"{key}.phantom.seed", self.phantom.seed, 0)
         in_range(f"{key}.split_seed", self.split_seed, 0)

@@ -6,7 +6,6 @@ window the range of the values is stretched, padding left out; padding is black 
 
 from __future__ import annotations
 
-import logging
 import struct
 import zlib
 from io import BytesIO
@@ -17,34 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydicom import Dataset, dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, get_decoder, pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi
 
-from data_modules import codecs
+from data_modules import dicom
+from data_modules.dicom import MALFORMED, check_deflated, one_line, padding_mask, stored_values
 from data_modules.errors import InputError
-
-codecs.register()
-# pydicom logs a traceback for each decoder that fails, also for files that are then refused here in one line.
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 Gray = NDArray[np.uint8]
 """uint8 [H, W], 0 black."""
 
 MAX_PIXELS = 80_000_000
 """Larger than any radiograph; keeps a forged header from filling the memory."""
-MAX_BYTES = 1 << 30
-DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
-PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R BT.601, as Pillow's conversion to gray."""
-
-# pydicom promises no exception type for a malformed file; these are what its parsers and decoders raise.
-_MALFORMED = (
-    InvalidDicomError, BytesLengthException, AttributeError, ValueError, TypeError, LookupError, ArithmeticError,
-    OSError, EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error,
-)  # fmt: skip
 
 
 def read_gray(path: Path, name: str | None = None) -> Gray:
@@ -56,14 +41,16 @@ def read_gray(path: Path, name: str | None = None) -> Gray:
     where = name or str(path)
     try:
         size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InputError(f"{where}: the file has {size >> 20} MiB; radiographs up to {MAX_BYTES >> 20} are read")
+        if size > dicom.MAX_BYTES:
+            raise InputError(
+                f"{where}: the file has {size >> 20} MiB; radiographs up to {dicom.MAX_BYTES >> 20} are read"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{where}: cannot be opened ({error.strerror})") from None
     if not data:
         raise InputError(f"{where}: the file is empty")
-    if data[128:132] == b"DICM" or path.suffix.lower() in DICOM_SUFFIXES:
+    if data[128:132] == b"DICM" or path.suffix.lower() in dicom.SUFFIXES:
         return _read_dicom(data, where)
     if data.startswith((b"\x89PNG", b"\xff\xd8")):
         return _read_picture(data, where)
@@ -79,7 +66,7 @@ def _read_picture(data: bytes, where: str) -> Gray:
     except UnidentifiedImageError:  # Pillow's text holds an address, not a cause
         raise InputError(f"{where}: the header of the picture is damaged") from None
     except (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        raise InputError(f"{where}: the picture is damaged ({_line(error)})") from None
+        raise InputError(f"{where}: the picture is damaged ({one_line(error)})") from None
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
         return _to_uint8(_stretch(values, values))
@@ -90,31 +77,31 @@ def _read_picture(data: bytes, where: str) -> Gray:
 
 def _read_dicom(data: bytes, where: str) -> Gray:
     try:
-        _check_deflated(data, where)
+        check_deflated(data, where)
         dataset = dcmread(BytesIO(data), force=True)
-        if data[128:132] != b"DICM" and not any(element in dataset for element in PIXEL_ELEMENTS):
+        if data[128:132] != b"DICM" and not any(element in dataset for element in dicom.PIXEL_ELEMENTS):
             raise InputError(f"{where}: is no DICOM file, or its header is damaged")
         return _render(dataset, where)
     except InputError:
         raise
-    except _MALFORMED as error:
-        raise InputError(f"{where}: the DICOM file is damaged or unusual ({_line(error)})") from None
+    except MALFORMED as error:
+        raise InputError(f"{where}: the DICOM file is damaged or unusual ({one_line(error)})") from None
 
 
 def _render(dataset: Dataset, where: str) -> Gray:
-    if not any(element in dataset for element in PIXEL_ELEMENTS):
+    if not any(element in dataset for element in dicom.PIXEL_ELEMENTS):
         raise InputError(f"{where}: the DICOM file has no pixel data")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames != 1:
         raise InputError(f"{where}: has {frames} frames where a radiograph has one; export the frame to use")
     _check_size(int(dataset.Rows) * int(dataset.Columns), where)
-    stored = _decode(dataset, where)
+    stored = stored_values(dataset, where)
     photometric = str(dataset.PhotometricInterpretation)
     if not photometric.startswith("MONOCHROME"):
         return _luminance(stored, dataset, photometric)
     if not np.isfinite(stored).all():
         raise InputError(f"{where}: the pixel data hold values that are not finite")
-    padding = _padding(stored, dataset)
+    padding = padding_mask(stored, dataset)
     inside = stored if padding is None else stored[~padding]
     low, high = inside.min(), inside.max()
     if stored.dtype.kind in "iu" and int(stored.max()) - int(stored.min()) < stored.size and stored.itemsize < 4:
@@ -131,24 +118,6 @@ def _render(dataset: Dataset, where: str) -> Gray:
     return gray
 
 
-def _decode(dataset: Dataset, where: str) -> NDArray[Any]:
-    """Stored values [H, W] or [H, W, 3]; a missing decoder is told apart from damaged data."""
-    syntax: UID | None = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
-    if not syntax:
-        raise InputError(f"{where}: the DICOM header names no transfer syntax")
-    refusal = f"{where}: transfer syntax {syntax} ({syntax.name}) cannot be decoded here"
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise InputError(f"{refusal}: pydicom has no decoder for it; convert the file") from None
-    if not decoder.is_available:
-        raise InputError(f"{refusal}: install one of: {'; '.join(decoder.missing_dependencies)}")
-    try:
-        return pixel_array(dataset, decoding_plugin=codecs.PLUGIN if codecs.is_available(syntax) else "")
-    except RuntimeError as error:  # every installed plug-in gave up
-        raise InputError(f"{refusal}: {_line(error)}") from None
-
-
 def _luminance(stored: NDArray[Any], dataset: Dataset, photometric: str) -> Gray:
     """pixel_array has turned YBR into RGB; a palette gives 8 or 16 bits whatever the index has."""
     if photometric == "PALETTE COLOR":
@@ -157,16 +126,6 @@ def _luminance(stored: NDArray[Any], dataset: Dataset, photometric: str) -> Gray
     else:
         colours, top = stored, 2.0 ** int(dataset.BitsStored) - 1
     return _to_uint8(colours[..., :3].astype(np.float64) @ LUMA / top)
-
-
-def _padding(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_] | None:
-    """Bool [H, W] of the pixels that hold no image (PixelPaddingValue, a stored value), or None."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return None
-    low, high = sorted((int(value), int(dataset.get("PixelPaddingRangeLimit", value))))
-    padding = (stored >= low) & (stored <= high)
-    return padding if padding.any() and not padding.all() else None
 
 
 def _gray_levels(stored: NDArray[Any], dataset: Dataset, low: float, high: float) -> Gray:
@@ -211,25 +170,6 @@ def _to_uint8(unit: NDArray[np.float64]) -> Gray:
 def _check_size(pixels: int, where: str) -> None:
     if pixels > MAX_PIXELS or pixels < 1:
         raise InputError(f"{where}: the header names {pixels} pixels; radiographs up to {MAX_PIXELS} are read")
-
-
-def _check_deflated(data: bytes, where: str) -> None:
-    """A deflated data set is inflated whole by pydicom: measure it first, a piece at a time."""
-    start = 144 + int.from_bytes(data[140:144], "little")  # end of the file meta group, whose length stands at 140
-    if DeflatedExplicitVRLittleEndian.encode() not in data[:start]:
-        return
-    inflater, rest, total = zlib.decompressobj(-zlib.MAX_WBITS), data[start:], 0
-    while rest and total <= MAX_BYTES:
-        total += len(inflater.decompress(rest, 1 << 20))
-        rest = inflater.unconsumed_tail
-    if total > MAX_BYTES:
-        raise InputError(f"{where}: inflates to more than {MAX_BYTES >> 20} MiB; not read")
-
-
-def _line(error: BaseException) -> str:
-    """One short line of a library's error text; of an OSError only the cause, since the rest may hold a path."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join((text or type(error).__name__).split())[:160]
 
 
 def equalize(image: Gray) -> Gray:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,6 +99,8 @@ class StudyTable:
     """I paths that can be opened."""
     image_ids: list[str]
     """I names as the corpus writes them."""
+    rescale: NDArray[np.float64]
+    """[I, 2], slope and intercept that replace those of a CT volume's file; NaN where the file's own hold."""
     image_offsets: NDArray[np.int64]
     """[N + 1]."""
     reports: list[str]
@@ -156,7 +159,7 @@ class StudyTable:
             self,
             corpus=self.corpus[rows], study_id=self.study_id[rows], patient=self.patient[rows], split=self.split[rows],
             modality=self.modality[rows], image_paths=[self.image_paths[i] for i in images],
-            image_ids=[self.image_ids[i] for i in images], image_offsets=offsets(counts),
+            image_ids=[self.image_ids[i] for i in images], rescale=self.rescale[images], image_offsets=offsets(counts),
             reports=[self.reports[r] for r in rows], states=self.states[rows],
             attributes={name: values[rows] for name, values in self.attributes.items()},
             source_rows=self.source_rows[rows],
@@ -170,7 +173,7 @@ class StudyTable:
         kept = np.flatnonzero(keep)
         thinned = replace(
             self, image_paths=[self.image_paths[i] for i in kept], image_ids=[self.image_ids[i] for i in kept],
-            image_offsets=offsets(counts),
+            rescale=self.rescale[kept], image_offsets=offsets(counts),
         )  # fmt: skip
         return thinned.take(np.flatnonzero(counts)), kept
 
@@ -201,7 +204,10 @@ class StudyTable:
         ]  # fmt: skip
         for column in columns:
             hasher.update(json.dumps(column).encode())
-        for array, kind in ((self.corpus, "<i2"), (self.image_offsets, "<i8"), (self.states, "i1")):
+        arrays: list[tuple[NDArray[Any], str]] = [
+            (self.corpus, "<i2"), (self.image_offsets, "<i8"), (self.rescale, "<f8"), (self.states, "i1")
+        ]  # fmt: skip
+        for array, kind in arrays:
             hasher.update(np.ascontiguousarray(array, dtype=kind).tobytes())
         return hasher.hexdigest()
 
@@ -233,6 +239,7 @@ class StudyTable:
             modality=np.concatenate([t.modality for t in tables]),
             image_paths=[path for t in tables for path in t.image_paths],
             image_ids=[name for t in tables for name in t.image_ids],
+            rescale=np.concatenate([t.rescale for t in tables]),
             image_offsets=offsets(np.concatenate([np.diff(t.image_offsets) for t in tables])),
             reports=[text for t in tables for text in t.reports],
             findings=findings,

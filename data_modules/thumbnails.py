@@ -38,7 +38,7 @@ def thumbnails(data: StudyDataModule, folder: Path, seed: int) -> None:
         ImageDraw.Draw(page).text((4, number * height + 4), text, fill=0)
         for place, image in enumerate(chosen.tolist()):
             line, column = divmod(place, COLUMNS)
-            small = Image.fromarray(data.cache.get(image)).resize((SIDE, SIDE))
+            small = Image.fromarray(data.cache.picture(image)).resize((SIDE, SIDE))
             page.paste(small, (column * SIDE, number * height + BAND + line * SIDE))
             cells.append({**named(data, image, salt), "line": line + 1, "column": column + 1})
     with replacing(folder / "thumbnails.png") as draft:

@@ -8,11 +8,16 @@ from pathlib import Path
 from data_modules.corpora import (
     chestxray14,
     chexpert,
+    covid_ct,
     covidx,
+    ct_rate,
+    inspect_ctpa,
+    lidc_idri,
     mimic_cxr,
     openi,
     padchest,
     phantom,
+    rad_chestct,
     rsna,
     siim,
     table,
@@ -22,6 +27,7 @@ from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
+from data_modules.table_store import open_or_read
 
 Reader = Callable[[CorpusConfig, Ontology, bytes, Path, str], StudyTable]
 
@@ -42,16 +48,36 @@ READERS: dict[str, Reader] = {
     "siim": siim.read,
     "padchest": padchest.read,
     "openi": openi.read,
+    "ct_rate": ct_rate.read,
+    "rad_chestct": rad_chestct.read,
+    "covid_ct": covid_ct.read,
+    "lidc_idri": lidc_idri.read,
+    "inspect": inspect_ctpa.read,
 }
 PUBLISHED: dict[str, Mapping[str, int]] = {
     corpus.LAYOUT.reader: corpus.LAYOUT.published
-    for corpus in (chestxray14, chexpert, covidx, mimic_cxr, openi, padchest, rsna, siim, vindr_cxr)
+    for corpus in (
+        chestxray14,
+        chexpert,
+        covid_ct,
+        covidx,
+        ct_rate,
+        inspect_ctpa,
+        lidc_idri,
+        mimic_cxr,
+        openi,
+        padchest,
+        rad_chestct,
+        rsna,
+        siim,
+        vindr_cxr,
+    )
 }
 """Reader -> images per split of the published release, where such numbers were published."""
 
 
 def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
-    """Return the table of a corpus by its `reader`; InputError names the nearest reader."""
+    """Return the table of a corpus by its `reader`, kept or read; InputError names the nearest reader."""
     if config.reader not in READERS:
         raise InputError(f"{key}.reader: there is no reader '{config.reader}'{nearest(config.reader, READERS)}")
-    return READERS[config.reader](config, ontology, salt, cache_dir, key)
+    return open_or_read(READERS[config.reader], config, ontology, salt, cache_dir, key)

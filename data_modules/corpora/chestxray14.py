@@ -18,6 +18,7 @@ from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
+from data_modules.table_store import watched, watched_glob
 
 log = logging.getLogger(__name__)
 LAYOUT = Layout(
@@ -79,7 +80,9 @@ def check_labels(cells: pd.Series, path: Path) -> None:
 
 def _places(root: Path, key: str) -> dict[str, str]:
     """File name -> path relative to root, since the table does not say in which folder an image lies."""
-    folders = [path for path in (root / "images", *sorted(root.glob("images_*/images"))) if path.is_dir()]
+    folders = [
+        path for path in (root / "images", *sorted(watched_glob(root, "images_*/images"))) if watched(path).is_dir()
+    ]
     if not folders:
         LAYOUT.find(root, key, "images_001/images", "images")
     return {name: f"{folder.relative_to(root).as_posix()}/{name}" for folder in folders for name in os.listdir(folder)}

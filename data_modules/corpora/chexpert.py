@@ -17,6 +17,7 @@ from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
+from data_modules.table_store import watched_glob
 
 LAYOUT = Layout(
     reader="chexpert",
@@ -50,7 +51,7 @@ TAIL = re.compile(
 def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
     """Return the studies of all splits that are there; `keep: {Frontal/Lateral: [Frontal]}` leaves the laterals out."""
     root = LAYOUT.root(config, key)
-    homes = [root, *sorted(path for path in root.glob(BATCHES) if path.is_dir())]
+    homes = [root, *sorted(path for path in watched_glob(root, BATCHES) if path.is_dir())]
     folders = _patient_folders(root, homes)
     tables = [home.relative_to(root).as_posix() + "/" for home in homes]
     frames = []
@@ -76,7 +77,7 @@ def _patient_folders(root: Path, homes: list[Path]) -> dict[str, str]:
     found = {}
     for home in homes:
         for folder in (home, *(home / name for name in ("train", "valid", "test"))):
-            for path in folder.glob("patient*"):
+            for path in watched_glob(folder, "patient*"):
                 found[path.name] = path.relative_to(root).as_posix()
     return found
 
@@ -103,7 +104,7 @@ def _test(truth: Path, root: Path, folders: dict[str, str], key: str) -> pd.Data
     studies = _placed(table, "Study", truth, "test", key)
     patients = studies["patient"].map(lambda patient: folders.get(patient, f"test/{patient}"))
     views = [
-        sorted(view.name for view in (root / patient / number).glob("view*.jpg")) or ["view1_frontal.jpg"]
+        sorted(view.name for view in watched_glob(root / patient / number, "view*.jpg")) or ["view1_frontal.jpg"]
         for patient, number in zip(patients, studies["number"], strict=True)
     ]
     images = studies.assign(file=pd.Series(views, index=studies.index)).explode("file")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from data_modules.errors import InputError, MissingCorpus, nearest
 from data_modules.study import Text
+from data_modules.table_store import watched
 
 SPLIT_WORDS = {
     "train": "train", "training": "train",
@@ -28,6 +29,7 @@ def load(path: Path, key: str) -> pd.DataFrame:
     config key of the path.
     """
     rows: list[list[str]] = []
+    watched(path)
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as raw:
             # csv and not pandas: pandas fills a short row and cuts a long one in silence.

@@ -25,6 +25,7 @@ from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
+from data_modules.table_store import watched
 
 log = logging.getLogger(__name__)
 SPLIT, METADATA, CHEXPERT = (f"mimic-cxr-2.0.0-{name}.csv" for name in ("split", "metadata", "chexpert"))
@@ -134,6 +135,7 @@ def _relabel(frame: pd.DataFrame, truth: Path, config: CorpusConfig, key: str) -
 def _suffix(root: Path, stems: pd.Series) -> str:
     """The suffix of the first image that is there: which of the two releases lies below root."""
     for stem in stems:
+        watched(os.path.dirname(f"{root}/{stem}"))
         for suffix in (".jpg", ".dcm"):
             if os.path.isfile(f"{root}/{stem}{suffix}"):  # pathlib takes five times as long, and all may be missing
                 return suffix
@@ -142,7 +144,7 @@ def _suffix(root: Path, stems: pd.Series) -> str:
 
 def _reports(root: Path, names: list[str], key: str) -> dict[str, str]:
     """Report file -> text, of those of `names` that are there: in the zip, else in the first tree that has the file."""
-    read_all = _from_zip(root / ZIP, names) if (root / ZIP).is_file() else _from_trees(root, names)
+    read_all = _from_zip(root / ZIP, names) if watched(root / ZIP).is_file() else _from_trees(root, names)
     try:
         found = zip(names, tqdm(read_all, "reports", len(names), unit="report"), strict=True)
         return {name: data.decode("utf-8", errors="replace") for name, data in found if data is not None}
@@ -166,6 +168,6 @@ def _from_zip(path: Path, names: list[str]) -> Iterator[bytes | None]:
 
 
 def _from_trees(root: Path, names: list[str]) -> Iterator[bytes | None]:
-    trees = [root / tree for tree in TREES if (root / tree / "files").is_dir()]
+    trees = [root / tree for tree in TREES if watched(root / tree / "files").is_dir()]
     for name in names:
-        yield next((path.read_bytes() for path in (tree / name for tree in trees) if path.is_file()), None)
+        yield next((path.read_bytes() for path in (watched(tree / name) for tree in trees) if path.is_file()), None)

@@ -15,6 +15,7 @@ from data_modules.corpus_config import Columns, CorpusConfig, LabelRule
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
+from data_modules.table_store import watched
 
 log = logging.getLogger(__name__)
 CHEXPERT_CODING = {1: "present", 0: "absent", -1: "uncertain", "blank": "unmentioned"}
@@ -62,7 +63,7 @@ class Layout:
                 raise InputError(f"{key}.{name}: belongs to the table reader; {self.reader} knows its own files")
         if not config.root:
             raise MissingCorpus(f"{key}.root is not set: give {key}.root=FOLDER, where {self.title} lies", self.help())
-        root = Path(config.root).expanduser()
+        root = watched(Path(config.root).expanduser())
         if not root.is_dir():
             raise MissingCorpus(f"{key}.root={config.root}: there is no such folder", self.help())
         return root
@@ -70,7 +71,7 @@ class Layout:
     def find(self, root: Path, key: str, *names: str) -> Path:
         """Return the first of the files or folders `names` that is there; MissingCorpus names them all."""
         for name in names:
-            if (root / name).exists():
+            if watched(root / name).exists():
                 return root / name
         wanted = " or ".join(names)
         raise MissingCorpus(f"{key}.root={root}: holds no {wanted}; it must be the folder of {self.title}", self.help())

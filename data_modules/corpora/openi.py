@@ -23,6 +23,7 @@ from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
+from data_modules.table_store import watched, watched_glob
 
 LAYOUT = Layout(
     reader="openi",
@@ -102,7 +103,7 @@ def _archive(root: Path, folder: Path, config: CorpusConfig, key: str) -> tuple[
 
     Rows are numbered by the place of their file in the order of numbers, since the name of a file tells the patient.
     """
-    files = sorted(folder.glob("*.xml"), key=lambda file: (len(file.name), file.name))
+    files = sorted(watched_glob(folder, "*.xml"), key=lambda file: (len(file.name), file.name))
     home = LAYOUT.find(root, key, *IMAGES)
     kaggle, place = home.name == "images_normalized", home.relative_to(root).as_posix()
     views = _views(root, key)
@@ -155,7 +156,7 @@ def _tree(file: Path, where: str) -> ElementTree.Element:
     guard = expat.ParserCreate()
     guard.EntityDeclHandler = refuse
     try:
-        data = file.read_bytes()
+        data = watched(file).read_bytes()
         guard.Parse(data, True)
         return ElementTree.fromstring(data)
     except InputError:

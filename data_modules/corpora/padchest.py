@@ -20,6 +20,7 @@ from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
+from data_modules.table_store import watched
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 LAYOUT = Layout(
@@ -103,7 +104,7 @@ def _folders(root: Path, numbers: pd.Series) -> pd.Series:
     """The folder of each row below root, with a closing slash; empty where images lie flat."""
     homes = {}
     for number in numbers.unique():
-        there = [home for home in (number, f"images/{number}") if number and (root / home).is_dir()]
+        there = [home for home in (number, f"images/{number}") if number and watched(root / home).is_dir()]
         homes[number] = f"{there[0]}/" if there else ""
     return numbers.map(homes)
 

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 TABLE = "studies.csv"
 FIXED = ("image", "study", "patient", "split", "view", "sex", "age", "report")
 """Columns that are no finding."""
+_NAMES = {"chest_xray": "phantom", "chest_ct": "phantom_ct"}
 
 
 def read(
@@ -31,19 +32,20 @@ def read(
 ) -> StudyTable:
     """Return the phantom's studies, written below ``cache_dir/phantom`` on first use.
 
-    Its findings are the columns of its table; those that occur in no training study are columns like any other.
+    The CTs of a seed are of the same studies as its radiographs. Findings are the columns of the table; those that
+    occur in no training study are columns like any other.
     InputError for settings of the table reader that the phantom does not take.
     """
     config.check(key)
     for field in ("root", "csv", "split_csv", "keep", "labels", "findings", "image_folder"):
         if getattr(config, field):
             raise InputError(f"{key}.{field}: belongs to the table reader; the phantom takes {key}.phantom.*")
-    folder = written(config.phantom, cache_dir)
+    folder = written(config.phantom, cache_dir, config.modality)
     header = list(pd.read_csv(folder / TABLE, nrows=0).columns)
     coding = {1: "present", 0: "absent"}
     own = replace(
         config,
-        name=config.name or "phantom",
+        name=config.name or _NAMES[config.modality],
         root=str(folder),
         csv=TABLE,
         columns=Columns(**{name: name for name in FIXED}),
@@ -52,18 +54,28 @@ def read(
     return table.read(own, ontology, salt, key)
 
 
-def written(config: PhantomConfig, cache_dir: Path) -> Path:
+def written(config: PhantomConfig, cache_dir: Path, modality: str = "chest_xray") -> Path:
     """Return the folder of this phantom, written when missing.
 
     The folder is named by the recipe and by the generator's source: a changed generator never meets an old phantom.
+    Only what shapes the pictures of the `modality` is part of the recipe: image_px of a radiograph, voxels of a CT.
     """
     # Imported here: reading a table must not cost the start-up time of the renderer.
     from data_modules.phantom.write import write_phantom
 
-    recipe = json.dumps([asdict(config), _source(resources.files("data_modules.phantom"))]).encode()
+    source = _source(resources.files("data_modules.phantom"))
+    studies, side = asdict(config.studies), config.voxels if modality == "chest_ct" else config.image_px
+    recipe = json.dumps([modality, studies, side, config.seed, source]).encode()
     folder = cache_dir / "phantom" / hashlib.blake2b(recipe, digest_size=8).hexdigest()
     with locked(folder.with_suffix(".lock")):
-        digest = write_phantom(folder, studies=asdict(config.studies), image_px=config.image_px, seed=config.seed)
+        digest = write_phantom(
+            folder,
+            studies=studies,
+            image_px=config.image_px,
+            voxels=config.voxels,
+            seed=config.seed,
+            modality=modality,
+        )
     log.info("phantom %s, digest %s", folder, digest)
     return folder
 

@@ -17,6 +17,7 @@ from data_modules.corpora.official import BINARY_CODING, Layout
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
+from data_modules.table_store import watched_glob
 
 log = logging.getLogger(__name__)
 LAYOUT = Layout(
@@ -46,7 +47,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     frame = _images(rows, path, key)
     if len(frame) not in IMAGES:
         log.warning("siim: %d labelled images here, %d (stage 1) or %d (stage 2) published", len(frame), *IMAGES)
-    files = {file.stem: file.relative_to(root) for name in FOLDERS for file in (root / name).glob("*/*/*.dcm")}
+    files = {file.stem: file.relative_to(root) for name in FOLDERS for file in watched_glob(root / name, "*/*/*.dcm")}
     unlabelled = len(files.keys() - set(frame["study"]))
     if unlabelled:
         log.info("siim: %d DICOM file(s) without a row in %s are left out", unlabelled, path.name)

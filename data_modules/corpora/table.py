@@ -23,6 +23,7 @@ from data_modules.errors import InputError, MissingCorpus, nearest
 from data_modules.findings import Ontology
 from data_modules.privacy import pseudonym
 from data_modules.study import Coverage, StudyTable, Text, offsets
+from data_modules.table_store import watched
 
 log = logging.getLogger(__name__)
 Mask = NDArray[np.bool_]
@@ -118,6 +119,7 @@ class _Source:
         """Read all columns, leave out what the filter and the policies say, and group rows into studies."""
         findings, states = self.labels(ontology)  # columns are checked before any row is judged
         columns = {which: self.optional(which) for which in ("view", "sex", "age")}
+        rescale = self.rescale()
         ids = self.images if self.config.columns.study is None else self.optional("study")
         patients = self.patients(ids)
         texts = self.reports()
@@ -140,7 +142,27 @@ class _Source:
         if not self.alive.any():
             raise InputError(f"{self.path}: no row is left; {self.coverage.to_dict()['skipped']} were skipped")
         canonical = tuple(ontology[finding].name for finding in findings)
-        return self.grouped(ids, patients, splits, texts, canonical, states, paths, columns)
+        return self.grouped(ids, patients, splits, texts, canonical, states, paths, columns, rescale)
+
+    def rescale(self) -> NDArray[np.float64]:
+        """Return [R, 2], slope and intercept of every row's volume; NaN where the file's own hold."""
+        found = np.full((len(self.frame), 2), np.nan)
+        given = [name for name in ("slope", "intercept") if getattr(self.config.columns, name) is not None]
+        if len(given) == 1:
+            raise InputError(f"{self.key}.columns.{given[0]}: needs its partner; slope and intercept go together")
+        for k, which in enumerate(given):
+            cells = self.optional(which)
+            for i, cell in enumerate(cells):
+                try:
+                    found[i, k] = float(cell) if cell else np.nan
+                    sound = not cell or np.isfinite(found[i, k])
+                except ValueError:
+                    sound = False
+                if not sound:
+                    raise InputError(f"{self.where(i)}: column '{getattr(self.config.columns, which)}' is no number")
+        for i in np.flatnonzero(np.isnan(found).sum(axis=1) == 1)[:1]:
+            raise InputError(f"{self.where(i)}: gives one of slope and intercept; give both or neither")
+        return found
 
     def reports(self) -> Text:
         """Return the wanted sections of every row's report; a report that several rows share is read once."""
@@ -248,18 +270,21 @@ class _Source:
                 if stat.S_ISLNK(mode):
                     place = os.path.realpath(place)
                     mode = os.stat(place).st_mode
-                missing[i] = cell == "" or not stat.S_ISREG(mode)
+                series = self.config.modality == "chest_ct" and stat.S_ISDIR(mode)
+                missing[i] = cell == "" or not (stat.S_ISREG(mode) or series)
             except OSError:
                 missing[i] = True
             if not (place + os.sep).startswith(root.rstrip(os.sep) + os.sep):
                 raise InputError(f"{self.where(i)}: the image lies outside {self.key}.root; copy the file below it")
             paths[i] = path
+        for i in np.flatnonzero(missing):
+            watched(paths[i])
         self.fault(missing, "on_missing_image", "there is no image file")
         return paths
 
     def grouped(
         self, ids: Text, patients: Text, splits: Text, texts: Text, findings: tuple[str, ...],
-        states: NDArray[np.int8], paths: list[str], attributes: dict[str, Text],
+        states: NDArray[np.int8], paths: list[str], attributes: dict[str, Text], rescale: NDArray[np.float64],
     ) -> StudyTable:  # fmt: skip
         """Rows of one study become one study of several images; they must agree in all but image and attributes."""
         rows = np.flatnonzero(self.alive)
@@ -287,6 +312,7 @@ class _Source:
             modality=np.full(len(first), self.config.modality, dtype=object),
             image_paths=[paths[i] for i in order],
             image_ids=[self.images[i] for i in order],
+            rescale=rescale[order],
             image_offsets=offsets(np.bincount(kept_codes, minlength=len(first))),
             reports=[str(text) for text in texts[first]],
             findings=findings,

@@ -115,13 +115,17 @@ def add_airway(scene: Scene, body: Body) -> None:
 
 
 def add_gas(scene: Scene, body: Body, rng: np.random.Generator) -> None:
-    """Stomach bubble under the left dome, flat below when upright, and sometimes gas in the splenic flexure."""
+    """Stomach bubble under the left dome, flat where the fluid begins, and sometimes gas in the splenic flexure."""
     k, top = body.size, body.dome("left")
     r = body.bubble * k
     if r:
         center = np.array([rng.uniform(48, 78) * k, -10 * k, top - 0.8 * r - 9 * k])
         bubble = ellipsoids(center, [r * rng.uniform(1.0, 1.5), r, 0.8 * r])
-        scene.add(bubble.clipped((0, 0, -1), -(center[2] - 0.2 * r)) if body.view == "PA" else bubble, -0.9)
+        if body.supine:
+            bubble = bubble.clipped((0, 1, 0), center[1] + 0.2 * r)
+        elif body.view == "PA":
+            bubble = bubble.clipped((0, 0, -1), -(center[2] - 0.2 * r))
+        scene.add(bubble, -0.9)
     if rng.random() < 0.4:
         several = rng.integers(1, 4)
         place = np.stack(

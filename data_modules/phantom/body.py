@@ -43,6 +43,7 @@ class Body:
     rib_density: float
     kyphosis: float  # degrees of lateral bow of the spine
     bubble: float  # radius of the gas in the stomach, 0 = none
+    supine: bool = False  # on the back in a CT scanner: fluid sinks and air rises along y
 
     @property
     def half_width(self) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 
 from data_modules.phantom.body import SIDES, Body
 from data_modules.phantom.findings import Finding
+from data_modules.phantom.project import intervals
 from data_modules.phantom.scene import Scene, ellipsoids, rotation, tubes
 
 UP = (0.05, 1.0, 0.03)  # no device runs along this direction
@@ -33,6 +34,10 @@ def add_devices(scene: Scene, body: Body, finding: Finding, rng: np.random.Gener
 def _pacemaker(scene: Scene, body: Body, sign: int, rng: np.random.Generator) -> None:
     k, half = body.size, body.ratio * body.half_width
     box = np.array([sign * rng.uniform(78, 100) * k, -92 * k * body.deep - 0.3 * body.fat, rng.uniform(58, 84) * k])
+    if body.supine:  # a radiograph does not tell how deep it lies; a CT shows it under the skin
+        skin = scene.body.take(np.array([0]))
+        enter, _ = intervals(skin, box[None, None, :1], box[None, None, 2:])
+        box[1] = max(box[1], float(enter[0, 0, 0]) + 10)
     scene.add(ellipsoids(box, [23, 5, 19], rotation(y=rng.uniform(-25, 25))), 7.0)
     apex = np.array([0.62 * half, -50 * k, body.heart().center[0, 2] - 0.45 * half])
     points = [

@@ -1,4 +1,4 @@
-"""The wording of phantom reports: templates per finding with side, zone and size slots. Plain data."""
+"""The wording of phantom reports on radiographs: templates per finding with side, zone and size slots. Plain data."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ def collapsed_lung(body: Body, finding: Finding) -> Solids:
 def _shrunk(body: Body, finding: Finding, by: float) -> Solids:
     sign, k, rim = SIDES[finding.side], body.size, finding.size
     width = 67 * k * body.wide
-    center = np.array([sign * (70 * k * body.wide - 0.55 * rim), 6 * k, -68 * k - 0.3 * rim])
+    back = 6 * k + (0.45 * rim if body.supine else 0)  # a lung sinks in the air about it
+    center = np.array([sign * (70 * k * body.wide - 0.55 * rim), back, -68 * k - 0.3 * rim])
     radii = np.array([width - 0.42 * rim, 88 * k * body.deep - 0.15 * rim, 200 * k - 0.9 * rim]) - by
     return ellipsoids(center, radii, rotation(y=-sign * 4.2))
 
@@ -56,18 +57,35 @@ def place(scene: Scene, body: Body, findings: list[Finding], rng: np.random.Gene
 def _effusion(scene: Scene, body: Body, finding: Finding, rng: np.random.Generator) -> None:
     k = body.size
     for side in SIDES if finding.side == "both" else (finding.side,):
+        fluid = ellipsoids([0, 0, -60 * k], [260 * k, 200 * k, 400 * k])
         share = finding.size if finding.side != "both" else max(0.14, finding.size * rng.uniform(0.6, 1.0))
         top = body.level(side, share)  # where the fluid ends at the lateral wall; its middle lies lower: the meniscus
-        low = top - rng.uniform(34, 50) * k
+        curve = rng.uniform(34, 50) * k
+        if body.supine:
+            _layer(scene, body, fluid, side, share, 0.35 * curve)
+            continue
+        low = top - curve
         wall, tall = float(body.edge(side, top)), 120 * k
         reach = np.sqrt(1 - (1 - (top - low) / tall) ** 2)
         inner, radii = (
             np.array([SIDES[side] * 30 * k, 0, low + tall]),
             [(wall - 30 * k) / reach, 92 * k * body.deep / reach, tall],
         )
-        fluid = ellipsoids([0, 0, -60 * k], [260 * k, 200 * k, 400 * k])
         scene.add(fluid.clipped((0, 0, 1), top), -body.lung, side)
         scene.add(ellipsoids(inner, radii).clipped((0, 0, 1), top), body.lung, side)
+
+
+def _layer(scene: Scene, body: Body, fluid: Solids, side: str, share: float, curve: float) -> None:
+    """Fluid of a supine patient: a crescent along the back, deepest at the base and thin towards the apex."""
+    k, slope, tall = body.size, 0.35, 110 * body.size
+    foot, middle = body.dome(side), body.level(side, 0.4)
+    front = 90 * k * body.deep - (12 * k + 150 * k * share) - curve  # its lateral edge at the level of the dome
+    plane = (0.0, -1.0, slope), slope * foot - front
+    wide = (float(body.edge(side, middle)) - 30 * k) / np.sqrt(1 - (1 - curve / tall) ** 2)
+    center = [SIDES[side] * 30 * k, front + slope * (middle - foot) + curve - tall, middle]
+    lung = ellipsoids(center, [wide, tall, 2000 * k], rotation(x=-np.degrees(np.arctan(slope))))
+    scene.add(fluid.clipped(*plane), -body.lung, side)
+    scene.add(lung.clipped(*plane), body.lung, side)
 
 
 def _pneumothorax(scene: Scene, body: Body, finding: Finding, rng: np.random.Generator) -> None:
@@ -180,9 +198,8 @@ def _hernia(scene: Scene, body: Body, finding: Finding, rng: np.random.Generator
     sac = ellipsoids(center, [r, 0.8 * r, 0.9 * r])
     for side in SIDES:
         scene.add(sac, -body.lung, side)
-    gas = ellipsoids(center, [0.88 * r, 0.7 * r, 0.8 * r]).clipped(
-        (0, 0, -1), -(center[2] + rng.uniform(-0.1, 0.25) * r)
-    )
+    gas, level = ellipsoids(center, [0.88 * r, 0.7 * r, 0.8 * r]), rng.uniform(-0.1, 0.25) * r
+    gas = gas.clipped((0, 1, 0), center[1] - level) if body.supine else gas.clipped((0, 0, -1), -(center[2] + level))
     scene.add(gas, -0.95, FREE)
 
 

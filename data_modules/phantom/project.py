@@ -8,6 +8,7 @@ a ray meets it in one interval of y; a region is a short list of intervals; a pa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from data_modules.phantom.scene import PLANES, Region, Scene, Solids, rotation
 MU_WATER = 0.0200  # 1/mm at an effective 60 to 65 keV, a filtered 120 kVp beam (NIST XCOM: 0.0206 at 60 keV)
 _SIDES = (16, 24, 36, 56, 80, 112, 160, 224, 320)  # patch sides are rounded up to these, so that equal ones go together
 _BAND, _BATCH = 32, 16_000  # rows, pixels: sizes whose working arrays fit a 1 MB cache
-_FAR = np.float32(1e4)
+FAR = np.float32(1e4)
+
+Interval = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ def intervals(solids: Solids, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray,
             continue
         ny = np.where(np.abs(normal[:, 1]) < 1e-5, 1e-5, normal[:, 1])
         across, down, behind = of(offset / ny) - of(normal[:, 0] / ny) * x, of(normal[:, 2] / ny) * z, of(ny) > 0
-        np.minimum(leave, np.where(behind, across, _FAR) - np.where(behind, down, 0), out=leave)
-        np.maximum(enter, np.where(behind, -_FAR, across) - np.where(behind, 0, down), out=enter)
+        np.minimum(leave, np.where(behind, across, FAR) - np.where(behind, down, 0), out=leave)
+        np.maximum(enter, np.where(behind, -FAR, across) - np.where(behind, 0, down), out=enter)
     return enter, leave
 
 
@@ -80,20 +83,20 @@ def _sorted(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _ordered(enter: np.ndarray, leave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ordered(enter: np.ndarray, leave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Starts and stops [K, H, W], each sorted on its own; empty intervals are moved before every ray.
 
     Between the k-th stop and the (k+1)-th start as many intervals have ended as begun: what lies there is free.
     """
     empty = leave <= enter
-    np.copyto(enter, -_FAR, where=empty)
-    np.copyto(leave, -_FAR, where=empty)
+    np.copyto(enter, -FAR, where=empty)
+    np.copyto(leave, -FAR, where=empty)
     return _sorted(enter), _sorted(leave)
 
 
 def union_length(enter: np.ndarray, leave: np.ndarray) -> np.ndarray:
     """Length of the union of intervals [K, H, W] along each ray, float32 [H, W]."""
-    start, stop = _ordered(enter, leave)
+    start, stop = ordered(enter, leave)
     return stop[-1] - start[0] - np.maximum(start[1:] - stop[:-1], 0).sum(axis=0)
 
 
@@ -101,44 +104,89 @@ def region_gaps(region: Region, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     """The disjoint intervals of a region along rays x [W], z [H]: float32 [2, G, H, W] of starts and stops."""
     enter, leave = intervals(region.keep, x[None, None], z[None, :, None])
     enter, leave = enter.max(axis=0)[None], leave.min(axis=0)[None]
-    start, stop = _ordered(*intervals(_near(region.cut, z), x[None, None], z[None, :, None]))
+    start, stop = ordered(*intervals(_near(region.cut, z), x[None, None], z[None, :, None]))
     low = np.concatenate([enter, np.maximum(stop, enter)])
     high = np.concatenate([np.minimum(start, leave), leave])
     empty = high <= low
-    np.copyto(low, _FAR, where=empty)
-    np.copyto(high, _FAR, where=empty)
+    np.copyto(low, FAR, where=empty)
+    np.copyto(high, FAR, where=empty)
     most = max(
         1, int((~empty).sum(axis=0).max())
     )  # intervals are disjoint, so sorting brings the empty ones to the end
     return np.stack([_sorted(low)[:most], _sorted(high)[:most]])
 
 
-def thickness(scene: Scene, view: View) -> np.ndarray:
-    """Water-equivalent path length of every ray, mm, float32 [H, W]: the exact integral of the scene's density.
+class Sink(Protocol):
+    """What is done with the intervals that `trace` finds; y in mm, leave <= enter where a ray misses."""
+
+    def body(self, rows: slice, enter: np.ndarray, leave: np.ndarray, base: float) -> None:
+        """The solids of the body, [K, H, W] on whole rows: their union has density `base`."""
+
+    def region(self, rows: slice, columns: slice, gaps: np.ndarray, change: float) -> None:
+        """The disjoint intervals [2, G, H, W] of a region."""
+
+    def parts(self, top: np.ndarray, left: np.ndarray, spans: list[Interval], change: np.ndarray, free: bool) -> None:
+        """N parts of change [N], each on a patch from row `top` and column `left` [N]: intervals [N, h, w].
+
+        `free` parts have one interval a ray; those of a region have one in each of its intervals.
+        """
+
+
+def trace(scene: Scene, view: View, sink: Sink) -> None:
+    """Hands every interval of every ray to `sink`: body first, then the regions, then the parts.
 
     Body and regions are computed in bands of rows, each with the solids that reach it, so arrays stay in the cache.
     """
     turn, (x, z) = rotation(*view.turn), view.grid()
-    body, total = scene.body.turned(turn), np.zeros((view.pixels, view.pixels), np.float32)
+    body = scene.body.turned(turn)
     distinct = scene.distinct_regions()
     turned = [Region(region.keep.turned(turn), region.cut.turned(turn), region.change) for region in distinct]
     pieces: list[list] = [[] for _ in distinct]
     for top in range(0, view.pixels, _BAND):
-        rows = slice(top, top + _BAND)
-        total[rows] = union_length(*intervals(_near(body, z[rows]), x[None, None], z[None, rows, None]))
+        rows = slice(top, min(top + _BAND, view.pixels))
+        sink.body(rows, *intervals(_near(body, z[rows]), x[None, None], z[None, rows, None]), scene.base)
         for region, found in zip(turned, pieces, strict=True):
             first = region.keep.box[0], region.keep.half[0]
             cols = np.flatnonzero(np.abs(x - first[0][0]) <= first[1][0])
             if len(cols) and np.abs(z[rows] - first[0][2]).min() <= first[1][2]:
-                span = slice(cols[0], cols[-1] + 1)
+                span = slice(int(cols[0]), int(cols[-1]) + 1)
                 gaps = region_gaps(region, x[span], z[rows])
-                total[rows, span] += region.change * (gaps[1] - gaps[0]).sum(axis=0)
+                sink.region(rows, span, gaps, region.change)
                 found.append((rows, span, gaps))
     known = {id(region): _assembled(found, view.pixels) for region, found in zip(distinct, pieces, strict=True)}
     solids, change, place = scene.parts()
     everywhere = [known[id(region)] for region in scene.regions.values()]
-    _add_parts(total, solids.turned(turn), change.astype(np.float32), place, everywhere, view)
-    return total
+    _trace_parts(sink, solids.turned(turn), change.astype(np.float32), place, everywhere, view)
+
+
+def thickness(scene: Scene, view: View) -> np.ndarray:
+    """Water-equivalent path length of every ray, mm, float32 [H, W]: the exact integral of the scene's density."""
+    lengths = _Lengths(np.zeros((view.pixels, view.pixels), np.float32))
+    trace(scene, view, lengths)
+    return lengths.total
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """The sink of radiographs: adds every interval's length times its change to `total` [H, W]."""
+
+    total: np.ndarray
+
+    def body(self, rows: slice, enter: np.ndarray, leave: np.ndarray, base: float) -> None:
+        self.total[rows] = base * union_length(enter, leave)
+
+    def region(self, rows: slice, columns: slice, gaps: np.ndarray, change: float) -> None:
+        self.total[rows, columns] += change * (gaps[1] - gaps[0]).sum(axis=0)
+
+    def parts(self, top: np.ndarray, left: np.ndarray, spans: list[Interval], change: np.ndarray, free: bool) -> None:
+        enter, leave = spans[0]
+        length = np.maximum(leave - enter, 0)
+        for enter, leave in spans[1:]:
+            length += np.maximum(leave - enter, 0)
+        length *= change[:, None, None]
+        h, w = length.shape[1:]
+        for patch, t, s in zip(length, top, left, strict=True):
+            self.total[t : t + h, s : s + w] += patch
 
 
 def _near(solids: Solids, z: np.ndarray) -> Solids:
@@ -149,16 +197,14 @@ def _near(solids: Solids, z: np.ndarray) -> Solids:
 
 def _assembled(found: list, pixels: int) -> np.ndarray:
     """One array [2, G, H, W] of a region's intervals from its bands."""
-    whole = np.full((2, max((len(gaps[0]) for _, _, gaps in found), default=1), pixels, pixels), _FAR, np.float32)
+    whole = np.full((2, max((len(gaps[0]) for _, _, gaps in found), default=1), pixels, pixels), FAR, np.float32)
     for rows, span, gaps in found:
         whole[:, : len(gaps[0]), rows, span] = gaps
     return whole
 
 
-def _add_parts(
-    total: np.ndarray, solids: Solids, change: np.ndarray, place: np.ndarray, gaps: list, view: View
-) -> None:
-    """Adds every part's chord times its change, in batches of equal patch and region (`place`, -1 for free)."""
+def _trace_parts(sink: Sink, solids: Solids, change: np.ndarray, place: np.ndarray, gaps: list, view: View) -> None:
+    """Hands every part's intervals to `sink`, in batches of equal patch and region (`place`, -1 for free)."""
     n, (x, z) = view.pixels, view.grid()
     left = np.floor((solids.box[:, 0] - solids.half[:, 0] - x[0]) / view.spacing).astype(int)
     right = np.ceil((solids.box[:, 0] + solids.half[:, 0] - x[0]) / view.spacing).astype(int)
@@ -176,18 +222,13 @@ def _add_parts(
         xs = x[left[rows, None] + np.arange(w)][:, None, :]
         zs = z[top[rows, None] + np.arange(h)][:, :, None]
         enter, leave = intervals(solids.take(rows), xs, zs)
-        if where < 0:
-            length = np.maximum(leave - enter, 0)
-        else:
+        spans = [(enter, leave)]
+        if where >= 0:
             near = np.stack(
                 [gaps[where][:, :, t : t + h, s : s + w] for t, s in zip(top[rows], left[rows], strict=True)]
             )
-            length = np.zeros_like(enter)
-            for g in range(near.shape[2]):
-                length += np.maximum(np.minimum(leave, near[:, 1, g]) - np.maximum(enter, near[:, 0, g]), 0)
-        length *= change[rows, None, None]
-        for patch, t, s in zip(length, top[rows], left[rows], strict=True):
-            total[t : t + h, s : s + w] += patch
+            spans = [(np.maximum(enter, near[:, 0, g]), np.minimum(leave, near[:, 1, g])) for g in range(near.shape[2])]
+        sink.parts(top[rows], left[rows], spans, change[rows], where < 0)
 
 
 def _batches(order: np.ndarray, keys: np.ndarray, area: np.ndarray) -> list[np.ndarray]:

@@ -6,12 +6,15 @@ the unseen findings are read only for studies that have them, which exist in the
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 
+from data_modules.phantom import phrases, phrases_ct
 from data_modules.phantom.findings import Finding
-from data_modules.phantom.phrases import BUBBLE, CLOSE, CONCLUDE, DESCRIBE, DEVICES, NEGATE, NORMAL, NORMAL_END, OPEN
 from data_modules.phantom.study import PhantomStudy, patients, sample_study
 
+_WORDING = {"chest_xray": phrases, "chest_ct": phrases_ct}
 _ZONES = {
     "upper": ("upper zone", "upper zone", "apex"),
     "mid": ("mid zone",),
@@ -21,29 +24,31 @@ _ZONES = {
 
 def write_report(study: PhantomStudy) -> str:
     """The report of a study; to be called once per study, since it uses up the study's generator of words."""
-    rng = study.words
+    rng, said = study.words, _WORDING[study.modality]
     lines, ends = [], []
     for finding in study.findings:
-        described, concluded = _describe(finding, rng)
+        described, concluded = _describe(finding, said, rng)
         lines.append(described)
         ends.append(concluded)
     lines = [lines[i] for i in rng.permutation(len(lines))]
     few = 3 if not lines else 2 if len(lines) == 1 else 1
-    lines += _negations(study, rng, few if len(lines) < 4 else 0)
-    if study.body.bubble and study.body.view == "PA" and len(lines) < 5 and rng.random() < 0.25:
-        lines.append(_one(BUBBLE, rng))
+    lines += _negations(study, said, rng, few if len(lines) < 4 else 0)
+    level = study.body.bubble and (study.body.supine or study.body.view == "PA")
+    if level and len(lines) < 5 and rng.random() < 0.25:
+        lines.append(_one(said.BUBBLE, rng))
     if not study.findings:
-        lines.insert(0, _one(NORMAL, rng))
-        ends = [_one(NORMAL_END, rng)]
-    opening = _one(OPEN, rng).format(view=study.body.view)
+        lines.insert(0, _one(said.NORMAL, rng))
+        ends = [_one(said.NORMAL_END, rng)]
+    opening = _one(said.OPEN, rng).format(view=study.body.view)
     text = " ".join(part for part in [opening, "Findings:", *lines, "Impression:", _sentence(ends)] if part)
-    return text + (" " + _one(CLOSE, rng) if rng.random() < 0.12 and len(study.findings) < 3 else "")
+    return text + (" " + _one(said.CLOSE, rng) if rng.random() < 0.12 and len(study.findings) < 3 else "")
 
 
-def training_reports(n: int, seed: int = 0) -> list[str]:
+def training_reports(n: int, seed: int = 0, modality: str = "chest_xray") -> list[str]:
     """The reports of the first n studies of the training split, without rendering anything: text for a tokenizer."""
     return [
-        write_report(sample_study("train", i, p, seed, scene=False)) for i, p in enumerate(patients("train", n, seed))
+        write_report(sample_study("train", i, p, seed, scene=False, modality=modality))
+        for i, p in enumerate(patients("train", n, seed))
     ]
 
 
@@ -56,20 +61,21 @@ def _sentence(ends: list[str]) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def _describe(finding: Finding, rng: np.random.Generator) -> tuple[str, str]:
+def _describe(finding: Finding, said: ModuleType, rng: np.random.Generator) -> tuple[str, str]:
     """One sentence for the findings and one phrase for the impression."""
     key = finding.name
+    describe: dict[str, tuple[str, ...]] = said.DESCRIBE
     if key == "support_devices":
-        text = _one(DEVICES[finding.kind], rng)
-    elif f"{key} {finding.kind}" in DESCRIBE:
-        text = _one(DESCRIBE[f"{key} {finding.kind}"], rng)
-    elif finding.side == "both" and f"{key} both" in DESCRIBE:
-        text = _one(DESCRIBE[f"{key} both"], rng)
+        text = _one(said.DEVICES[finding.kind], rng)
+    elif f"{key} {finding.kind}" in describe:
+        text = _one(describe[f"{key} {finding.kind}"], rng)
+    elif finding.side == "both" and f"{key} both" in describe:
+        text = _one(describe[f"{key} both"], rng)
     else:
-        text = _one(DESCRIBE[key], rng)
+        text = _one(describe[key], rng)
     for flag in finding.flags:
-        text += " " + _one(DESCRIBE[f"{key} {flag}"], rng) if f"{key} {flag}" in DESCRIBE else ""
-    end = _one(CONCLUDE[key], rng)
+        text += " " + _one(describe[f"{key} {flag}"], rng) if f"{key} {flag}" in describe else ""
+    end = _one(phrases.CONCLUDE[key], rng)
     words = _words(finding, rng)
     return text.format(**words), end.format(**words)
 
@@ -98,14 +104,14 @@ def _words(finding: Finding, rng: np.random.Generator) -> dict[str, str]:
     }
 
 
-def _negations(study: PhantomStudy, rng: np.random.Generator, count: int) -> list[str]:
+def _negations(study: PhantomStudy, wording: ModuleType, rng: np.random.Generator, count: int) -> list[str]:
     """Sentences on what is not there, never about anything the study has."""
     present = {finding.name for finding in study.findings}
     hidden = {"mass": {"nodule"}, "tuberculosis": {"consolidation", "nodule"}, "hiatal_hernia": {"nodule"}}
     for name, also in hidden.items():
         if name in present:
             present |= also
-    fitting = [text for needed, options in NEGATE if not present & set(needed) for text in options]
+    fitting = [text for needed, options in wording.NEGATE if not present & set(needed) for text in options]
     order = rng.permutation(len(fitting))
     chosen: list[str] = []
     said: set[str] = set()

@@ -3,8 +3,8 @@
 World coordinates are millimetres in the patient: x to the patient's left, y to the back, z to the head.
 Density is relative to water (water 1, air 0), so HU = 1000 * (density - 1).
 
-Composition is additive: a scene's density at a point is 1 inside the body (a union of solids), plus the change of every
-region that holds the point, plus the change of every part whose solid holds the point, the part's region permitting.
+Composition is additive: a scene's density at a point is its base inside the body (a union of solids), plus the change
+of every region that holds the point, plus that of every part whose solid holds the point, the part's region permitting.
 A line integral is then a plain sum over parts, with no order of painting that picture and volume could read apart.
 """
 
@@ -154,10 +154,11 @@ class Region:
 
 @dataclass
 class Scene:
-    """A body (union of solids of density 1), named regions, and parts: solids with a density change and a region."""
+    """A body (a union of solids), named regions, and parts: solids with a density change and a region."""
 
     body: Solids
     regions: dict[str, Region] = field(default_factory=dict)
+    base: float = 1.0  # density of the body
     _parts: list[tuple[Solids, np.ndarray, str]] = field(default_factory=list)
 
     def distinct_regions(self) -> list[Region]:
@@ -181,7 +182,7 @@ class Scene:
 
     def density(self, points: np.ndarray) -> np.ndarray:
         """float32 [M]: density relative to water at the points [M, 3]; the volume that the projections integrate."""
-        value = np.any(self.body.inside(points), axis=0).astype(np.float64)
+        value = self.base * np.any(self.body.inside(points), axis=0)
         held = {name: region.inside(points) for name, region in self.regions.items()}
         for region in self.distinct_regions():
             value += region.change * region.inside(points)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from data_modules.phantom.body import SIDES, Body
+from data_modules.phantom.project import intervals
 from data_modules.phantom.scene import Scene, ellipsoids, rotation, tubes
 
 RIB_STEPS = 11
@@ -79,6 +80,10 @@ def rib_paths(body: Body, side: str, steps: int = RIB_STEPS) -> np.ndarray:
     depth = np.interp(z, [-160 * k, -40 * k, 60 * k, 130 * k], [84, 92, 82, 52]) * k * body.deep
     x = SIDES[side] * (16 * k * np.cos(phi / 2) ** 4 + edge * np.sin(phi) ** 0.85)
     y = depth * np.cos(phi) * np.where(phi < np.pi / 2, 0.97, 1.0) + 4 * k
+    if body.supine:  # along y a radiograph tells nothing; a CT shows that ribs lie outside the lungs
+        front, back = intervals(body.lungs(side), x[None], z[None])
+        front, back = front.max(axis=0) - 5 * k, back.min(axis=0) + 5 * k
+        y = np.where(back - front <= 10 * k, y, np.where(phi < np.pi / 2, np.maximum(y, back), np.minimum(y, front)))
     return np.stack([x, y, z], axis=-1)
 
 

@@ -12,6 +12,7 @@ from data_modules.phantom.findings import Finding, choose, shape_body
 from data_modules.phantom.place import collapsed_lung, place
 from data_modules.phantom.project import View
 from data_modules.phantom.scene import Scene, tubes
+from data_modules.phantom.tissue import add_tissue
 
 SPLITS = ("train", "val", "test")
 SECOND_STUDY = 0.18  # share of studies that belong to the patient of the study before
@@ -27,8 +28,9 @@ class PhantomStudy:
     body: Body
     findings: list[Finding]
     scene: Scene | None
-    rng: np.random.Generator  # continues with the exposure
+    rng: np.random.Generator  # continues with the exposure, or with the scan
     words: np.random.Generator  # of the report, so that wording never depends on what rendering drew
+    modality: str = "chest_xray"
 
 
 def patients(split: str, count: int, seed: int) -> list[int]:
@@ -41,21 +43,32 @@ def patients(split: str, count: int, seed: int) -> list[int]:
     return numbers
 
 
-def sample_study(split: str, index: int, patient: int, seed: int, scene: bool = True) -> PhantomStudy:
-    """The study at `index` of a split. Without `scene` the report can be written at once, at no cost in geometry."""
+def sample_study(
+    split: str, index: int, patient: int, seed: int, scene: bool = True, modality: str = "chest_xray"
+) -> PhantomStudy:
+    """The study at `index` of a split. Without `scene` the report can be written at once, at no cost in geometry.
+
+    The chest_ct of a study is of the same person with the same organs and findings as its chest_xray: on the back,
+    with the soft tissues that a CT tells apart, and without the lead letter.
+    """
     person = sample_person(np.random.default_rng(_sequence(seed, split, patient, 1)))
     rng = np.random.default_rng(_sequence(seed, split, index, 2))
     body = sample_body(person, rng)
+    ct = body.supine = modality == "chest_ct"
     findings = choose(rng, split)
     shape_body(body, findings, rng)
-    words = np.random.default_rng(_sequence(seed, split, index, 3))
+    words = np.random.default_rng(_sequence(seed, split, index, 5 if ct else 3))
     if not scene:
-        return PhantomStudy(split, index, patient, body, findings, None, rng, words)
+        return PhantomStudy(split, index, patient, body, findings, None, rng, words, modality)
     collapse = {finding.side: collapsed_lung(body, finding) for finding in findings if finding.name == "pneumothorax"}
     built = build(body, rng, collapse)
     place(built, body, findings, rng)
-    _marker(built, body, rng)
-    return PhantomStudy(split, index, patient, body, findings, built, rng, words)
+    if ct:
+        rng = np.random.default_rng(_sequence(seed, split, index, 4))
+        add_tissue(built, body, findings, rng)
+    else:
+        _marker(built, body, rng)
+    return PhantomStudy(split, index, patient, body, findings, built, rng, words, modality)
 
 
 def sample_view(body: Body, pixels: int, rng: np.random.Generator) -> View:

@@ -1,4 +1,7 @@
-"""Writes a phantom corpus: DICOM files, studies.csv with reports and labels, phantom.json with the digest of it all."""
+"""Writes a phantom corpus: DICOM radiographs or NIfTI volumes, and studies.csv with reports and labels.
+
+phantom.json beside them holds the digest of it all.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,11 @@ from data_modules.errors import InputError
 from data_modules.phantom.dicom import write_dicom
 from data_modules.phantom.expose import expose
 from data_modules.phantom.findings import NAMES
+from data_modules.phantom.nifti import write_nifti
 from data_modules.phantom.project import thickness
 from data_modules.phantom.report import training_reports, write_report
 from data_modules.phantom.study import SPLITS, patients, sample_study, sample_view
+from data_modules.phantom.volume import sample_scan, volume
 
 __all__ = ["training_reports", "write_phantom"]
 
@@ -28,7 +33,9 @@ log = logging.getLogger(__name__)
 
 VERSION = 2  # raised with every change of the pictures or the words, so that older folders are written anew
 COLUMNS = ("image", "study", "patient", "split", "view", "sex", "age", "report", *NAMES)
+CT = "chest_ct"
 _CHUNK = 8
+_WORTH = {"chest_xray": 32, CT: 8}  # studies that are worth the start of a process
 
 
 def write_phantom(
@@ -36,30 +43,35 @@ def write_phantom(
     *,
     studies: dict[str, int],
     image_px: int = 256,
+    voxels: int = 96,
     seed: int = 0,
+    modality: str = "chest_xray",
     workers: int | None = None,
     progress: bool = True,
 ) -> str:
-    """Writes `studies` (count per split) square radiographs of `image_px` pixels under `folder`; returns the digest.
+    """Writes `studies` (count per split) under `folder`; returns the digest.
 
-    The digest is a sha256 over pixels, reports and labels, the same for any number of workers. A folder that already
-    holds this phantom is left as it is. Files appear under a temporary name first, so that an interrupted run leaves
-    nothing that looks complete. Raises InputError for an unknown split, a negative count, too small a picture, or a
-    foreign folder.
+    A study of modality chest_xray is a square radiograph of `image_px` pixels, one of chest_ct a cube of `voxels`.
+    The digest is a sha256 over pixels or voxels, reports and labels, the same for any number of workers. A folder that
+    already holds this phantom is left as it is. Files appear under a temporary name first, so that an interrupted run
+    leaves nothing that looks complete. Raises InputError for an unknown split or modality, a negative count, a size out
+    of range, or a foreign folder.
     """
     folder = Path(folder)
-    config = _checked(studies, image_px, seed)
+    config = _checked(studies, image_px, voxels, seed, modality)
     known = _known(folder)
     if known and known["config"] == config:
         return str(known["digest"])
     jobs = [
-        (s, i, p, image_px, seed) for s in SPLITS for i, p in enumerate(patients(s, config["studies"].get(s, 0), seed))
+        (s, i, p, voxels if modality == CT else image_px, seed, modality)
+        for s in SPLITS
+        for i, p in enumerate(patients(s, config["studies"].get(s, 0), seed))
     ]
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         (draft / "images").mkdir()
-        digest = _write_all(draft, jobs, _workers(workers, len(jobs)), progress)
+        digest = _write_all(draft, jobs, _workers(workers, len(jobs), _WORTH[modality]), progress)
         described = {"config": config, "digest": digest, "findings": list(NAMES)}
         (draft / "phantom.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         if known or (folder.is_dir() and not any(folder.iterdir())):
@@ -74,12 +86,16 @@ def write_phantom(
     return digest
 
 
-def _checked(studies: dict[str, int], image_px: int, seed: int) -> dict:
+def _checked(studies: dict[str, int], image_px: int, voxels: int, seed: int, modality: str) -> dict:
     for split, count in studies.items():
         if split not in SPLITS:
             raise InputError(f"phantom.studies: unknown split {split!r}; use {', '.join(SPLITS)}")
         if count < 0:
             raise InputError(f"phantom.studies.{split}: {count} is negative; give a count of studies")
+    if modality not in _WORTH:
+        raise InputError(f"modality: {modality!r} is not one of {', '.join(_WORTH)}")
+    if not 32 <= voxels <= 512:
+        raise InputError(f"phantom.voxels: {voxels} must be at least 32 and at most 512")
     if image_px < 64:
         raise InputError(f"phantom.image_px: {image_px} is too small for a chest; give at least 64")
     if seed < 0:
@@ -87,7 +103,7 @@ def _checked(studies: dict[str, int], image_px: int, seed: int) -> dict:
     return {
         "version": VERSION,
         "studies": {s: int(studies[s]) for s in SPLITS if studies.get(s)},
-        "image_px": image_px,
+        **({"modality": modality, "voxels": voxels} if modality == CT else {"image_px": image_px}),
         "seed": seed,
     }
 
@@ -104,11 +120,11 @@ def _known(folder: Path) -> dict | None:
         ) from error
 
 
-def _workers(workers: int | None, jobs: int) -> int:
+def _workers(workers: int | None, jobs: int, worth: int) -> int:
     if workers is not None:
         return max(1, min(workers, jobs))
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(usable, jobs // 32))  # a process must be worth its start
+    return max(1, min(usable, jobs // worth))
 
 
 def _write_all(draft: Path, jobs: list[tuple], workers: int, progress: bool) -> str:
@@ -137,18 +153,25 @@ def _write_all(draft: Path, jobs: list[tuple], workers: int, progress: bool) -> 
     return total.hexdigest()
 
 
-def _write_one(job: tuple[Path, str, int, int, int, int]) -> tuple[list, bytes]:
+def _write_one(job: tuple[Path, str, int, int, int, int, str]) -> tuple[list, bytes]:
     """Renders, writes and describes one study: its table row and the sha256 of its pixels, report and labels."""
-    images, split, index, patient, image_px, seed = job
-    study = sample_study(split, index, patient, seed)
+    images, split, index, patient, side, seed, modality = job
+    study = sample_study(split, index, patient, seed, modality=modality)
     assert study.scene is not None
-    view = sample_view(study.body, image_px, study.rng)
-    shown = expose(thickness(study.scene, view), study.rng)
-    report = write_report(study)
     name, person = f"{split}-{index:06d}", f"P-{split}-{patient:06d}"
-    write_dicom(images / f"{name}.dcm", study, shown, view.spacing, person, seed)
+    if modality == CT:
+        scan = sample_scan(study.body, side, study.rng)
+        pixels = volume(study.scene, scan, study.rng).astype("<i2")
+        file, view = f"{name}.nii.gz", ""
+        write_nifti(images / file, pixels, scan.affine())
+    else:
+        detector = sample_view(study.body, side, study.rng)
+        shown = expose(thickness(study.scene, detector), study.rng)
+        pixels, file, view = shown.pixels.astype("<u2"), f"{name}.dcm", study.body.view
+        write_dicom(images / file, study, shown, detector.spacing, person, seed)
+    report = write_report(study)
     present = {finding.name for finding in study.findings}
     labels = [int(finding in present) for finding in NAMES]
     body = study.body
-    row = [f"images/{name}.dcm", name, person, split, body.view, body.sex, body.age, report, *labels]
-    return row, hashlib.sha256(shown.pixels.astype("<u2").tobytes() + report.encode() + bytes(labels)).digest()
+    row = [f"images/{file}", name, person, split, view, body.sex, body.age, report, *labels]
+    return row, hashlib.sha256(pixels.tobytes() + report.encode() + bytes(labels)).digest()

@@ -57,6 +57,8 @@ class BackboneConfig:
     tiny: TinyConfig = field(default_factory=TinyConfig)
     feature_layer: int = -2
     """index into `hidden_states` in Hugging Face counting (method.md 2.3)"""
+    image_pool: int = 1
+    """neighbouring image tokens averaged to one: 1, 4 (2 x 2) or 9 (3 x 3); 32 CT slices need it to fit a decoder"""
     depth: str = "feature"
     """feature (compute no further than feature_layer) | full"""
     train: str = "lora"
@@ -77,6 +79,8 @@ class BackboneConfig:
         one_of("backbone.depth", self.depth, ("feature", "full"))
         one_of("backbone.dtype", self.dtype, ("auto", "float32", "bfloat16"))
         one_of("backbone.padding", self.padding, ("right", "left"))
+        if self.image_pool not in (1, 4, 9):
+            raise InputError(f"backbone.image_pool={self.image_pool}: must be 1, 4 or 9")
         in_range("backbone.lora_rank", self.lora_rank, 1)
         in_range("backbone.lora_alpha", self.lora_alpha, 1)
         share("backbone.lora_dropout", self.lora_dropout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import torch
 
 from data_modules.base import StudyDataModule
 from data_modules.chest_xray import ChestXrayDataModule
+from data_modules.ct import CTDataModule, MixedDataModule
 from data_modules.errors import InputError
 from data_modules.findings import Finding, Ontology
 from radz.anchors import AnchorBank
@@ -40,8 +41,10 @@ NO_LABEL = undefined_reason([])
 
 
 def data_module(experiment: Experiment) -> StudyDataModule:
-    """The DataModule of the experiment's modality."""
-    return ChestXrayDataModule(experiment.data, Path(experiment.cache_dir), experiment.seed)
+    """The DataModule of the modalities that the experiment's corpora have."""
+    wanted = {corpus.modality for corpus in experiment.data.corpora}
+    kinds = {frozenset({"chest_xray"}): ChestXrayDataModule, frozenset({"chest_ct"}): CTDataModule}
+    return kinds.get(frozenset(wanted), MixedDataModule)(experiment.data, Path(experiment.cache_dir), experiment.seed)
 
 
 def backbone_folder(experiment: Experiment) -> Path:
@@ -188,10 +191,11 @@ def class_anchors(
 
 def module(
     experiment: Experiment, encoder: Encoder, training: AnchorBank, view: LabelView, texts: ClassTexts,
-    anchors: torch.Tensor, modality: str,
+    anchors: torch.Tensor, modalities: Sequence[str],
 ) -> DFAT:  # fmt: skip
-    """The DFAT LightningModule."""
-    return DFAT(encoder, training, view, texts, anchors, experiment.dfat, experiment.dkam, experiment.scoring, modality)
+    """The DFAT LightningModule; `modalities` are those of the corpora, in their order."""
+    settings = experiment.dfat, experiment.dkam, experiment.scoring
+    return DFAT(encoder, training, view, texts, anchors, *settings, modalities)
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def _phantom(options: argparse.Namespace) -> None:
     from data_modules.errors import InputError
 
     counts = {"train": 80, "val": 16, "test": 40}
-    numbers = {**counts, "image_px": 256, "seed": 0}
+    numbers = {**counts, "image_px": 256, "voxels": 96, "seed": 0}
     keys = _pairs(options.keys, {"corpus", "out", "cache_dir", *numbers}, required={"corpus", "out"})
     for name in numbers:
         if name in keys and not keys[name].isdecimal():
@@ -168,7 +168,8 @@ def _phantom(options: argparse.Namespace) -> None:
         numbers[name] = int(keys.get(name, numbers[name]))
     from data_modules.phantom.layouts import write_layout
 
-    config = PhantomConfig(SplitCounts(**{n: numbers[n] for n in counts}), numbers["image_px"], numbers["seed"])
+    studies = SplitCounts(**{name: numbers.pop(name) for name in counts})
+    config = PhantomConfig(studies, **numbers)
     out = Path(keys["out"]).expanduser()
     write_layout(keys["corpus"], out, config, Path(keys.get("cache_dir", ".cache/radz")).expanduser())
     sys.stdout.write(f"{out}\n")
@@ -252,7 +253,7 @@ KEYS = {
     "report": "takes none",
     "bench": "only=P7",
     "data": "check, cache: EXPERIMENT and overrides of it; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
-    "(studies) image_px=256 seed=0 cache_dir=DIR",
+    "(studies) image_px=256 (of a CT voxels=96) seed=0 cache_dir=DIR",
     "eval": "run=RUN and overrides of the experiment",
     "anchors": "write=true (let the model write the descriptions) and overrides of the experiment",
 }

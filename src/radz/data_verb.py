@@ -15,8 +15,12 @@ def cache(experiment: Experiment) -> list[str]:
     """Read the table and build the pixel cache; lines to print."""
     data = build.data_module(experiment)
     data.prepare_data()  # not setup: a corpus to be tested on needs no training split
-    store = data.cache.folder / "pixels.u8"
-    return [f"{data.cache.folder}: {len(data.cache)} images, {store.stat().st_size / 2**20:.1f} MiB"]
+    table, told = data.table, []
+    for number, (name, folder) in enumerate(zip(table.corpora, data.cache.folders, strict=True)):
+        images = int(data.cache.slices[table.corpus[table.image_study] == number].sum())
+        size = (folder / "pixels.u8").stat().st_size / 2**20
+        told.append(f"{name}: {images} images, store {folder} {size:.1f} MiB")
+    return told
 
 
 def check(experiment: Experiment) -> list[str]:

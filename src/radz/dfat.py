@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ class DFAT(LightningModule):
         labels: label columns and policies of the corpora.
         texts: findings scored in validation and test.
         class_anchors: raw vectors [C, d] of those findings, NaN rows where there is none.
+        modalities: one for each corpus that `StudyBatch.corpus` counts.
     """
 
     def __init__(
@@ -49,12 +51,12 @@ class DFAT(LightningModule):
         dfat: DfatConfig,
         dkam: DkamConfig,
         scoring: ScoringConfig,
-        modality: str,
+        modalities: Sequence[str],
     ) -> None:
         super().__init__()
         self.strict_loading = False  # frozen weights are not in the checkpoint; on_load_checkpoint checks the rest
         self.encoder, self.bank, self.labels, self.dfat = encoder, bank, labels, dfat
-        self.headline, self.modality = scoring.headline, modality
+        self.headline, self.modalities = scoring.headline, tuple(modalities)
         self.anchors: Tensor
         self.class_anchors: Tensor
         self.register_buffer("anchors", bank.vectors.clone())
@@ -62,7 +64,7 @@ class DFAT(LightningModule):
         self.category_bias = nn.Parameter(torch.tensor(FIRST_BIAS)) if dkam.category == "sigmoid" else None
         self.bank_columns = labels.columns(bank.names)
         self.no_finding = bank.names.index("no_finding") if "no_finding" in bank.names else None
-        self.classifier = ZeroShot(encoder, texts, dfat, scoring, modality)
+        self.classifier = ZeroShot(encoder, texts, dfat, scoring, modalities)
         self.class_columns = labels.columns(texts.findings)
         self.metrics = FindingMetrics(texts.findings)
         self.scored: list[tuple[Tensor, dict[str, Tensor]]] = []
@@ -70,7 +72,7 @@ class DFAT(LightningModule):
 
     def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
         """Total loss of one batch."""
-        image = self.encoder.encode_images(batch.pixels, batch.image_counts, self.modality)
+        image = self.encoder.encode_images(batch.pixels, batch.image_counts, self._modalities(batch))
         labels = self.labels.loss(batch)
         texts, digest = self._texts(batch, labels)
         text = self.encoder.encode_texts(texts)
@@ -94,11 +96,15 @@ class DFAT(LightningModule):
         self._log_step(loss, aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
         return loss
 
+    def _modalities(self, batch: StudyBatch) -> list[str]:
+        """The modality of each study."""
+        return [self.modalities[corpus] for corpus in batch.corpus.tolist()]
+
     def _texts(self, batch: StudyBatch, labels: Tensor) -> tuple[list[str], Tensor]:
         if self.dfat.text_source == "report":
             return batch.reports, batch.text_digest
-        modality = MODALITY_TEXT[self.modality]
-        texts = [label_sentence(row, self.labels, self.dfat.label_sentence, modality) for row in labels.tolist()]
+        rows = zip(labels.tolist(), self._modalities(batch), strict=True)
+        texts = [label_sentence(row, self.labels, self.dfat.label_sentence, MODALITY_TEXT[name]) for row, name in rows]
         return texts, torch.tensor([digest64(text) for text in texts], device=self.device)
 
     def _log_step(self, loss: Tensor, aligned: Tensor, guided: Tensor, used: Tensor, share: Tensor) -> None:
@@ -198,9 +204,10 @@ class DFAT(LightningModule):
         self.scored.append((batch.rows.cpu(), {k: v.cpu() for k, v in self._score(batch).items()}))
 
     def _score(self, batch: StudyBatch) -> dict[str, Tensor]:
-        image = self.encoder.encode_images(batch.pixels, batch.image_counts, self.modality)
+        modalities = self._modalities(batch)
+        image = self.encoder.encode_images(batch.pixels, batch.image_counts, modalities)
         with torch.autocast(self.device.type, enabled=False):
-            return self.classifier.scores(image)
+            return self.classifier.scores(image, modalities)
 
     # Checkpoints: trainable weights and anchors only.
 

@@ -6,6 +6,7 @@ Shapes: B studies, M images of all studies, T tokens, d hidden size, e feature w
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -46,16 +47,16 @@ class Encoder(nn.Module):
         self._image_sequence = lru_cache(maxsize=None)(self._build_image_sequence)
         self.texts_cut = 0
 
-    def encode_images(self, pixels: Tensor, counts: Tensor, modality: str) -> Features:
+    def encode_images(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> Features:
         """Features of studies of one or several images.
 
         Args:
             pixels: uint8 [M, C, H, W], the images of all studies in order.
             counts: int64 [B], images of each study; they sum to M.
-            modality: key of MODALITY_TEXT.
+            modalities: B keys of MODALITY_TEXT.
         """
         images = self.backbone.image_embeddings(self.backbone.prepare(pixels))
-        sequences = [self._image_sequence(int(count), modality) for count in counts.tolist()]
+        sequences = [self._image_sequence(*study) for study in zip(counts.tolist(), modalities, strict=True)]
         ids, mask = self._pad(sequences)
         embeddings = self.backbone.word_embeddings(ids)
         patches = ids == self.backbone.image_token
@@ -119,6 +120,11 @@ class Encoder(nn.Module):
         states = self.backbone.decode(self.backbone.word_embeddings(ids), mask)
         return states, self._is_in(ids, self.backbone.text_ids), content.bool() & mask, mask
 
+    def check_images(self, most: Mapping[str, int]) -> None:
+        """InputError where the study of most images ({modality: images}) does not fit the backbone's context."""
+        for modality, images in most.items():
+            self._image_sequence(images, modality)
+
     def _build_image_sequence(self, images: int, modality: str) -> list[int]:
         instruction = self.config.instruction.format(modality=MODALITY_TEXT[modality])
         ids = self.backbone.tokenizer(self.backbone.chat(instruction, images)).input_ids
@@ -127,13 +133,21 @@ class Encoder(nn.Module):
             repeat = self.backbone.tokens_per_image if token == self.backbone.image_token else 1
             sequence += [token] * repeat
         sequence += self.backbone.image_ids
-        self._check_length(len(sequence), f"{images} image(s) of one study")
+        each, remedy = self.backbone.tokens_per_image, "show fewer images of a study or raise backbone.image_pool"
+        if modality == "chest_ct":
+            remedy = "lower data.ct.slices (or raise data.ct.every_mm) or raise backbone.image_pool"
+        other = len(sequence) - images * each
+        self._check_length(
+            len(sequence), f"a study of {images} {MODALITY_TEXT[modality]} image(s)", f" ({images} x {each} + {other})",
+            remedy,
+        )  # fmt: skip
         return sequence
 
-    def _check_length(self, length: int, cause: str) -> None:
+    def _check_length(self, length: int, cause: str, total: str = "", remedy: str = "lower it") -> None:
         if length > self.backbone.context:
             raise InputError(
-                f"{cause}: a sequence of {length} tokens exceeds the backbone's context of {self.backbone.context}"
+                f"{cause}: a sequence of {length} tokens{total} exceeds the backbone's context of "
+                f"{self.backbone.context}; {remedy}"
             )
 
     def _pad(self, sequences: list[list[int]], value: int | None = None) -> tuple[Tensor, Tensor]:

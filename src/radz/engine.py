@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.config import DataConfig
+from data_modules.decode import Recipe, decode
 from data_modules.errors import InputError, nearest
-from data_modules.pixels import equalize, fit, read_gray
+from data_modules.volumes import is_volume
 from radz import build
 from radz.anchors import AnchorBank
 from radz.config import Experiment
@@ -43,7 +44,7 @@ class Radz:
             )
         self.experiment, self.folder, self.device = experiment, folder, device
         self.data: DataConfig = experiment.data
-        self.modality = experiment.data.corpora[0].modality
+        self.modalities = tuple(dict.fromkeys(corpus.modality for corpus in experiment.data.corpora))
         self.bank = AnchorBank.load(folder / "anchors")
         encoder, self._digest = build.encoder(experiment)
         self.bank.check_base(self._digest, encoder.backbone.hidden_size)
@@ -52,7 +53,7 @@ class Radz:
         self._file = stored if stored.is_file() else build.descriptions_file(experiment, folder)
         view = LabelView((), (), torch.zeros(1, 0, 4), torch.zeros(1, 0, 4))
         texts = build.class_texts(experiment, list(self.bank.names), self._file)
-        module = build.module(experiment, encoder, self.bank, view, texts, self.bank.vectors, self.modality)
+        module = build.module(experiment, encoder, self.bank, view, texts, self.bank.vectors, self.modalities)
         build.load_weights(module, folder / "checkpoints" / "best.ckpt")
         self.module = module.eval().to(device)
         self.encoder = module.encoder
@@ -68,20 +69,23 @@ class Radz:
         path = Path(folder).expanduser()
         return Radz(load_run(path), path, device)
 
-    def pixels(self, paths: Sequence[str | Path]) -> Tensor:
-        """DICOM, PNG or JPEG files as uint8 [N, 1, S, S], prepared as in training."""
-        size = self.data.image_size
-        found = np.empty((len(paths), 1, size, size), dtype=np.uint8)
-        for place, path in zip(found, paths, strict=True):
-            gray = read_gray(Path(path))
-            place[0] = fit(equalize(gray) if self.data.equalize else gray, size, self.data.resize)
-        return torch.from_numpy(found)
+    def images(self, path: str | Path) -> Tensor:
+        """uint8 [M, C, S, S], prepared as in training: one image of a DICOM, PNG or JPEG file, the slices of a CT.
+
+        Raises:
+            InputError: unreadable, or a volume where the run knows radiographs only.
+        """
+        data = self.data
+        if is_volume(Path(path)) and "chest_ct" not in self.modalities:
+            raise InputError(f"{path}: is a CT volume, and the run was trained on chest X-rays")
+        recipe = Recipe(data.image_size, data.resize, data.equalize, data.ct)
+        return torch.from_numpy(decode(str(path), str(path), recipe, None))
 
     def embed_images(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
-        """float32 [N, d], L2-normalised global features, one image each."""
+        """float32 [N, d], L2-normalised global features, one study each."""
         with torch.no_grad():
             parts = [
-                normalise(self._encode(self.pixels(paths[i : i + BATCH])).overall) for i in range(0, len(paths), BATCH)
+                normalise(self._encode(*self._read(paths[i : i + BATCH])).overall) for i in range(0, len(paths), BATCH)
             ]
         return _stack(parts, self.encoder.width)
 
@@ -104,7 +108,7 @@ class Radz:
 
         names = self.names(findings)
         starts = range(0, max(len(paths), 1), BATCH)  # without paths the request is still checked
-        rows = [self.score_pixels(self.pixels(paths[i : i + BATCH]), names, scorer) for i in starts]
+        rows = [self.score_images(*self._read(paths[i : i + BATCH]), names, scorer) for i in starts]
         return pd.DataFrame(np.concatenate(rows), index=[str(path) for path in paths], columns=names)
 
     def names(self, findings: Sequence[str]) -> list[str]:
@@ -128,15 +132,17 @@ class Radz:
         return list(found)
 
     @torch.no_grad()
-    def score_pixels(self, pixels: Tensor, names: Sequence[str], scorer: str | None = None) -> NDArray[np.float32]:
-        """Scores float32 [N, C] of what `pixels` returned, uint8 [N, 1, S, S], for what `names` returned."""
+    def score_images(
+        self, images: Sequence[Tensor], modalities: Sequence[str], names: Sequence[str], scorer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Scores float32 [N, C] of N studies, what `images` and `modality` returned, for what `names` returned."""
         chosen = scorer or self.experiment.scoring.headline
         if chosen not in SCORERS:
             raise InputError(f"scorer: {chosen!r} is unknown; use one of {', '.join(SCORERS)}")
         classifier = self._classifier(tuple(names))
-        if not len(pixels):
+        if not images:
             return np.zeros((0, len(names)), dtype=np.float32)
-        values = _stack([classifier.scores(self._encode(pixels))[chosen]], len(names))
+        values = _stack([classifier.scores(self._encode(images, modalities), modalities)[chosen]], len(names))
         for name, column in zip(names, values.T, strict=True):
             if np.isnan(column).any():
                 raise InputError(f"findings: {name} has no description, which scorer {chosen} needs; use scorer prompt")
@@ -147,15 +153,26 @@ class Radz:
         if names not in self._classifiers:
             texts = build.class_texts(self.experiment, list(names), self._file)
             anchors = build.class_anchors(self.experiment, self.bank, self._digest, texts, self._file, None)
-            one = ZeroShot(self.encoder, texts, self.experiment.dfat, self.experiment.scoring, self.modality)
+            one = ZeroShot(self.encoder, texts, self.experiment.dfat, self.experiment.scoring, self.modalities)
             one.refresh(self.bank.vectors.to(self.device), anchors.to(self.device))
             self._classifiers[names] = one
         return self._classifiers[names]
 
-    def _encode(self, pixels: Tensor) -> Features:
-        """Features of uint8 [N, 1, S, S], one image per study."""
-        counts = torch.ones(len(pixels), dtype=torch.int64)
-        return self.encoder.encode_images(pixels.to(self.device), counts, self.modality)
+    def modality(self, path: str | Path) -> str:
+        """What a file counts as: the run's one modality; of two, a volume is a CT and a picture a radiograph."""
+        if len(self.modalities) == 1:
+            return self.modalities[0]
+        return "chest_ct" if is_volume(Path(path)) else "chest_xray"
+
+    def _read(self, paths: Sequence[str | Path]) -> tuple[list[Tensor], list[str]]:
+        return [self.images(path) for path in paths], [self.modality(path) for path in paths]
+
+    def _encode(self, images: Sequence[Tensor], modalities: Sequence[str]) -> Features:
+        """Features of N studies; beside images of three channels gray ones have three equal ones."""
+        channels = max(study.shape[1] for study in images)
+        pixels = torch.cat([study.expand(-1, channels, -1, -1) for study in images])
+        counts = torch.tensor([len(study) for study in images])
+        return self.encoder.encode_images(pixels.to(self.device), counts, modalities)
 
 
 def _stack(parts: list[Tensor], width: int) -> NDArray[np.float32]:

@@ -102,7 +102,7 @@ def add_pixel_baseline(data: StudyDataModule, splits: dict[str, list[ScoreTable]
         return
 
     def pixels(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return data.cache.batch(data.table.image_offsets[rows])[:, 0]
+        return np.stack([data.cache.picture(int(image)) for image in data.table.image_offsets[rows]])
 
     findings = next(tables for tables in splits.values())[0].findings
     columns = [data.findings.index(name) for name in findings]
@@ -239,7 +239,7 @@ def cases(data: StudyDataModule, scored: list[ScoreTable], headline: str, each: 
             for kind, positions in picks.items():
                 for i in positions:
                     row = int(table.rows[i])
-                    picture = data.cache.get(int(data.table.image_offsets[row]))
+                    picture = data.cache.picture(int(data.table.image_offsets[row]))
                     text = f"row {row}, {privacy.pseudonym(table.corpus, table.study_id[i], salt)}"
                     found.append(Case(finding, kind, float(scores[i]), int(labels[i]), picture, text))
     return found

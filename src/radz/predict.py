@@ -7,21 +7,23 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
+from pydicom import dcmread
 from tqdm import tqdm
 
+from data_modules.dicom import SUFFIXES as DICOM_SUFFIXES
 from data_modules.errors import InputError
 from data_modules.files import replacing
-from data_modules.pixels import DICOM_SUFFIXES
 from radz.engine import BATCH, Radz
 
 log = logging.getLogger(__name__)
 SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg", "")
+VOLUMES = (".nii", ".nii.gz", ".npz")
 
 
 def predict_folder(run: str, source: str, out: str, findings: list[str]) -> Path:
-    """Score every image below `source` with the headline scorer and write `out`, as a whole or not at all.
+    """Score every study below `source` with the headline scorer and write `out`, as a whole or not at all.
 
+    A study is a picture, a CT volume, or a folder with the DICOM slices of one CT series.
     Columns: file (relative to `source`), error (why a file has no scores), then one column per finding, by its name
     in the ontology. `findings` empty means those of the run's bank, without no_finding.
 
@@ -36,9 +38,10 @@ def predict_folder(run: str, source: str, out: str, findings: list[str]) -> Path
     if target.is_dir():
         raise InputError(f"out: {out} is a folder; name a file in it, such as {target / 'scores.csv'}")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    images = [path for path in files if _may_be_image(path)]
-    if not images:
-        raise InputError(f"input: {source}: no DICOM, PNG or JPEG files below it")
+    wanted = [path for path in files if _may_be_image(path)]
+    if not wanted:
+        raise InputError(f"input: {source}: no DICOM, PNG, JPEG, NIfTI or npz files below it")
+    images = sorted({path.parent if _is_slice(path) else path for path in wanted})
     model = Radz.from_pretrained(run)
     names = model.names(findings) if findings else [name for name in model.bank.names if name != "no_finding"]
     faults: list[str] = []
@@ -56,15 +59,15 @@ def predict_folder(run: str, source: str, out: str, findings: list[str]) -> Path
     except OSError as error:
         raise InputError(f"out: {out} cannot be written ({error.strerror}); choose another place") from None
     log.info(
-        "%d of %d files scored, %d unreadable (column error); %d files of other kinds left out",
-        len(images) - len(faults), len(images), len(faults), len(files) - len(images),
+        "%d of %d studies scored, %d unreadable (column error); %d files of other kinds left out",
+        len(images) - len(faults), len(images), len(faults), len(files) - len(wanted),
     )  # fmt: skip
     return target
 
 
 def _may_be_image(path: Path) -> bool:
     """By its suffix, or as a DICOM file: exports often use the UID as name, dots and all."""
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in SUFFIXES or path.name.lower().endswith(VOLUMES):
         return True
     try:
         with path.open("rb") as file:
@@ -73,18 +76,30 @@ def _may_be_image(path: Path) -> bool:
         return True  # the reason becomes its error
 
 
+def _is_slice(path: Path) -> bool:
+    """Whether a file is one of the slices of a CT, which are scored together, by their folder."""
+    if path.name.lower().endswith((".png", ".jpg", ".jpeg", *VOLUMES)):
+        return False
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["Modality"])
+    except Exception:  # pydicom promises no exception type; what is wrong with the file is told when it is read
+        return False
+    return header.get("Modality") == "CT"
+
+
 def _scored(model: Radz, files: list[Path], names: list[str]) -> Iterator[tuple[Path, str, list[float]]]:
     """(file, error, scores) of every file in order; the scores are empty where the error is not. Each is read once."""
-    with tqdm(total=len(files), desc="predict", unit="file") as bar:
+    with tqdm(total=len(files), desc="predict", unit="study") as bar:
         for start in range(0, len(files), BATCH):
             part = files[start : start + BATCH]
-            pixels, errors = [], {}
+            images, errors = [], {}
             for file in part:
                 try:
-                    pixels.append(model.pixels([file]))
+                    images.append(model.images(file))
                 except InputError as error:
                     errors[file] = str(error)
-            scores = iter(model.score_pixels(torch.cat(pixels), names) if pixels else ())
+            modalities = [model.modality(file) for file in part if file not in errors]
+            scores = iter(model.score_images(images, modalities, names) if images else ())
             for file in part:
                 yield (file, errors[file], []) if file in errors else (file, "", next(scores).tolist())
             bar.update(len(part))

@@ -15,6 +15,7 @@ import torch
 from data_modules.base import StudyDataModule
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
+from data_modules.label_map import label_map
 from radz import build, checks, evaluate
 from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable
@@ -131,7 +132,8 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
         bank.check_base(base_digest, base.backbone.hidden_size)
     texts = build.class_texts(experiment, findings, file)
     anchors = build.class_anchors(experiment, bank, base_digest, texts, file, base)
-    module = build.module(experiment, base, bank, view, texts, anchors, data.modalities[0])
+    base.check_images(data.most_images())
+    module = build.module(experiment, base, bank, view, texts, anchors, data.modalities)
     module.train()
     log_trainable(module)
     known = known or _knowledge(data, build.training_texts(experiment, data))
@@ -215,7 +217,8 @@ def evaluate_run(experiment: Experiment) -> Path:
 
 def _pixels_of_training(trained: DataConfig, given: DataConfig) -> None:
     """Make pixels as the run was trained on, whatever the experiment to be scored says."""
-    for key in ("image_size", "resize", "equalize"):
+    volumes = any(corpus.modality == "chest_ct" for corpus in trained.corpora)
+    for key in ("image_size", "resize", "equalize", *(["ct"] if volumes else [])):
         if getattr(given, key) != getattr(trained, key):
             log.warning("data.%s: %s, as in training, not %s", key, getattr(trained, key), getattr(given, key))
             setattr(given, key, getattr(trained, key))
@@ -268,8 +271,9 @@ def _save_bank(bank: AnchorBank, folder: Path) -> None:
 
 
 def _record(experiment: Experiment, parts: Parts, run_dir: Path) -> None:
-    """environment.json."""
+    """environment.json, and label_mapping.csv: which words of the corpora became which finding."""
     if is_main_process():
+        label_map(parts.data, parts.seen).to_csv(run_dir / "label_mapping.csv", index=False)
         bank = parts.bank
         digests = {"anchors_digest": bank.digest(), "base_digest": bank.info.base_digest} if bank else {}
         content = {**environment(), **parts.data.environment(), **digests, **peak_memory_gb(), **parts.known}

@@ -18,8 +18,8 @@ from radz.experiment import digest, load_experiment, to_yaml
 log = logging.getLogger(__name__)
 
 WRITTEN = {
-    "config.yaml", "environment.json", "descriptions.yaml", "anchors", "checkpoints", "metrics.csv", "metrics.json",
-    "predictions", "private", "figures", "report.html", "eval", "wandb", "audit",
+    "config.yaml", "environment.json", "label_mapping.csv", "descriptions.yaml", "anchors", "checkpoints",
+    "metrics.csv", "metrics.json", "predictions", "private", "figures", "report.html", "eval", "wandb", "audit",
 }  # fmt: skip
 """All that radz writes into a run folder, but for drafts (`.<name>.<process>.part`)."""
 

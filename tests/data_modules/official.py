@@ -22,7 +22,7 @@ KEY = "data.corpora.0"
 
 def phantom(corpus: str, out: Path) -> Path:
     """The phantom of COUNTS in the layout of a corpus; all layouts are made of one cached phantom."""
-    write_layout(corpus, out, PhantomConfig(COUNTS, image_px=64, seed=1), out.parent / "cache")
+    write_layout(corpus, out, PhantomConfig(COUNTS, image_px=64, voxels=48, seed=1), out.parent / "cache")
     return out
 
 

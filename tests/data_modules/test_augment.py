@@ -17,38 +17,54 @@ def pictures(count: int, side: int = 24) -> torch.Tensor:
     return torch.from_numpy((255 * spread).astype(np.uint8))[:, None]
 
 
+def changed(pixels: torch.Tensor, studies: torch.Tensor, epoch: int, seed: int, config: Augment) -> torch.Tensor:
+    """Radiographs: each image of a study for itself."""
+    return augment(pixels, studies, torch.zeros_like(studies, dtype=torch.bool), epoch, seed, config)
+
+
+def test_the_slices_of_a_volume_share_their_change() -> None:
+    one = pictures(1).expand(6, 3, -1, -1)
+    studies = torch.tensor([4, 4, 4, 9, 9, 9])
+    together = torch.tensor([True] * 3 + [False] * 3)
+    out = augment(one, studies, together, 0, 0, Augment())
+    assert torch.equal(out[0], out[1]) and torch.equal(out[0], out[2]) and out.shape == (6, 3, 24, 24)
+    assert not torch.equal(out[3], out[4])
+    assert torch.equal(out[0], changed(one[:1], studies[:1], 0, 0, Augment())[0]), "that of the first image"
+    assert torch.equal(out[0, 0], out[0, 1]), "channels move together"
+
+
 def test_an_image_does_not_depend_on_its_batch() -> None:
     pixels, studies = pictures(6), torch.tensor([4, 4, 7, 9, 9, 9])
-    whole = augment(pixels, studies, 2, 0, Augment())
+    whole = changed(pixels, studies, 2, 0, Augment())
     for part in ([0, 1], [2], [3, 4, 5]):
-        assert torch.equal(augment(pixels[part], studies[part], 2, 0, Augment()), whole[part])
+        assert torch.equal(changed(pixels[part], studies[part], 2, 0, Augment()), whole[part])
     assert whole.dtype == torch.uint8 and whole.shape == pixels.shape
 
 
 def test_draws_differ_by_seed_epoch_study_and_image() -> None:
     same = pictures(1).repeat(3, 1, 1, 1)
     studies = torch.tensor([1, 1, 2])
-    a = augment(same, studies, 0, 0, Augment())
+    a = changed(same, studies, 0, 0, Augment())
     assert not torch.equal(a[0], a[1]) and not torch.equal(a[0], a[2])
-    assert not torch.equal(augment(same, studies, 1, 0, Augment()), a)
-    assert not torch.equal(augment(same, studies, 0, 1, Augment()), a)
+    assert not torch.equal(changed(same, studies, 1, 0, Augment()), a)
+    assert not torch.equal(changed(same, studies, 0, 1, Augment()), a)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    assert torch.equal(augment(same, studies, 0, 0, Augment()), a)
+    assert torch.equal(changed(same, studies, 0, 0, Augment()), a)
     assert torch.equal(torch.random.get_rng_state(), before), "the global random state is not touched"
 
 
 def test_off_and_zero_ranges_change_nothing() -> None:
     pixels, studies = pictures(3), torch.arange(3)
-    assert torch.equal(augment(pixels, studies, 0, 0, Augment(enabled=False)), pixels)
-    assert torch.equal(augment(pixels, studies, 0, 0, STILL), pixels)
-    assert augment(pixels[:0], studies[:0], 0, 0, Augment()).shape == (0, 1, 24, 24)
+    assert torch.equal(changed(pixels, studies, 0, 0, Augment(enabled=False)), pixels)
+    assert torch.equal(changed(pixels, studies, 0, 0, STILL), pixels)
+    assert changed(pixels[:0], studies[:0], 0, 0, Augment()).shape == (0, 1, 24, 24)
 
 
 def test_flip_mirrors_about_half_of_the_images() -> None:
     pixels = pictures(1).repeat(200, 1, 1, 1)
     config = Augment(rotate_degrees=0, scale=[1, 1], translate=0, brightness=0, contrast=0, flip=True)
-    out = augment(pixels, torch.arange(200), 0, 0, config)
+    out = changed(pixels, torch.arange(200), 0, 0, config)
     mirrored = [torch.equal(image, pixels[0].flip(-1)) for image in out]
     assert all(m or torch.equal(image, pixels[0]) for m, image in zip(mirrored, out, strict=True))
     assert 70 < sum(mirrored) < 130
@@ -58,7 +74,7 @@ def test_rotation_agrees_with_scipy() -> None:
     pixels = pictures(8, 65)
     config = Augment(rotate_degrees=20, scale=[1, 1], translate=0, brightness=0, contrast=0)
     studies = torch.arange(8)
-    out = augment(pixels, studies, 0, 3, config).numpy()
+    out = changed(pixels, studies, 0, 3, config).numpy()
     angles = 20 * (2 * uniform(studies, image_numbers(studies), 0, 3, 7)[:, 0].numpy() - 1)
     for image, rotated, angle in zip(pixels.numpy(), out, angles, strict=True):
         expected = ndimage.rotate(image[0].astype(float), angle, reshape=False, order=1)
@@ -69,7 +85,7 @@ def test_rotation_agrees_with_scipy() -> None:
 def test_brightness_and_contrast_stay_in_range() -> None:
     flat = torch.full((400, 1, 4, 4), 191, dtype=torch.uint8)
     config = Augment(rotate_degrees=0, scale=[1, 1], translate=0, brightness=0.1, contrast=0.2)
-    values = augment(flat, torch.arange(400), 0, 0, config)[:, 0, 0, 0].double()
+    values = changed(flat, torch.arange(400), 0, 0, config)[:, 0, 0, 0].double()
     assert values.min() >= 127.5 + 63.5 * 0.8 - 25.5 - 1 and values.max() <= 127.5 + 63.5 * 1.2 + 25.5 + 1
     assert values.max() - values.min() > 50 and abs(float(values.mean()) - 191) < 3
 

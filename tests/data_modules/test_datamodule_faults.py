@@ -83,7 +83,7 @@ def test_a_test_image_that_is_a_training_image_is_named(make: Make, corpus: Corp
 def test_equal_checksums_alone_are_no_leak(make: Make, corpus: Corpus) -> None:
     corpus.write()
     module = ready(make([corpus.config()]))
-    module.cache._checksums[:] = 7
+    module.cache._crc[:] = 7
     module.cache._checked[:] = True
     assert module.leaked() == []
 

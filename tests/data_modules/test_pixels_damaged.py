@@ -12,7 +12,7 @@ from pydicom.uid import (
 )
 from synthetic_dicom import bundled, dataset, written
 
-from data_modules import pixels
+from data_modules import dicom
 from data_modules.errors import InputError
 from data_modules.pixels import read_gray
 
@@ -84,7 +84,7 @@ def test_missing_decoder_names_the_transfer_syntax(tmp_path: Path, monkeypatch: 
         is_available = False
         missing_dependencies = ("imagecodecs",)
 
-    monkeypatch.setattr(pixels, "get_decoder", lambda syntax: Absent())
+    monkeypatch.setattr(dicom, "get_decoder", lambda syntax: Absent())
     with pytest.raises(InputError, match=r"1\.2\.840\.10008\.1\.2\.4\.80 \(JPEG-LS.*install one of: imagecodecs"):
         read_gray(tmp_path / "x.dcm")
 
@@ -93,7 +93,7 @@ def test_decompression_bombs_are_refused_before_they_inflate(tmp_path: Path, mon
     path = written(tmp_path, np.zeros((8, 8), np.uint16), Rows=60000, Columns=60000)
     with pytest.raises(InputError, match="3600000000 pixels"):
         read_gray(path)
-    monkeypatch.setattr(pixels, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(dicom, "MAX_BYTES", 1 << 20)
     meta_only = written(tmp_path, np.zeros((8, 8), np.uint16), syntax=DeflatedExplicitVRLittleEndian).read_bytes()
     start = 144 + int.from_bytes(meta_only[140:144], "little")
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)

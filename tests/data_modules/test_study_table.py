@@ -24,7 +24,8 @@ def build(name: str = "ours", findings: tuple[str, ...] = ("edema", "mass")) -> 
         corpora=(name,), corpus=np.zeros(4, np.int16), study_id=text("s0", "s1", "s2", "s3"),
         patient=text("p0", "p1", "p1", "p2"), split=text("train", "val", "val", "test"),
         modality=text(*["chest_xray"] * 4), image_paths=[f"/x/{i}" for i in range(7)],
-        image_ids=[f"i{i}" for i in range(7)], image_offsets=offsets([1, 2, 1, 3]), reports=["a", "b", "c", ""],
+        image_ids=[f"i{i}" for i in range(7)], rescale=np.full((7, 2), np.nan),
+        image_offsets=offsets([1, 2, 1, 3]), reports=["a", "b", "c", ""],
         findings=findings, states=np.array([[1, 0], [0, 3], [1, 2], [3, 3]], np.int8), coded=(findings,),
         attributes={"view": text("PA", "AP", "PA", "")}, source_rows=np.array([2, 3, 5, 6]),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_run import SMALL
 
 from radz.backbones import load_backbone
 from radz.backbones.tiny import write_tiny
@@ -23,22 +24,6 @@ TEXTS = [
     "A pacemaker lies over the left chest wall. Findings of this chest X-ray",
 ]
 SHAPE = {"image_size": 64, "vision_width": 32, "width": 32, "vocabulary": 400, "context": 256}
-SMALL = [
-    "data.corpora.0.phantom.studies={train: 24, val: 12, test: 16}",
-    "data.corpora.0.phantom.image_px=64",
-    "data.image_size=64",
-    "data.batch_size=8",
-    "backbone.tiny.patch_size=16",
-    "backbone.tiny.vision_width=32",
-    "backbone.tiny.width=32",
-    "trainer.max_epochs=1",
-    "trainer.log_every_steps=1",
-    "trainer.progress_bar=false",
-    "scoring.replicates=100",
-    "scoring.cases=2",
-    "wandb.mode=disabled",
-]
-"""Overrides that make any phantom experiment run in seconds."""
 
 
 @pytest.fixture(autouse=True)

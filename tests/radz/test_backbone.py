@@ -18,6 +18,7 @@ from radz.config import BackboneConfig
 
 PIXELS = torch.randint(0, 256, (3, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 COUNTS = torch.ones(3, dtype=torch.int64)
+XRAYS = ["chest_xray"] * len(COUNTS)
 TEXTS = ["Small left effusion.", "The heart is enlarged, no pneumothorax.", "Normal chest radiograph."]
 
 
@@ -31,7 +32,7 @@ def load(folder: Path, **settings):
 
 
 def loss_of(encoder) -> torch.Tensor:
-    image = encoder.encode_images(PIXELS, COUNTS, "chest_xray")
+    image = encoder.encode_images(PIXELS, COUNTS, XRAYS)
     text = encoder.encode_texts(TEXTS)
     anchors = encoder.anchor_features(encoder.encode_descriptions(TEXTS, "decoder").detach())
     weights = torch.linspace(-1, 1, image.overall.shape[1])
@@ -86,7 +87,7 @@ def test_trained_weights_are_fp32_on_a_bf16_base(make_encoder) -> None:
     frozen = {p.dtype for p in encoder.parameters() if not p.requires_grad}
     assert (trained, frozen) == ({torch.float32}, {torch.bfloat16})
     with torch.autocast("cpu", torch.bfloat16):
-        image = encoder.encode_images(PIXELS, COUNTS, "chest_xray")
+        image = encoder.encode_images(PIXELS, COUNTS, XRAYS)
     assert image.overall.dtype == torch.float32 and torch.isfinite(image.overall).all()
 
 
@@ -96,7 +97,10 @@ def test_truncated_equals_full_depth(make_encoder, layer: int) -> None:
     for depth in ("feature", "full"):
         encoder = make_encoder(train="frozen", depth=depth, feature_layer=layer).eval()
         with torch.no_grad():
-            found[depth] = (encoder.encode_images(PIXELS, COUNTS, "chest_xray"), encoder.encode_texts(TEXTS))
+            found[depth] = (
+                encoder.encode_images(PIXELS, COUNTS, XRAYS),
+                encoder.encode_texts(TEXTS),
+            )
     for one, other in zip(found["feature"], found["full"], strict=True):
         assert torch.equal(one.overall, other.overall) and torch.equal(one.local, other.local)
 
@@ -157,8 +161,11 @@ def test_sequences_hold_the_placeholders_and_one_bos(make_encoder) -> None:
 
 def test_too_many_images_for_the_context(make_encoder) -> None:
     encoder = make_encoder()
-    with pytest.raises(InputError, match="context of 256"):
-        encoder.encode_images(PIXELS[:1].expand(20, -1, -1, -1), torch.tensor([20]), "chest_xray")
+    with pytest.raises(
+        InputError,
+        match=r"a study of 20 chest X-ray image\(s\): a sequence of \d+ tokens \(20 x 16 \+ \d+\) exceeds.* 256",
+    ):
+        encoder.encode_images(PIXELS[:1].expand(20, -1, -1, -1), torch.tensor([20]), XRAYS[:1])
 
 
 def test_trainable_table_adds_up(make_encoder) -> None:
@@ -254,4 +261,28 @@ def test_pickles_are_never_read(tiny_path: Path, tmp_path: Path, monkeypatch: py
 
 def test_wrong_image_size_is_named(make_encoder) -> None:
     with pytest.raises(InputError, match=r"data\.image_size"):
-        make_encoder().encode_images(torch.zeros(1, 1, 32, 32, dtype=torch.uint8), torch.tensor([1]), "chest_xray")
+        make_encoder().encode_images(torch.zeros(1, 1, 32, 32, dtype=torch.uint8), torch.tensor([1]), ["chest_xray"])
+
+
+def test_pooled_tokens_are_means_of_squares(make_encoder) -> None:
+    plain, pooled = (make_encoder(train="frozen", image_pool=pool).backbone.eval() for pool in (1, 4))
+    with torch.no_grad():
+        each = plain.image_embeddings(plain.prepare(PIXELS))
+        found = pooled.image_embeddings(pooled.prepare(PIXELS))
+    assert (plain.tokens_per_image, pooled.tokens_per_image) == (16, 4)
+    for token, square in enumerate(([0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15])):
+        torch.testing.assert_close(found[:, token], each[:, square].mean(1))
+    sequence = make_encoder(image_pool=4)._image_sequence(32, "chest_ct")
+    assert sequence.count(pooled.image_token) == 32 * 4
+    with pytest.raises(InputError, match=r"image_pool: 9 conflicts with the tower's 4 x 4 patches, which 3 does not"):
+        make_encoder(image_pool=9)
+    with pytest.raises(InputError, match=r"backbone.image_pool=2: must be 1, 4 or 9"):
+        make_encoder(image_pool=2)
+
+
+def test_slices_beyond_the_context_are_told_with_the_sum(make_encoder) -> None:
+    encoder = make_encoder()
+    encoder.check_images({"chest_xray": 1, "chest_ct": 12})
+    told = r"a study of 16 chest CT image\(s\): .*\(16 x 16 \+ \d+\) exceeds.* 256; lower data.ct.slices .*image_pool"
+    with pytest.raises(InputError, match=told):
+        encoder.check_images({"chest_xray": 1, "chest_ct": 16})

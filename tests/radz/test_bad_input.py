@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import SMALL
 from PIL import Image
+from small_run import SMALL
 
 from radz.cli import main
 
@@ -215,7 +215,7 @@ def test_bank_of_another_backbone(trained_run: Path, tmp_path: Path, fails: Any)
 def test_predict_on_a_folder_without_images(trained_run: Path, tmp_path: Path, fails: Any) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     line = fails("predict", str(trained_run), f"input={tmp_path}", f"out={tmp_path / 'x.csv'}")
-    assert "no DICOM, PNG or JPEG" in line and not (tmp_path / "x.csv").exists()
+    assert "no DICOM, PNG, JPEG, NIfTI or npz" in line and not (tmp_path / "x.csv").exists()
 
 
 def test_predict_with_a_folder_that_is_no_run(tmp_path: Path, fails: Any) -> None:

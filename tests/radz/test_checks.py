@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL
 from lightning.pytorch.loggers import WandbLogger
+from small_run import SMALL
 
 from data_modules.errors import InputError
 from radz import checks

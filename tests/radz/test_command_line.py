@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import SMALL
+from small_run import SMALL
 
 from radz import __version__, cli
 from radz.cli import main

@@ -44,8 +44,9 @@ def keys(ours: Path, cache_dir: Path, *more: str) -> list[str]:
 def test_cache_prints_where_it_lies(ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = tmp_path / "cache"
     assert main(["data", "cache", *keys(ours, cache)]) == 0
-    folder, told = capsys.readouterr().out.strip().split(": ")
-    assert told == "28 images, 0.1 MiB" and (Path(folder) / "pixels.u8").stat().st_size == 28 * 64 * 64
+    told, folder, *size = capsys.readouterr().out.strip().rsplit(" ", 3)
+    assert told == "vindr_cxr: 28 images, store" and size == ["0.1", "MiB"]
+    assert (Path(folder) / "pixels.u8").stat().st_size == 28 * 64 * 64
     assert Path(folder).is_relative_to(cache)
 
 

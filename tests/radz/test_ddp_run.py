@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL
+from small_run import SMALL
 
 from radz.experiment import load_experiment
 from radz.run import evaluate_run

@@ -10,9 +10,9 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
-from conftest import SMALL
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from small_run import SMALL
 from torch import Tensor, nn
 
 from data_modules.errors import InputError

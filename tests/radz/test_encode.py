@@ -34,13 +34,16 @@ def test_batch_of_one_equals_batch_of_eight_under_either_padding(
     for padding in ("right", "left"):
         encoder = make_encoder(settings, train="frozen", padding=padding).eval()
         with torch.no_grad():
-            texts, images = encoder.encode_texts(TEXTS), encoder.encode_images(PIXELS, counts, "chest_xray")
+            texts, images = (
+                encoder.encode_texts(TEXTS),
+                encoder.encode_images(PIXELS, counts, ["chest_xray"] * len(counts)),
+            )
             for i, text in enumerate(TEXTS):
                 alone = encoder.encode_texts([text])
                 assert close(alone.overall[0], texts.overall[i]) and close(alone.local[0], texts.local[i])
             start = 0
             for i, count in enumerate(counts.tolist()):
-                alone = encoder.encode_images(PIXELS[start : start + count], counts[i : i + 1], "chest_xray")
+                alone = encoder.encode_images(PIXELS[start : start + count], counts[i : i + 1], ["chest_xray"])
                 assert close(alone.overall[0], images.overall[i]) and close(alone.local[0], images.local[i])
                 start += count
         if reference is not None:

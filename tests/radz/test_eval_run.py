@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import SMALL
 from PIL import Image
+from small_run import SMALL
 
 from data_modules.errors import InputError
 from radz.experiment import load_experiment

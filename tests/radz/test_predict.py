@@ -106,16 +106,16 @@ def test_every_file_is_decoded_once_and_texts_once(
     trained_run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, encoded = [], []
-    pixels, names = Radz.pixels, Radz.score_pixels
+    images, scores = Radz.images, Radz.score_images
     monkeypatch.setattr("radz.predict.BATCH", 2)
-    monkeypatch.setattr(Radz, "pixels", lambda self, paths: read.extend(paths) or pixels(self, paths))
+    monkeypatch.setattr(Radz, "images", lambda self, path: read.append(path) or images(self, path))
 
     def spy(self: Radz, *arguments: object) -> np.ndarray:
-        scores = names(self, *arguments)
+        found = scores(self, *arguments)
         encoded.append(len(self._classifiers))
-        return scores
+        return found
 
-    monkeypatch.setattr(Radz, "score_pixels", spy)
+    monkeypatch.setattr(Radz, "score_images", spy)
     predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["edema"])
     assert sorted(path.name for path in read) == ["1.2.840.77", "a.dcm", "b", "c.PNG", "d.dcm"]
     assert encoded == [1, 1, 1]
@@ -124,7 +124,7 @@ def test_every_file_is_decoded_once_and_texts_once(
 def test_the_counts_are_told(trained_run: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "radz.predict"):
         predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["effusion"])
-    assert "4 of 5 files scored, 1 unreadable (column error); 1 files of other kinds left out" in caplog.text
+    assert "4 of 5 studies scored, 1 unreadable (column error); 1 files of other kinds left out" in caplog.text
     assert list(rows(tmp_path / "s.csv")[0]) == ["file", "error", "pleural_effusion"]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL
+from small_run import SMALL
 
 from data_modules.errors import InputError
 from radz import Radz, build

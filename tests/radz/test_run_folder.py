@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import SMALL
 from safetensors.torch import load_file
+from small_run import SMALL
 
 from data_modules import privacy
 from data_modules.errors import InputError

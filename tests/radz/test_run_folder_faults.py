@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL
 from safetensors.torch import load_file
+from small_run import SMALL
 
 from data_modules.errors import InputError
 from data_modules.files import replacing

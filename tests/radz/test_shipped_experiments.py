@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SMALL
+from small_run import SMALL, small_phantom
 
 from data_modules.corpora import PUBLISHED
 from data_modules.corpus_config import PhantomConfig, SplitCounts
@@ -49,10 +50,16 @@ def test_experiment_names_are_unique_and_found() -> None:
         assert find_experiment(str(path.relative_to(ROOT).with_suffix(""))).resolve() == path.resolve()
 
 
-def _experiments(readers: Container[str]) -> list[Path]:
-    """Those whose every corpus has one of the readers; protocols are for runs that are trained already."""
+@cache
+def _readers() -> dict[Path, list[str]]:
+    """Reader of each corpus of each experiment; protocols are for runs that are trained already."""
     own = [p for p in FILES if not _is_base(p) and "protocols" not in p.parts]
-    return [p for p in own if all(c.reader in readers for c in load_experiment(str(p)).data.corpora)]
+    return {path: [corpus.reader for corpus in load_experiment(str(path)).data.corpora] for path in own}
+
+
+def _experiments(readers: Container[str]) -> list[Path]:
+    """Those whose every corpus has one of the readers."""
+    return [path for path, found in _readers().items() if all(reader in readers for reader in found)]
 
 
 @pytest.mark.slow
@@ -60,8 +67,9 @@ def _experiments(readers: Container[str]) -> list[Path]:
 def test_every_experiment_without_user_data_runs_in_small(
     path: Path, tmp_path: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    small = [*SMALL, *(key for number in range(1, len(_readers()[path])) for key in small_phantom(number))]
     with caplog.at_level(logging.INFO, "radz"):
-        folder = train(load_experiment(str(path), [*SMALL, f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]))
+        folder = train(load_experiment(str(path), [*small, f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]))
     assert (folder / "metrics.json").is_file() and (folder / "report.html").is_file()
     assert "macro AUROC" in caplog.text
 
@@ -77,7 +85,9 @@ def test_every_official_corpus_trains_and_tests_on_the_phantom_in_its_layout(
     path: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     corpus = path.stem
-    write_layout(corpus, tmp_path / corpus, PhantomConfig(SplitCounts(60, 24, 40), image_px=64, seed=2), cache_dir)
+    write_layout(
+        corpus, tmp_path / corpus, PhantomConfig(SplitCounts(60, 24, 40), image_px=64, voxels=48, seed=2), cache_dir
+    )
     places = [f"data.corpora.0.root={tmp_path / corpus}", f"cache_dir={cache_dir}"]
     folder = train(load_experiment(str(path), [*SMALL, *places, f"run_dir={tmp_path / 'run'}"]))
     assert (folder / "report.html").is_file()

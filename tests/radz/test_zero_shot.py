@@ -133,7 +133,7 @@ def ready(make_encoder: Any) -> Any:
     def build(dfat: dict[str, Any] | None = None, **scoring: Any) -> tuple[ZeroShot, Encoder, Tensor, Tensor]:
         encoder = make_encoder(dfat, train="frozen").eval()
         texts = ClassTexts(tuple(n.replace(" ", "_") for n in NAMES), NAMES, DESCRIBED)
-        zero = ZeroShot(encoder, texts, encoder.config, ScoringConfig(**scoring), "chest_xray")
+        zero = ZeroShot(encoder, texts, encoder.config, ScoringConfig(**scoring), ["chest_xray"])
         with torch.no_grad():
             bank = encoder.encode_descriptions(["Round.", "A veil.", "Air at the apex.", "A wide heart."], "decoder")
             classes = encoder.encode_descriptions(list(NAMES), "decoder")
@@ -144,17 +144,21 @@ def ready(make_encoder: Any) -> Any:
     return build
 
 
+def scored(zero: ZeroShot, image: Features) -> dict[str, Tensor]:
+    return zero.scores(image, ["chest_xray"] * len(image.overall))
+
+
 def pictures(encoder: Encoder) -> Features:
     pixels = torch.randint(0, 256, (5, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        return encoder.encode_images(pixels, torch.ones(5, dtype=torch.int64), "chest_xray")
+        return encoder.encode_images(pixels, torch.ones(5, dtype=torch.int64), ["chest_xray"] * 5)
 
 
 @pytest.mark.parametrize("form", ["centred", "authors"])
 @pytest.mark.parametrize("loss", ["cross", "global", "global_local"])
 def test_scores_are_float32_in_range_and_missing_where_nothing_is_known(ready: Any, loss: str, form: str) -> None:
     zero, encoder, _, _ = ready({"loss": loss}, fused=form)
-    found = zero.scores(pictures(encoder))
+    found = scored(zero, pictures(encoder))
     assert tuple(found) == SCORERS
     for name, values in found.items():
         assert values.shape == (5, 3) and values.dtype == torch.float32
@@ -169,7 +173,7 @@ def test_scores_are_float32_in_range_and_missing_where_nothing_is_known(ready: A
 def test_each_scorer_is_what_the_method_says(ready: Any) -> None:
     zero, encoder, bank, classes = ready({"loss": "cross", "head": "linear"}, prompts=PROMPTS[:1])
     image = pictures(encoder)
-    found = zero.scores(image)
+    found = scored(zero, image)
     with torch.no_grad():
         prompts = encoder.encode_texts([f"This is a chest X-ray showing {name}." for name in NAMES])
         anchors = encoder.heads["anchor"](bank)
@@ -190,7 +194,7 @@ def test_prompt_features_choose_the_pair(ready: Any) -> None:
     found = {}
     for kind in ("trained", "global", "local"):
         zero, encoder, _, _ = ready({"loss": "cross"}, prompt_features=kind)
-        found[kind] = zero.scores(pictures(encoder))["prompt"]
+        found[kind] = scored(zero, pictures(encoder))["prompt"]
     assert not torch.allclose(found["trained"], found["global"], atol=1e-4)
     assert not torch.allclose(found["global"], found["local"], atol=1e-4)
 
@@ -199,12 +203,12 @@ def test_prompt_features_choose_the_pair(ready: Any) -> None:
 def test_an_ensemble_is_the_mean_of_its_similarities(ready: Any, scorer: str) -> None:
     zero, encoder, bank, _ = ready(prompts=PROMPTS)
     image = pictures(encoder)
-    together = zero.scores(image)[scorer]
+    together = scored(zero, image)[scorer]
     if scorer == "prompt":
         singles = []
         for prompt in PROMPTS:
             single, again, _, _ = ready(prompts=[prompt])
-            singles.append(single.scores(pictures(again))["prompt"])
+            singles.append(scored(single, pictures(again))["prompt"])
         assert torch.allclose(together, torch.stack(singles).mean(0), atol=1e-6)
         assert not torch.allclose(singles[0], singles[1], atol=1e-4)
         return
@@ -219,8 +223,8 @@ def test_an_ensemble_is_the_mean_of_its_similarities(ready: Any, scorer: str) ->
 def test_scores_of_an_image_do_not_depend_on_the_others(ready: Any) -> None:
     zero, encoder, _, _ = ready()
     image = pictures(encoder)
-    together = zero.scores(image)
-    alone = zero.scores(image.rows(torch.tensor([3])))
+    together = scored(zero, image)
+    alone = scored(zero, image.rows(torch.tensor([3])))
     for name in SCORERS:
         assert torch.allclose(together[name][3], alone[name][0], atol=1e-6, equal_nan=True)
 
@@ -229,7 +233,7 @@ def test_negative_prompts_are_subtracted(ready: Any) -> None:
     positive, negative = "Findings: {Finding}.", "No {finding}."
     zero, encoder, bank, _ = ready({"loss": "global"}, prompts=[positive, "{finding}"], negative_prompts=[negative])
     image = pictures(encoder)
-    found = zero.scores(image)
+    found = scored(zero, image)
     with torch.no_grad():
         capital = [name[0].upper() + name[1:] for name in NAMES]
         sides = [[f"Findings: {name}." for name in capital], list(NAMES), [f"No {name}." for name in NAMES]]
@@ -245,5 +249,26 @@ def test_negative_prompts_are_subtracted(ready: Any) -> None:
 def test_two_anchors_leave_fused_empty(ready: Any) -> None:
     zero, encoder, bank, classes = ready()
     zero.refresh(bank[:2], classes)
-    found = zero.scores(pictures(encoder))
+    found = scored(zero, pictures(encoder))
     assert found["fused"].isnan().all() and not found["prompt"].isnan().any()
+
+
+def test_prompts_name_the_modality_of_each_study(make_encoder: Any) -> None:
+    """Studies of both modalities score as they do among their own kind."""
+    encoder = make_encoder(train="frozen").eval()
+    texts = ClassTexts(tuple(n.replace(" ", "_") for n in NAMES), NAMES, DESCRIBED)
+    settings = ScoringConfig(prompts=["A {modality} with {finding}."])
+    kinds = ["chest_xray", "chest_ct", "chest_ct", "chest_xray", "chest_ct"]
+    image, found = pictures(encoder), {}
+    with torch.no_grad():
+        bank = encoder.encode_descriptions(["Round.", "A veil.", "Air at the apex."], "decoder")
+    for known in (["chest_xray", "chest_ct"], ["chest_xray"], ["chest_ct"]):
+        zero = ZeroShot(encoder, texts, encoder.config, settings, known)
+        zero.refresh(bank, bank)
+        found[len(known), known[0]] = zero.scores(image, kinds if len(known) == 2 else known * 5)
+    mixed = found.pop((2, "chest_xray"))
+    for scorer, values in mixed.items():
+        for i, kind in enumerate(kinds):
+            torch.testing.assert_close(values[i], found[1, kind][scorer][i], equal_nan=True)
+    alone = found[1, "chest_ct"]["prompt"]
+    assert (mixed["prompt"] - alone)[0].abs().max() > 1e-6, "the word changes the score"

@@ -15,10 +15,15 @@ from data_modules.phantom.findings import NAMES
 from data_modules.phantom.layouts import (
     chestxray14,
     chexpert,
+    covid_ct,
     covidx,
+    ct_rate,
+    inspect_ctpa,
+    lidc_idri,
     mimic_cxr,
     openi,
     padchest,
+    rad_chestct,
     rsna,
     siim,
     vindr_cxr,
@@ -35,8 +40,15 @@ LAYOUTS: dict[str, Callable[[list[Case], Path], None]] = {
     "siim": siim.write,
     "padchest": padchest.write,
     "openi": openi.write,
+    "ct_rate": ct_rate.write,
+    "rad_chestct": rad_chestct.write,
+    "covid_ct": covid_ct.write,
+    "lidc_idri": lidc_idri.write,
+    "inspect": inspect_ctpa.write,
 }
 """Corpus -> what writes its layout into an empty folder."""
+OF_CT = ("ct_rate", "rad_chestct", "covid_ct", "lidc_idri", "inspect")
+"""Layouts that are made of the phantom's CT."""
 
 
 def write_layout(corpus: str, out: Path, config: PhantomConfig, cache_dir: Path) -> int:
@@ -49,7 +61,8 @@ def write_layout(corpus: str, out: Path, config: PhantomConfig, cache_dir: Path)
         raise InputError(f"corpus: there is no layout '{corpus}'{nearest(corpus, LAYOUTS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"out: {out} is not an empty folder; choose another")
-    found = cases(written(config, cache_dir))
+    modality = "chest_ct" if corpus in OF_CT else "chest_xray"
+    found = cases(written(config, cache_dir, modality))
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -73,7 +86,7 @@ def cases(folder: Path) -> list[Case]:
     return [
         Case(
             number=i, split=row["split"], patient=numbers[row["patient"]], view=row["view"], sex=row["sex"],
-            age=int(row["age"]), report=row["report"], dicom=folder / row["image"],
+            age=int(row["age"]), report=row["report"], image=folder / row["image"],
             findings=frozenset(name for name in NAMES if row[name] == "1"),
         )
         for i, row in enumerate(rows)

@@ -20,7 +20,7 @@ from data_modules.pixels import read_gray
 
 @dataclass(frozen=True)
 class Case:
-    """A study of one frontal image."""
+    """A study of one frontal radiograph, or of one CT."""
 
     number: int
     """from 0, over all splits"""
@@ -28,20 +28,20 @@ class Case:
     patient: int
     """from 1, over all splits"""
     view: str
-    """PA or AP"""
+    """PA or AP; empty of a CT"""
     sex: str
     """F or M"""
     age: int
     report: str
-    dicom: Path
-    """12-bit DICOM file"""
+    image: Path
+    """12-bit DICOM file of a radiograph, NIfTI file of a CT in HU"""
     findings: frozenset[str]
     """canonical names; empty in a normal study"""
 
     @cached_property
     def gray(self) -> NDArray[np.uint8]:
         """uint8 [H, W], as radz reads the DICOM file."""
-        return read_gray(self.dicom)
+        return read_gray(self.image)
 
     def has(self, corpus: str, label: str) -> bool:
         """Whether a label of a corpus' own label space is present, by the exact and narrower aliases of the ontology.

@@ -21,13 +21,13 @@ def write(cases: list[Case], out: Path) -> None:
         (out / folder).mkdir(parents=True)
     for case in cases:
         name = _name(case.number)
-        shutil.copyfile(case.dicom, out / "stage_2_train_images" / f"{name}.dcm")
+        shutil.copyfile(case.image, out / "stage_2_train_images" / f"{name}.dcm")
         rows = 2 if case.has("rsna", "Lung Opacity") and case.number % 2 else 1
         classes += [[name, _kind(case)]] * rows
         for box in range(rows):
             place = [100.0 + 400.0 * box, 300.0, 200.0, 250.0] if case.has("rsna", "Lung Opacity") else [""] * 4
             boxes.append([name, *place, int(case.has("rsna", "Lung Opacity"))])
-    shutil.copyfile(cases[0].dicom, out / "stage_2_test_images" / f"{_name(len(cases))}.dcm")
+    shutil.copyfile(cases[0].image, out / "stage_2_test_images" / f"{_name(len(cases))}.dcm")
     write_csv(out / "stage_2_train_labels.csv", ["patientId", "x", "y", "width", "height", "Target"], boxes)
     write_csv(out / "stage_2_detailed_class_info.csv", ["patientId", "class"], classes[::-1])
 

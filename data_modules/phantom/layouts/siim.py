@@ -23,7 +23,7 @@ def write(cases: list[Case], out: Path) -> None:
         study, series, image = (f"{UID}.{level}.8323329.{n}" for level, n in _numbers(case))
         place = out / "dicom-images-train" / study / series / f"{image}.dcm"
         place.parent.mkdir(parents=True)
-        shutil.copyfile(case.dicom, place)
+        shutil.copyfile(case.image, place)
         if case.number == 4:
             continue
         if case.has("siim", "mask present"):

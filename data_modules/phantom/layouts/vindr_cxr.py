@@ -31,7 +31,7 @@ def write(cases: list[Case], out: Path) -> None:
         name = hashlib.blake2b(f"phantom {case.number}".encode(), digest_size=16).hexdigest()
         folder = out / ("test" if case.split == "test" else "train")
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(case.dicom, folder / f"{name}.dicom")
+        shutil.copyfile(case.image, folder / f"{name}.dicom")
         if case.split == "test":
             consensus.append([name, *_marks(case, False)])
             continue

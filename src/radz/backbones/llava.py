@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_modules.errors import InputError
@@ -30,7 +32,7 @@ class LlavaBackbone(Backbone):
             )
         self.context = model.config.text_config.max_position_embeddings
         self.hidden_size = model.config.text_config.hidden_size
-        self._pixels(folder, model)
+        self._pixels(folder, model, config.image_pool)
         self.image_ids, self.text_ids = add_modality_tokens(model, self.tokenizer, image_tokens, text_tokens)
         self.layer = layer_index(config.feature_layer, model.config.text_config.num_hidden_layers)
         self.depth, self.padding = config.depth, config.padding
@@ -59,7 +61,7 @@ class LlavaBackbone(Backbone):
     _scale: Tensor
     _shift: Tensor
 
-    def _pixels(self, folder: Path, model: Any) -> None:
+    def _pixels(self, folder: Path, model: Any, pool: int) -> None:
         settings = read_json(folder, "preprocessor_config.json")
         settings = settings or read_json(folder, "processor_config.json").get("image_processor", {})
         for key in ("image_mean", "image_std"):
@@ -70,8 +72,14 @@ class LlavaBackbone(Backbone):
             raise InputError(f"backbone.path: {folder}: image_std of the image processor must be above 0")
         vision = model.config.vision_config
         self.image_size = vision.image_size
-        patches = (vision.image_size // vision.patch_size) ** 2
-        self.tokens_per_image = patches + (model.config.vision_feature_select_strategy != "default")
+        self._grid, self._side = vision.image_size // vision.patch_size, math.isqrt(pool)
+        if self._grid % self._side:
+            raise InputError(
+                f"backbone.image_pool: {pool} conflicts with the tower's {self._grid} x {self._grid} patches, which "
+                f"{self._side} does not divide; choose another of 1, 4, 9"
+            )
+        self.tokens_per_image = (self._grid // self._side) ** 2
+        self.tokens_per_image += model.config.vision_feature_select_strategy != "default"
         scale = settings.get("rescale_factor", 1 / 255)
         mean, std = torch.tensor(settings["image_mean"]), torch.tensor(settings["image_std"])
         self.register_buffer("_scale", (scale / std)[:, None, None], persistent=False)
@@ -96,7 +104,15 @@ class LlavaBackbone(Backbone):
         picked = layers[core.config.vision_feature_layer]
         if core.config.vision_feature_select_strategy == "default":
             picked = picked[:, 1:]
-        return core.multi_modal_projector(picked.to(dtype))
+        return self._pooled(core.multi_modal_projector(picked.to(dtype)))
+
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        """Projected patches [M, P, d] averaged over squares of the grid; a class token before them stays."""
+        if self._side == 1:
+            return tokens
+        first, patches = tokens[:, : -(self._grid**2)], tokens[:, -(self._grid**2) :]
+        grid = patches.unflatten(1, (self._grid, self._grid)).permute(0, 3, 1, 2)
+        return torch.cat([first, F.avg_pool2d(grid, self._side).flatten(2).transpose(1, 2)], dim=1)
 
     def word_embeddings(self, ids: Tensor) -> Tensor:
         """[...] to [..., d]."""

@@ -36,13 +36,13 @@ class Block(nn.Module):
 
 
 def contrast_channels(pixels: Tensor) -> Tensor:
-    """Grey and local contrast: uint8 [M, 1, H, W] -> float32 [M, 2, H, W].
+    """Grey and local contrast: uint8 [M, C, H, W] -> float32 [M, 2, H, W]; the windows of a CT slice are averaged.
 
     Local contrast is (grey - mean) / (standard deviation + 4 grey levels) over about a sixth of the width. A nodule or
     a catheter differs from what surrounds it by a few grey levels of 256, too little to be found in the few hundred
     steps of a short run.
     """
-    grey = pixels.float()
+    grey = pixels.float().mean(dim=1, keepdim=True)
     height, width = grey.shape[-2:]
     # Averages on a coarse grid and a smooth way back: a sliding window of this size costs as much as the network.
     moments = F.interpolate(
@@ -55,7 +55,7 @@ def contrast_channels(pixels: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """Grey images uint8 [M, 1, H, W] to logits float32 [M, K]: stem, four residual stages, mean and maximum pooling."""
+    """Images uint8 [M, C, H, W] to logits float32 [M, K]: stem, four residual stages, mean and maximum pooling."""
 
     def __init__(self, classes: int, width: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ Every scorer leaves as fp32 [N, C] in [0, 1] through a fixed increasing map, so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,10 +77,11 @@ class ZeroShot:
     """Class texts encoded with the current weights; call `refresh` after the weights have moved."""
 
     def __init__(
-        self, encoder: Encoder, texts: ClassTexts, dfat: DfatConfig, scoring: ScoringConfig, modality: str
+        self, encoder: Encoder, texts: ClassTexts, dfat: DfatConfig, scoring: ScoringConfig, modalities: Sequence[str]
     ) -> None:
+        """`modalities`: keys of MODALITY_TEXT that studies will have; prompts name them."""
         self.encoder, self.texts, self.dfat, self.scoring = encoder, texts, dfat, scoring
-        self.modality = MODALITY_TEXT[modality]
+        self.modalities = tuple(dict.fromkeys(modalities))
 
     @torch.no_grad()
     def refresh(self, anchors: Tensor, class_anchors: Tensor) -> None:
@@ -89,28 +91,45 @@ class ZeroShot:
             anchors: raw vectors [K, d] of the training bank, the axes of `fused`.
             class_anchors: raw vectors [C, d] of the findings to be scored; a NaN row has no anchor.
         """
-        prompts = [
-            template.format(finding=name, Finding=name[:1].upper() + name[1:], modality=self.modality)
-            for name in self.texts.names
-            for template in [*self.scoring.prompts, *self.scoring.negative_prompts]
-        ]
         # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
         described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
-        self._prompts = self.encoder.encode_texts(prompts)
+        self._prompts = {name: self.encoder.encode_texts(self._sentences(name)) for name in self.modalities}
         self._described = self.encoder.encode_texts(described)
         self._anchors = self.encoder.anchor_features(anchors)
         self._has_anchor = ~class_anchors.isnan().any(1)
         self._class_anchors = self.encoder.anchor_features(class_anchors.nan_to_num())
         self._has_text = torch.tensor([bool(text) for text in self.texts.descriptions], device=anchors.device)
 
+    def _sentences(self, modality: str) -> list[str]:
+        words = MODALITY_TEXT[modality]
+        return [
+            template.format(finding=name, Finding=name[:1].upper() + name[1:], modality=words)
+            for name in self.texts.names
+            for template in [*self.scoring.prompts, *self.scoring.negative_prompts]
+        ]
+
     @torch.no_grad()
-    def scores(self, image: Features) -> dict[str, Tensor]:
-        """All scorers [N, C] in [0, 1]; NaN where a finding has no description or anchor, or `fused` lacks axes."""
+    def scores(self, image: Features, modalities: Sequence[str]) -> dict[str, Tensor]:
+        """All scorers [N, C] in [0, 1]; NaN where a finding has no description or anchor, or `fused` lacks axes.
+
+        Args:
+            image: features of N studies.
+            modalities: that of each study.
+        """
+        found: dict[str, Tensor] = {}
+        for modality in dict.fromkeys(modalities):
+            rows = torch.tensor([i for i, name in enumerate(modalities) if name == modality])
+            rows = rows.to(image.overall.device)
+            for scorer, values in self._scores(image.rows(rows), self._prompts[modality]).items():
+                found.setdefault(scorer, values.new_empty(len(modalities), values.shape[1]))[rows] = values
+        return found
+
+    def _scores(self, image: Features, prompts: Features) -> dict[str, Tensor]:
         kind = self.scoring.prompt_features
-        prompt = self._over_prompts(pair_similarity(image, self._prompts, kind, self.dfat))
+        prompt = self._over_prompts(pair_similarity(image, prompts, kind, self.dfat))
         combined = torch.full_like(prompt, float("nan"))
         if len(self._anchors) >= 3:
-            profile = self._over_prompts(cosine(self._anchors, self._prompts.overall)).T
+            profile = self._over_prompts(cosine(self._anchors, prompts.overall)).T
             combined = fused(cosine(image.overall, self._anchors), profile, self.scoring.fused, self.dfat.temperature)
         nan = torch.tensor(float("nan"), device=combined.device)
         description = to_unit(pair_similarity(image, self._described, kind, self.dfat))

@@ -1,0 +1,53 @@
+"""One file to the uint8 planes that the cache keeps: one of a picture, slices times windows of a CT volume."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.ct_config import CtConfig
+from data_modules.pixels import equalize, fit, read_gray
+from data_modules.slices import images
+from data_modules.volumes import is_volume, read_volume
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How files become planes."""
+
+    size: int
+    """side of a plane in pixels"""
+    resize: str = "pad"
+    """see `pixels.fit`"""
+    equalize: bool = False
+    """of pictures; a CT's windows fix what a gray value means"""
+    ct: CtConfig = field(default_factory=CtConfig)
+
+    def text(self, modality: str) -> str:
+        """What decides the planes of a modality, as JSON: part of the names and keys of the cache."""
+        plain = [self.size, self.resize, self.equalize]
+        return json.dumps([*plain, asdict(self.ct)] if modality == "chest_ct" else plain)
+
+    def planes(self, path: str) -> int:
+        """Planes that a file will have; under choice every_mm, where its header decides, the least possible."""
+        if not is_volume(Path(path)):
+            return 1
+        return len(self.ct.windows) * (1 if self.ct.choice == "every_mm" else self.ct.slices)
+
+
+def decode(path: str, name: str, recipe: Recipe, rescale: tuple[float, float] | None) -> NDArray[np.uint8]:
+    """Return uint8 [S, C, size, size]: S images of C channels, one of one where the file is a picture.
+
+    `name` stands for the file in error texts. `rescale` replaces slope and intercept of a volume's own header.
+    InputError when the file cannot be read.
+    """
+    if not is_volume(Path(path)):
+        gray = read_gray(Path(path), name)
+        return fit(equalize(gray) if recipe.equalize else gray, recipe.size, recipe.resize)[None, None]
+    slices = images(read_volume(Path(path), name, rescale), recipe.ct)
+    fitted = [[fit(plane, recipe.size, recipe.resize) for plane in image] for image in slices]
+    return np.array(fitted, dtype=np.uint8)

@@ -1,0 +1,215 @@
+"""A CT series as a folder of DICOM slices: which files belong to it, their order in space, their Hounsfield units.
+
+The geometry is that of the image plane module (PS3.3 C.7.6.2): ImageOrientationPatient holds the directions of a row
+and of a column, PixelSpacing the distance between rows first. Neither file names nor InstanceNumber are looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
+)
+
+from data_modules.dicom import MALFORMED, MAX_BYTES, SUFFIXES, check_deflated, one_line, padding_mask, stored_values
+from data_modules.errors import InputError
+
+MAX_VOXELS = 1_000_000_000
+"""Twice the largest chest CT; keeps a forged header from filling the memory."""
+PADDING = -32768
+"""Marks a voxel that holds no image, before it becomes air."""
+MULTI_FRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+HEADER_TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing",
+    "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames", "SamplesPerPixel",
+]  # fmt: skip
+SAME_PLACE_MM = 0.01
+UNEVEN = 0.1
+"""Share of the median distance by which that of two neighbours may differ."""
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """The header of one slice; lengths in mm, directions in DICOM's patient axes (Left, Posterior, Superior)."""
+
+    path: Path
+    where: str
+    series: str
+    instance: str
+    shape: tuple[int, int]
+    """Rows, columns."""
+    pixel: NDArray[np.float64]
+    """[2]: distance between rows, between columns."""
+    axes: NDArray[np.float64]
+    """[2, 3]: direction in which the column index grows, in which the row index grows."""
+    origin: NDArray[np.float64]
+    """[3]: centre of the first pixel."""
+
+
+def read_series(
+    folder: Path, where: str, rescale: tuple[float, float] | None = None
+) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Return the HU of the one CT series in a folder, int16 [columns, rows, slices], and its affine [4, 4] in RAS mm.
+
+    Files that are not DICOM, objects that are no CT slice (reports, segmentations, radiographs) and localizers are left
+    out, copies of a slice read once; subfolders are not entered. `rescale`: slope and intercept in place of the slices'
+    own. Padding comes back as `PADDING`.
+    InputError: no or several series, multi-frame files, damaged files (a slice is not dropped silently), slices that
+    differ in size or direction, share a place or leave a gap.
+    """
+    slices, others = _headers(folder, where)
+    if not slices:
+        raise InputError(f"{where}: the folder holds no CT slices ({others} other files); name the folder of a series")
+    count = len({one.series for one in slices})
+    if count > 1:
+        raise InputError(f"{where}: the folder holds {count} CT series; name the folder of one of them")
+    slices, distance = _in_order(slices, where)
+    first = slices[0]
+    if len(slices) * first.shape[0] * first.shape[1] > MAX_VOXELS:
+        raise InputError(f"{where}: the series has more than {MAX_VOXELS} voxels; not read")
+    hu = np.empty((len(slices), *first.shape), dtype=np.int16)
+    for index, one in enumerate(slices):
+        hu[index] = _plane(one, rescale)
+    affine = np.eye(4)
+    affine[:3, 0] = first.axes[0] * first.pixel[1]
+    affine[:3, 1] = first.axes[1] * first.pixel[0]
+    affine[:3, 2] = _normal(first) * distance
+    affine[:3, 3] = first.origin
+    return hu.T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _headers(folder: Path, where: str) -> tuple[list[_Slice], int]:
+    """The CT slices of a folder and the number of other files."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not paths and any(path.is_dir() for path in folder.iterdir()):
+        raise InputError(f"{where}: the folder holds folders only; name the folder of a series")
+    found = [_header(path, f"{where}: file {index} of {len(paths)} by name") for index, path in enumerate(paths, 1)]
+    slices = [one for one in found if one is not None]
+    return slices, len(found) - len(slices)
+
+
+def _header(path: Path, where: str) -> _Slice | None:
+    """None for what is no CT slice."""
+    with path.open("rb") as stream:
+        is_dicom = stream.read(132)[128:] == b"DICM"
+    if not is_dicom and path.suffix.lower() not in SUFFIXES:
+        return None
+    try:
+        dataset = _load(path, where, header_only=True)
+        if dataset.get("SOPClassUID") in MULTI_FRAME:
+            raise InputError(f"{where} is a multi-frame CT; convert it to one file a slice, or to NIfTI")
+        if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            return None
+        if "SOPClassUID" not in dataset:
+            raise InputError(f"{where} is no DICOM file, or its header is damaged")
+        if dataset.get("SOPClassUID") != CTImageStorage or "LOCALIZER" in (dataset.get("ImageType") or ()):
+            return None
+        if int(dataset.get("NumberOfFrames") or 1) != 1 or int(dataset.get("SamplesPerPixel") or 1) != 1:
+            raise InputError(f"{where} holds several frames or colours where a CT slice has one")
+        return _Slice(
+            path, where, str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID),
+            (int(dataset.Rows), int(dataset.Columns)), _numbers(dataset, "PixelSpacing", 2, where),
+            _directions(dataset, where), _numbers(dataset, "ImagePositionPatient", 3, where),
+        )  # fmt: skip
+    except InputError:
+        raise
+    except MALFORMED as error:
+        raise InputError(f"{where} is damaged or unusual ({one_line(error)})") from None
+
+
+def _load(path: Path, where: str, header_only: bool) -> Dataset:
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise InputError(f"{where} has {size >> 20} MiB; CT slices up to {MAX_BYTES >> 20} are read")
+    data = path.read_bytes()
+    check_deflated(data, where)
+    tags: list[Any] | None = HEADER_TAGS if header_only else None
+    return dcmread(BytesIO(data), force=True, stop_before_pixels=header_only, specific_tags=tags)
+
+
+def _numbers(dataset: Dataset, keyword: str, count: int, where: str) -> NDArray[np.float64]:
+    values = np.array([float(value) for value in dataset.get(keyword) or ()])
+    if values.shape != (count,) or not np.isfinite(values).all():
+        raise InputError(f"{where} has no {keyword} of {count} numbers")
+    return values
+
+
+def _directions(dataset: Dataset, where: str) -> NDArray[np.float64]:
+    axes = _numbers(dataset, "ImageOrientationPatient", 6, where).reshape(2, 3)
+    if not np.allclose(axes @ axes.T, np.eye(2), atol=0.01):
+        raise InputError(f"{where}: ImageOrientationPatient holds no two perpendicular directions of length 1")
+    return axes
+
+
+def _normal(one: _Slice) -> NDArray[np.float64]:
+    return np.cross(one.axes[0], one.axes[1])
+
+
+def _in_order(slices: list[_Slice], where: str) -> tuple[list[_Slice], float]:
+    """The slices along their normal, copies dropped, and their distance in mm."""
+    slices = list({one.instance: one for one in slices}.values())
+    first = slices[0]
+    for one in slices:
+        if one.shape != first.shape or not np.allclose(one.pixel, first.pixel, rtol=1e-3, atol=0):
+            raise InputError(f"{where}: the slices differ in their number of pixels or in PixelSpacing")
+        if not np.allclose(one.axes, first.axes, atol=1e-3):
+            raise InputError(f"{where}: the slices differ in ImageOrientationPatient")
+    if len(slices) < 2:
+        raise InputError(f"{where}: the folder holds one CT slice; a volume has at least two")
+    places = np.array([one.origin @ _normal(first) for one in slices])
+    order = np.argsort(places)
+    places = places[order]
+    gaps = np.diff(places)
+    same = np.flatnonzero(gaps < SAME_PLACE_MM)
+    if same.size:
+        raise InputError(f"{where}: {same.size} slices lie where another lies, the first at {places[same[0]]:.1f} mm")
+    usual = float(np.median(gaps))
+    worst = int(np.argmax(np.abs(gaps - usual)))
+    if abs(gaps[worst] - usual) > UNEVEN * usual:
+        raise InputError(
+            f"{where}: slices are missing or unevenly spaced: {gaps[worst]:.2f} mm between two of them at "
+            f"{places[worst]:.1f} mm, {usual:.2f} mm between most"
+        )
+    return [slices[index] for index in order], float(gaps.mean())
+
+
+def _plane(one: _Slice, rescale: tuple[float, float] | None) -> NDArray[np.int16]:
+    """HU of a slice, int16 [rows, columns]."""
+    try:
+        dataset = _load(one.path, one.where, header_only=False)
+        if "PixelData" not in dataset:
+            raise InputError(f"{one.where} has no pixel data")
+        stored = stored_values(dataset, one.where)
+        if stored.shape != one.shape:
+            raise InputError(f"{one.where} holds {list(stored.shape)} pixels, its header says {list(one.shape)}")
+        own = float(dataset.get("RescaleSlope", 1.0)), float(dataset.get("RescaleIntercept", 0.0))
+        padding = padding_mask(stored, dataset)
+    except InputError:
+        raise
+    except MALFORMED as error:
+        raise InputError(f"{one.where} is damaged or unusual ({one_line(error)})") from None
+    hu = scaled(stored, *(rescale or own), one.where)
+    if padding is not None:
+        hu[padding] = PADDING
+    return hu
+
+
+def scaled(stored: NDArray[Any], slope: float, intercept: float, where: str) -> NDArray[np.int16]:
+    """Return stored * slope + intercept, rounded and held in the range of int16, in the shape of `stored`.
+
+    InputError for a result that is not finite.
+    """
+    values = stored.astype(np.float64) * slope + intercept
+    if not np.isfinite(values).all():
+        raise InputError(f"{where}: holds voxels that are no finite numbers")
+    return np.rint(np.clip(values, -32768, 32767)).astype(np.int16)

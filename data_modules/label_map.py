@@ -1,0 +1,53 @@
+"""Which words of each corpus became which finding, and how near they are: what a reader of a result has to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from data_modules.base import StudyDataModule
+from data_modules.config import SPLITS
+from data_modules.corpora import PUBLISHED
+from data_modules.findings import ABSENT, PRESENT
+
+OWN, IMPLIED, UNLABELLED = "own rule", "implied", "not labelled"
+SPACES = {"chestxray14": "nih", "mimic_cxr": "chexpert", "vindr_cxr": "vindr"}
+"""Reader -> its label space in findings.yaml, where that has another name."""
+PROVING = ("exact", "child")
+"""Relations by which a label makes a finding present; a wider or a loose one never does (`corpora.terms`)."""
+
+
+def label_map(data: StudyDataModule, seen: Mapping[str, str]) -> pd.DataFrame:
+    """Return one row per corpus, finding and label of the corpus.
+
+    Columns: corpus; finding; label, in the corpus' words; relation (exact, child: the label is narrower, `own rule`
+    of the user's table, `implied`: from the labels of narrower findings or from no_finding, `not labelled`);
+    training (label, text or none: what the model had read of the finding, from `seen`); present_<split> studies.
+    """
+    table, rows = data.table, []
+    for c, (corpus, config) in enumerate(zip(table.corpora, data.config.corpora, strict=True)):
+        here = table.corpus == c
+        for k, finding in enumerate(table.findings):
+            states = table.states[:, k]
+            if finding in table.coded[c]:
+                labels = _labels(data, config.reader, finding)
+            else:
+                known = np.isin(states[here], (ABSENT, PRESENT)).any()
+                labels = {"": IMPLIED if known else UNLABELLED}
+            counts = {
+                f"present_{split}": int((here & (table.split == split) & (states == PRESENT)).sum()) for split in SPLITS
+            }
+            rows += [
+                {"corpus": corpus, "finding": finding, "label": label, "relation": relation,
+                 "training": seen.get(finding, ""), **counts}
+                for label, relation in labels.items()
+            ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _labels(data: StudyDataModule, reader: str, finding: str) -> dict[str, str]:
+    space = SPACES.get(reader, reader)
+    aliases = data.ontology[finding].aliases.get(space, {}) if reader in PUBLISHED else {}
+    return {label: how for label, how in aliases.items() if how in PROVING} or {"": OWN}
