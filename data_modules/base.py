@@ -92,6 +92,11 @@ class StudyDataModule(LightningDataModule):
         """The modality of each corpus."""
         return tuple(corpus.modality for corpus in self.config.corpora)
 
+    @property
+    def recipe(self) -> Recipe:
+        """How files become images."""
+        return Recipe.of(self.config)
+
     def most_images(self) -> dict[str, int]:
         """Return {modality: images of the study that has most}, the slices of a volume each counted."""
         counts = np.bincount(self.table.image_study, self.cache.slices, minlength=len(self.table)).astype(int)
@@ -160,8 +165,7 @@ class StudyDataModule(LightningDataModule):
     def _decode(self, table: StudyTable, salt: bytes) -> tuple[StudyTable, PixelCache]:
         """Open the cache; an unreadable image stops the run or is left out, as its corpus says."""
         config = self.config
-        recipe = Recipe(config.image_size, config.resize, config.equalize, config.ct)
-        cache = open_or_build(table, recipe, self.cache_dir, config.workers or None, salt)
+        cache = open_or_build(table, self.recipe, self.cache_dir, config.workers or None, salt)
         self.unreadable = sorted(cache.unreadable.values())
         studies = table.image_study
         for image, cause in cache.unreadable.items():

@@ -92,6 +92,8 @@ class DataConfig:
     """pad (keeps all, black border), squash (ignores the aspect ratio) or crop (centre square)."""
     equalize: bool = False
     """Equalise the histogram of every picture, as MIMIC-CXR-JPG did; CT volumes keep their windows."""
+    frames: str = "error"
+    """Which frame of a multi-frame DICOM file is the radiograph: first, middle, or error (such a file is refused)."""
     ct: CtConfig = field(default_factory=CtConfig)
     """How a CT volume becomes images."""
     batch_size: int = 32
@@ -114,6 +116,7 @@ class DataConfig:
         for number, corpus in enumerate(self.corpora):
             corpus.check(f"data.corpora.{number}")
         one_of("data.resize", self.resize, ("pad", "squash", "crop"))
+        one_of("data.frames", self.frames, ("error", "first", "middle"))
         in_range("data.image_size", self.image_size, 8, 4096)
         in_range("data.batch_size", self.batch_size, 1)
         in_range("data.eval_batch_size", self.eval_batch_size, 1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.config import DataConfig
 from data_modules.ct_config import CtConfig
 from data_modules.pixels import equalize, fit, read_gray
 from data_modules.slices import images
@@ -25,12 +28,23 @@ class Recipe:
     """see `pixels.fit`"""
     equalize: bool = False
     """of pictures; a CT's windows fix what a gray value means"""
+    frames: str = "error"
+    """see `pixels.read_gray`"""
     ct: CtConfig = field(default_factory=CtConfig)
+
+    @classmethod
+    def of(cls, config: DataConfig) -> Recipe:
+        """The recipe of a data section."""
+        return cls(config.image_size, config.resize, config.equalize, config.frames, config.ct)
 
     def text(self, modality: str) -> str:
         """What decides the planes of a modality, as JSON: part of the names and keys of the cache."""
-        plain = [self.size, self.resize, self.equalize]
-        return json.dumps([*plain, asdict(self.ct)] if modality == "chest_ct" else plain)
+        return json.dumps(self.settings([modality]))
+
+    def settings(self, modalities: Collection[str]) -> dict[str, Any]:
+        """Plain values, those of CT only where there is any."""
+        found = asdict(self)
+        return found if "chest_ct" in modalities else {key: found[key] for key in found if key != "ct"}
 
     def planes(self, path: str) -> int:
         """Planes that a file will have; under choice every_mm, where its header decides, the least possible."""
@@ -46,7 +60,7 @@ def decode(path: str, name: str, recipe: Recipe, rescale: tuple[float, float] | 
     InputError when the file cannot be read.
     """
     if not is_volume(Path(path)):
-        gray = read_gray(Path(path), name)
+        gray = read_gray(Path(path), name, recipe.frames)
         return fit(equalize(gray) if recipe.equalize else gray, recipe.size, recipe.resize)[None, None]
     slices = images(read_volume(Path(path), name, rescale), recipe.ct)
     fitted = [[fit(plane, recipe.size, recipe.resize) for plane in image] for image in slices]

@@ -32,8 +32,8 @@ MALFORMED = (
 """What pydicom and its decoders raise for a malformed file."""
 
 
-def stored_values(dataset: Dataset, where: str) -> NDArray[Any]:
-    """Stored values [H, W] or [H, W, 3]; a missing decoder is told apart from damaged data."""
+def stored_values(dataset: Dataset, where: str, frame: int = 0) -> NDArray[Any]:
+    """Stored values [H, W] or [H, W, 3] of a frame; a missing decoder is told apart from damaged data."""
     syntax: UID | None = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     if not syntax:
         raise InputError(f"{where}: the DICOM header names no transfer syntax")
@@ -45,7 +45,7 @@ def stored_values(dataset: Dataset, where: str) -> NDArray[Any]:
     if not decoder.is_available:
         raise InputError(f"{refusal}: install one of: {'; '.join(decoder.missing_dependencies)}")
     try:
-        return pixel_array(dataset, decoding_plugin=codecs.PLUGIN if codecs.is_available(syntax) else "")
+        return pixel_array(dataset, index=frame, decoding_plugin=codecs.PLUGIN if codecs.is_available(syntax) else "")
     except RuntimeError as error:  # every installed plug-in gave up
         raise InputError(f"{refusal}: {one_line(error)}") from None
 

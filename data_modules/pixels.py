@@ -32,11 +32,12 @@ LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R BT.601, as Pillow's conversion to gray."""
 
 
-def read_gray(path: Path, name: str | None = None) -> Gray:
+def read_gray(path: Path, name: str | None = None, frames: str = "error") -> Gray:
     """Return uint8 [H, W] of a DICOM, PNG or JPEG file.
 
     8-bit PNG and JPEG keep their values, deeper ones are stretched from their least to their greatest. InputError names
     `name` (default: the path) and the cause: missing decoder, no pixel data, several frames, truncated, too large.
+    `frames`: which of several frames of a DICOM file is the image, first or middle; none under error.
     """
     where = name or str(path)
     try:
@@ -51,7 +52,7 @@ def read_gray(path: Path, name: str | None = None) -> Gray:
     if not data:
         raise InputError(f"{where}: the file is empty")
     if data[128:132] == b"DICM" or path.suffix.lower() in dicom.SUFFIXES:
-        return _read_dicom(data, where)
+        return _read_dicom(data, where, frames)
     if data.startswith((b"\x89PNG", b"\xff\xd8")):
         return _read_picture(data, where)
     raise InputError(f"{where}: is neither DICOM nor PNG nor JPEG")
@@ -75,27 +76,29 @@ def _read_picture(data: bytes, where: str) -> Gray:
     return np.asarray(image.convert("L"))
 
 
-def _read_dicom(data: bytes, where: str) -> Gray:
+def _read_dicom(data: bytes, where: str, frames: str) -> Gray:
     try:
         check_deflated(data, where)
         dataset = dcmread(BytesIO(data), force=True)
         if data[128:132] != b"DICM" and not any(element in dataset for element in dicom.PIXEL_ELEMENTS):
             raise InputError(f"{where}: is no DICOM file, or its header is damaged")
-        return _render(dataset, where)
+        return _render(dataset, where, frames)
     except InputError:
         raise
     except MALFORMED as error:
         raise InputError(f"{where}: the DICOM file is damaged or unusual ({one_line(error)})") from None
 
 
-def _render(dataset: Dataset, where: str) -> Gray:
+def _render(dataset: Dataset, where: str, frames: str) -> Gray:
     if not any(element in dataset for element in dicom.PIXEL_ELEMENTS):
         raise InputError(f"{where}: the DICOM file has no pixel data")
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames != 1:
-        raise InputError(f"{where}: has {frames} frames where a radiograph has one; export the frame to use")
+    count = int(dataset.get("NumberOfFrames") or 1)
+    if count < 1 or (count > 1 and frames == "error"):
+        raise InputError(
+            f"{where}: has {count} frames where a radiograph has one; set data.frames to first or middle, or export one"
+        )
     _check_size(int(dataset.Rows) * int(dataset.Columns), where)
-    stored = stored_values(dataset, where)
+    stored = stored_values(dataset, where, count // 2 if frames == "middle" else 0)
     photometric = str(dataset.PhotometricInterpretation)
     if not photometric.startswith("MONOCHROME"):
         return _luminance(stored, dataset, photometric)

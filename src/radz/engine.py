@@ -75,11 +75,9 @@ class Radz:
         Raises:
             InputError: unreadable, or a volume where the run knows radiographs only.
         """
-        data = self.data
         if is_volume(Path(path)) and "chest_ct" not in self.modalities:
             raise InputError(f"{path}: is a CT volume, and the run was trained on chest X-rays")
-        recipe = Recipe(data.image_size, data.resize, data.equalize, data.ct)
-        return torch.from_numpy(decode(str(path), str(path), recipe, None))
+        return torch.from_numpy(decode(str(path), str(path), Recipe.of(self.data), None))
 
     def embed_images(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features, one study each."""

@@ -157,10 +157,11 @@ def write_results(
         "schema": 1,
         "headline_scorer": headline,
         "monitor": MONITOR,
-        "protocol_digest": protocol_digest(experiment, splits["test"]),
+        "protocol_digest": protocol_digest(experiment, data, splits["test"]),
         "world_size": world_size,
         "test_evaluations": before + 1,
         "leaked": data.leaked() if own else None,
+        "pixels": data.recipe.settings(data.modalities),
         "results": found,
     }
     write_json(path, metrics)
@@ -189,13 +190,12 @@ def _without_label(data: StudyDataModule, scored: Collection[str]) -> dict[str, 
     return {name: reason for column, name in others if (reason := undefined_reason(labels[:, column])) is not None}
 
 
-def protocol_digest(experiment: Experiment, scored: list[ScoreTable]) -> str:
+def protocol_digest(experiment: Experiment, data: StudyDataModule, scored: list[ScoreTable]) -> str:
     """12 hex digits over all that decides how a score is made of features: classes, prompts, scorers, pixels."""
     settings = asdict(experiment.scoring)
     for key in ("pixel_baseline", "cases"):
         settings.pop(key)
-    pixels = [experiment.data.image_size, experiment.data.resize, experiment.data.equalize]
-    content = [settings, pixels, [(table.key, table.findings) for table in scored]]
+    content = [settings, data.recipe.settings(data.modalities), [(table.key, table.findings) for table in scored]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

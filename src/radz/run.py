@@ -218,7 +218,7 @@ def evaluate_run(experiment: Experiment) -> Path:
 def _pixels_of_training(trained: DataConfig, given: DataConfig) -> None:
     """Make pixels as the run was trained on, whatever the experiment to be scored says."""
     volumes = any(corpus.modality == "chest_ct" for corpus in trained.corpora)
-    for key in ("image_size", "resize", "equalize", *(["ct"] if volumes else [])):
+    for key in ("image_size", "resize", "equalize", "frames", *(["ct"] if volumes else [])):
         if getattr(given, key) != getattr(trained, key):
             log.warning("data.%s: %s, as in training, not %s", key, getattr(trained, key), getattr(given, key))
             setattr(given, key, getattr(trained, key))

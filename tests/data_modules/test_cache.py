@@ -43,7 +43,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Paths that were decoded in this process."""
     paths: list[str] = []
 
-    def spy(path: Path, name: str | None = None) -> np.ndarray:
+    def spy(path: Path, name: str | None = None, frames: str = "error") -> np.ndarray:
         paths.append(Path(path).name)
         return read_gray(path, name)
 
@@ -125,7 +125,7 @@ def test_unreadable_images_are_tried_again(
 ) -> None:
     """The files stay as they are; it is the decoder that has been installed since."""
 
-    def no_decoder(path: Path, name: str | None = None) -> np.ndarray:
+    def no_decoder(path: Path, name: str | None = None, frames: str = "error") -> np.ndarray:
         if path.name in ("img4.png", "img5.png"):
             raise InputError(f"{name}: no decoder")
         return read_gray(path, name)
@@ -165,7 +165,7 @@ def test_an_incomplete_store_is_built_anew(studies: StudyTable, tmp_path: Path, 
 def test_an_interrupted_build_goes_on_where_it_stopped(
     studies: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
 ) -> None:
-    def stop(path: Path, name: str | None = None) -> np.ndarray:
+    def stop(path: Path, name: str | None = None, frames: str = "error") -> np.ndarray:
         if path.name == "img7.png":
             raise KeyboardInterrupt
         return read_gray(path, name)
@@ -210,7 +210,7 @@ def test_two_corpora_have_two_stores(studies: StudyTable, corpus: Corpus, tmp_pa
 def test_a_disk_that_fills_keeps_what_was_stored(
     studies: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
 ) -> None:
-    def full(path: Path, name: str | None = None) -> np.ndarray:
+    def full(path: Path, name: str | None = None, frames: str = "error") -> np.ndarray:
         if path.name == "img5.png":
             raise OSError(errno.ENOSPC, "No space left on device")
         return read_gray(path, name)

@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -187,3 +187,22 @@ def test_a_small_uncompressed_file_reads_in_milliseconds(tmp_path: Path) -> None
         read_gray(path)
         times.append(time.perf_counter() - start)
     assert min(times) < 5e-3
+
+
+@pytest.mark.parametrize(("frames", "shown"), [("first", 0), ("middle", 1)])
+def test_a_frame_of_several_by_the_policy(tmp_path: Path, frames: str, shown: int) -> None:
+    stored = np.random.default_rng(0).integers(0, 4000, (3, 6, 7)).astype(np.uint16)
+    ds = dataset(stored[0], NumberOfFrames=3)
+    ds.PixelData = stored.astype("<u2").tobytes()
+    ds.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    assert_gray(read_gray(tmp_path / "x.dcm", frames=frames), stretched(stored[shown]))
+    with pytest.raises(InputError, match=r"has 3 frames .*; set data.frames to first or middle"):
+        read_gray(tmp_path / "x.dcm")
+
+
+def test_the_frames_of_pydicoms_own_file() -> None:
+    """Two RGB frames, run-length encoded."""
+    path = bundled("SC_rgb_rle_2frame.dcm")
+    frames = pixel_array(path)
+    for policy, shown in (("first", 0), ("middle", 1)):
+        assert_gray(read_gray(path, frames=policy), frames[shown] @ np.array([0.299, 0.587, 0.114]), 1.0)

@@ -78,7 +78,8 @@ def test_predictions_follow_the_contract(
 
 def test_metrics_follow_the_schema(metrics: dict[str, Any]) -> None:
     assert set(metrics) == {
-        "schema", "headline_scorer", "monitor", "protocol_digest", "world_size", "test_evaluations", "leaked", "results"
+        "schema", "headline_scorer", "monitor", "protocol_digest", "world_size", "test_evaluations", "leaked", "pixels",
+        "results",
     }  # fmt: skip
     assert (metrics["schema"], metrics["headline_scorer"], metrics["monitor"]) == (1, "fused", MONITOR)
     assert (metrics["world_size"], metrics["test_evaluations"], metrics["leaked"]) == (1, 1, [])
