@@ -6,6 +6,7 @@ import time
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,7 +79,7 @@ def test_every_replicate_equals_resampled_scikit_learn() -> None:
     columns = [column(seed, n=120) for seed in range(3)]
     rankings = [statistics.Ranking(y, s) for y, s in columns]
     got = statistics.bootstrap(rankings, patients, [[0.05]] * 3, replicates, seed=7)
-    names = np.unique(patients)
+    names = pd.unique(patients)
     counts = statistics.draw(np.random.default_rng(7), len(names), replicates)
     assert (counts.sum(axis=1) == len(names)).all()
     for r in range(replicates):
@@ -105,6 +106,17 @@ def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
     assert np.array_equal(whole.auroc, parts.auroc) and np.array_equal(whole.f1, parts.f1)
     assert np.array_equal(whole.auroc[:20], fewer.auroc)
     assert not np.array_equal(whole.auroc, other.auroc)
+
+
+def test_intervals_do_not_depend_on_the_salt_of_the_hashes() -> None:
+    rng = np.random.default_rng(0)
+    patients, labels, scores = rng.integers(0, 20, 60), rng.integers(0, 2, 60).astype(float), rng.random(60)
+    ranking = [statistics.Ranking(labels, scores)]
+    found = [
+        statistics.bootstrap(ranking, np.array([names[p] for p in patients]), [[0.5]], 30, seed=1)[0].auroc
+        for names in (rng.permutation(20).astype(str), [f"{hash((p, 3)):x}" for p in range(20)])
+    ]
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 # Elements of the [R, N] work array of one bootstrap chunk: 8 MB of int32 stays near the processor's cache.
@@ -188,11 +189,12 @@ def bootstrap(
 
     Args:
         rankings: C columns over the same N rows.
-        patients: [N] patient of each row, any sortable type.
+        patients: [N] patient of each row; only which rows are equal counts, not what they hold.
         thresholds: C lists, the fixed thresholds whose F1 is wanted.
     """
-    names, units = np.unique(np.asarray(patients), return_inverse=True)
-    units = units.reshape(-1).astype(np.int64)
+    # Numbered as they come, not sorted: patients are salted hashes, and intervals must not depend on the user's salt.
+    codes, names = pd.factorize(np.asarray(patients))
+    units = codes.astype(np.int64)
     generator = np.random.default_rng(seed)
     rows_at_once = max(1, _CHUNK // max(1, len(units)))
     parts: list[list[Measures]] = [[] for _ in rankings]
