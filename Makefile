@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --no-compile $(if $(WHEELS),--no-index --find-
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
-.PHONY: help setup train anchors eval predict data report bench test test-full lint
+.PHONY: help setup train anchors eval predict data report sweep bench test test-full lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -41,6 +41,9 @@ data: $(STAMP)  ## ARGS="check demo", ARGS="cache demo" or ARGS="phantom corpus=
 
 report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
 	$(BIN)/radz report $(or $(RUN),$(error RUN is missing)) $(ARGS)
+
+sweep: $(STAMP)  ## SWEEP=demo_bayes ARGS="count=20": search on this machine, without an account
+	$(BIN)/radz sweep $(or $(SWEEP),$(error SWEEP is missing, such as SWEEP=demo_bayes)) $(ARGS)
 
 bench: $(STAMP)  ## measure radz beside plain implementations (ARGS="only=P7")
 	$(BIN)/radz bench $(ARGS)
