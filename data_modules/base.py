@@ -257,15 +257,17 @@ class StudyDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[int]:
         """Each validation study exactly once over all ranks."""
-        return self._evaluation("val")
+        return self.rows_dataloader(self.table.rows("val"))
 
     def test_dataloader(self) -> DataLoader[int]:
         """Each test study exactly once over all ranks."""
-        return self._evaluation("test")
+        return self.rows_dataloader(self.table.rows("test"))
 
-    def _evaluation(self, split: str) -> DataLoader[int]:
-        rows = RowDataset(self.table.rows(split))
-        return self._loader(rows, EvalSampler(rows, *rank_and_world()), self.config.eval_batch_size, drop_last=False)
+    def rows_dataloader(self, rows: ArrayLike) -> DataLoader[int]:
+        """Each of these studies exactly once over all ranks."""
+        chosen = RowDataset(rows)
+        sampler = EvalSampler(chosen, *rank_and_world())
+        return self._loader(chosen, sampler, self.config.eval_batch_size, drop_last=False)
 
     def _loader(
         self, rows: RowDataset, sampler: TrainSampler | EvalSampler, batch_size: int, drop_last: bool

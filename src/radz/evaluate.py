@@ -8,16 +8,18 @@ import json
 import logging
 import os
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from data_modules import privacy
 from data_modules.base import StudyDataModule
+from data_modules.batch import StudyBatch
 from data_modules.leaks import leaked
 from radz.build import NO_PATHOLOGY
 from radz.config import Experiment
@@ -31,27 +33,36 @@ from radz.trainer import MONITOR
 
 log = logging.getLogger(__name__)
 PIXEL_BASELINE = "pixel32"
+GREY = 128
+"""value of every pixel of a blank image"""
 
 
-class _Split(pl.LightningDataModule):
-    """One split to score. Its loader is made on demand: how many processes share it is known only inside the test."""
+class _Rows(pl.LightningDataModule):
+    """Rows to score. Their loader is made on demand: how many processes share it is known only inside the test."""
 
-    def __init__(self, data: StudyDataModule, split: str) -> None:
+    def __init__(self, data: StudyDataModule, rows: NDArray[np.int64], blank: bool) -> None:
         super().__init__()
-        self._data, self._split = data, split
+        self._data, self._rows, self._blank = data, rows, blank
 
     def test_dataloader(self) -> Any:
-        return self._data.val_dataloader() if self._split == "val" else self._data.test_dataloader()
+        return self._data.rows_dataloader(self._rows)
+
+    def on_after_batch_transfer(self, batch: StudyBatch, dataloader_idx: int) -> StudyBatch:
+        return replace(batch, pixels=torch.full_like(batch.pixels, GREY)) if self._blank else batch
 
 
 def score(
-    trainer: pl.Trainer, module: Any, data: StudyDataModule, split: str, findings: tuple[str, ...]
-) -> list[ScoreTable]:
+    trainer: pl.Trainer, module: Any, data: StudyDataModule, split: str, findings: tuple[str, ...],
+    blank: NDArray[np.int64] | None = None,
+) -> list[ScoreTable]:  # fmt: skip
     """Score one split with all scorers; one table per corpus, each study exactly once under any world size.
+
+    `blank`: score only these rows of the split, each image replaced by an even grey one of the same size.
 
     `module.scored` holds, after `trainer.test`, this rank's (rows, {scorer: [n, C]}).
     """
-    trainer.test(module, datamodule=_Split(data, split), verbose=False)
+    chosen = data.table.rows(split) if blank is None else blank
+    trainer.test(module, datamodule=_Rows(data, chosen, blank is not None), verbose=False)
     own = [(rows.numpy(), {k: v.numpy() for k, v in scores.items()}) for rows, scores in module.scored]
     parts = [part for rank in gather_objects(own) for part in rank]
     rows = np.concatenate([part[0] for part in parts])

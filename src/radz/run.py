@@ -24,6 +24,7 @@ from radz.callbacks.wandb_log import log_results
 from radz.config import Experiment
 from radz.distributed import is_main_process
 from radz.environment import environment, peak_memory_gb
+from radz.evidence import sanity
 from radz.experiment import digest, to_yaml
 from radz.report.html import write_report
 from radz.run_folder import (
@@ -152,12 +153,14 @@ def finish(
     names = tuple(parts.findings)
     there = [split for split in ("val", "test") if len(parts.data.table.rows(split))]
     splits = {split: evaluate.score(trainer, parts.module, parts.data, split, names) for split in there}
+    blank = evaluate.score(trainer, parts.module, parts.data, "test", names, sanity.blank_rows(parts.data))
     if trainer.is_global_zero:
         if experiment.scoring.pixel_baseline:
             evaluate.add_pixel_baseline(parts.data, splits)
         metrics = evaluate.write_results(
             experiment, parts.data, splits, parts.seen, headline, trainer.world_size, run_dir, trained
         )
+        sanity.record(metrics, parts.data, splits["test"], blank, headline, experiment.scoring.seed, run_dir)
         _record(experiment, parts, run_dir)
         shown = evaluate.cases(parts.data, splits["test"], headline, experiment.scoring.cases)
         page = write_report(run_dir, shown)

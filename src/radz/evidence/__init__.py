@@ -1,0 +1,1 @@
+"""What supports a score: sanity checks of images and texts."""
