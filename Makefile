@@ -43,6 +43,9 @@ predict: $(STAMP)  ## RUN=runs/demo/.. ARGS="input=FOLDER out=scores.csv": score
 data: $(STAMP)  ## ARGS="check demo", ARGS="cache demo" or ARGS="phantom corpus=chexpert out=DIR"
 	$(BIN)/radz data $(or $(ARGS),$(error ARGS is missing, such as ARGS="check demo"))
 
+import: $(STAMP)  ## SRC=llava-med ARGS="out=DIR": an original LLaVA checkpoint to a Hugging Face folder
+	$(BIN)/radz import $(or $(SRC),$(error SRC is missing)) $(ARGS)
+
 report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
 	$(BIN)/radz report $(or $(RUN),$(error RUN is missing)) $(ARGS)
 

@@ -175,6 +175,15 @@ def _phantom(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{out}\n")
 
 
+def _import(options: argparse.Namespace) -> None:
+    keys = _pairs(options.keys, {"out", "tower", "conversation"}, required={"out"})
+    _runs()
+    from radz.importing.convert import import_checkpoint
+
+    folder = import_checkpoint(options.src, keys["out"], keys.get("tower"), keys.get("conversation"))
+    sys.stdout.write(f"{folder}\n")
+
+
 def _bench(options: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -278,6 +287,7 @@ def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[st
 
 KEYS = {
     "predict": "input=FOLDER out=CSV findings=[a,b]",
+    "import": "out=DIR tower=DIR (CLIP, where the checkpoint has none) conversation=v1 | mistral_instruct | plain",
     "report": "takes none",
     "bench": "only=P7",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
@@ -297,6 +307,7 @@ VERBS = {
     "eval": Verb(("EXPERIMENT",), "score the experiment's data with a trained run (run=RUN)", _eval),
     "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
     "data": Verb(("ACTION",), DATA, _data),
+    "import": Verb(("SRC",), "an original LLaVA or LLaVA-Med v1.5 checkpoint to a Hugging Face folder", _import),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
     "sweep": Verb(("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", _sweep),
     "bench": Verb((), "measure radz beside plain implementations (from a checkout; all, or only=IDS)", _bench),
