@@ -9,7 +9,7 @@ PIP = $(BIN)/pip install --quiet --no-compile $(CLOSED)
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
-.PHONY: help setup wheelhouse train anchors eval predict data report sweep bench test test-full lint
+.PHONY: help setup wheelhouse train anchors eval predict data export import report sweep bench test test-full lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -42,6 +42,9 @@ predict: $(STAMP)  ## RUN=runs/demo/.. ARGS="input=FOLDER out=scores.csv": score
 
 data: $(STAMP)  ## ARGS="check demo", ARGS="cache demo" or ARGS="phantom corpus=chexpert out=DIR"
 	$(BIN)/radz data $(or $(ARGS),$(error ARGS is missing, such as ARGS="check demo"))
+
+export: $(STAMP)  ## RUN=runs/demo/.. ARGS="out=DIR merge=true": a trained run to a Hugging Face folder
+	$(BIN)/radz export $(or $(RUN),$(error RUN is missing)) $(ARGS)
 
 import: $(STAMP)  ## SRC=llava-med ARGS="out=DIR": an original LLaVA checkpoint to a Hugging Face folder
 	$(BIN)/radz import $(or $(SRC),$(error SRC is missing)) $(ARGS)

@@ -162,6 +162,24 @@ def descriptions_file(experiment: Experiment, folder: Path) -> Path:
     return folder / "descriptions.yaml" if experiment.dkam.write else find_resource(experiment.dkam.descriptions)
 
 
+def stored_descriptions(experiment: Experiment, folder: Path) -> Path:
+    """The descriptions of a trained run: those kept in its folder come first, since the configured file may change."""
+    stored = folder / "descriptions.yaml"
+    return stored if stored.is_file() else descriptions_file(experiment, folder)
+
+
+def restore(experiment: Experiment, encoder: Encoder, bank: AnchorBank, file: Path, checkpoint: Path) -> None:
+    """Put the trained weights of a checkpoint into an encoder that has the base weights.
+
+    Args:
+        bank: the run's anchor bank; file: its descriptions.
+    """
+    view = LabelView((), (), torch.zeros(1, 0, 4), torch.zeros(1, 0, 4))
+    texts = class_texts(experiment, list(bank.names), file)
+    modalities = [corpus.modality for corpus in experiment.data.corpora]
+    load_weights(module(experiment, encoder, bank, view, texts, bank.vectors, modalities), checkpoint)
+
+
 def class_texts(experiment: Experiment, findings: list[str], file: Path) -> ClassTexts:
     """Names and descriptions of the findings to be scored."""
     words, known = known_findings(experiment.data), load_descriptions(file)
@@ -184,9 +202,14 @@ def class_anchors(
             base, _ = encoder(experiment)
         settings = replace(experiment, dkam=replace(experiment.dkam, write=False))
         full = training.extended(bank(settings, base, base_digest, extra, file))
-    place = {name: i for i, name in enumerate(full.names)}
-    missing = torch.full((training.vectors.shape[1],), float("nan"))
-    return torch.stack([full.vectors[place[n]] if n in place else missing for n in texts.findings])
+    return known_anchors(full, texts)
+
+
+def known_anchors(bank: AnchorBank, texts: ClassTexts) -> torch.Tensor:
+    """Raw anchors [C, d] of findings; NaN where the bank has none."""
+    place = {name: i for i, name in enumerate(bank.names)}
+    missing = torch.full((bank.vectors.shape[1],), float("nan"))
+    return torch.stack([bank.vectors[place[n]] if n in place else missing for n in texts.findings])
 
 
 def module(

@@ -175,6 +175,18 @@ def _phantom(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{out}\n")
 
 
+def _export(options: argparse.Namespace) -> None:
+    from data_modules.errors import InputError
+
+    keys = _pairs(options.keys, {"out", "merge", "dtype"}, required={"out"})
+    if (merge := keys.get("merge", "true")) not in ("true", "false"):
+        raise InputError(f"merge={merge}: must be true or false")
+    _runs()
+    from radz.exporting.folder import export_run
+
+    sys.stdout.write(f"{export_run(options.run, keys['out'], merge == 'true', keys.get('dtype', 'auto'))}\n")
+
+
 def _import(options: argparse.Namespace) -> None:
     keys = _pairs(options.keys, {"out", "tower", "conversation"}, required={"out"})
     _runs()
@@ -287,6 +299,8 @@ def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[st
 
 KEYS = {
     "predict": "input=FOLDER out=CSV findings=[a,b]",
+    "export": "out=DIR merge=true (false: LoRA stays a PEFT adapter) dtype=auto (that of the backbone; float32, "
+    "float16, bfloat16)",
     "import": "out=DIR tower=DIR (CLIP, where the checkpoint has none) conversation=v1 | mistral_instruct | plain",
     "report": "takes none",
     "bench": "only=P7",
@@ -305,8 +319,9 @@ VERBS = {
     "train": Verb(("EXPERIMENT",), "build anchors if missing, fit, test the best checkpoint, write the report", _train),
     "anchors": Verb(("EXPERIMENT",), "write (write=true) and encode the bank of anchors", _anchors),
     "eval": Verb(("EXPERIMENT",), "score the experiment's data with a trained run (run=RUN)", _eval),
-    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
+    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run or an export", _predict),
     "data": Verb(("ACTION",), DATA, _data),
+    "export": Verb(("RUN",), "a trained run to a Hugging Face folder, with heads, anchors and model card", _export),
     "import": Verb(("SRC",), "an original LLaVA or LLaVA-Med v1.5 checkpoint to a Hugging Face folder", _import),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
     "sweep": Verb(("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", _sweep),
