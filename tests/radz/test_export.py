@@ -110,8 +110,9 @@ def test_plain_transformers_gives_the_features_of_the_engine(
     if not merge:
         with plain.model.disable_adapter():
             assert np.abs(plain.texts(TEXTS) - of_texts).max() > 1e-2
-    base = plain.model.get_base_model() if not merge else plain.model
-    assert len(base.model.language_model.layers) == 6 and len(base.model.vision_tower.encoder.layers) == 4
+    # All layers are there, more than the engine computes.
+    core = plain.model.model if merge else plain.model.get_base_model().model
+    assert len(core.language_model.layers) == 6 == 1 + len(engine.encoder.backbone.llava.model.language_model.layers)
     assert AutoProcessor.from_pretrained(exports[merge] / "backbone").image_processor.do_center_crop
 
 
@@ -144,7 +145,7 @@ def test_the_image_processor_resizes_as_the_engine(
     plain.processor = AutoImageProcessor.from_pretrained(tmp_path)
     paths = list(pictures.values())
     mine, theirs = engine.embed_images(paths), plain.images(paths)
-    assert (mine * theirs).sum(1).min() > 0.999
+    assert (mine * theirs).sum(1).min() > 0.99999
     monkeypatch.setattr(engine, "data", replace(data, resize="crop" if resize != "crop" else "pad"))
     other = (engine.embed_images(paths) * theirs).sum(1)
     assert other[:2].min() < 0.9999 and other[2] > 0.9999, "the resize does not show in the features"
