@@ -57,6 +57,11 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write("radz: stopped; repeat the command\n")
         return 3
     except Exception as error:
+        from radz.memory import advice, is_out_of_memory
+
+        if is_out_of_memory(error):
+            sys.stderr.write(f"radz: {advice(options.verb)}\n")
+            return 2
         if type(error).__name__ != "Stopped":
             raise
         sys.stderr.write(f"radz: {error}\n")

@@ -21,6 +21,7 @@ from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable
 from radz.callbacks.csv_log import CsvLog
 from radz.callbacks.wandb_log import log_results
+from radz.checkpoints import read_checkpoint
 from radz.config import Experiment
 from radz.distributed import is_main_process
 from radz.environment import environment, peak_memory_gb
@@ -81,7 +82,7 @@ def train(experiment: Experiment) -> Path:
     trainer = make_trainer(experiment, run_dir, log_file)
     _record(experiment, parts, run_dir)
     if last.is_file():
-        step = build.read_checkpoint(last)["global_step"]
+        step = read_checkpoint(last)["global_step"]
         log_file.cut_after(step)
         log.info("resuming %s after step %d", run_dir, step)
     try:
