@@ -72,7 +72,7 @@ def wandb_logger(experiment: Experiment, run_dir: Path) -> WandbLogger | None:
         name=f"{experiment.name}-seed{experiment.seed}-{digest(experiment)}",
         id=_run_id(run_dir),
         save_dir=run_dir,
-        offline=mode == "offline",
+        mode=mode,  # Lightning's `offline` would set WANDB_MODE for all that comes after
         config=shared_config(experiment),
         # The console, the command with its paths, the host and the git remote may say what must not leave the machine;
         # code is not W&B's to keep. Versions and hardware stand in the config.
@@ -98,7 +98,7 @@ def shared_config(experiment: Experiment) -> dict[str, Any]:
 def log_results(
     loggers: Sequence[Any], experiment: Experiment, run_dir: Path, metrics: dict[str, Any], cases: Sequence[Case]
 ) -> None:
-    """Send the final numbers, tables and curves, and what `wandb.images` and `wandb.artifacts` allow."""
+    """Send final numbers, tables and curves, and what `wandb.images` and `wandb.artifacts` allow; end the W&B run."""
     run = next((one.experiment for one in loggers if isinstance(one, WandbLogger)), None)
     if run is None:
         return
@@ -124,6 +124,7 @@ def log_results(
         run.log({"cases": wandb.Table(["finding", "kind", "score", "label", "image"], shown)})
     if experiment.wandb.artifacts:
         _artifacts(run, run_dir, digest(experiment))
+    run.finish()  # or the next run of this process would go on in it
 
 
 class DivergenceAlert(Callback):
@@ -137,6 +138,7 @@ class DivergenceAlert(Callback):
             if isinstance(one, WandbLogger) and trainer.is_global_zero:
                 kind = "input or divergence" if isinstance(exception, InputError) else type(exception).__name__
                 one.experiment.alert("Training stopped", f"{kind} at step {trainer.global_step}", level="ERROR")
+                one.experiment.finish(exit_code=1)
 
 
 def _run_id(run_dir: Path) -> str:
