@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from small_run import SMALL
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from data_modules.errors import InputError
@@ -23,6 +25,7 @@ from radz import Radz
 from radz.build import backbone_folder
 from radz.cli import main
 from radz.exporting import folder as exporting
+from radz.exporting.load import exported_thresholds
 from radz.exporting.processor import write_processor
 from radz.run_folder import load_run
 from radz.scoring.zero_shot import SCORERS
@@ -213,6 +216,29 @@ def test_predict_takes_an_export(
     assert rows[0] == ["file", "error", "edema", "mass"] and len(rows) == 4
     expected = engine.score([folder / row[0] for row in rows[1:]], ["edema", "mass"]).to_numpy()
     assert np.abs(np.array([row[2:] for row in rows[1:]], dtype=float) - expected).max() < 1e-4
+
+
+def test_eval_takes_an_export(exports: dict[bool, Path], trained_run: Path, cache_dir: Path, tmp_path: Path) -> None:
+    """The scores of the run itself, without the run."""
+    out = tmp_path / "scored"
+    keys = [f"run={exports[True]}", f"cache_dir={cache_dir}", f"run_dir={out}", "data.limit.val=1"]
+    before = {path: path.stat().st_mtime_ns for path in exports[True].rglob("*")}
+    assert main(["eval", "demo", *SMALL, "scoring.headline=fused", "scoring.pixel_baseline=false", *keys]) == 0
+    found, expected = (pd.read_csv(f / "predictions/phantom_test.csv") for f in (out, trained_run))
+    scores = [name for name in found.columns if name.startswith(tuple(f"{scorer}/" for scorer in SCORERS))]
+    assert len(scores) > 20 and found.study_id.tolist() == expected.study_id.tolist()
+    assert np.abs(found[scores].to_numpy() - expected[scores].to_numpy()).max() < 1e-4
+    metrics = [json.loads((f / "metrics.json").read_text())["results"]["phantom/test"] for f in (out, trained_run)]
+    seen = [{name: of["seen"] for name, of in m["scorers"]["fused"]["findings"].items()} for m in metrics]
+    assert seen[0] == seen[1]
+    assert {path: path.stat().st_mtime_ns for path in exports[True].rglob("*")} == before
+
+
+def test_thresholds_come_along(exports: dict[bool, Path]) -> None:
+    about = json.loads((exports[True] / "radz.json").read_text())["thresholds"]["phantom/test"]["validation"]
+    assert exported_thresholds(exports[True], "phantom") == ("phantom/test", about)
+    assert exported_thresholds(exports[True], "another") == ("phantom/test", about)  # its only corpus
+    assert exported_thresholds(exports[True] / "backbone", "phantom") is None
 
 
 def test_refusals_are_one_line(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
