@@ -82,8 +82,9 @@ class LlavaNextBackbone(LlavaBackbone):
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:
-    """uint8 [M, C, S, S] to [M, C, side, side], as Pillow's bicubic filter does, up to one level by rounding."""
-    if pixels.shape[-1] == side:
-        return pixels
-    new = F.interpolate(pixels.float(), (side, side), mode="bicubic", antialias=True)
-    return new.round().clamp(0, 255).to(torch.uint8)
+    """uint8 [M, C, S, S] to [M, C, side, side] as Pillow's bicubic filter does: columns first, each pass rounded."""
+    for size in ((pixels.shape[-2], side), (side, side)):
+        if size != pixels.shape[-2:]:
+            new = F.interpolate(pixels.float(), size, mode="bicubic", antialias=True)
+            pixels = (new + 0.5).floor().clamp(0, 255).to(torch.uint8)  # halves go up, as in Pillow
+    return pixels
