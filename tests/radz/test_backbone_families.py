@@ -110,7 +110,9 @@ def plain(name: str, folder: Path, backbone: Any) -> Any:
     return model
 
 
-def states(model: Any, encoder: Encoder, name: str, rows: list[list[int]], left: bool, images: dict[str, Any]) -> Tensor:
+def states(
+    model: Any, encoder: Encoder, name: str, rows: list[list[int]], left: bool, images: dict[str, Any]
+) -> Tensor:
     """`hidden_states[-2]` at the modality tokens, [B, tokens, d]."""
     backbone, longest = encoder.backbone, max(map(len, rows)) + 3
     pad = backbone.tokenizer.pad_token_id
@@ -158,7 +160,9 @@ def test_features_equal_those_of_plain_transformers(build: Build, folders: dict[
             assert (states(model, encoder, family, words, left, {}).mean(1) - texts).abs().max() < 1e-4
         for i in (0, 1):
             part = slice(starts[i], starts[i + 1])
-            alone = states(model, encoder, family, rows[i : i + 1], False, inputs(family, folders[family], PIXELS[part]))
+            alone = states(
+                model, encoder, family, rows[i : i + 1], False, inputs(family, folders[family], PIXELS[part])
+            )
             with torch.no_grad():
                 one = encoder.encode_images(PIXELS[part], counts[i : i + 1], ["chest_xray"]).overall
             assert (alone.mean(1) - images[i]).abs().max() < 1e-4 and (one[0] - images[i]).abs().max() < 1e-4

@@ -23,7 +23,11 @@ class Qwen25VlBackbone(Backbone):
     def read_settings(self, folder: Path, settings: dict[str, Any]) -> None:
         """See `Backbone`."""
         vision, size = self.model.config.vision_config, settings.get("size") or {}
-        self._patch, self._merge, self._frames = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+        self._patch, self._merge, self._frames = (
+            vision.patch_size,
+            vision.spatial_merge_size,
+            vision.temporal_patch_size,
+        )
         low = settings.get("min_pixels") or size.get("shortest_edge") or size.get("min_pixels") or 1
         high = settings.get("max_pixels") or size.get("longest_edge") or size.get("max_pixels") or low
         self._pixels = (int(low), int(high))

@@ -172,7 +172,9 @@ def _gemma3(config: TinyConfig, tokenizer: Any) -> Any:
         eoi_token_index=end,
     )
     model = _scaled(Gemma3ForConditionalGeneration(settings), config)
-    nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=1 / math.sqrt(config.vision_width))
+    nn.init.normal_(
+        model.model.multi_modal_projector.mm_input_projection_weight, std=1 / math.sqrt(config.vision_width)
+    )
     return model
 
 
