@@ -14,9 +14,6 @@ from torch import Tensor
 
 from data_modules.errors import InputError
 from radz.backbones import FAMILIES, load_backbone
-from radz.backbones.adapt import trainable_table
-from radz.backbones.llava_next import resized
-from radz.backbones.qwen2_5_vl import image_positions
 from radz.backbones.tiny import write_tiny
 from radz.config import BackboneConfig, DfatConfig, TinyConfig
 from radz.encode import Encoder

@@ -114,10 +114,8 @@ def trainable_table(module: nn.Module) -> list[tuple[str, int, int]]:
     inside = f"{place}." if place else ""
     counts: dict[str, list[int]] = {part: [0, 0] for part in [*TITLES.values(), "heads", "other", "total"]}
     for name, parameter in module.named_parameters():
-        if name.startswith(inside):
-            part = TITLES[backbone.part_of(name)]
-        else:
-            part = "heads" if "heads." in name else "other"
+        outside = "heads" if "heads." in name else "other"
+        part = TITLES[backbone.part_of(name)] if name.startswith(inside) else outside
         for row in (part, "total"):
             counts[row][0] += parameter.numel() if parameter.requires_grad else 0
             counts[row][1] += parameter.numel()

@@ -1,4 +1,4 @@
-"""Gemma 3 and MedGemma folders (`Gemma3ForConditionalGeneration`): SigLIP tower, pooled tokens seen in both directions."""
+"""Gemma 3 and MedGemma folders (`Gemma3ForConditionalGeneration`): SigLIP tower, pooled two-way tokens."""
 
 from __future__ import annotations
 

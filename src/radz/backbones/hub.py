@@ -25,7 +25,7 @@ def resolve(path: str) -> Path:
     if folder.exists() or match is None:
         return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repo, revision = match["repo"], match["revision"]
     try:

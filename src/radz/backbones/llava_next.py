@@ -1,4 +1,4 @@
-"""LLaVA-NeXT folders (`LlavaNextForConditionalGeneration`): a whole view and tiles of the image, newlines in between."""
+"""LLaVA-NeXT folders (`LlavaNextForConditionalGeneration`): a whole view and tiles, newlines in between."""
 
 from __future__ import annotations
 

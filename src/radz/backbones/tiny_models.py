@@ -13,7 +13,7 @@ from radz.backbones.tiny_start import decoder_layer, structured_start
 from radz.backbones.tiny_tokenizer import FAMILIES
 from radz.config import TinyConfig
 
-PIXELS = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
+PIXELS: dict[str, Any] = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
 
 
 def random_model(config: TinyConfig, tokenizer: Any) -> Any:
