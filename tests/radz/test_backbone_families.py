@@ -14,6 +14,9 @@ from torch import Tensor
 
 from data_modules.errors import InputError
 from radz.backbones import FAMILIES, load_backbone
+from radz.backbones.adapt import trainable_table
+from radz.backbones.llava_next import resized
+from radz.backbones.qwen2_5_vl import image_positions
 from radz.backbones.tiny import write_tiny
 from radz.config import BackboneConfig, DfatConfig, TinyConfig
 from radz.encode import Encoder
@@ -165,3 +168,164 @@ def test_features_equal_those_of_plain_transformers(build: Build, folders: dict[
             assert (alone.mean(1) - images[i]).abs().max() < 1e-4 and (one[0] - images[i]).abs().max() < 1e-4
         # The comparison would be empty if every study had the same features.
         assert images.std(0).max() > 1e-2 and texts.std(0).max() > 1e-2
+
+
+# ---- What trains ---------------------------------------------------------------------------------------------------
+
+
+def step(encoder: Encoder) -> list[tuple[str, torch.nn.Parameter]]:
+    """Backward through image and text; the trainable parameters."""
+    image = encoder.encode_images(PIXELS[:3], torch.tensor([1, 2]), ["chest_xray"] * 2)
+    text = encoder.encode_texts(WORDS[:2])
+    weights = torch.linspace(-1, 1, image.overall.shape[1])
+    parts = (image.overall, image.local, text.overall, text.local)
+    sum((part.tanh() * weights).sum() for part in parts).backward()  # type: ignore[union-attr]
+    return [(name, p) for name, p in encoder.named_parameters() if p.requires_grad]
+
+
+@family
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train": "lora", "train_tower": True, "gradient_checkpointing": True, "dtype": "bfloat16"},
+        {"train": "full", "train_tower": True, "dtype": "bfloat16"},
+        {"train": "full", "depth": "full", "feature_layer": 3, "dtype": "float32"},
+        {"train": "lora", "depth": "full", "gradient_checkpointing": True, "feature_layer": -1, "dtype": "float32"},
+        {"train": "frozen", "train_tower": True, "dtype": "float32"},
+    ],
+    ids=lambda settings: "-".join(str(value) for value in settings.values()),
+)
+def test_every_trainable_parameter_gets_a_gradient_and_is_fp32(
+    build: Build, family: str, settings: dict[str, Any]
+) -> None:
+    """One step, under bf16-mixed on a bf16 base: DDP waits for ever for a parameter without gradient."""
+    encoder = build(family, **settings).train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings["dtype"] == "bfloat16"):
+        named = step(encoder)
+    assert [name for name, p in named if p.grad is None] == []
+    # LoRA's A factors wait for B to leave zero; everything else must move at once.
+    assert [name for name, p in named if not p.grad.abs().any() and "lora_A" not in name] == []  # type: ignore[union-attr]
+    assert {p.dtype for _, p in named} | {p.grad.dtype for _, p in named if p.grad is not None} == {torch.float32}
+    backbone = encoder.backbone
+    still = [(backbone.part_of(name), p.dtype) for name, p in backbone.named_parameters() if not p.requires_grad]
+    assert {dtype for part, dtype in still if part != "tower"} <= {getattr(torch, settings["dtype"])}
+    assert {dtype for part, dtype in still if part == "tower"} <= {torch.float32}
+    parts = {backbone.part_of(name) for name, _ in named}
+    trained = {"lora": {"lora", "rows"}, "full": {"decoder"}, "frozen": set()}[settings["train"]]
+    tower = {"tower"} if settings.get("train_tower") else set()
+    assert parts == {"projector"} | trained | tower
+    assert backbone.tower.training is bool(tower)
+
+
+@family
+def test_checkpointing_changes_no_gradient(build: Build, family: str) -> None:
+    found = []
+    for checkpointing in (False, True):
+        named = step(build(family, gradient_checkpointing=checkpointing, train_tower=True, dtype="float32").train())
+        found.append({name: p.grad for name, p in named})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-5)
+
+
+@family
+def test_lora_lies_in_the_decoder_and_the_table_adds_up(build: Build, family: str) -> None:
+    encoder = build(family, depth="full")
+    adapted = {name.split(".lora_")[0] for name, _ in encoder.named_parameters() if ".lora_" in name}
+    assert len(adapted) == 5 * 7 and all("model.language_model.layers." in name for name in adapted)
+    *parts, total = trainable_table(encoder)
+    assert total[1] == sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    assert sum(part[2] for part in parts) == total[2] == sum(p.numel() for p in encoder.parameters())
+    names = ["vision tower", "projector", "decoder LoRA", "modality rows", "decoder", "language model head"]
+    tied = encoder.backbone.core.config.tie_word_embeddings
+    assert [part[0] for part in parts] == names[: 5 if tied else 6] and tied == (family == "gemma3")
+
+
+@family
+@pytest.mark.parametrize("layer", [3, -1])
+def test_truncated_equals_full_depth(build: Build, family: str, layer: int) -> None:
+    found, sizes = [], []
+    for depth in ("feature", "full"):
+        encoder = build(family, train="frozen", depth=depth, feature_layer=layer, dtype="float32").eval()
+        with torch.no_grad():
+            image = encoder.encode_images(PIXELS[:3], torch.tensor([1, 2]), ["chest_xray"] * 2)
+            found.append(torch.cat([image.overall, image.local, encoder.encode_texts(WORDS).overall]))
+        sizes.append(len(encoder.backbone.decoder.layers))
+    assert torch.equal(*found) and sizes == [3 if layer == 3 else 6, 6]
+
+
+# ---- The rest of the interface -------------------------------------------------------------------------------------
+
+
+@family
+def test_pooled_tokens_are_means_of_squares(build: Build, family: str) -> None:
+    plain, pooled = (build(family, train="frozen", image_pool=pool).backbone.eval() for pool in (1, 4))
+    with torch.no_grad():
+        each, found = (part.image_embeddings(part.prepare(PIXELS[:2])) for part in (plain, pooled))
+    assert found.shape[1] == pooled.tokens_per_image(64) < each.shape[1] == plain.tokens_per_image(64) == EACH[family]
+    side = {"llava": 4, "llava_next": 2, "qwen2_5_vl": 2, "gemma3": 2}[family]
+    square = each[:, : side**2].unflatten(1, (side // 2, 2, side // 2, 2)).mean((2, 4)).flatten(1, 2)
+    torch.testing.assert_close(found[:, : square.shape[1]], square)
+    if family == "llava_next":
+        fine = each[:, 4:].unflatten(1, (4, 5))[:, :, :4].unflatten(2, (2, 2)).unflatten(1, (2, 2)).mean((2, 4))
+        torch.testing.assert_close(found[:, 1:].unflatten(1, (2, 3))[:, :, :2], fine)
+    encoder = build(family, train="frozen", image_pool=4).eval()
+    features = encoder.encode_images(PIXELS, torch.tensor([6, 2]), ["chest_ct", "chest_ct"])
+    assert torch.isfinite(features.overall).all() and torch.isfinite(features.local).all()
+    with pytest.raises(InputError, match=r"backbone\.image_pool: 9 conflicts"):
+        build(family, image_pool=9).check_images({"chest_xray": 1}, 64)
+
+
+@family
+def test_text_is_written_at_full_depth_only(build: Build, family: str) -> None:
+    answers = build(family, depth="full", train="lora").eval().backbone.write(["Describe edema.", "Pneumonia?"], 4)
+    assert len(answers) == 2 and all(isinstance(answer, str) for answer in answers)
+    with pytest.raises(InputError, match=r"backbone\.depth: feature conflicts"):
+        build(family).backbone.write(["x"], 1)
+
+
+@family
+def test_compiled_layers_keep_features_gradients_and_names(
+    build: Build, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dynamo's eager backend: what it traces is what counts, and no C++ has to be built."""
+    real, calls = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: calls.append(a) or real(*a, backend="eager", **k))
+    one, other = (build(family, compile=on, dtype="float32") for on in (False, True))
+    assert len(calls) == 5 == len(other.backbone.decoder.layers)
+    assert list(one.state_dict()) == list(other.state_dict())
+    plain, compiled = (dict(step(encoder.train())) for encoder in (one, other))
+    for name, parameter in plain.items():
+        torch.testing.assert_close(parameter.grad, compiled[name].grad, rtol=1e-4, atol=1e-5)
+
+
+def test_positions_of_images_and_text_by_hand() -> None:
+    """Two images of 2 x 2 tokens: [pad] t i i i i t i i i i t."""
+    patches = torch.tensor([[0, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0]]).bool()
+    mask = torch.tensor([[0] + [1] * 11]).bool()
+    time, row, column = image_positions(mask, patches)[:, 0].tolist()
+    assert time == [0, 0, 1, 1, 1, 1, 3, 4, 4, 4, 4, 6]
+    assert row == [0, 0, 1, 1, 2, 2, 3, 4, 4, 5, 5, 6]
+    assert column == [0, 0, 1, 2, 1, 2, 3, 4, 5, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("old", "new"), [(64, 32), (32, 64), (50, 37)])
+def test_resizing_is_that_of_pillow(old: int, new: int) -> None:
+    from PIL import Image
+
+    shade = torch.nn.functional.interpolate(PIXELS[:1].float(), old, mode="nearest").byte()
+    expected = torch.tensor(
+        list(Image.fromarray(shade[0, 0].numpy()).resize((new, new), Image.Resampling.BICUBIC).getdata())
+    )
+    gap = (resized(shade, new)[0, 0].flatten().int() - expected.int()).abs()
+    assert gap.max() <= 1 and (gap > 0).float().mean() < 5e-3
+
+
+@pytest.mark.parametrize(("family", "side", "message"), [
+    ("qwen2_5_vl", 80, "80 conflicts with the backbone, whose image processor would resize it; give a multiple of 32"),
+    ("qwen2_5_vl", 544, "544 conflicts with the backbone.* multiple of 32 from 32 to 512"),
+    ("gemma3", 96, "96 conflicts with the backbone's 64; set it to 64"),
+])  # fmt: skip
+def test_sides_that_do_not_fit_are_told_before_training(build: Build, family: str, side: int, message: str) -> None:
+    with pytest.raises(InputError, match=rf"data\.image_size: {message}"):
+        build(family).check_images({"chest_xray": 1}, side)

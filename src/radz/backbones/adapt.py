@@ -98,8 +98,9 @@ def adapt(backbone: Any, config: BackboneConfig) -> None:
     for name, parameter in backbone.core.named_parameters():
         if backbone.part_of(name) == "projector":
             parameter.requires_grad_(config.train_projector)
-    for parameter in backbone.model.parameters():
-        if parameter.requires_grad:
+    for name, parameter in backbone.core.named_parameters():
+        # A tower that trains is fp32 as a whole: on CPUs a layer norm of bf16 refuses what an fp32 layer hands to it.
+        if parameter.requires_grad or (config.train_tower and backbone.part_of(name) == "tower"):
             parameter.data = at_least_float32(parameter.data)
 
 
