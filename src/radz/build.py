@@ -18,6 +18,7 @@ from data_modules.errors import InputError
 from data_modules.findings import Finding, Ontology
 from radz.anchors import AnchorBank
 from radz.backbones import load_backbone
+from radz.backbones.hub import resolve
 from radz.checkpoints import check_weights, read_checkpoint
 from radz.config import Experiment
 from radz.config_checks import known_findings
@@ -50,9 +51,9 @@ def data_module(experiment: Experiment, sample: int | None = None) -> StudyDataM
 
 
 def backbone_folder(experiment: Experiment) -> Path:
-    """The configured folder, or that of the tiny backbone, written when missing."""
+    """The configured folder, the local copy of a hub id, or the tiny backbone's folder, written when missing."""
     if experiment.backbone.path is not None:
-        return Path(experiment.backbone.path).expanduser()
+        return resolve(experiment.backbone.path)
     from data_modules.phantom.report import training_reports
     from radz.backbones.tiny import tiny_folder
 

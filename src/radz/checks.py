@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from data_modules.errors import InputError
-from radz.backbones.base import check_folder, reading
+from radz.backbones.folder import check_folder, reading
+from radz.backbones.hub import resolve
 from radz.config import Experiment, TrainerConfig
 from radz.descriptions import load_descriptions
 from radz.experiment import find_resource
@@ -25,7 +26,7 @@ def before_data(experiment: Experiment) -> None:
     if experiment.method != "dfat":
         return
     if experiment.backbone.path is not None:
-        folder = Path(experiment.backbone.path).expanduser()
+        folder = resolve(experiment.backbone.path)
         check_folder(experiment.backbone, folder)
         _weights(folder)
     if not experiment.dkam.write:

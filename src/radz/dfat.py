@@ -152,7 +152,7 @@ class DFAT(LightningModule):
                     "heads"
                     if ".heads." in name or name == "category_bias"
                     else "projector"
-                    if "multi_modal_projector" in name
+                    if self.encoder.backbone.part_of(name) == "projector"
                     else "base"
                 )
                 groups[part].append(parameter)

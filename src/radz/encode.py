@@ -56,12 +56,14 @@ class Encoder(nn.Module):
             modalities: B keys of MODALITY_TEXT.
         """
         images = self.backbone.image_embeddings(self.backbone.prepare(pixels))
-        sequences = [self._image_sequence(*study) for study in zip(counts.tolist(), modalities, strict=True)]
+        studies, side = zip(counts.tolist(), modalities, strict=True), pixels.shape[-1]
+        sequences = [self._image_sequence(count, modality, side) for count, modality in studies]
+        self._check_placeholders(sequences, images)
         ids, mask = self._pad(sequences)
         embeddings = self.backbone.word_embeddings(ids)
         patches = ids == self.backbone.image_token
         embeddings = embeddings.masked_scatter(patches[..., None], images.to(embeddings.dtype))
-        states = self.backbone.decode(embeddings, mask)
+        states = self.backbone.decode(embeddings, mask, patches)
         tokens = self._is_in(ids, self.backbone.image_ids)
         return self._pool(states, tokens, patches, mask, self.heads["image"])
 
@@ -120,20 +122,30 @@ class Encoder(nn.Module):
         states = self.backbone.decode(self.backbone.word_embeddings(ids), mask)
         return states, self._is_in(ids, self.backbone.text_ids), content.bool() & mask, mask
 
-    def check_images(self, most: Mapping[str, int]) -> None:
-        """InputError where the study of most images ({modality: images}) does not fit the backbone's context."""
+    def check_images(self, most: Mapping[str, int], side: int) -> None:
+        """InputError where images of `side` pixels do not fit the tower, or the study of most images
+        ({modality: images}) the context.
+        """
         for modality, images in most.items():
-            self._image_sequence(images, modality)
+            self._image_sequence(images, modality, side)
 
-    def _build_image_sequence(self, images: int, modality: str) -> list[int]:
+    def _check_placeholders(self, sequences: list[list[int]], images: Tensor) -> None:
+        found, features = sum(row.count(self.backbone.image_token) for row in sequences), images.shape[:2].numel()
+        if found != features:
+            raise InputError(
+                f"image sequences: {found} image placeholders for {features} image features; the images of all studies "
+                "must add up to those given, and dfat.instruction must not hold the backbone's image token"
+            )
+
+    def _build_image_sequence(self, images: int, modality: str, side: int) -> list[int]:
+        each = self.backbone.tokens_per_image(side)
         instruction = self.config.instruction.format(modality=MODALITY_TEXT[modality])
         ids = self.backbone.tokenizer(self.backbone.chat(instruction, images)).input_ids
         sequence: list[int] = []
         for token in ids:
-            repeat = self.backbone.tokens_per_image if token == self.backbone.image_token else 1
-            sequence += [token] * repeat
+            sequence += [token] * (each if token == self.backbone.image_token else 1)
         sequence += self.backbone.image_ids
-        each, remedy = self.backbone.tokens_per_image, "show fewer images of a study or raise backbone.image_pool"
+        remedy = "show fewer images of a study or raise backbone.image_pool"
         if modality == "chest_ct":
             remedy = "lower data.ct.slices (or raise data.ct.every_mm) or raise backbone.image_pool"
         other = len(sequence) - images * each

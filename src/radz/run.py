@@ -128,7 +128,7 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
     base, bank = model.encoder, model.bank
     texts = build.class_texts(experiment, findings, model.file)
     anchors = model.class_anchors(experiment, texts, base)
-    base.check_images(data.most_images())
+    base.check_images(data.most_images(), experiment.data.image_size)
     module = build.module(experiment, base, bank, view, texts, anchors, data.modalities)
     module.train()
     log_trainable(module)

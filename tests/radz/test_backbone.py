@@ -106,7 +106,7 @@ def test_truncated_equals_full_depth(make_encoder, layer: int) -> None:
 
 
 def test_truncation_drops_layers_and_norm(make_encoder) -> None:
-    model = make_encoder(train="frozen").backbone.llava.model
+    model = make_encoder(train="frozen").backbone.core.model
     assert len(model.language_model.layers) == 5
     assert isinstance(model.language_model.norm, torch.nn.Identity)
     assert len(model.vision_tower.encoder.layers) == 3
@@ -136,7 +136,7 @@ def test_a_padded_vocabulary_is_never_shrunk(tiny_path: Path, tmp_path: Path) ->
     model = LlavaForConditionalGeneration.from_pretrained(folder)
     model.resize_token_embeddings(640, mean_resizing=False)
     model.save_pretrained(folder)
-    assert load(folder).llava.get_input_embeddings().weight.shape[0] == 640
+    assert load(folder).core.get_input_embeddings().weight.shape[0] == 640
 
 
 def test_prepare_equals_the_image_processor(tiny_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_sequences_hold_the_placeholders_and_one_bos(make_encoder) -> None:
     encoder = make_encoder()
     backbone = encoder.backbone
     for images in (1, 3):
-        sequence = encoder._image_sequence(images, "chest_xray")
+        sequence = encoder._image_sequence(images, "chest_xray", 64)
         assert sequence.count(backbone.image_token) == images * 16
         assert sequence.count(backbone.tokenizer.bos_token_id) == 1
         assert sequence[-2:] == backbone.image_ids
@@ -269,10 +269,10 @@ def test_pooled_tokens_are_means_of_squares(make_encoder) -> None:
     with torch.no_grad():
         each = plain.image_embeddings(plain.prepare(PIXELS))
         found = pooled.image_embeddings(pooled.prepare(PIXELS))
-    assert (plain.tokens_per_image, pooled.tokens_per_image) == (16, 4)
+    assert (plain.tokens_per_image(64), pooled.tokens_per_image(64)) == (16, 4)
     for token, square in enumerate(([0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15])):
         torch.testing.assert_close(found[:, token], each[:, square].mean(1))
-    sequence = make_encoder(image_pool=4)._image_sequence(32, "chest_ct")
+    sequence = make_encoder(image_pool=4)._image_sequence(32, "chest_ct", 64)
     assert sequence.count(pooled.image_token) == 32 * 4
     with pytest.raises(InputError, match=r"image_pool: 9 conflicts with the tower's 4 x 4 patches, which 3 does not"):
         make_encoder(image_pool=9)
@@ -282,7 +282,7 @@ def test_pooled_tokens_are_means_of_squares(make_encoder) -> None:
 
 def test_slices_beyond_the_context_are_told_with_the_sum(make_encoder) -> None:
     encoder = make_encoder()
-    encoder.check_images({"chest_xray": 1, "chest_ct": 12})
+    encoder.check_images({"chest_xray": 1, "chest_ct": 12}, 64)
     told = r"a study of 16 chest CT image\(s\): .*\(16 x 16 \+ \d+\) exceeds.* 256; lower data.ct.slices .*image_pool"
     with pytest.raises(InputError, match=told):
-        encoder.check_images({"chest_xray": 1, "chest_ct": 16})
+        encoder.check_images({"chest_xray": 1, "chest_ct": 16}, 64)

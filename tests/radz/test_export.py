@@ -26,7 +26,7 @@ from radz.build import backbone_folder
 from radz.cli import main
 from radz.exporting import folder as exporting
 from radz.exporting.load import exported_thresholds
-from radz.exporting.processor import write_processor
+from radz.exporting.processor import write_processors
 from radz.run_folder import load_run
 from radz.scoring.zero_shot import SCORERS
 
@@ -115,7 +115,7 @@ def test_plain_transformers_gives_the_features_of_the_engine(
             assert np.abs(plain.texts(TEXTS) - of_texts).max() > 1e-2
     # All layers are there, more than the engine computes.
     core = plain.model.model if merge else plain.model.get_base_model().model
-    assert len(core.language_model.layers) == 6 == 1 + len(engine.encoder.backbone.llava.model.language_model.layers)
+    assert len(core.language_model.layers) == 6 == 1 + len(engine.encoder.backbone.decoder.layers)
     assert AutoProcessor.from_pretrained(exports[merge] / "backbone").image_processor.do_center_crop
 
 
@@ -143,7 +143,7 @@ def test_the_image_processor_resizes_as_the_engine(
 ) -> None:  # fmt: skip
     data = replace(engine.data, resize=resize)
     monkeypatch.setattr(engine, "data", data)
-    write_processor(backbone_folder(load_run(trained_run)), data, tmp_path)
+    write_processors(backbone_folder(load_run(trained_run)), data, tmp_path, tmp_path / "square")
     plain = Plain(exports[True])
     plain.processor = AutoImageProcessor.from_pretrained(tmp_path)
     paths = list(pictures.values())

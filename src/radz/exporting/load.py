@@ -12,7 +12,7 @@ from data_modules.errors import InputError
 from radz import build
 from radz.anchors import AnchorBank
 from radz.backbones import load_backbone
-from radz.backbones.base import read_json
+from radz.backbones.folder import read_json
 from radz.config import Experiment
 from radz.encode import Encoder
 from radz.environment import folder_digest
