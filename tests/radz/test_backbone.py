@@ -139,15 +139,6 @@ def test_a_padded_vocabulary_is_never_shrunk(tiny_path: Path, tmp_path: Path) ->
     assert load(folder).core.get_input_embeddings().weight.shape[0] == 640
 
 
-def test_prepare_equals_the_image_processor(tiny_path: Path) -> None:
-    from transformers import AutoImageProcessor
-
-    processor = AutoImageProcessor.from_pretrained(tiny_path)
-    pictures = PIXELS.expand(-1, 3, -1, -1)
-    expected = processor(images=list(pictures), return_tensors="pt")["pixel_values"]
-    assert torch.allclose(load(tiny_path).prepare(PIXELS), expected, atol=1e-5)
-
-
 def test_sequences_hold_the_placeholders_and_one_bos(make_encoder) -> None:
     encoder = make_encoder()
     backbone = encoder.backbone
@@ -193,7 +184,8 @@ def test_unknown_architecture(tiny_path: Path, tmp_path: Path) -> None:
     folder = copy(tiny_path, tmp_path / "other")
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**settings, "architectures": ["OtherModel"]}))
-    with pytest.raises(InputError, match="OtherModel"):
+    known = "LlavaForConditionalGeneration, LlavaNextForConditionalGeneration, Qwen2_5_VL.*, Gemma3"
+    with pytest.raises(InputError, match=f"architecture OtherModel is not supported; known: {known}"):
         load(folder)
 
 
@@ -216,6 +208,29 @@ def only_a_pickle(folder: Path) -> None:
     torch.save({}, folder / "pytorch_model.bin")
 
 
+def a_shard_less(folder: Path) -> None:
+    from transformers import LlavaForConditionalGeneration
+
+    LlavaForConditionalGeneration.from_pretrained(folder).save_pretrained(folder, max_shard_size="60KB")
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    sorted(folder.glob("model-*.safetensors"))[1].unlink()
+
+
+def a_changed_value(folder: Path, value: float) -> None:
+    kept = load_file(folder / "model.safetensors")
+    name = next(key for key in kept if key.endswith("layers.2.mlp.up_proj.weight"))
+    kept[name][3, 5] = value
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+
+
+def more_tokens(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"extra{i}" for i in range(500)])
+    tokenizer.save_pretrained(folder)
+
+
 HEAD = "language_model.lm_head.weight"
 DAMAGE = {
     "header cut": (lambda f: cut(f, "model.safetensors", 500), "the model cannot be read"),
@@ -232,6 +247,15 @@ DAMAGE = {
     "tokenizer cut": (lambda f: cut(f, "tokenizer.json", 300), "the tokenizer cannot be read"),
     "tokenizer": (lambda f: edited(f, "tokenizer.json", model={"type": "Guess"}), "the tokenizer cannot be read"),
     "mean": (lambda f: edited(f, "preprocessor_config.json", image_mean=0.5), "image_mean of three numbers"),
+    "shard": (a_shard_less, r"1 of \d+ weight files are missing, such as model-00002-of"),
+    "NaN": (lambda f: a_changed_value(f, float("nan")), r"layers\.2\.mlp\.up_proj\.weight holds NaN or infinite"),
+    "infinite": (lambda f: a_changed_value(f, float("-inf")), r"layers\.2\.mlp\.up_proj\.weight holds NaN or infinite"),
+    "vocabulary": (more_tokens, r"knows ids up to \d+ \(extra499\), but .* table has \d+ rows"),
+    "image id beyond": (lambda f: edited(f, "config.json", image_token_index=99999), "id 99999, which is no token of"),
+    "image id a word": (
+        lambda f: edited(f, "config.json", image_token_index=80),
+        "id 80, which is no special token",
+    ),
     "std": (lambda f: edited(f, "preprocessor_config.json", image_std=[1, 0, 1]), "image_std .* above 0"),
 }
 
@@ -244,6 +268,93 @@ def test_a_damaged_folder_is_one_line(tiny_path: Path, tmp_path: Path, case: str
     with pytest.raises(InputError, match=message) as fault:
         load(folder)
     assert "\n" not in str(fault.value) and str(folder) in str(fault.value)
+
+
+def test_a_modality_token_that_is_taken(tiny_path: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, LlavaForConditionalGeneration
+
+    folder = copy(tiny_path, tmp_path / "taken")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<TxtCls_1>"])
+    tokenizer.save_pretrained(folder)
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.save_pretrained(folder)
+    with pytest.raises(InputError, match="already holds <TxtCls_1>; give the folder before radz changed it"):
+        load(folder)
+
+
+@pytest.mark.parametrize(("tower", "strategy", "tokens"), [
+    ("siglip_vision_model", "full", 16), ("clip_vision_model", "full", 17), ("pixtral", "full", 0),
+])  # fmt: skip
+def test_other_towers_of_llava(tiny_path: Path, tmp_path: Path, tower: str, strategy: str, tokens: int) -> None:
+    """A tower without class token, a class token that is kept, and a tower that is not known."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    folder = copy(tiny_path, tmp_path / "tower")
+    config = LlavaConfig.from_pretrained(folder)
+    vision = {"model_type": tower, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
+              "num_attention_heads": 4, "image_size": 64, "patch_size": 16}  # fmt: skip
+    model = LlavaForConditionalGeneration(
+        LlavaConfig(vision_config=vision, text_config=config.text_config, image_token_index=config.image_token_id,
+                    vision_feature_select_strategy=strategy)
+    ).eval()  # fmt: skip
+    model.save_pretrained(folder)
+    if not tokens:
+        with pytest.raises(InputError, match="vision tower of type pixtral is not supported; known: clip_vision_model"):
+            load(folder)
+        return
+    backbone = load(folder, train="frozen", train_tower=True)
+    assert backbone.tokens_per_image(64) == tokens
+    prepared = backbone.prepare(PIXELS)
+    with torch.no_grad():
+        found, expected = backbone.image_embeddings(prepared), model.model.get_image_features(prepared).pooler_output
+    torch.testing.assert_close(found, torch.stack(list(expected)), rtol=1e-4, atol=1e-5)
+    backbone.image_embeddings(prepared).square().sum().backward()
+    assert [
+        name for name, p in backbone.named_parameters() if p.requires_grad and p.grad is None and "row" not in name
+    ] == []
+
+
+def test_placeholders_and_features_must_agree(make_encoder) -> None:
+    told = "48 image placeholders for 32 image features"
+    with pytest.raises(InputError, match=told):
+        make_encoder().encode_images(PIXELS[:2], torch.tensor([2, 1]), XRAYS[:2])
+    encoder = make_encoder({"instruction": "Find <image> here."})
+    with pytest.raises(InputError, match="shows 2 image placeholders for 1 images"):
+        encoder.encode_images(PIXELS[:1], torch.tensor([1]), XRAYS[:1])
+
+
+def test_a_model_without_sdpa(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import CLIPVisionModel, LlavaForConditionalGeneration
+
+    monkeypatch.setattr(CLIPVisionModel, "_supports_sdpa", False)
+    with pytest.raises(InputError, match="scaled_dot_product_attention") as fault:
+        load(tiny_path)
+    assert "\n" not in str(fault.value)
+    monkeypatch.undo()
+    real = LlavaForConditionalGeneration.from_pretrained
+
+    def eager(*arguments, **settings):
+        return real(*arguments, **{**settings, "attn_implementation": "eager"})
+
+    monkeypatch.setattr(LlavaForConditionalGeneration, "from_pretrained", eager)
+    with pytest.raises(InputError, match="LlavaConfig runs with eager attention; radz needs torch's scaled_dot"):
+        load(tiny_path)
+
+
+def test_four_bit_weights_need_their_package_and_a_gpu(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"quantize: 4bit conflicts with backbone\.train=full"):
+        BackboneConfig(quantize="4bit", train="full")
+    with pytest.raises(InputError, match=r"quantize.*none, 4bit"):
+        BackboneConfig(quantize="8bit")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs the package bitsandbytes; run pip install 'radz\[quantize\]'"):
+        load(tiny_path, quantize="4bit")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="4bit needs an NVIDIA GPU, and none is visible"):
+        load(tiny_path, quantize="4bit")
 
 
 def test_pickles_are_never_read(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from radz.backbones import FAMILIES, load_backbone
 from radz.backbones.adapt import trainable_table
 from radz.backbones.llava_next import resized
 from radz.backbones.qwen2_5_vl import image_positions
-from radz.backbones.tiny import write_tiny
+from radz.backbones.tiny import tiny_folder, write_tiny
 from radz.config import BackboneConfig, DfatConfig, TinyConfig
 from radz.encode import Encoder
 
@@ -329,3 +333,38 @@ def test_resizing_is_that_of_pillow(old: int, new: int) -> None:
 def test_sides_that_do_not_fit_are_told_before_training(build: Build, family: str, side: int, message: str) -> None:
     with pytest.raises(InputError, match=rf"data\.image_size: {message}"):
         build(family).check_images({"chest_xray": 1}, side)
+
+
+@pytest.mark.parametrize(("family", "name", "key", "value", "message"), [
+    ("llava_next", "preprocessor_config.json", "crop_size", {"height": 16, "width": 16}, "do not fit tiles of 32"),
+    ("qwen2_5_vl", "preprocessor_config.json", "patch_size", 14, "image processor's patch_size is 14, the tower's 16"),
+    ("qwen2_5_vl", "preprocessor_config.json", "merge_size", 3, "image processor's merge_size is 3, the tower's 2"),
+    ("gemma3", "config.json", "boi_token_index", 99999, "the tokenizer lacks the tokens around an image, ids 99999"),
+])  # fmt: skip
+def test_parts_of_different_models(
+    folders: dict[str, Path], tmp_path: Path, family: str, name: str, key: str, value: Any, message: str
+) -> None:
+    shutil.copytree(folders[family], tmp_path / "mixed")
+    settings = json.loads((tmp_path / "mixed" / name).read_text())
+    (tmp_path / "mixed" / name).write_text(json.dumps({**settings, key: value}))
+    with pytest.raises(InputError, match=message) as fault:
+        load_backbone(BackboneConfig(path=str(tmp_path / "mixed")), tmp_path / "mixed", 2, 3)
+    assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "side", "known"), [("llava", 80, True), ("qwen2_5_vl", 80, False), ("other", 64, False)]
+)
+def test_shapes_of_tiny_families_are_checked(family: str, side: int, known: bool) -> None:
+    with contextlib.nullcontext() if known else pytest.raises(InputError, match=r"backbone\.tiny\.(image_size|family)"):
+        TinyConfig(family=family, image_size=side).check()
+
+
+def test_the_folder_of_the_default_family_keeps_its_name(tmp_path: Path) -> None:
+    """Its weights carry published numbers, and its name is the digest that they had before there were families."""
+    shape = {**SHAPE, "vocabulary": 300}
+    key = {**dataclasses.asdict(TinyConfig(**shape))}
+    assert key.pop("family") == "llava"
+    digest = hashlib.sha256((json.dumps(key, sort_keys=True) + "a b").encode()).hexdigest()[:12]
+    assert tiny_folder(TinyConfig(**shape), ["a b"], tmp_path).name == f"tiny-{digest}"
+    assert tiny_folder(TinyConfig(family="gemma3", **shape), ["a b"], tmp_path).name != f"tiny-{digest}"
