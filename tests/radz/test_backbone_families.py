@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,49 +13,23 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import SHAPE, TEXTS
+from conftest import NAMES, SHAPE, TEXTS
 from torch import Tensor
 
 from data_modules.errors import InputError
-from radz.backbones import FAMILIES, load_backbone
-from radz.backbones.adapt import trainable_table
+from radz.backbones import load_backbone
 from radz.backbones.llava_next import resized
 from radz.backbones.qwen2_5_vl import image_positions
-from radz.backbones.tiny import write_tiny
-from radz.config import BackboneConfig, DfatConfig, TinyConfig
+from radz.backbones.tiny import tiny_folder
+from radz.config import BackboneConfig, TinyConfig
 from radz.encode import Encoder
 
-NAMES = dict(zip(("llava", "llava_next", "qwen2_5_vl", "gemma3"), FAMILIES, strict=True))
 EACH = {"llava": 16, "llava_next": 4 + 4 * 5, "qwen2_5_vl": 4, "gemma3": 4}
 """tokens of an image of 64 pixels in patches of 16"""
 PIXELS = torch.randint(0, 256, (8, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 WORDS = ["Small left effusion.", "The heart is enlarged, no pneumothorax is seen.", "Normal.", *TEXTS]
 family = pytest.mark.parametrize("family", list(NAMES))
 Build = Callable[..., Encoder]
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A tiny folder of every family."""
-    found = {name: tmp_path_factory.mktemp(name) for name in NAMES}
-    for name, folder in found.items():
-        write_tiny(folder, TinyConfig(family=name, **SHAPE), TEXTS * 20)
-    return found
-
-
-@pytest.fixture
-def build(folders: dict[str, Path]) -> Build:
-    """Encoder of a family; keywords go to BackboneConfig."""
-
-    def make(name: str, **settings: Any) -> Encoder:
-        config = BackboneConfig(path=str(folders[name]), **{"lora_rank": 4, "lora_alpha": 8, **settings})
-        torch.manual_seed(0)
-        return Encoder(
-            load_backbone(config, folders[name], 2, 3),
-            DfatConfig(image_tokens=2, text_tokens=3, head="identity"),
-        )
-
-    return make
 
 
 def processor(name: str, folder: Path) -> Any:
@@ -79,15 +57,17 @@ def native(name: str, prepared: Tensor) -> Tensor:
 
 @family
 @pytest.mark.parametrize("side", [64, 128, 96])
-def test_prepare_equals_the_image_processor(build: Build, folders: dict[str, Path], family: str, side: int) -> None:
+def test_prepare_equals_the_image_processor(
+    make_family: Build, family_folders: dict[str, Path], family: str, side: int
+) -> None:
     """Exactly, but for LLaVA-NeXT's resizing: filters of float and of fixed point differ by a level of 255."""
-    backbone = build(family, train="frozen").backbone
+    backbone = make_family(family, train="frozen").backbone
     pixels = torch.nn.functional.interpolate(PIXELS[:3].float(), side, mode="bilinear").byte()
     if family in ("llava", "gemma3") and side != 64:
         with pytest.raises(InputError, match=rf"data\.image_size: {side} conflicts with the backbone's 64"):
             backbone.prepare(pixels)
         return
-    expected = inputs(family, folders[family], pixels)["pixel_values"]
+    expected = inputs(family, family_folders[family], pixels)["pixel_values"]
     found = native(family, backbone.prepare(pixels))
     assert found.shape == expected.shape
     level = 1 / 255 / 0.25
@@ -132,13 +112,15 @@ def states(
 
 
 @family
-def test_features_equal_those_of_plain_transformers(build: Build, folders: dict[str, Path], family: str) -> None:
+def test_features_equal_those_of_plain_transformers(
+    make_family: Build, family_folders: dict[str, Path], family: str
+) -> None:
     """One study and eight, of one image and of several, left and right padding, LoRA and rows at work."""
     counts = torch.tensor([1, 3, 1, 2, 1])
     starts = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
     model: Any = None
     for padding in ("right", "left"):
-        encoder = build(family, padding=padding, dtype="float32").eval()
+        encoder = make_family(family, padding=padding, dtype="float32").eval()
         backbone = encoder.backbone
         with torch.no_grad():
             for name, parameter in backbone.named_parameters():
@@ -147,13 +129,13 @@ def test_features_equal_those_of_plain_transformers(build: Build, folders: dict[
                     parameter.add_(0.1 * noise)
             images = encoder.encode_images(PIXELS, counts, ["chest_xray"] * 5).overall
             texts = encoder.encode_texts(WORDS).overall
-        model = model or plain(family, folders[family], backbone)
+        model = model or plain(family, family_folders[family], backbone)
         rows = [encoder._image_sequence(count, "chest_xray", 64) for count in counts.tolist()]
         assert [row.count(backbone.image_token) for row in rows] == [EACH[family] * c for c in counts.tolist()]
         bos = backbone.tokenizer.bos_token_id
         words = [[*backbone.tokenizer(text, add_special_tokens=False).input_ids, *backbone.text_ids] for text in WORDS]
         words = [[bos, *row] if bos is not None else row for row in words]
-        seen = inputs(family, folders[family], PIXELS)
+        seen = inputs(family, family_folders[family], PIXELS)
         for left in (False, True):
             together = states(model, encoder, family, rows, left, seen).mean(1)
             assert (together - images).abs().max() < 1e-4, (padding, left)
@@ -161,7 +143,7 @@ def test_features_equal_those_of_plain_transformers(build: Build, folders: dict[
         for i in (0, 1):
             part = slice(starts[i], starts[i + 1])
             alone = states(
-                model, encoder, family, rows[i : i + 1], False, inputs(family, folders[family], PIXELS[part])
+                model, encoder, family, rows[i : i + 1], False, inputs(family, family_folders[family], PIXELS[part])
             )
             with torch.no_grad():
                 one = encoder.encode_images(PIXELS[part], counts[i : i + 1], ["chest_xray"]).overall
@@ -170,96 +152,12 @@ def test_features_equal_those_of_plain_transformers(build: Build, folders: dict[
         assert images.std(0).max() > 1e-2 and texts.std(0).max() > 1e-2
 
 
-# ---- What trains ---------------------------------------------------------------------------------------------------
-
-
-def step(encoder: Encoder) -> list[tuple[str, torch.nn.Parameter]]:
-    """Backward through image and text; the trainable parameters."""
-    image = encoder.encode_images(PIXELS[:3], torch.tensor([1, 2]), ["chest_xray"] * 2)
-    text = encoder.encode_texts(WORDS[:2])
-    weights = torch.linspace(-1, 1, image.overall.shape[1])
-    parts = (image.overall, image.local, text.overall, text.local)
-    sum((part.tanh() * weights).sum() for part in parts).backward()  # type: ignore[union-attr]
-    return [(name, p) for name, p in encoder.named_parameters() if p.requires_grad]
-
-
-@family
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"train": "lora", "train_tower": True, "gradient_checkpointing": True, "dtype": "bfloat16"},
-        {"train": "full", "train_tower": True, "dtype": "bfloat16"},
-        {"train": "full", "depth": "full", "feature_layer": 3, "dtype": "float32"},
-        {"train": "lora", "depth": "full", "gradient_checkpointing": True, "feature_layer": -1, "dtype": "float32"},
-        {"train": "frozen", "train_tower": True, "dtype": "float32"},
-    ],
-    ids=lambda settings: "-".join(str(value) for value in settings.values()),
-)
-def test_every_trainable_parameter_gets_a_gradient_and_is_fp32(
-    build: Build, family: str, settings: dict[str, Any]
-) -> None:
-    """One step, under bf16-mixed on a bf16 base: DDP waits for ever for a parameter without gradient."""
-    encoder = build(family, **settings).train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings["dtype"] == "bfloat16"):
-        named = step(encoder)
-    assert [name for name, p in named if p.grad is None] == []
-    # LoRA's A factors wait for B to leave zero; everything else must move at once.
-    assert [name for name, p in named if not p.grad.abs().any() and "lora_A" not in name] == []  # type: ignore[union-attr]
-    assert {p.dtype for _, p in named} | {p.grad.dtype for _, p in named if p.grad is not None} == {torch.float32}
-    backbone = encoder.backbone
-    still = [(backbone.part_of(name), p.dtype) for name, p in backbone.named_parameters() if not p.requires_grad]
-    assert {dtype for part, dtype in still if part != "tower"} <= {getattr(torch, settings["dtype"])}
-    assert {dtype for part, dtype in still if part == "tower"} <= {torch.float32}
-    parts = {backbone.part_of(name) for name, _ in named}
-    trained = {"lora": {"lora", "rows"}, "full": {"decoder"}, "frozen": set()}[settings["train"]]
-    tower = {"tower"} if settings.get("train_tower") else set()
-    assert parts == {"projector"} | trained | tower
-    assert backbone.tower.training is bool(tower)
-
-
-@family
-def test_checkpointing_changes_no_gradient(build: Build, family: str) -> None:
-    found = []
-    for checkpointing in (False, True):
-        named = step(build(family, gradient_checkpointing=checkpointing, train_tower=True, dtype="float32").train())
-        found.append({name: p.grad for name, p in named})
-    assert found[0].keys() == found[1].keys()
-    for name, gradient in found[0].items():
-        torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-5)
-
-
-@family
-def test_lora_lies_in_the_decoder_and_the_table_adds_up(build: Build, family: str) -> None:
-    encoder = build(family, depth="full")
-    adapted = {name.split(".lora_")[0] for name, _ in encoder.named_parameters() if ".lora_" in name}
-    assert len(adapted) == 5 * 7 and all("model.language_model.layers." in name for name in adapted)
-    *parts, total = trainable_table(encoder)
-    assert total[1] == sum(p.numel() for p in encoder.parameters() if p.requires_grad)
-    assert sum(part[2] for part in parts) == total[2] == sum(p.numel() for p in encoder.parameters())
-    names = ["vision tower", "projector", "decoder LoRA", "modality rows", "decoder", "language model head"]
-    tied = encoder.backbone.core.config.tie_word_embeddings
-    assert [part[0] for part in parts] == names[: 5 if tied else 6] and tied == (family == "gemma3")
-
-
-@family
-@pytest.mark.parametrize("layer", [3, -1])
-def test_truncated_equals_full_depth(build: Build, family: str, layer: int) -> None:
-    found, sizes = [], []
-    for depth in ("feature", "full"):
-        encoder = build(family, train="frozen", depth=depth, feature_layer=layer, dtype="float32").eval()
-        with torch.no_grad():
-            image = encoder.encode_images(PIXELS[:3], torch.tensor([1, 2]), ["chest_xray"] * 2)
-            found.append(torch.cat([image.overall, image.local, encoder.encode_texts(WORDS).overall]))
-        sizes.append(len(encoder.backbone.decoder.layers))
-    assert torch.equal(*found) and sizes == [3 if layer == 3 else 6, 6]
-
-
 # ---- The rest of the interface -------------------------------------------------------------------------------------
 
 
 @family
-def test_pooled_tokens_are_means_of_squares(build: Build, family: str) -> None:
-    plain, pooled = (build(family, train="frozen", image_pool=pool).backbone.eval() for pool in (1, 4))
+def test_pooled_tokens_are_means_of_squares(make_family: Build, family: str) -> None:
+    plain, pooled = (make_family(family, train="frozen", image_pool=pool).backbone.eval() for pool in (1, 4))
     with torch.no_grad():
         each, found = (part.image_embeddings(part.prepare(PIXELS[:2])) for part in (plain, pooled))
     assert found.shape[1] == pooled.tokens_per_image(64) < each.shape[1] == plain.tokens_per_image(64) == EACH[family]
@@ -269,34 +167,21 @@ def test_pooled_tokens_are_means_of_squares(build: Build, family: str) -> None:
     if family == "llava_next":
         fine = each[:, 4:].unflatten(1, (4, 5))[:, :, :4].unflatten(2, (2, 2)).unflatten(1, (2, 2)).mean((2, 4))
         torch.testing.assert_close(found[:, 1:].unflatten(1, (2, 3))[:, :, :2], fine)
-    encoder = build(family, train="frozen", image_pool=4).eval()
+    encoder = make_family(family, train="frozen", image_pool=4).eval()
     features = encoder.encode_images(PIXELS, torch.tensor([6, 2]), ["chest_ct", "chest_ct"])
     assert torch.isfinite(features.overall).all() and torch.isfinite(features.local).all()
     with pytest.raises(InputError, match=r"backbone\.image_pool: 9 conflicts"):
-        build(family, image_pool=9).check_images({"chest_xray": 1}, 64)
+        make_family(family, image_pool=9).check_images({"chest_xray": 1}, 64)
 
 
 @family
-def test_text_is_written_at_full_depth_only(build: Build, family: str) -> None:
-    answers = build(family, depth="full", train="lora").eval().backbone.write(["Describe edema.", "Pneumonia?"], 4)
+def test_text_is_written_at_full_depth_only(make_family: Build, family: str) -> None:
+    answers = (
+        make_family(family, depth="full", train="lora").eval().backbone.write(["Describe edema.", "Pneumonia?"], 4)
+    )
     assert len(answers) == 2 and all(isinstance(answer, str) for answer in answers)
     with pytest.raises(InputError, match=r"backbone\.depth: feature conflicts"):
-        build(family).backbone.write(["x"], 1)
-
-
-@family
-def test_compiled_layers_keep_features_gradients_and_names(
-    build: Build, family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With dynamo's eager backend: what it traces is what counts, and no C++ has to be built."""
-    real, calls = torch.compile, []
-    monkeypatch.setattr(torch, "compile", lambda *a, **k: calls.append(a) or real(*a, backend="eager", **k))
-    one, other = (build(family, compile=on, dtype="float32") for on in (False, True))
-    assert len(calls) == 5 == len(other.backbone.decoder.layers)
-    assert list(one.state_dict()) == list(other.state_dict())
-    plain, compiled = (dict(step(encoder.train())) for encoder in (one, other))
-    for name, parameter in plain.items():
-        torch.testing.assert_close(parameter.grad, compiled[name].grad, rtol=1e-4, atol=1e-5)
+        make_family(family).backbone.write(["x"], 1)
 
 
 def test_positions_of_images_and_text_by_hand() -> None:
@@ -326,6 +211,43 @@ def test_resizing_is_that_of_pillow(old: int, new: int) -> None:
     ("qwen2_5_vl", 544, "544 conflicts with the backbone.* multiple of 32 from 32 to 512"),
     ("gemma3", 96, "96 conflicts with the backbone's 64; set it to 64"),
 ])  # fmt: skip
-def test_sides_that_do_not_fit_are_told_before_training(build: Build, family: str, side: int, message: str) -> None:
+def test_sides_that_do_not_fit_are_told_before_training(
+    make_family: Build, family: str, side: int, message: str
+) -> None:
     with pytest.raises(InputError, match=rf"data\.image_size: {message}"):
-        build(family).check_images({"chest_xray": 1}, side)
+        make_family(family).check_images({"chest_xray": 1}, side)
+
+
+@pytest.mark.parametrize(("family", "name", "key", "value", "message"), [
+    ("llava_next", "preprocessor_config.json", "crop_size", {"height": 16, "width": 16}, "do not fit tiles of 32"),
+    ("qwen2_5_vl", "preprocessor_config.json", "patch_size", 14, "image processor's patch_size is 14, the tower's 16"),
+    ("qwen2_5_vl", "preprocessor_config.json", "merge_size", 3, "image processor's merge_size is 3, the tower's 2"),
+    ("gemma3", "config.json", "boi_token_index", 99999, "the tokenizer lacks the tokens around an image, ids 99999"),
+])  # fmt: skip
+def test_parts_of_different_models(
+    family_folders: dict[str, Path], tmp_path: Path, family: str, name: str, key: str, value: Any, message: str
+) -> None:
+    shutil.copytree(family_folders[family], tmp_path / "mixed")
+    settings = json.loads((tmp_path / "mixed" / name).read_text())
+    (tmp_path / "mixed" / name).write_text(json.dumps({**settings, key: value}))
+    with pytest.raises(InputError, match=message) as fault:
+        load_backbone(BackboneConfig(path=str(tmp_path / "mixed")), tmp_path / "mixed", 2, 3)
+    assert "\n" not in str(fault.value)
+
+
+def test_shapes_of_tiny_families_are_checked() -> None:
+    TinyConfig(family="llava", image_size=80).check()
+    with pytest.raises(InputError, match=r"tiny\.image_size: must be a multiple of twice backbone\.tiny\.patch_size"):
+        TinyConfig(family="qwen2_5_vl", image_size=80).check()
+    with pytest.raises(InputError, match=r"backbone\.tiny\.family.*llava_next"):
+        TinyConfig(family="other").check()
+
+
+def test_the_folder_of_the_default_family_keeps_its_name(tmp_path: Path) -> None:
+    """Its weights carry published numbers, and its name is the digest that they had before there were families."""
+    shape = {**SHAPE, "vocabulary": 300}
+    key = {**dataclasses.asdict(TinyConfig(**shape))}
+    assert key.pop("family") == "llava"
+    digest = hashlib.sha256((json.dumps(key, sort_keys=True) + "a b").encode()).hexdigest()[:12]
+    assert tiny_folder(TinyConfig(**shape), ["a b"], tmp_path).name == f"tiny-{digest}"
+    assert tiny_folder(TinyConfig(family="gemma3", **shape), ["a b"], tmp_path).name != f"tiny-{digest}"

@@ -136,8 +136,8 @@ model = AutoModelForImageTextToText.from_pretrained("backbone")
 ```
 An image is the sequence `image_prompts.{modality}` of radz.json, its placeholder repeated {per_image} times
 (`tokens.per_image`), followed by the tokens of `tokens.image`, without an end token; a sentence is BOS (where there is
-one), its words, and the tokens of `tokens.text`. The feature is `hidden_states[{layer}]` at these tokens, through the head
-(`experiment.dfat.head`, `head_order`), averaged, of unit length.
+one), its words, and the tokens of `tokens.text`. The feature is `hidden_states[{layer}]` at these tokens, through the
+head (`experiment.dfat.head`, `head_order`), averaged, of unit length.
 
 {step} as training did (`{data.resize}` to {data.image_size} pixels). What transformers
 alone does not do:
