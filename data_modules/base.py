@@ -25,7 +25,7 @@ from data_modules.errors import InputError
 from data_modules.findings import Ontology, complete, ontology, policy_table
 from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
 from data_modules.study import StudyTable
-from data_modules.subsets import limited, shuffled
+from data_modules.subsets import by_image, limited, shuffled
 
 log = logging.getLogger(__name__)
 
@@ -81,16 +81,20 @@ class StudyDataModule(LightningDataModule):
     pictures: StudyTable
     """The studies whose images the cache holds: all of `table`, but in an audit that looks at a sample."""
 
-    def __init__(self, config: DataConfig, cache_dir: Path, seed: int, sample: int | None = None) -> None:
+    def __init__(
+        self, config: DataConfig, cache_dir: Path, seed: int, sample: int | None = None, unit: str = "study"
+    ) -> None:
         """Keep the settings; nothing is read before `setup`.
 
         `sample`: for an audit, decode the images of no more than this many studies of each corpus and split.
+        `unit`: `image` makes every image of validation and test a row of its own.
         """
         super().__init__()
         for number, corpus in enumerate(config.corpora):
             # The first corpus may take minutes to read; a misspelt reader of the second should not wait for it.
             one_of(f"data.corpora.{number}.reader", corpus.reader, corpora.READERS)
         self.config, self.cache_dir, self.seed, self.sample = config, Path(cache_dir), seed, sample
+        self.unit = unit
         self._ready = False
 
     @property
@@ -149,6 +153,7 @@ class StudyDataModule(LightningDataModule):
         table.check_splits(salt)
         table.states = complete(table.states, table.findings, known)
         table = limited(table, {split: getattr(config.limit, split) for split in SPLITS}, self.seed)
+        table = by_image(table, ("val", "test")) if self.unit == "image" else table
         if self.sample is None:
             table, self.cache = self._decode(table, salt)
             if config.shuffle_pairs:

@@ -10,6 +10,7 @@ were missed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +58,9 @@ def candidates(coarse: Sketches, place: NDArray[np.int64]) -> Iterator[tuple[int
             yield from ((int(first + i), int(second + j)) for i, j in np.argwhere(near) if first + i < second + j)
 
 
-def alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
-    """Whether the fine sketches of two pictures correlate as well."""
-    return float(sketch(first, FINE) @ sketch(second, FINE)) > FINE_ALIKE
+def alike(first: Sketches, second: Sketches) -> bool:
+    """Whether two fine sketches correlate as well."""
+    return float(first @ second) > FINE_ALIKE
 
 
 def same_pictures(
@@ -73,6 +74,11 @@ def same_pictures(
         images: [I], positions in the cache.
         place: [I], a number for split or corpus of each; pairs within one place do not count.
     """
+
+    @lru_cache(maxsize=_CHUNK)
+    def fine(image: int) -> Sketches:
+        return sketch(cache.picture(image), FINE)
+
     near = candidates(sketches(cache, images, progress), place)
     pairs = ((int(images[i]), int(images[j])) for i, j in near)
-    return [(i, j) for i, j in pairs if alike(cache.picture(i), cache.picture(j))]
+    return [(i, j) for i, j in pairs if alike(fine(i), fine(j))]

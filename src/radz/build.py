@@ -47,7 +47,7 @@ def data_module(experiment: Experiment, sample: int | None = None) -> StudyDataM
     wanted = {corpus.modality for corpus in experiment.data.corpora}
     kinds = {frozenset({"chest_xray"}): ChestXrayDataModule, frozenset({"chest_ct"}): CTDataModule}
     kind = kinds.get(frozenset(wanted), MixedDataModule)
-    return kind(experiment.data, Path(experiment.cache_dir), experiment.seed, sample)
+    return kind(experiment.data, Path(experiment.cache_dir), experiment.seed, sample, experiment.scoring.unit)
 
 
 def backbone_folder(experiment: Experiment) -> Path:

@@ -76,13 +76,16 @@ def tables(
         if not len(at):
             continue
         mine = rows[at]
+        images = [""] * len(mine)
+        if data.unit == "image":
+            images = [privacy.pseudonym(corpus, table.image_ids[i], salt) for i in table.image_offsets[mine]]
         found.append(
             ScoreTable(
                 corpus,
                 split,
                 mine,
                 [str(table.study_id[r]) for r in mine],
-                [""] * len(mine),
+                images,
                 [privacy.pseudonym(corpus, table.patient[r], salt) for r in mine],
                 findings,
                 labels[at],
