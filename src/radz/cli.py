@@ -186,27 +186,6 @@ def _phantom(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{out}\n")
 
 
-def _export(options: argparse.Namespace) -> None:
-    from data_modules.errors import InputError
-
-    keys = _pairs(options.keys, {"out", "merge", "dtype"}, required={"out"})
-    if (merge := keys.get("merge", "true")) not in ("true", "false"):
-        raise InputError(f"merge={merge}: must be true or false")
-    _runs()
-    from radz.exporting.folder import export_run
-
-    sys.stdout.write(f"{export_run(options.run, keys['out'], merge == 'true', keys.get('dtype', 'auto'))}\n")
-
-
-def _import(options: argparse.Namespace) -> None:
-    keys = _pairs(options.keys, {"out", "tower", "conversation"}, required={"out"})
-    _runs()
-    from radz.importing.convert import import_checkpoint
-
-    folder = import_checkpoint(options.src, keys["out"], keys.get("tower"), keys.get("conversation"))
-    sys.stdout.write(f"{folder}\n")
-
-
 def _bench(options: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -258,6 +237,18 @@ def _report(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     sys.stdout.write(f"{_runs().report(Path(options.run))}\n")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from radz.cli_models import export
+
+    export(options.run, _pairs(options.keys, {"out", "merge", "dtype"}, required={"out"}))
+
+
+def _import(options: argparse.Namespace) -> None:
+    from radz.cli_models import import_
+
+    import_(options.src, _pairs(options.keys, {"out", "tower", "conversation"}, required={"out"}))
 
 
 def _runs() -> ModuleType:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SHAPE, TEXTS
+from conftest import NAMES
 from numpy.typing import NDArray
 from peft import PeftModel
 from PIL import Image
@@ -19,24 +19,18 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTo
 
 from radz import Radz, build
 from radz.anchors import AnchorBank, BankInfo
-from radz.backbones import FAMILIES
-from radz.backbones.tiny import write_tiny
 from radz.checkpoints import write_checkpoint
-from radz.config import TinyConfig
 from radz.experiment import load_experiment, to_yaml
 from radz.exporting.folder import export_run
 from radz.labels import LabelView
 
-NAMES = dict(zip(("llava", "llava_next", "qwen2_5_vl", "gemma3"), FAMILIES, strict=True))
 WORDS = ["Small left pleural effusion.", "Normal.", "The heart is enlarged. No pneumothorax is seen."]
 FINDINGS = ("no_finding", "edema", "mass")
 
 
-def trained(family: str, place: Path) -> Path:
+def trained(base: Path, place: Path) -> Path:
     """A run folder as training leaves it, with weights that have moved at random."""
-    base, run = place / "base", place / "run"
-    base.mkdir(parents=True)
-    write_tiny(base, TinyConfig(family=family, **SHAPE), TEXTS * 20)
+    run = place / "run"
     keys = [
         f"backbone.path={base}", "backbone.train=lora", "backbone.lora_rank=4", "dfat.image_tokens=2",
         "dfat.text_tokens=3", "dkam.category=softmax", f"cache_dir={place / 'cache'}",
@@ -107,8 +101,8 @@ class Plain:
 
 # test_export.py has LLaVA on a trained run.
 @pytest.mark.parametrize("family", [pytest.param("llava", marks=pytest.mark.slow), *list(NAMES)[1:]])
-def test_the_export_of_a_family_is_a_plain_folder(family: str, tmp_path: Path) -> None:
-    run = trained(family, tmp_path)
+def test_the_export_of_a_family_is_a_plain_folder(family: str, family_folders: dict[str, Path], tmp_path: Path) -> None:
+    run = trained(family_folders[family], tmp_path)
     engine = Radz.from_pretrained(run)
     shade = np.random.default_rng(0)
     pictures = []
