@@ -285,6 +285,7 @@ FAULTS = [
     (lambda f: edit(f / "radz.json", schema=2), "schema 2 is not known"),
     (lambda f: (f / "radz.json").write_text("{"), "not valid JSON"),
     (lambda f: edit(f / "radz.json", backbone=None), "radz.json: damaged"),
+    (lambda f: edit(f / "radz.json", base={"digest": None}), "radz.json: damaged"),
     (lambda f: edit(f / "radz.json", experiment={"backbone": {}, "dfatt": 1}), "dfatt: unknown key in .*radz.json"),
     (lambda f: shutil.rmtree(f / "backbone"), "backbone: no such folder"),
     (lambda f: edit(f / "backbone/config.json", extra=1), "backbone: not as it was exported"),

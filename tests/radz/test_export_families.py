@@ -28,12 +28,12 @@ WORDS = ["Small left pleural effusion.", "Normal.", "The heart is enlarged. No p
 FINDINGS = ("no_finding", "edema", "mass")
 
 
-def trained(base: Path, place: Path) -> Path:
+def trained(base: Path, place: Path, *more: str) -> Path:
     """A run folder as training leaves it, with weights that have moved at random."""
     run = place / "run"
     keys = [
         f"backbone.path={base}", "backbone.train=lora", "backbone.lora_rank=4", "dfat.image_tokens=2",
-        "dfat.text_tokens=3", "dkam.category=softmax", f"cache_dir={place / 'cache'}",
+        "dfat.text_tokens=3", "dkam.category=softmax", f"cache_dir={place / 'cache'}", *more,
     ]  # fmt: skip
     experiment = load_experiment("demo", [*SMALL, *keys])
     encoder, digest = build.encoder(experiment)
@@ -100,9 +100,18 @@ class Plain:
 
 
 # test_export.py has LLaVA on a trained run.
-@pytest.mark.parametrize("family", [pytest.param("llava", marks=pytest.mark.slow), *list(NAMES)[1:]])
-def test_the_export_of_a_family_is_a_plain_folder(family: str, family_folders: dict[str, Path], tmp_path: Path) -> None:
-    run = trained(family_folders[family], tmp_path)
+@pytest.mark.parametrize(
+    ("family", "keys"),
+    [
+        ("llava", ["backbone.train=full", "backbone.train_tower=true"]),
+        pytest.param("llava", ["backbone.train=frozen"], marks=pytest.mark.slow),
+        *[(name, []) for name in NAMES if name != "llava"],
+    ],
+)
+def test_the_export_of_a_family_is_a_plain_folder(
+    family: str, keys: list[str], family_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    run = trained(family_folders[family], tmp_path, *keys)
     engine = Radz.from_pretrained(run)
     shade = np.random.default_rng(0)
     pictures = []

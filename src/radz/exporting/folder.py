@@ -107,7 +107,6 @@ class _Trained:
         plain = replace(settings, dkam=replace(settings.dkam, write=False))
         self.others = build.bank(plain, self.encoder, self.base_digest, others, self.file) if others else None
         build.restore(experiment, self.encoder, self.bank, self.file, folder / "checkpoints" / "best.ckpt")
-        self.ids: dict[str, list[int]] = {}
 
     @property
     def backbone(self) -> Backbone:

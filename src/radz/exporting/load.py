@@ -108,6 +108,9 @@ def exported_experiment(folder: Path) -> tuple[Experiment, dict[str, Any]]:
         plain = dict(content["experiment"])
         place = str(folder / content["backbone"]["folder"])
         plain["backbone"] = {**plain["backbone"], **FROZEN, "path": place}
+        noted = [content["base"], content["backbone"], *([] if content["backbone"]["merged"] else [content["adapter"]])]
+        if not all(isinstance(part["digest"], str) for part in noted):
+            raise ValueError
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{folder / RADZ_JSON}: damaged; export the run again") from None
     plain["dkam"] = {**plain.get("dkam", {}), "descriptions": str(folder / "descriptions.yaml")}
