@@ -146,7 +146,7 @@ class StudyDataModule(LightningDataModule):
         for number, corpus in enumerate(config.corpora):
             key = f"data.corpora.{number}"
             tables.append(corpora.read(corpus, known, salt, self.cache_dir, key))
-            known = known.extended(corpus.findings, f"{key}.findings")
+            known = known.extended(corpus.findings, f"{key}.findings", corpus.reader)
         table = StudyTable.concat(tables)
         for modality in set(table.modality) - set(self.serves):
             raise InputError(f"data.corpora: modality {modality} is not one of {', '.join(self.serves)}")
