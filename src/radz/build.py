@@ -41,11 +41,12 @@ NO_PATHOLOGY = ("no_finding",)
 NO_LABEL = undefined_reason([])
 
 
-def data_module(experiment: Experiment) -> StudyDataModule:
-    """The DataModule of the modalities that the experiment's corpora have."""
+def data_module(experiment: Experiment, sample: int | None = None) -> StudyDataModule:
+    """The DataModule of the modalities that the experiment's corpora have; `sample` is for an audit."""
     wanted = {corpus.modality for corpus in experiment.data.corpora}
     kinds = {frozenset({"chest_xray"}): ChestXrayDataModule, frozenset({"chest_ct"}): CTDataModule}
-    return kinds.get(frozenset(wanted), MixedDataModule)(experiment.data, Path(experiment.cache_dir), experiment.seed)
+    kind = kinds.get(frozenset(wanted), MixedDataModule)
+    return kind(experiment.data, Path(experiment.cache_dir), experiment.seed, sample, experiment.scoring.unit)
 
 
 def backbone_folder(experiment: Experiment) -> Path:

@@ -148,8 +148,14 @@ def _data_of_experiment(options: argparse.Namespace) -> None:
     from radz import data_verb
     from radz.experiment import load_experiment
 
-    experiment = load_experiment(options.keys[0], options.keys[1:])
-    told = data_verb.check(experiment) if action == "check" else data_verb.cache(experiment)
+    name, *keys = options.keys
+    wanted = next((key for key in keys if key.startswith("images=")), None) if action == "check" else None
+    experiment = load_experiment(name, [key for key in keys if key != wanted])
+    images = (wanted or f"images={data_verb.SAMPLE}").removeprefix("images=")
+    if images != "all" and (not images.isdecimal() or int(images) < 1):
+        raise InputError(f"{wanted}: must be a whole number from 1, or all")
+    most = None if images == "all" else int(images)
+    told = data_verb.check(experiment, most) if action == "check" else data_verb.cache(experiment)
     sys.stdout.write("\n".join(told) + "\n")
 
 
@@ -282,7 +288,8 @@ KEYS = {
     "bench": "only=P7",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
     "of the experiment",
-    "data": "check, cache: EXPERIMENT and overrides of it; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
+    "data": "check, cache: EXPERIMENT and overrides of it; check: images=100 (looked at, of each corpus and split) or "
+    "images=all; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
     "(studies) image_px=256 (of a CT voxels=96) seed=0 cache_dir=DIR",
     "eval": "run=RUN and overrides of the experiment",
     "anchors": "write=true (let the model write the descriptions) and overrides of the experiment",

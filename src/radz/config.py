@@ -150,6 +150,10 @@ class ScoringConfig:
     """findings scored at test; empty: every finding with a label in the test split"""
     primary: str = "seen"
     """findings of the macro: seen (named in training labels) | all"""
+    unit: str = "study"
+    """what is scored: study, or image (each image of a study by itself, under the study's labels)"""
+    aggregate: str = "joint"
+    """of a study's images: joint (all in one sequence), or mean or max over the scores of each alone"""
     replicates: int = 1000
     """bootstrap replicates, by patient"""
     seed: int = 0
@@ -164,6 +168,10 @@ class ScoringConfig:
         one_of("scoring.prompt_features", self.prompt_features, ("trained", "global", "local"))
         one_of("scoring.fused", self.fused, ("centred", "authors"))
         one_of("scoring.primary", self.primary, ("seen", "all"))
+        one_of("scoring.unit", self.unit, ("study", "image"))
+        one_of("scoring.aggregate", self.aggregate, ("joint", "mean", "max"))
+        if self.unit == "image" and self.aggregate != "joint":
+            raise InputError(f"scoring.aggregate: {self.aggregate} conflicts with scoring.unit=image; use joint")
         in_range("scoring.replicates", self.replicates, 100)
         in_range("scoring.cases", self.cases, 0)
         seed_range("scoring.seed", self.seed)
@@ -278,6 +286,8 @@ class Experiment:
             raise InputError("data.corpora: no corpus; name at least one under data.corpora")
         if self.trainer.max_epochs is None and self.trainer.max_steps is None:
             raise InputError("trainer.max_epochs: missing; set it or trainer.max_steps")
+        if self.scoring.unit == "image" and any(corpus.modality == "chest_ct" for corpus in self.data.corpora):
+            raise InputError("scoring.unit: image conflicts with chest_ct, whose slices have no labels; use study")
         if self.dkam.write and self.backbone.depth == "feature":
             raise InputError("backbone.depth: feature conflicts with dkam.write=true, which needs depth full")
         if self.backbone.path is None and self.backbone.tiny.image_size != self.data.image_size:

@@ -204,10 +204,7 @@ class DFAT(LightningModule):
         self.scored.append((batch.rows.cpu(), {k: v.cpu() for k, v in self._score(batch).items()}))
 
     def _score(self, batch: StudyBatch) -> dict[str, Tensor]:
-        modalities = self._modalities(batch)
-        image = self.encoder.encode_images(batch.pixels, batch.image_counts, modalities)
-        with torch.autocast(self.device.type, enabled=False):
-            return self.classifier.scores(image, modalities)
+        return self.classifier.score(batch.pixels, batch.image_counts, self._modalities(batch))
 
     # Checkpoints: trainable weights and anchors only.
 

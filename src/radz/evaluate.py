@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from data_modules import privacy
 from data_modules.base import StudyDataModule
+from data_modules.leaks import leaked
 from radz.build import NO_PATHOLOGY
 from radz.config import Experiment
 from radz.distributed import gather_objects
@@ -74,13 +75,16 @@ def tables(
         if not len(at):
             continue
         mine = rows[at]
+        images = [""] * len(mine)
+        if data.unit == "image":
+            images = [privacy.pseudonym(corpus, table.image_ids[i], salt) for i in table.image_offsets[mine]]
         found.append(
             ScoreTable(
                 corpus,
                 split,
                 mine,
                 [str(table.study_id[r]) for r in mine],
-                [""] * len(mine),
+                images,
                 [privacy.pseudonym(corpus, table.patient[r], salt) for r in mine],
                 findings,
                 labels[at],
@@ -160,7 +164,7 @@ def write_results(
         "protocol_digest": protocol_digest(experiment, data, splits["test"]),
         "world_size": world_size,
         "test_evaluations": before + 1,
-        "leaked": data.leaked() if own else None,
+        "leaked": leaked(data) if own else None,
         "pixels": data.recipe.settings(data.modalities),
         "results": found,
     }
