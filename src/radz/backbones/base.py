@@ -71,7 +71,8 @@ class Backbone(nn.Module, abc.ABC):
             self._truncate()
         if config.gradient_checkpointing:
             # The tower recomputes only while it is in training mode, which a frozen one never is.
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            old = self.model.gradient_checkpointing_enable
+            getattr(self.model, "activation_checkpointing_enable", old)({"use_reentrant": False})  # its name since 5.2x
         adapt(self, config)
         if config.compile:
             for layer in self.decoder.layers:

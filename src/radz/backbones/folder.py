@@ -49,8 +49,11 @@ def check_folder(config: BackboneConfig, folder: Path) -> dict[str, Any]:
     """The folder's config.json.
 
     Raises:
-        InputError: no folder, no config, no tokenizer, no image processor, no weights or a missing shard.
+        InputError: no folder, no config, no tokenizer, no image processor, no weights or a missing shard; or 4-bit
+            weights where they cannot be.
     """
+    if config.quantize == "4bit":
+        _check_four_bit()
     if not folder.is_dir():
         raise InputError(f"backbone.path: {config.path}: no such folder; give a Hugging Face model folder")
     settings = read_json(folder, "config.json")
@@ -89,7 +92,7 @@ def load_model(architecture: str, config: BackboneConfig, folder: Path) -> Any:
     """The transformers model `architecture` of a folder, with SDPA attention, complete and finite.
 
     Raises:
-        InputError: damaged, incomplete or non-finite weights, no SDPA, or 4-bit weights where they cannot be.
+        InputError: damaged, incomplete or non-finite weights, or no SDPA.
     """
     import transformers
 
@@ -117,12 +120,15 @@ def load_model(architecture: str, config: BackboneConfig, folder: Path) -> Any:
     return model
 
 
-def _four_bit() -> Any:
-    """Settings of 4-bit weights (QLoRA: Dettmers et al. 2023, arXiv 2305.14314); tower, projector and head stay."""
+def _check_four_bit() -> None:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise InputError("backbone.quantize: 4bit needs the package bitsandbytes; run pip install 'radz[quantize]'")
     if not torch.cuda.is_available():
         raise InputError("backbone.quantize: 4bit needs an NVIDIA GPU, and none is visible; use none")
+
+
+def _four_bit() -> Any:
+    """Settings of 4-bit weights (QLoRA: Dettmers et al. 2023, arXiv 2305.14314); tower, projector and head stay."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
