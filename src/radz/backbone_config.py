@@ -73,12 +73,16 @@ class BackboneConfig:
     padding: str = "right"
     """right | left; features do not depend on it"""
     gradient_checkpointing: bool = False
+    """compute every decoder layer twice: least memory"""
+    recompute: str = "elementwise"
+    """elementwise (norms and gates of the decoder are computed twice: a third less memory, hardly any time) | none"""
 
     def __post_init__(self) -> None:
         one_of("backbone.train", self.train, ("lora", "full", "frozen"))
         one_of("backbone.depth", self.depth, ("feature", "full"))
         one_of("backbone.dtype", self.dtype, ("auto", "float32", "bfloat16"))
         one_of("backbone.padding", self.padding, ("right", "left"))
+        one_of("backbone.recompute", self.recompute, ("elementwise", "none"))
         if self.image_pool not in (1, 4, 9):
             raise InputError(f"backbone.image_pool={self.image_pool}: must be 1, 4 or 9")
         in_range("backbone.lora_rank", self.lora_rank, 1)

@@ -45,8 +45,8 @@ class DfatConfig:
     """may follow the report (method.md 2.2)"""
     max_text_tokens: int = 256
     """reports are cut to this many tokens; the number cut is logged"""
-    text_groups: int = 1
-    """texts of a batch are encoded in this many groups of like length, which saves padding"""
+    text_groups: int = 4
+    """texts of a batch are encoded in at most this many groups of like length, which saves padding"""
     head: str = "linear"
     """identity | linear | mlp, one each for image, text and anchor"""
     head_width: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from data_modules.errors import InputError
 from radz.backbones.adapt import adapt, add_modality_tokens
 from radz.backbones.base import Backbone, layer_index, read_json, reading
+from radz.backbones.recompute import ElementwiseRecompute
 from radz.config import BackboneConfig
 
 
@@ -43,6 +45,8 @@ class LlavaBackbone(Backbone):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model: Any = adapt(model, config, self.image_ids + self.text_ids, self.layer, tower_layer)
         self._tower_trains = config.train_tower
+        elementwise = config.recompute == "elementwise"
+        self._recompute = ElementwiseRecompute(self.llava.model.language_model.layers) if elementwise else None
         self.train(self.training)
 
     @property
@@ -127,6 +131,10 @@ class LlavaBackbone(Backbone):
             arguments["attention_mask"] = mask.long()
             arguments["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
         embeddings = embeddings.to(next(decoder.layers.parameters()).dtype)
+        with self._recompute.active() if self._recompute else nullcontext():
+            return self._states(decoder, embeddings, arguments)
+
+    def _states(self, decoder: Any, embeddings: Tensor, arguments: dict[str, Any]) -> Tensor:
         if self.depth == "feature":
             return decoder(inputs_embeds=embeddings, **arguments).last_hidden_state
         states = decoder(inputs_embeds=embeddings, output_hidden_states=True, **arguments).hidden_states
