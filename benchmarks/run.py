@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import pixels, tables
+from benchmarks import pixels, tables, train
 from benchmarks.common import Result
 from data_modules.errors import InputError, nearest
 from data_modules.files import replacing
 
-BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {"P7": pixels.run, "P8": tables.run}
+BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {
+    "P1": train.speed,
+    "P2": train.memory,
+    "P7": pixels.run,
+    "P8": tables.run,
+}
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -32,6 +37,11 @@ def bench(only: list[str]) -> list[str]:
         draft.write_text(json.dumps(sorted(content, key=lambda entry: entry["id"]), indent=1) + "\n", encoding="utf-8")
     lines = [f"{'id':4} {'radz':>10} {'reference':>10} {'ratio':>8} {'range':>16}  what"]
     for r in found:
-        spread = f"{r.low:.1f} to {r.high:.1f}"
-        lines.append(f"{r.id:4} {r.radz:10.1f} {r.reference:10.1f} {r.ratio:8.1f} {spread:>16}  {r.what} ({r.unit})")
+        spread = f"{r.low:.2f} to {r.high:.2f}"
+        lines.append(f"{r.id:4} {_short(r.radz):>10} {_short(r.reference):>10} {r.ratio:8.2f} {spread:>16}  {r.what} ({r.unit})")
     return lines
+
+
+def _short(value: float) -> str:
+    """Three digits that tell something."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"

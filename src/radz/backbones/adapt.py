@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from data_modules.errors import InputError
+from radz.backbones.fused_lora import fuse_lora
 from radz.config import BackboneConfig
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def adapt(model: Any, config: BackboneConfig, token_ids: list[int], layer: int, 
             trainable_token_indices={"embed_tokens": token_ids},
         )
         model = get_peft_model(model, settings)
+        fuse_lora(model)
         core = model.get_base_model().model
     else:
         core = model.model

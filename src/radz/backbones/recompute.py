@@ -17,14 +17,24 @@ from torch import Tensor, nn
 
 
 class _Made:
-    """Stands for a tensor that was not kept."""
+    """A result that is not kept but made again, once for all that need it."""
 
-    def __init__(self, make: Callable[[], Tensor], like: Tensor) -> None:
-        self.make, self.shape, self.stride = make, like.shape, like.stride()
+    def __init__(self, result: Tensor, make: Callable[[], Tensor]) -> None:
+        self.result, self.make = ref(result), make
+        self.wanted = 0
+        self.again: Tensor | None = None
 
-    def again(self) -> Tensor:
+    def take(self) -> Tensor:
+        """The result, forgotten as soon as all have had it."""
         with torch.no_grad():
-            return self.make().as_strided(self.shape, self.stride)
+            result = self.make() if self.again is None else self.again
+        self.wanted -= 1
+        self.again = result if self.wanted > 0 else None
+        return result
+
+
+_Kept = tuple[_Made, torch.Size, tuple[int, ...]]
+"""What stands for a tensor that was not kept, with its shape and strides."""
 
 
 class ElementwiseRecompute:
@@ -36,7 +46,7 @@ class ElementwiseRecompute:
 
     def __init__(self, layers: nn.ModuleList) -> None:
         self.layers = layers
-        self._made: dict[int, tuple[ref[Tensor], Callable[[], Tensor]]] = {}
+        self._made: dict[int, _Made] = {}
         self._on = False
         for layer in layers:
             for name in ("input_layernorm", "post_attention_layernorm"):
@@ -59,17 +69,16 @@ class ElementwiseRecompute:
 
     def _note(self, result: Tensor, make: Callable[[], Tensor]) -> None:
         if self._on:
-            self._made[result.data_ptr()] = (ref(result), make)
+            self._made[result.data_ptr()] = _Made(result, make)
 
-    def _pack(self, tensor: Tensor) -> Tensor | _Made:
-        found = self._made.get(tensor.data_ptr())
-        if found is None:
-            return tensor
-        result = found[0]()
+    def _pack(self, tensor: Tensor) -> Tensor | _Kept:
+        made = self._made.get(tensor.data_ptr())
+        result = None if made is None else made.result()
         # An address may have been given to another tensor since; the result must still be there, and be this one.
-        if result is None or result.data_ptr() != tensor.data_ptr() or result.numel() != tensor.numel():
+        if made is None or result is None or result.numel() != tensor.numel() or result.dtype != tensor.dtype:
             return tensor
-        return _Made(found[1], tensor) if result.dtype == tensor.dtype else tensor
+        made.wanted += 1
+        return made, tensor.shape, tensor.stride()
 
     def _watch(self, part: nn.Module) -> None:
         def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -101,5 +110,8 @@ class ElementwiseRecompute:
         mlp.down_proj.register_forward_pre_hook(down)
 
 
-def _unpack(kept: Tensor | _Made) -> Tensor:
-    return kept.again() if isinstance(kept, _Made) else kept
+def _unpack(kept: Tensor | _Kept) -> Tensor:
+    if isinstance(kept, Tensor):
+        return kept
+    made, shape, stride = kept
+    return made.take().as_strided(shape, stride)
