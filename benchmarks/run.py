@@ -38,7 +38,9 @@ def bench(only: list[str]) -> list[str]:
     lines = [f"{'id':4} {'radz':>10} {'reference':>10} {'ratio':>8} {'range':>16}  what"]
     for r in found:
         spread = f"{r.low:.2f} to {r.high:.2f}"
-        lines.append(f"{r.id:4} {_short(r.radz):>10} {_short(r.reference):>10} {r.ratio:8.2f} {spread:>16}  {r.what} ({r.unit})")
+        lines.append(
+            f"{r.id:4} {_short(r.radz):>10} {_short(r.reference):>10} {r.ratio:8.2f} {spread:>16}  {r.what} ({r.unit})"
+        )
     return lines
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.reference import Reference
-from benchmarks.shapes import FINDINGS, LORA, Shape
+from benchmarks.shapes import FINDINGS, LORA
 from data_modules.batch import StudyBatch
 from data_modules.corpus_config import LabelPolicy
 from data_modules.findings import policy_table
@@ -105,7 +105,7 @@ class Inputs:
         return self.batch.pixels, self.batch.reports, self.labels, self.anchors, self.instruction
 
 
-def shape_of(settings: Experiment, shape: Shape) -> Experiment:
-    """The experiment with the image size of a shape."""
-    settings.data.image_size = shape.image_size
-    return settings
+def loss(module: DFAT, batch: StudyBatch) -> Tensor:
+    """The loss of radz's training step, without a Trainer that logs it."""
+    module._log_step = lambda *_, **__: None  # type: ignore[method-assign]
+    return module.training_step(batch, 0)

@@ -17,9 +17,7 @@ class _Linear(torch.autograd.Function):
     """y [T, o] of x [T, i], frozen weight [o, i] and bias [o], A [r, i], B [o, r] and the scale s."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         low = x @ a.to(x.dtype).T
         y = nn.functional.linear(x, weight, bias)
         y.addmm_(low, (b * scale).to(x.dtype).T)
