@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import pixels, tables, train
+from benchmarks import embed, pixels, tables, train
 from benchmarks.common import Result
 from data_modules.errors import InputError, nearest
 from data_modules.files import replacing
@@ -15,6 +15,9 @@ from data_modules.files import replacing
 BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {
     "P1": train.speed,
     "P2": train.memory,
+    "P4": embed.images,
+    "P5": embed.texts,
+    "P6": embed.anchors,
     "P7": pixels.run,
     "P8": tables.run,
 }

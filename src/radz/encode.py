@@ -19,6 +19,8 @@ from radz.grouping import like_lengths
 from radz.losses import Features, at_least_fp32
 
 log = logging.getLogger(__name__)
+DESCRIPTIONS = 32
+"""descriptions that are encoded together at most"""
 MODALITY_TEXT = {"chest_xray": "chest X-ray", "chest_ct": "chest CT"}
 
 
@@ -96,8 +98,14 @@ class Encoder(nn.Module):
             return torch.stack(
                 [at_least_fp32(self.backbone.word_embeddings(row.to(self.backbone.device))).mean(0) for row in ids]
             )
-        states, tokens, _, _ = self._text_states(self._words(texts))
-        return _masked_mean(at_least_fp32(states), tokens)
+        words = self._words(texts)
+        groups = like_lengths(list(map(len, words)), self.config.text_groups, DESCRIPTIONS)
+        parts = []
+        for group in groups:
+            states, tokens, _, _ = self._text_states([words[i] for i in group])
+            parts.append(_masked_mean(at_least_fp32(states), tokens))
+        order = torch.tensor([i for group in groups for i in group], device=parts[0].device)
+        return torch.cat(parts)[order.argsort()]
 
     def anchor_features(self, vectors: Tensor) -> Tensor:
         """Raw anchors [K, d] through the anchor head: [K, e]."""
