@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         """Features [N, e] of reports, captions, prompts or descriptions.
 
         Each distinct text is computed once, in `text_groups` groups of like length, so that few tokens are padding;
-        more than `most` distinct texts, in groups of that many.
+        with `most`, in more groups where one would hold more texts.
         """
         distinct = list(dict.fromkeys(texts))
         words = self._words(distinct)

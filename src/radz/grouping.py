@@ -13,14 +13,14 @@ def like_lengths(lengths: Sequence[int], groups: int, most: int | None = None) -
     Args:
         lengths: N token counts.
         groups: how many groups at most; each costs the launch of a decoder call.
-        most: texts of a group at most; more texts go in runs of that many, in order of length.
+        most: texts of a group at most; more texts make more groups, about twice as many as that alone would need.
 
     The best groups are runs of the texts sorted by length; which ones is a shortest path over the distinct lengths
     (dynamic programming, O(groups * L^2) for L of them).
     """
     order = np.argsort(np.asarray(lengths), kind="stable")
-    if most is not None and len(order) > most:
-        return [order[start : start + most].tolist() for start in range(0, len(order), most)]
+    if most is not None:
+        groups = max(groups, 2 * -(-len(order) // most))
     values, ends = np.unique(np.asarray(lengths)[order], return_index=True)
     ends = np.append(ends[1:], len(order))  # texts no longer than each value
     cost = values * ends.astype(np.int64)  # of one group up to each value
@@ -35,4 +35,6 @@ def like_lengths(lengths: Sequence[int], groups: int, most: int | None = None) -
         if cut[at] >= 0:
             found.append(order[ends[cut[at]] : ends[at]].tolist())
             at = cut[at]
-    return [order[: ends[at]].tolist(), *reversed(found)]
+    found.append(order[: ends[at]].tolist())
+    size = most or len(order)
+    return [group[start : start + size] for group in reversed(found) for start in range(0, len(group), size)]

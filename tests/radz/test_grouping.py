@@ -38,8 +38,8 @@ def test_fewest_padded_tokens(lengths: list[int], groups: int) -> None:
 def test_many_texts_go_in_groups_of_limited_size_by_length() -> None:
     lengths = np.random.default_rng(0).integers(1, 250, 1000).tolist()
     found = like_lengths(lengths, 4, most=64)
-    assert len(found) == 16 and max(map(len, found)) == 64
+    assert 16 <= len(found) <= 48 and max(map(len, found)) <= 64
     flat = [lengths[i] for group in found for i in group]
     assert flat == sorted(lengths)
-    assert padded(lengths, found) < 1.07 * sum(lengths)
+    assert padded(lengths, found) < 1.04 * sum(lengths)
     assert len(like_lengths(lengths[:64], 4, most=64)) == 4
