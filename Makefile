@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-# WHEELS=dir installs from a folder of wheels, without any index.
-PIP := $(BIN)/pip install --quiet --no-compile $(if $(WHEELS),--no-index --find-links $(WHEELS))
+# WHEELS=dir installs from a folder of wheels, without any index (and names the folder that `make wheelhouse` fills).
+CLOSED = $(if $(and $(WHEELS),$(filter-out wheelhouse,$(MAKECMDGOALS))),--no-index --find-links $(WHEELS))
+PIP = $(BIN)/pip install --quiet --no-compile $(CLOSED)
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
-.PHONY: help setup train anchors eval predict data report bench test test-full lint
+.PHONY: help setup wheelhouse train anchors eval predict data report ablate sweep bench test test-full lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,6 +24,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PIP) --constraint constraints.txt setuptools torch
 	$(PIP) --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	touch $(STAMP)
+
+wheelhouse: $(STAMP)  ## WHEELS=wheels: fill that folder with all wheels, for setup on a machine without an index
+	$(BIN)/pip download --quiet --dest $(or $(WHEELS),wheels) --constraint constraints.txt setuptools torch '.[dev]'
 
 train: $(STAMP)  ## EXP=demo: anchors if missing, fit, test, report; resumes an unfinished run
 	$(BIN)/radz train $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(ARGS)
@@ -41,6 +45,13 @@ data: $(STAMP)  ## ARGS="check demo", ARGS="cache demo" or ARGS="phantom corpus=
 
 report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
 	$(BIN)/radz report $(or $(RUN),$(error RUN is missing)) $(ARGS)
+
+ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base, one page (SEEDS=0,1,2 BASE=chexpert)
+	$(BIN)/python -m radz.suite $(or $(GROUP),$(error GROUP is missing, such as GROUP=tokens or GROUP=core)) \
+		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(BASE),base=$(BASE)) $(ARGS)
+
+sweep: $(STAMP)  ## SWEEP=demo_bayes ARGS="count=20": search on this machine, without an account
+	$(BIN)/radz sweep $(or $(SWEEP),$(error SWEEP is missing, such as SWEEP=demo_bayes)) $(ARGS)
 
 bench: $(STAMP)  ## measure radz beside plain implementations (ARGS="only=P7")
 	$(BIN)/radz bench $(ARGS)

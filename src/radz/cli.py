@@ -193,6 +193,34 @@ def _bench(options: argparse.Namespace) -> None:
     sys.stdout.write("\n".join(bench(only)) + "\n")
 
 
+def _sweep(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from data_modules.errors import InputError
+
+    own = {"count": None, "workers": 1, "search_seed": 0}
+    numbers: dict[str, int | None] = dict(own)
+    overrides, out = [], None
+    for item in options.keys:
+        key, _, value = item.partition("=")
+        if key == "out":
+            out = Path(value).expanduser()
+        elif key not in own:
+            overrides.append(item)
+        elif not value.isdecimal() or (key != "search_seed" and int(value) < 1):
+            raise InputError(f"{item}: must be a whole number from {0 if key == 'search_seed' else 1}")
+        else:
+            numbers[key] = int(value)
+    from radz.sweep.file import read_sweep
+
+    sweep = read_sweep(options.sweep)
+    _runs()
+    from radz.sweep.search import Search
+
+    search = Search(sweep, out or Path("runs") / "sweeps" / sweep.name, overrides, numbers["search_seed"] or 0)
+    sys.stdout.write(f"{search.run(numbers['count'], numbers['workers'] or 1)}\n")
+
+
 def _report(options: argparse.Namespace) -> None:
     _pairs(options.keys, set(), set())
     from pathlib import Path
@@ -252,6 +280,8 @@ KEYS = {
     "predict": "input=FOLDER out=CSV findings=[a,b]",
     "report": "takes none",
     "bench": "only=P7",
+    "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
+    "of the experiment",
     "data": "check, cache: EXPERIMENT and overrides of it; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
     "(studies) image_px=256 (of a CT voxels=96) seed=0 cache_dir=DIR",
     "eval": "run=RUN and overrides of the experiment",
@@ -268,5 +298,6 @@ VERBS = {
     "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
     "data": Verb(("ACTION",), DATA, _data),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
+    "sweep": Verb(("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", _sweep),
     "bench": Verb((), "measure radz beside plain implementations (from a checkout; all, or only=IDS)", _bench),
 }

@@ -211,6 +211,10 @@ class WandbConfig:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    images: bool = False
+    """send pictures of single cases; radiographs leave the machine then"""
+    artifacts: bool = False
+    """send the trained weights (never the frozen backbone) and the anchor bank; mind the terms of the corpora"""
 
     def __post_init__(self) -> None:
         one_of("wandb.mode", self.mode, ("auto", "online", "offline", "disabled"))

@@ -20,6 +20,7 @@ from radz import build, checks, evaluate
 from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable
 from radz.callbacks.csv_log import CsvLog
+from radz.callbacks.wandb_log import log_results
 from radz.config import Experiment
 from radz.distributed import is_main_process
 from radz.environment import environment, peak_memory_gb
@@ -160,6 +161,7 @@ def finish(
         _record(experiment, parts, run_dir)
         shown = evaluate.cases(parts.data, splits["test"], headline, experiment.scoring.cases)
         page = write_report(run_dir, shown)
+        log_results(trainer.loggers, experiment, run_dir, metrics, shown)
         evaluate.log_summary(metrics)
         log.info("report: %s", page)
     trainer.strategy.barrier()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 
-from data_modules.errors import InputError
 from radz.callbacks.csv_log import CsvLog
 from radz.callbacks.metrics import MONITOR
+from radz.callbacks.wandb_log import DivergenceAlert, wandb_logger
 from radz.config import Experiment
 
 log = logging.getLogger(__name__)
@@ -52,7 +50,7 @@ def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Train
     )  # fmt: skip
     # Apart from the best: `save_last` there would leave out every epoch that is no improvement.
     last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True, **folder)
-    callbacks: list[Callback] = [best, last]
+    callbacks: list[Callback] = [best, last, DivergenceAlert()]
     if settings.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=settings.log_every_steps))
     precision: Any = precision_of(settings.precision, settings.accelerator)
@@ -84,41 +82,5 @@ def precision_of(wanted: str, accelerator: str) -> str:
 
 
 def loggers(experiment: Experiment, run_dir: Path, csv: CsvLog) -> list[Logger]:
-    """metrics.csv always; W&B unless disabled, offline when no account is configured."""
-    mode = wandb_mode(experiment.wandb.mode)
-    found: list[Logger] = [csv]
-    if mode != "disabled":
-        import wandb
-
-        settings = experiment.wandb
-        os.environ.setdefault("WANDB_SILENT", "true")
-        found.append(
-            WandbLogger(
-                project=settings.project,
-                entity=settings.entity,
-                group=settings.group or experiment.name,
-                tags=settings.tags,
-                name=f"{experiment.name}-{run_dir.name}",
-                save_dir=run_dir,
-                offline=mode == "offline",
-                # The console may show what must not leave the machine, and code is not W&B's to keep.
-                settings=wandb.Settings(console="off", disable_code=True, save_code=False),
-            )
-        )
-        log.info("W&B is %s; files in %s", mode, run_dir / "wandb")
-    return found
-
-
-def wandb_mode(wanted: str) -> str:
-    """`auto` follows WANDB_MODE, else is online exactly when an account is configured."""
-    if wanted != "auto":
-        return wanted
-    if mode := os.environ.get("WANDB_MODE"):
-        if mode not in ("online", "offline", "disabled"):
-            raise InputError(f"WANDB_MODE: {mode!r} is not allowed; use online, offline or disabled")
-        return mode
-    try:
-        known = netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, NetrcParseError):
-        known = False
-    return "online" if known or os.environ.get("WANDB_API_KEY") else "offline"
+    """metrics.csv always; W&B unless disabled."""
+    return [csv, *([found] if (found := wandb_logger(experiment, run_dir)) else [])]

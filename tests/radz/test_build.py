@@ -16,9 +16,9 @@ from data_modules.errors import InputError
 from data_modules.findings import ontology
 from radz import build
 from radz.callbacks.csv_log import CsvLog
+from radz.callbacks.wandb_log import wandb_mode
 from radz.experiment import load_experiment
 from radz.labels import LabelView, label_sentence, pick
-from radz.trainer import wandb_mode
 
 NAN = float("nan")
 FINDINGS = ("edema", "pleural_effusion", "no_finding", "mass")

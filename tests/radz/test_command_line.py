@@ -26,6 +26,7 @@ VERBS = {
     "eval": (["experiment", "keys"], OPTIONS | {"--print-config"}),
     "predict": (["run", "keys"], OPTIONS),
     "data": (["action", "keys"], OPTIONS),
+    "sweep": (["sweep", "keys"], OPTIONS),
     "bench": (["keys"], OPTIONS),
     "report": (["run", "keys"], OPTIONS),
 }

@@ -1,0 +1,112 @@
+"""The page of a comparison: a table and a forest plot per test split, with the CSV beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+import radz.report
+from data_modules.files import replacing
+from radz.report import figures
+from radz.suite.arms import Arm
+from radz.suite.collect import SEEN, ArmScores, Estimate, difference, scores
+
+
+@dataclass(frozen=True)
+class Line:
+    """One arm on one test split and group of findings."""
+
+    arm: Arm
+    scores: ArmScores
+    difference: Estimate | None
+    """to the base; None for the base itself, or where the two score other findings"""
+
+
+def write_page(
+    title: str, note: str, arms: Sequence[Arm], failed: Mapping[str, str], folder: Path, scorer: str | None,
+    replicates: int, seed: int,
+) -> Path:  # fmt: skip
+    """Write comparison.html, comparison.csv and the pictures of arms that have run, the first of which is the base.
+
+    Args:
+        note: said under the title, such as what the numbers must not be taken for.
+        failed: {arm: reason} of those that could not be run; listed on the page.
+        scorer: compared on every arm; None takes each arm's headline.
+
+    Returns:
+        The page's path.
+    """
+    shown = [arm for arm in arms if arm.runs]
+    found = {arm.name: scores(arm.name, arm.runs, scorer, replicates, seed) for arm in shown}
+    base = {(one.key, one.group): one for one in found[shown[0].name]}
+    lines: dict[tuple[str, str], list[Line]] = {}
+    for arm in shown:
+        for one in found[arm.name]:
+            place = (one.key, one.group)
+            beside = difference(one, base[place]) if arm is not shown[0] and place in base else None
+            lines.setdefault(place, []).append(Line(arm, one, beside))
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "comparison.csv") as draft:
+        frame(lines).to_csv(draft, index=False)
+    environment = Environment(
+        loader=FileSystemLoader([Path(__file__).parent, Path(radz.report.__file__).parent]),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    sections = [
+        {"key": key, "group": SEEN[group], "lines": of, "svg": Markup(_forest(of, folder, f"{key}_{group}"))}
+        for (key, group), of in lines.items()
+    ]
+    page = environment.get_template("comparison.html.jinja").render(
+        title=title, note=note, arms=shown, failed=failed, sections=sections, seeds=len(shown[0].runs),
+        replicates=replicates,
+    )  # fmt: skip
+    path = folder / "comparison.html"
+    with replacing(path) as draft:
+        draft.write_text(page, encoding="utf-8")
+    return path
+
+
+def frame(lines: Mapping[tuple[str, str], Sequence[Line]]) -> pd.DataFrame:
+    """All numbers of the page, one row per arm, split and group of findings."""
+    rows: list[dict[str, Any]] = []
+    for (key, group), of in lines.items():
+        for line in of:
+            own, points = line.scores.estimate, line.scores.points
+            rows.append({
+                "arm": line.arm.name, "split": key, "findings": group, "count": len(line.scores.findings),
+                "scorer": line.scores.scorer, "seeds": len(points), "auroc": own.value, "low": own.low,
+                "high": own.high, "least": points.min(), "greatest": points.max(),
+                **({"difference": line.difference.value, "difference_low": line.difference.low,
+                    "difference_high": line.difference.high} if line.difference else {}),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _forest(lines: Sequence[Line], folder: Path, name: str) -> str:
+    """Inline SVG of the arms' AUROC: mean and interval as a bar, the seeds as dots; PNG and CSV beside the page."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    rows: figures.Rows = [["arm", "auroc", "low", "high", "seeds"]]
+    with rc_context(figures.STYLE):
+        figure = Figure(figsize=(figures.WIDTH, 0.36 * len(lines) + 0.8), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(lines[0].scores.estimate.value, color=figures.FAINT, zorder=0)
+        for place, line in enumerate(lines):
+            own, points = line.scores.estimate, line.scores.points
+            colour = figures.BLUE if place else figures.GREY
+            axes.plot([own.low, own.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+            axes.plot(points, np.full(len(points), place), "o", color=colour, markersize=4)
+            rows.append([line.arm.name, own.value, own.low, own.high, " ".join(f"{point:.6f}" for point in points)])
+        axes.set_yticks(range(len(lines)), [line.arm.name.rpartition("/")[2] for line in lines])
+        axes.invert_yaxis()
+        axes.set_xlabel("macro AUROC: interval by patient of the mean over seeds; each seed a dot")
+        return figures.save(figure, rows, folder, re.sub(r"[^A-Za-z0-9_-]+", "_", name))

@@ -1,0 +1,158 @@
+"""Groups of ablations: which arms, what is trained, and numbers equal to scikit-learn's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+from small_run import SMALL
+
+from data_modules.errors import InputError
+from radz.experiment import load_experiment
+from radz.run import evaluate_run
+from radz.scoring.table import ScoreTable
+from radz.suite import arms as suite
+from radz.suite.__main__ import main
+from radz.suite.arms import Arm, group_arms, train_arms, with_base
+from radz.suite.collect import difference, scores
+from radz.suite.page import write_page
+
+
+def test_a_group_is_a_folder_and_its_arms_say_what_they_change() -> None:
+    arms = group_arms("tokens")
+    assert len(arms) >= 7 and all(arm.base == "demo" and arm.about and len(arm.delta) == 1 for arm in arms)
+    assert {arm.name for arm in group_arms("core")} >= {"ablations/no_dkam", "ablations/no_alignment"}
+    with pytest.raises(InputError, match="GROUP=tokns: no such group of ablations; nearest is 'tokens'"):
+        group_arms("tokns")
+    with pytest.raises(InputError, match="BASE: the files of the group have the bases chexpert, demo"):
+        with_base(group_arms("policies"), None)
+
+
+def test_the_delta_of_an_arm_goes_on_another_base() -> None:
+    arm = next(arm for arm in group_arms("descriptions") if arm.name.endswith("density"))
+    own, moved = arm.experiment(None, []), arm.experiment("openi", ["seed=4"])
+    assert own.dkam.aspects == moved.dkam.aspects == ["density"]
+    assert own.data.corpora[0].reader == "phantom" and moved.data.corpora[0].reader == "openi"
+    assert moved.name == "openi-descriptions_density" and moved.seed == 4
+
+
+def test_the_base_comes_first_and_a_fault_stops_one_arm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: list[str] = []
+
+    def train(experiment) -> Path:
+        if experiment.dfat.loss == "global":
+            raise InputError("too little data")
+        done.append(f"{experiment.name} {experiment.seed}")
+        return tmp_path / done[-1]
+
+    def evaluate(experiment) -> Path:
+        done.append(f"scored {experiment.name} {experiment.run}")
+        return Path(experiment.run_dir)
+
+    monkeypatch.setattr(suite, "train", train)
+    monkeypatch.setattr(suite, "evaluate_run", evaluate)
+    wanted = [*group_arms("losses")[:2], next(a for a in group_arms("scoring") if a.name.endswith("fused"))]
+    arms = with_base(wanted, None)
+    failed = train_arms(arms, [0, 1], None, ["trainer.max_epochs=1"])
+    assert done == [
+        "demo 0", "demo 1", "loss_cross 0", "loss_cross 1",
+        f"scored scoring_fused {tmp_path}/demo 0", f"scored scoring_fused {tmp_path}/demo 1",
+    ]  # fmt: skip
+    assert failed == {"ablations/losses/loss_global": "too little data"}
+    assert [len(arm.runs) for arm in arms] == [2, 2, 0, 2]
+
+
+@pytest.fixture(scope="module")
+def two_runs(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The trained run, and a copy whose scores of the headline are noise."""
+    other = tmp_path_factory.mktemp("runs") / "noise"
+    shutil.copytree(trained_run, other)
+    path = next((other / "predictions").glob("*_test.csv"))
+    table = ScoreTable.read_csv(path)
+    draw = np.random.default_rng(0)
+    table.scores = {name: draw.random(values.shape, np.float32) for name, values in table.scores.items()}
+    table.write_csv(path)
+    return [trained_run, other]
+
+
+def test_numbers_are_those_of_scikit_learn(two_runs: list[Path]) -> None:
+    found = next(one for one in scores("both", two_runs, "anchor", 100, 0) if one.group == "primary")
+    for run, point in zip(two_runs, found.points, strict=True):
+        table = ScoreTable.read_csv(next((run / "predictions").glob("*_test.csv")))
+        columns = [table.findings.index(name) for name in found.findings]
+        each = [roc_auc_score(table.labels[:, c], table.scores["anchor"][:, c]) for c in columns]
+        assert point == pytest.approx(np.mean(each), abs=1e-12)
+    assert found.estimate.value == pytest.approx(found.points.mean()) and found.replicates.shape == (100,)
+    alone = next(one for one in scores("one", two_runs[:1], "anchor", 100, 0) if one.group == "primary")
+    beside = difference(found, alone)
+    assert beside.value == pytest.approx(found.points.mean() - alone.points[0])
+    assert beside.low <= beside.value <= beside.high
+    assert difference(alone, alone) == difference(found, found) and difference(alone, alone).high == 0.0
+
+
+def test_other_studies_are_not_compared(two_runs: list[Path], tmp_path: Path) -> None:
+    fewer = tmp_path / "fewer"
+    shutil.copytree(two_runs[0], fewer)
+    path = next((fewer / "predictions").glob("*_test.csv"))
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(InputError, match="scored other studies"):
+        scores("x", [two_runs[0], fewer], None, 100, 0)
+    with pytest.raises(InputError, match="has no scorer vqa; known: "):
+        scores("x", two_runs, "vqa", 100, 0)
+
+
+def test_the_page_tells_arms_differences_and_what_is_missing(two_runs: list[Path], tmp_path: Path) -> None:
+    arms = [
+        Arm("demo", "the base of all arms", {}, "", [two_runs[0]]),
+        Arm("ablations/noise", "Noise <b>", {"dfat.loss": "cross"}, "demo", [two_runs[1]]),
+        Arm("ablations/gone", "", {}, "demo"),
+    ]
+    page = write_page("Ablations: x", "", arms, {"ablations/gone": "no data"}, tmp_path, None, 100, 0).read_text()
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    assert set(table["arm"]) == {"demo", "ablations/noise"} and table["difference"].notna().any()
+    noise = table[(table["arm"] == "ablations/noise") & (table["findings"] == "primary")].iloc[0]
+    assert f"{noise['difference']:+.3f}" in page and "ablations/gone is missing here: no data" in page
+    assert "Noise &lt;b&gt;" in page and "fewer than three seeds" in page and "http" not in page.split("</head>")[1]
+    assert len(list(tmp_path.glob("*.png"))) == len(table.groupby(["split", "findings"]))
+
+
+def test_faults_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["tokens", "seeds=0,x"], "seeds=0,x: must be different whole numbers"),
+        (["tokens", "seeds=1,1"], "seeds=1,1: must be different"),
+        ([], "GROUP=: no such group"),
+        (["tokens", "dfat.los=x"], "dfat.los: unknown key"),
+    ):
+        assert main(words) == 2
+        assert told in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_group_in_small(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["scoring", "seeds=0,1", *SMALL, f"cache_dir={cache_dir}"]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    table = pd.read_csv(page.parent / "comparison.csv")
+    assert set(table["seeds"]) == {2} and len(set(table["arm"])) == len(group_arms("scoring")) + 1
+    # What only scores otherwise has not been trained again.
+    assert len(list((tmp_path / "runs" / "demo").glob("seed*"))) == 2
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"demo", "ablations"}
+
+
+def test_a_scored_arm_equals_eval(trained_run: Path, tmp_path: Path, cache_dir: Path) -> None:
+    experiment = load_experiment("ablations/scoring/scoring_prompt", [*SMALL, f"cache_dir={cache_dir}"])
+    trained = tmp_path / "run"
+    shutil.copytree(trained_run, trained)
+    folder = suite._scored(experiment, trained)
+    assert folder.parent == trained / "eval" and (folder / "report.html").is_file()
+    assert suite._scored(experiment, trained) == folder
+    experiment.run, experiment.run_dir = str(trained), str(tmp_path / "again")
+    again = evaluate_run(experiment)
+    names = [path.name for path in (folder / "predictions").iterdir()]
+    assert all((folder / "predictions" / n).read_bytes() == (again / "predictions" / n).read_bytes() for n in names)
