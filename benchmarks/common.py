@@ -107,7 +107,7 @@ def in_fresh_process(module: str, *arguments: str) -> float:
     Freed memory goes back to the system at once there (`MALLOC_MMAP_THRESHOLD_`), on both sides: what the C library
     keeps for later would count as needed.
     """
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments], env=environment, cwd=CHECKOUT, capture_output=True, text=True
     )

@@ -1,7 +1,7 @@
 """P1 to P3: pairs per second and memory of a training step, beside the reference.
 
 radz is measured inside its Trainer, from the start of a batch to its end; after each of its steps, the reference takes
-one on the same batch. Memory is the peak of three steps less what the loaded model holds, in a process of its own.
+one on the same batch. Memory is the peak of two steps less what the loaded model holds, in a process of its own.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _peak(folder: str, variant: str, pairs: int) -> float:
 
 
 def measure(folder: Path, variant: str, pairs: int) -> float:
-    """MB that three steps need beyond the loaded model."""
+    """MB that two steps need beyond the loaded model."""
     settings = sides.experiment(*([f"dfat.gradient_cache={CHUNK}"] if variant == "radz-caching" else []))
     batch = shapes.batch(pairs, shapes.TINY)
     module = sides.module(sides.encoder(folder, settings, **RADZ.get(variant, {})), settings)
@@ -129,10 +129,10 @@ def measure(folder: Path, variant: str, pairs: int) -> float:
     common.reset_peak()
     loaded = common.resident()
     if variant in REFERENCE:
-        for _ in range(3):
+        for _ in range(2):
             step()
     else:
-        fit(module, batch, 3)
+        fit(module, batch, 2)
     return (common.peak() - loaded) / 1e6
 
 
