@@ -16,6 +16,7 @@ from radz.callbacks.csv_log import CsvLog
 from radz.callbacks.metrics import MONITOR
 from radz.callbacks.wandb_log import DivergenceAlert, wandb_logger
 from radz.config import Experiment
+from radz.sharding import strategy
 
 log = logging.getLogger(__name__)
 NOISE = (
@@ -57,7 +58,8 @@ def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Train
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
-        strategy="ddp" if settings.devices > 1 else "auto",
+        num_nodes=settings.num_nodes,
+        strategy=strategy(settings),
         precision=precision,
         max_epochs=settings.max_epochs if settings.max_epochs is not None else -1,
         max_steps=settings.max_steps if settings.max_steps is not None else -1,
