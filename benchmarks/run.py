@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import embed, pixels, tables, train
+from benchmarks import checkpoints, contrast, embed, gpu, pixels, startup, tables, train
 from benchmarks.common import Result
+from data_modules.corpus_config import one_of
 from data_modules.errors import InputError, nearest
 from data_modules.files import replacing
 
@@ -20,24 +21,32 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {
     "P6": embed.anchors,
     "P7": pixels.run,
     "P8": tables.run,
+    "P12": startup.run,
+    "P13": contrast.run,
+    "P15": checkpoints.run,
 }
 RESULTS = Path(__file__).with_name("results.json")
 
 
-def bench(only: list[str]) -> list[str]:
-    """Run the benchmarks `only` (all when empty); returns the lines of the table, written to results.json as well.
+def bench(only: list[str], device: str = "cpu") -> list[str]:
+    """Run the benchmarks `only` (all when empty) on a device; returns the lines of the table.
 
-    Results of benchmarks that were not run stay in the file.
+    results.json receives them as well. Results of benchmarks that were not run, or on other devices, stay in the file.
     """
+    one_of("device", device, ("cpu", "gpu"))
     for name in only:
         if name not in BENCHMARKS:
             raise InputError(f"only: there is no benchmark '{name}'{nearest(name, BENCHMARKS)}")
-    wanted = only or list(BENCHMARKS)
-    found = [result for name in wanted for result in BENCHMARKS[name]()]
+    if device == "gpu":
+        found = [result for result in gpu.run() if not only or result.id in only]
+    else:
+        found = [result for name in only or BENCHMARKS for result in BENCHMARKS[name]()]
     before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
-    content = [entry for entry in before if entry["id"] not in wanted] + [asdict(result) for result in found]
+    fresh = {(result.id, result.device) for result in found}
+    content = [entry for entry in before if (entry["id"], entry["device"]) not in fresh] + list(map(asdict, found))
+    content.sort(key=lambda entry: (int(entry["id"][1:]), entry["device"]))
     with replacing(RESULTS) as draft:
-        draft.write_text(json.dumps(sorted(content, key=lambda entry: entry["id"]), indent=1) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     lines = [f"{'id':4} {'radz':>10} {'reference':>10} {'ratio':>8} {'range':>16}  what"]
     for r in found:
         spread = f"{r.low:.2f} to {r.high:.2f}"

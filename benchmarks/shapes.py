@@ -79,13 +79,22 @@ def write_folder(folder: Path, shape: Shape, seed: int = 0) -> Path:
     """A Hugging Face folder of random weights of this shape, with the tokenizer of the phantom's reports."""
     from transformers import LlavaForConditionalGeneration
 
-    # Only its tokenizer and image processor are kept.
-    small = TinyConfig(image_size=shape.image_size, patch_size=shape.patch_size, vocabulary=shape.vocabulary)
-    write_tiny(folder, small, training_reports(1000))
+    write_tokenizer(folder, shape)
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     LlavaForConditionalGeneration(shape.config()).save_pretrained(folder)
     torch.random.set_rng_state(state)
+    return folder
+
+
+def write_tokenizer(folder: Path, shape: Shape) -> Path:
+    """A folder of this shape's configuration and image processor, the tokenizer of the phantom's reports, and weights
+    of another shape, which nobody reads."""
+    small = TinyConfig(image_size=shape.image_size, patch_size=shape.patch_size, vocabulary=2000)
+    write_tiny(folder, small, training_reports(1000))
+    config = shape.config()
+    config.architectures = ["LlavaForConditionalGeneration"]
+    config.save_pretrained(folder)
     return folder
 
 

@@ -25,6 +25,7 @@ from radz.labels import LabelView
 from radz.scoring.zero_shot import ClassTexts
 
 MODALITY = "chest_xray"
+INSTRUCTION = DfatConfig().instruction.format(modality=MODALITY_TEXT[MODALITY])
 PRINCIPAL = ("lora_A", "lora_B", "multi_modal_projector", "trainable_tokens_delta", "heads.")
 
 
@@ -64,6 +65,22 @@ def reference(folder: Path, dfat: DfatConfig, **settings: Any) -> Reference:
     tokens = dfat.image_tokens, dfat.text_tokens
     rank, alpha = LORA["lora_rank"], LORA["lora_alpha"]
     return Reference.load(folder, tokens=tokens, rank=rank, alpha=alpha, longest=dfat.max_text_tokens, **settings)
+
+
+def reference_of(model: Any, folder: Path, dfat: DfatConfig, checkpointing: bool) -> Reference:
+    """The reference around a model that is there already."""
+    from transformers import AutoTokenizer
+
+    return Reference(
+        model, AutoTokenizer.from_pretrained(folder), (dfat.image_tokens, dfat.text_tokens), LORA["lora_rank"],
+        LORA["lora_alpha"], checkpointing=checkpointing, longest=dfat.max_text_tokens,
+    )  # fmt: skip
+
+
+def plain_inputs(batch: StudyBatch, width: int) -> tuple[Any, ...]:
+    """Arguments of `Reference.loss` without a module of radz: its labels, and random anchors of this width."""
+    anchors = torch.randn(len(FINDINGS), width, generator=torch.Generator().manual_seed(1)).to(batch.pixels.device)
+    return batch.pixels, batch.reports, label_view().loss(batch), anchors, INSTRUCTION
 
 
 def copy_trained(source: Encoder, target: Reference) -> None:

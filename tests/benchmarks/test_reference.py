@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from small_shape import SMALL
 
 from benchmarks import reference, shapes, sides
 from benchmarks.shapes import TINY
-
-SMALL = replace(
-    TINY, layers=4, width=64, inner=96, heads=4, kv_heads=2, vision_layers=3, vision_width=32, image_size=32
-)
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def test_two_nodes_train_the_run_of_two_processes(tmp_path: Path, two_processes:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-            )  # fmt: skip
+            )
         )
     told = [agent.communicate(timeout=500) for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], told[0][1][-2000:] + told[1][1][-2000:]
