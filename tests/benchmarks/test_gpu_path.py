@@ -13,10 +13,6 @@ from benchmarks import gpu, shapes
 from benchmarks.run import bench
 from data_modules.errors import InputError
 
-SMALL = replace(
-    TINY, layers=4, width=64, inner=96, heads=4, kv_heads=2, vision_layers=3, vision_width=32, image_size=32
-)
-
 
 def test_both_sides_are_measured_and_a_batch_that_does_not_fit_is_told() -> None:
     found = {}
