@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks import checkpoints, contrast, embed, gpu, pixels, startup, tables, train
 from benchmarks.common import Result
@@ -25,13 +26,15 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {
     "P13": contrast.run,
     "P15": checkpoints.run,
 }
+PAGE = Path(__file__).with_name("RESULTS.md")
+START, END = "<!-- table: written by radz bench -->", "<!-- end -->"
 RESULTS = Path(__file__).with_name("results.json")
 
 
 def bench(only: list[str], device: str = "cpu") -> list[str]:
     """Run the benchmarks `only` (all when empty) on a device; returns the lines of the table.
 
-    results.json receives them as well. Results of benchmarks that were not run, or on other devices, stay in the file.
+    results.json and RESULTS.md receive them as well. Results of benchmarks that were not run, or on other devices, stay in the file.
     """
     one_of("device", device, ("cpu", "gpu"))
     for name in only:
@@ -47,6 +50,9 @@ def bench(only: list[str], device: str = "cpu") -> list[str]:
     content.sort(key=lambda entry: (int(entry["id"][1:]), entry["device"]))
     with replacing(RESULTS) as draft:
         draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    with replacing(PAGE) as draft:
+        draft.write_text(_with_table(page, content), encoding="utf-8")
     lines = [f"{'id':4} {'radz':>10} {'reference':>10} {'ratio':>8} {'range':>16}  what"]
     for r in found:
         spread = f"{r.low:.2f} to {r.high:.2f}"
@@ -58,4 +64,19 @@ def bench(only: list[str], device: str = "cpu") -> list[str]:
 
 def _short(value: float) -> str:
     """Three digits that tell something."""
-    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def _with_table(page: str, content: list[dict[str, Any]]) -> str:
+    """The page with the table between its two marks made of `content`."""
+    rows = [
+        "| id | what | radz | reference | ratio | range | device, threads | date |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in content:
+        rows.append(
+            f"| {r['id']} | {r['what']} | {_short(r['radz'])} {r['unit']} | {_short(r['reference'])} | {r['ratio']:.2f} | "
+            f"{r['low']:.2f} to {r['high']:.2f} | {r['device']}, {r['threads']} | {r['date']} |"
+        )
+    before, after = page.split(START)[0], page.split(END)[1]
+    return f"{before}{START}\n" + "\n".join(rows) + f"\n{END}{after}"

@@ -21,6 +21,7 @@ from radz.sharding import strategy
 log = logging.getLogger(__name__)
 NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
+    r"It is recommended to use `self\.log\(",  # what is logged per epoch is equal on all ranks already
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen towers are meant to be
 )
 """Warnings that say nothing about a run."""
