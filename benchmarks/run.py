@@ -34,7 +34,7 @@ RESULTS = Path(__file__).with_name("results.json")
 def bench(only: list[str], device: str = "cpu") -> list[str]:
     """Run the benchmarks `only` (all when empty) on a device; returns the lines of the table.
 
-    results.json and RESULTS.md receive them as well. Results of benchmarks that were not run, or on other devices, stay in the file.
+    results.json and RESULTS.md receive them as well; what was not run, or ran on another device, stays there.
     """
     one_of("device", device, ("cpu", "gpu"))
     for name in only:
@@ -74,9 +74,8 @@ def _with_table(page: str, content: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in content:
-        rows.append(
-            f"| {r['id']} | {r['what']} | {_short(r['radz'])} {r['unit']} | {_short(r['reference'])} | {r['ratio']:.2f} | "
-            f"{r['low']:.2f} to {r['high']:.2f} | {r['device']}, {r['threads']} | {r['date']} |"
-        )
+        values = [r["what"], f"{_short(r['radz'])} {r['unit']}", _short(r["reference"]), f"{r['ratio']:.2f}"]
+        values += [f"{r['low']:.2f} to {r['high']:.2f}", f"{r['device']}, {r['threads']}", r["date"]]
+        rows.append(f"| {r['id']} | {' | '.join(values)} |")
     before, after = page.split(START)[0], page.split(END)[1]
     return f"{before}{START}\n" + "\n".join(rows) + f"\n{END}{after}"

@@ -54,7 +54,7 @@ def test_where_a_run_runs_does_not_name_it() -> None:
 
 
 def test_fsdp_needs_full_fine_tuning() -> None:
-    with pytest.raises(InputError, match="trainer.strategy: fsdp conflicts with backbone.train"):
+    with pytest.raises(InputError, match=r"trainer.strategy: fsdp conflicts with backbone.train"):
         load_experiment("demo", ["backbone.train=lora", "trainer.strategy=fsdp"])
 
 
