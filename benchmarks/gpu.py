@@ -106,7 +106,7 @@ def _guarded(prepare: Callable[[], Callable[[], object]], steps: int, device: st
             times.append(common.seconds(lambda: (step(), _wait(device))))
     except torch.OutOfMemoryError:
         return None
-    return {"seconds": times[1:], "peak": torch.cuda.max_memory_allocated() if device == "cuda" else 0}
+    return {"seconds": times[1:], "peak": torch.cuda.max_memory_allocated() if device == "cuda" else common.resident()}
 
 
 def _wait(device: str) -> None:
@@ -157,7 +157,7 @@ def results(found: dict[tuple[str, bool], Found], shape: Shape, device: str) -> 
             yield from _rows("P1", what, "pairs/s", pairs, mine, other, device)
             what = f"memory of a training step of {pairs} pairs {how}"
             if mine and other:
-                yield common.of_costs("P2", what, "GB", [mine["peak"] / 1e9 or 1], [other["peak"] / 1e9 or 1], device)
+                yield common.of_costs("P2", what, "GB", [mine["peak"] / 1e9], [other["peak"] / 1e9], device)
         for images, mine in ours["shot"].items():
             flops = images * (image + tower_flops(shape))
             what = f"image features, {images} at a time{_mfu(mine, flops)}"

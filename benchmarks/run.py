@@ -13,10 +13,13 @@ from benchmarks.common import Result
 from data_modules.corpus_config import one_of
 from data_modules.errors import InputError, nearest
 from data_modules.files import replacing
+from radz.config import DfatConfig
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {
     "P1": train.speed,
     "P2": train.memory,
+    # Where the installed radz can cache gradients.
+    **({"P3": train.larger} if hasattr(DfatConfig, "gradient_cache") else {}),
     "P4": embed.images,
     "P5": embed.texts,
     "P6": embed.anchors,

@@ -110,6 +110,16 @@ def memory() -> Iterator[Result]:
         yield common.of_costs("P2", what, "MB", [peaks[ours]], [peaks[theirs]])
 
 
+def larger() -> Iterator[Result]:
+    """P3: with gradient caching, a batch LARGER times as big beside the reference with checkpointing."""
+    with tempfile.TemporaryDirectory() as name:
+        shapes.write_folder(Path(name), shapes.TINY)
+        ours = _peak(name, "radz-caching", LARGER * PAIRS)
+        theirs = _peak(name, "reference-checkpointing", PAIRS)
+    what = f"memory of {LARGER * PAIRS} pairs in chunks of {CHUNK}, reference with checkpointing at {PAIRS} pairs"
+    yield common.of_costs("P3", what, "MB", [ours], [theirs])
+
+
 def _peak(folder: str, variant: str, pairs: int) -> float:
     threads = str(torch.get_num_threads())
     return common.in_fresh_process("benchmarks.train", folder, variant, str(pairs), threads)

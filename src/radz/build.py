@@ -152,9 +152,10 @@ def bank(
     from lightning.pytorch.plugins.environments import LightningEnvironment
 
     # Every process encodes the bank by itself, on its own device, whatever launcher started it.
+    where = experiment.trainer.accelerator
     trainer = pl.Trainer(
-        accelerator=experiment.trainer.accelerator, devices=own_device(), plugins=[LightningEnvironment()],
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator=where, devices=own_device(where), plugins=[LightningEnvironment()], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     known = known_findings(experiment.data)
     texts = {name: finding_text(known, name) for name in findings}

@@ -45,9 +45,9 @@ def is_main_process() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def own_device() -> int | list[int]:
+def own_device(accelerator: str) -> int | list[int]:
     """What a Trainer of one process takes as `devices`: where there are several GPUs, that of this local rank."""
-    if torch.cuda.device_count() < 2:
+    if accelerator == "cpu" or torch.cuda.device_count() < 2:
         return 1
     rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
     return [int(rank) % torch.cuda.device_count()]

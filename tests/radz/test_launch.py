@@ -8,6 +8,7 @@ from torch import nn
 
 from data_modules.errors import InputError
 from radz.config import TrainerConfig
+from radz.distributed import own_device
 from radz.experiment import digest, load_experiment
 from radz.sharding import check_launch, load_trained, strategy
 
@@ -39,6 +40,14 @@ def test_slurm_with_another_number_of_processes(monkeypatch: pytest.MonkeyPatch)
 def test_several_machines_need_a_launcher() -> None:
     with pytest.raises(InputError, match=r"trainer.num_nodes=2: start one command per node with torchrun or srun"):
         check_launch(TrainerConfig(num_nodes=2))
+
+
+def test_one_process_takes_the_gpu_of_its_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert own_device("auto") == own_device("gpu") == [2] and own_device("cpu") == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert own_device("auto") == 1
 
 
 def test_strategy_follows_the_number_of_processes() -> None:
