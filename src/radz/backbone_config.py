@@ -85,6 +85,9 @@ class BackboneConfig:
     gradient_checkpointing: bool = False
     compile: bool = False
     """compile the decoder's layers with torch.compile: minutes once, then faster steps"""
+    """compute every decoder layer twice: least memory"""
+    recompute: str = "elementwise"
+    """elementwise (norms and gates of the decoder are computed twice: a third less memory, hardly any time) | none"""
 
     def __post_init__(self) -> None:
         one_of("backbone.train", self.train, ("lora", "full", "frozen"))
@@ -95,6 +98,7 @@ class BackboneConfig:
         one_of("backbone.quantize", self.quantize, ("none", "4bit"))
         if self.quantize == "4bit" and self.train == "full":
             raise InputError("backbone.quantize: 4bit conflicts with backbone.train=full; use backbone.train=lora")
+        one_of("backbone.recompute", self.recompute, ("elementwise", "none"))
         if self.image_pool not in (1, 4, 9):
             raise InputError(f"backbone.image_pool={self.image_pool}: must be 1, 4 or 9")
         in_range("backbone.lora_rank", self.lora_rank, 1)

@@ -24,6 +24,7 @@ from radz.config import Experiment
 from radz.config_checks import known_findings
 from radz.descriptions import load_descriptions
 from radz.dfat import DFAT
+from radz.distributed import own_device
 from radz.dkam import build_bank
 from radz.encode import Encoder
 from radz.environment import folder_digest
@@ -31,6 +32,7 @@ from radz.experiment import find_resource
 from radz.labels import LabelView
 from radz.scoring.statistics import undefined_reason
 from radz.scoring.zero_shot import ClassTexts
+from radz.sharding import load_trained
 
 if TYPE_CHECKING:
     from radz.baselines.cnn_run import ScoredCNN
@@ -150,10 +152,13 @@ def bank(
 ) -> AnchorBank:
     """Encode a bank with base weights (`base` must not have been trained)."""
     import lightning.pytorch as pl
+    from lightning.pytorch.plugins.environments import LightningEnvironment
 
+    # Every process encodes the bank by itself, on its own device, whatever launcher started it.
+    where = experiment.trainer.accelerator
     trainer = pl.Trainer(
-        accelerator=experiment.trainer.accelerator, devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, barebones=False,
+        accelerator=where, devices=own_device(where), plugins=[LightningEnvironment()], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     known = known_findings(experiment.data)
     texts = {name: finding_text(known, name) for name in findings}
@@ -238,4 +243,4 @@ def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> None:
     content = read_checkpoint(checkpoint)
     module.on_load_checkpoint(content)
     check_weights(content["state_dict"], module.state_dict(), module.strict_loading)
-    module.load_state_dict(content["state_dict"], strict=module.strict_loading)
+    load_trained(module, content["state_dict"], module.strict_loading)

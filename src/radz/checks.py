@@ -14,6 +14,7 @@ from radz.config import Experiment, TrainerConfig
 from radz.descriptions import load_descriptions
 from radz.experiment import find_resource
 from radz.run_folder import make_folder
+from radz.sharding import check_launch
 
 FUSED_ANCHORS = 3
 """Similarities to fewer anchors, less their mean, hold no direction."""
@@ -22,6 +23,7 @@ FUSED_ANCHORS = 3
 def before_data(experiment: Experiment) -> None:
     """InputError for places, devices, backbone files or descriptions that cannot be used."""
     make_folder(Path(experiment.cache_dir).expanduser(), "cache_dir")
+    check_launch(experiment.trainer)
     _devices(experiment.trainer)
     if experiment.method != "dfat":
         return

@@ -192,7 +192,7 @@ def _bench(options: argparse.Namespace) -> None:
     import data_modules
     from data_modules.errors import InputError
 
-    keys = _pairs(options.keys, {"only"}, set())
+    keys = _pairs(options.keys, {"only", "device"}, set())
     checkout = Path(data_modules.__file__).resolve().parents[1]
     if not (checkout / "benchmarks/run.py").is_file():
         raise InputError("bench: benchmarks/ is not part of the wheel; run it from a checkout, after make setup")
@@ -201,7 +201,7 @@ def _bench(options: argparse.Namespace) -> None:
     from benchmarks.run import bench
 
     only = [name.strip() for name in keys.get("only", "").strip("[]").split(",") if name.strip()]
-    sys.stdout.write("\n".join(bench(only)) + "\n")
+    sys.stdout.write("\n".join(bench(only, keys.get("device", "cpu"))) + "\n")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -305,7 +305,7 @@ KEYS = {
     "float16, bfloat16)",
     "import": "out=DIR tower=DIR (CLIP, where the checkpoint has none) conversation=v1 | mistral_instruct | plain",
     "report": "takes none",
-    "bench": "only=P7",
+    "bench": "only=P1,P4 (all without it) device=gpu (P1, P2, P4 at 7B shapes on one GPU)",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
     "of the experiment",
     "data": "check, cache: EXPERIMENT and overrides of it; check: images=100 (looked at, of each corpus and split) or "

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
@@ -24,6 +25,7 @@ from radz.encode import MODALITY_TEXT, Encoder
 from radz.labels import LabelView, label_sentence, pick
 from radz.losses import alignment, category
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
+from radz.sharding import shard, whole
 
 log = logging.getLogger(__name__)
 FIRST_BIAS = -2.0
@@ -62,7 +64,7 @@ class DFAT(LightningModule):
         self.class_anchors: Tensor
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
-        self.category_bias = nn.Parameter(torch.tensor(FIRST_BIAS)) if dkam.category == "sigmoid" else None
+        self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
         self.bank_columns = labels.columns(bank.names)
         self.no_finding = bank.names.index("no_finding") if "no_finding" in bank.names else None
         self.classifier = ZeroShot(encoder, texts, dfat, scoring, modalities)
@@ -136,12 +138,18 @@ class DFAT(LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and stop before a non-finite update; gradients are already those of all ranks."""
         parameters = [p for p in self.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.dfat.gradient_clip)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.dfat.gradient_clip))
         if not torch.isfinite(norm):
             raise InputError(
                 f"training: the gradient is {norm.item()} at step {self.global_step}; nothing was updated. "
                 "Lower dfat.learning_rate, or resume from the last checkpoint"
             )
+
+    def configure_model(self) -> None:
+        """Shard under FSDP2; called before every stage."""
+        found = self.trainer.strategy
+        if isinstance(found, ModelParallelStrategy):
+            shard(self, found.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     def configure_optimizers(self) -> Any:
         """AdamW in three groups (decoder and tower, projector, heads); warm-up, then cosine to zero."""

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from data_modules.errors import InputError
 from radz.backbones import Backbone
 from radz.config import DfatConfig
+from radz.grouping import like_lengths
 from radz.losses import Features, at_least_fp32
 
 log = logging.getLogger(__name__)
+DESCRIPTIONS = 32
+"""descriptions that are encoded together at most"""
 MODALITY_TEXT = {"chest_xray": "chest X-ray", "chest_ct": "chest CT"}
 
 
@@ -67,16 +70,17 @@ class Encoder(nn.Module):
         tokens = self._is_in(ids, self.backbone.image_ids)
         return self._pool(states, tokens, patches, mask, self.heads["image"])
 
-    def encode_texts(self, texts: list[str]) -> Features:
+    def encode_texts(self, texts: list[str], most: int | None = None) -> Features:
         """Features [N, e] of reports, captions, prompts or descriptions.
 
-        Each distinct text is computed once, in `text_groups` groups of like length, so that few tokens are padding.
+        Each distinct text is computed once, in `text_groups` groups of like length, so that few tokens are padding;
+        with `most`, in more groups where one would hold more texts.
         """
-        distinct = sorted(dict.fromkeys(texts), key=len)
-        size = -(-len(distinct) // min(self.config.text_groups, len(distinct)))
-        groups = [distinct[i : i + size] for i in range(0, len(distinct), size)]
-        parts = [self._pool(*self._text_states(group), self.heads["text"]) for group in groups]
-        place = {text: i for i, text in enumerate(distinct)}
+        distinct = list(dict.fromkeys(texts))
+        words = self._words(distinct)
+        groups = like_lengths(list(map(len, words)), self.config.text_groups, most)
+        parts = [self._pool(*self._text_states([words[i] for i in group]), self.heads["text"]) for group in groups]
+        place = {distinct[i]: n for n, i in enumerate(i for group in groups for i in group)}
         joined = Features(
             torch.cat([part.overall for part in parts]),
             torch.cat([part.local for part in parts]),
@@ -96,24 +100,34 @@ class Encoder(nn.Module):
             return torch.stack(
                 [at_least_fp32(self.backbone.word_embeddings(row.to(self.backbone.device))).mean(0) for row in ids]
             )
-        states, tokens, _, _ = self._text_states(texts)
-        return _masked_mean(at_least_fp32(states), tokens)
+        words = self._words(texts)
+        groups = like_lengths(list(map(len, words)), self.config.text_groups, DESCRIPTIONS)
+        parts = []
+        for group in groups:
+            states, tokens, _, _ = self._text_states([words[i] for i in group])
+            parts.append(_masked_mean(at_least_fp32(states), tokens))
+        order = torch.tensor([i for group in groups for i in group], device=parts[0].device)
+        return torch.cat(parts)[order.argsort()]
 
     def anchor_features(self, vectors: Tensor) -> Tensor:
         """Raw anchors [K, d] through the anchor head: [K, e]."""
         with torch.autocast(vectors.device.type, enabled=False):
             return self.heads["anchor"](vectors)
 
-    def _text_states(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        tokenizer, limit = self.backbone.tokenizer, self.config.max_text_tokens
+    def _words(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of texts, cut to `max_text_tokens`."""
+        words, limit = self.backbone.tokenizer(texts, add_special_tokens=False).input_ids, self.config.max_text_tokens
+        self.texts_cut += sum(len(row) > limit for row in words)
+        return [row[:limit] for row in words]
+
+    def _text_states(self, texts: list[list[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        tokenizer = self.backbone.tokenizer
         start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
         question = (
             tokenizer(self.config.text_prompt, add_special_tokens=False).input_ids if self.config.text_prompt else []
         )
         sequences, kinds = [], []
-        for words in tokenizer(texts, add_special_tokens=False).input_ids:
-            self.texts_cut += len(words) > limit
-            words = words[:limit]
+        for words in texts:
             sequences.append([*start, *words, *question, *self.backbone.text_ids])
             kinds.append([0] * len(start) + [1] * len(words) + [0] * (len(question) + len(self.backbone.text_ids)))
         self._check_length(max(map(len, sequences)), "dfat.max_text_tokens")

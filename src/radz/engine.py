@@ -78,10 +78,7 @@ class Radz:
     def embed_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features."""
         with torch.no_grad():
-            parts = [
-                normalise(self.encoder.encode_texts(list(sentences[i : i + BATCH])).overall)
-                for i in range(0, len(sentences), BATCH)
-            ]
+            parts = [normalise(self.encoder.encode_texts(list(sentences), BATCH).overall)] if len(sentences) else []
         return _stack(parts, self.encoder.width)
 
     def score(self, paths: Sequence[str | Path], findings: Sequence[str], scorer: str | None = None) -> pd.DataFrame:

@@ -100,7 +100,8 @@ def digest(experiment: Experiment) -> str:
     plain = dataclasses.asdict(experiment)
     for key in ("run_dir", "cache_dir", "overwrite", "run"):
         plain.pop(key)
-    plain["trainer"].pop("devices")
+    for key in ("devices", "num_nodes", "strategy"):
+        plain["trainer"].pop(key)
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
     if not experiment.dkam.write and experiment.method == "dfat":

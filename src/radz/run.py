@@ -247,7 +247,7 @@ def _prepare_cnn(experiment: Experiment, data: StudyDataModule, findings: list[s
     from radz.baselines.cnn_run import ScoredCNN
 
     steps = experiment.trainer.max_steps or (
-        len(data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.devices)
+        len(data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.processes)
         * (experiment.trainer.max_epochs or 1)
     )  # fmt: skip
     trained = tuple(known["findings"]) if known else None

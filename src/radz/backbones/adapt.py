@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from data_modules.errors import InputError
+from radz.backbones.fused_lora import fuse_lora
 from radz.config import BackboneConfig
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,9 @@ def add_lora(model: Any, config: BackboneConfig, token_ids: list[int], layers: i
         target_modules=LORA_TARGETS.format(layers="|".join(map(str, range(layers)))),
         trainable_token_indices={"embed_tokens": token_ids},
     )
-    return get_peft_model(model, settings)
+    model = get_peft_model(model, settings)
+    fuse_lora(model)
+    return model
 
 
 def adapt(backbone: Any, config: BackboneConfig) -> None:

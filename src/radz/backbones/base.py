@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from data_modules.errors import InputError
 from radz.backbones.adapt import adapt, add_modality_tokens
 from radz.backbones.folder import image_placeholder, image_settings, load_model, load_tokenizer
+from radz.backbones.recompute import ElementwiseRecompute
 from radz.config import BackboneConfig
 
 
@@ -77,6 +79,9 @@ class Backbone(nn.Module, abc.ABC):
         if config.compile:
             for layer in self.decoder.layers:
                 layer.compile()  # in place: the names of the weights stay
+        # Checkpointing makes the whole layer again, and compiled code decides by itself what it keeps.
+        elementwise = config.recompute == "elementwise" and not (config.gradient_checkpointing or config.compile)
+        self._recompute = ElementwiseRecompute(self.decoder.layers) if elementwise else None
         self.train(self.training)
 
     # What a family says.
@@ -211,7 +216,8 @@ class Backbone(nn.Module, abc.ABC):
         if self.depth == "full":
             arguments["output_hidden_states"] = True
         embeddings = embeddings.to(self.decoder.layers[0].input_layernorm.weight.dtype)
-        output = self.run_decoder(embeddings, mask, patches, arguments)
+        with self._recompute.active() if self._recompute else nullcontext():
+            output = self.run_decoder(embeddings, mask, patches, arguments)
         return output.last_hidden_state if self.depth == "feature" else output.hidden_states[self.layer]
 
     @torch.no_grad()
