@@ -98,13 +98,9 @@ class Backbone(nn.Module, abc.ABC):
     def grid(self, side: int) -> int:
         """Projected tokens along one side of a square image of `side` pixels, before `image_pool`."""
 
-    def tower_states(self, prepared: Tensor) -> Tensor:
-        """What the tower hands to the projector; without a graph where the tower is frozen."""
-        raise NotImplementedError
-
-    def project(self, states: Tensor) -> Tensor:
-        """States of the tower to [M, P, d]."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def image_embeddings(self, prepared: Tensor) -> Tensor:
+        """Tower and projector: what `prepare` returned to [M, P, d]; the tower runs inside `tower_graph`."""
 
     def truncate_tower(self) -> None:
         """Drop the tower's layers beyond the one that is read, if the family reads an earlier one."""
@@ -191,11 +187,9 @@ class Backbone(nn.Module, abc.ABC):
         """[M, C, S, S] of 0 to 255 to [M, 3, S, S]; gray becomes three channels on the device."""
         return pixels.expand(-1, 3, -1, -1) * self._scale + self._shift
 
-    def image_embeddings(self, prepared: Tensor) -> Tensor:
-        """Tower and projector: prepared images to [M, P, d]."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._tower_trains):
-            states = self.tower_states(prepared)
-        return self.project(states)
+    def tower_graph(self) -> Any:
+        """Context of the tower's pass: it keeps a graph only where the tower trains."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self._tower_trains)
 
     def word_embeddings(self, ids: Tensor) -> Tensor:
         """Token ids [...] to input embeddings [..., d]."""

@@ -42,12 +42,10 @@ class Gemma3Backbone(Backbone):
         """Pooled patches along a side."""
         return self._grid
 
-    def tower_states(self, prepared: Tensor) -> Tensor:
-        """[M, 3, S, S] to the last states [M, patches, w]."""
-        return self.tower(prepared.to(next(self.tower.parameters()).dtype)).last_hidden_state
-
-    def project(self, states: Tensor) -> Tensor:
-        """See `Backbone`."""
+    def image_embeddings(self, prepared: Tensor) -> Tensor:
+        """[M, 3, S, S] to [M, P, d]: the projector averages the tower's last states over squares."""
+        with self.tower_graph():
+            states = self.tower(prepared.to(next(self.tower.parameters()).dtype)).last_hidden_state
         projector = self.core.model.multi_modal_projector
         tokens = projector(states.to(next(projector.parameters()).dtype))
         return self.pooled(tokens.unflatten(1, (self._grid, self._grid))).flatten(1, 2)

@@ -62,18 +62,19 @@ class LlavaBackbone(Backbone):
         """See `Backbone`; a class token that is kept counts too."""
         return super().tokens_per_image(side) + self._kept
 
-    def tower_states(self, prepared: Tensor) -> Tensor:
-        """[M, 3, S, S] to the patches' states at `vision_feature_layer`."""
-        dtype = next(self.tower.parameters()).dtype
-        layers = self.tower(prepared.to(dtype), output_hidden_states=True).hidden_states
-        return layers[self.core.config.vision_feature_layer][:, self._first :]
-
-    def project(self, states: Tensor) -> Tensor:
-        """See `Backbone`; a class token before the patches is not pooled."""
-        projector = self.core.model.multi_modal_projector
-        tokens = projector(states.to(projector.linear_1.weight.dtype))
+    def image_embeddings(self, prepared: Tensor) -> Tensor:
+        """[M, 3, S, S] to [M, P, d]; a class token before the patches is not pooled."""
+        tokens = self.projected(prepared)
         patches = self.pooled(tokens[:, self._kept :].unflatten(1, (self.tile_grid, self.tile_grid)))
         return torch.cat([tokens[:, : self._kept], patches.flatten(1, 2)], dim=1)
+
+    def projected(self, prepared: Tensor) -> Tensor:
+        """[M, 3, S, S] to the projected states at `vision_feature_layer`, [M, class token and patches, d]."""
+        with self.tower_graph():
+            layers = self.tower(prepared.to(next(self.tower.parameters()).dtype), output_hidden_states=True)
+        states = layers.hidden_states[self.core.config.vision_feature_layer][:, self._first :]
+        projector = self.core.model.multi_modal_projector
+        return projector(states.to(projector.linear_1.weight.dtype))
 
 
 def tower_index(model: Any, folder: Path) -> int:

@@ -67,16 +67,12 @@ class LlavaNextBackbone(LlavaBackbone):
         """Tokens of the view, then of the tiles' rows, each row of the image with its newline: [M, P, d]."""
         rows, columns, grid = prepared.shape[1] - 1, prepared.shape[2], self.tile_grid
         views = torch.cat([prepared[:, 0, :1], prepared[:, 1:].flatten(1, 2)], dim=1)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._tower_trains):
-            states = self.tower_states(views.flatten(0, 1))
-        model = self.core.model
-        tokens = model.multi_modal_projector(states.to(model.multi_modal_projector.linear_1.weight.dtype))
-        tokens = tokens.unflatten(1, (grid, grid)).unflatten(0, views.shape[:2])
+        tokens = self.projected(views.flatten(0, 1)).unflatten(1, (grid, grid)).unflatten(0, views.shape[:2])
         tiles = tokens[:, 1:].unflatten(1, (rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
         side = min(rows, columns) * grid
         top, left = (rows * grid - side) // 2, (columns * grid - side) // 2
         fine = self.pooled(tiles[:, top : top + side, left : left + side])
-        newline = model.image_newline.to(fine.dtype).expand(*fine.shape[:2], 1, -1)
+        newline = self.core.model.image_newline.to(fine.dtype).expand(*fine.shape[:2], 1, -1)
         lines = torch.cat([fine, newline], dim=2).flatten(1, 2)
         return torch.cat([self.pooled(tokens[:, 0]).flatten(1, 2), lines], dim=1)
 

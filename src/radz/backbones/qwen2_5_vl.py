@@ -65,7 +65,10 @@ class Qwen25VlBackbone(Backbone):
         return patches.flatten(2)
 
     def image_embeddings(self, prepared: Tensor) -> Tensor:
-        """[M, N, ...] to [M, P, d]. A frozen tower builds no graph, since nothing in it asks for gradients."""
+        """[M, N, ...] to [M, P, d]. No `tower_graph`: the merger, which may train, is a part of the tower's pass.
+
+        A frozen tower keeps no graph all the same, since nothing in it asks for gradients.
+        """
         count, patches = prepared.shape[:2]
         side = round(patches**0.5)
         shape = torch.tensor([[1, side, side]] * count, device=prepared.device)
