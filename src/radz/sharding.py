@@ -69,9 +69,9 @@ def shard(module: nn.Module, mesh: Any, low_precision: bool) -> None:
         return
     low = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = low if low_precision else MixedPrecisionPolicy()
-    core: Any = module.encoder.backbone.llava  # type: ignore[union-attr]
+    decoder: Any = module.encoder.backbone.decoder  # type: ignore[union-attr]
     frozen = {parameter for parameter in module.parameters() if not parameter.requires_grad}
-    for layer in core.model.language_model.layers:
+    for layer in decoder.layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=frozen)
     fully_shard(module, mesh=mesh, ignored_params=frozen)
     for name in ENTRIES:
