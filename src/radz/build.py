@@ -44,7 +44,10 @@ def data_module(experiment: Experiment) -> StudyDataModule:
     """The DataModule of the modalities that the experiment's corpora have."""
     wanted = {corpus.modality for corpus in experiment.data.corpora}
     kinds = {frozenset({"chest_xray"}): ChestXrayDataModule, frozenset({"chest_ct"}): CTDataModule}
-    return kinds.get(frozenset(wanted), MixedDataModule)(experiment.data, Path(experiment.cache_dir), experiment.seed)
+    kind = kinds.get(frozenset(wanted), MixedDataModule)
+    module = kind(experiment.data, Path(experiment.cache_dir), experiment.seed)
+    module.overfit_batches = experiment.trainer.overfit_batches
+    return module
 
 
 def backbone_folder(experiment: Experiment) -> Path:

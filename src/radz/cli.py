@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from types import FrameType, ModuleType
 
 EPILOG = """\
 key=value sets any key of the experiment, such as seed=1 or data.corpora.0.root=/data/ours; --print-config shows them.
@@ -46,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     for name in ("radz", "data_modules"):
         logging.getLogger(name).setLevel(logging.INFO)
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         VERBS[options.verb].function(options)
     except InputError as error:
@@ -59,9 +62,25 @@ def run(options: argparse.Namespace) -> int:
     except Exception as error:
         if type(error).__name__ != "Stopped":
             raise
-        sys.stderr.write(f"radz: {error}\n")
-        return 3
+        return _stopped(error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A scheduler's signal where nothing handles it better."""
+    raise KeyboardInterrupt
+
+
+def _stopped(error: Exception) -> int:
+    """3. Processes that the first one has started say nothing and end with 0: else it would be killed in its turn."""
+    from radz.distributed import is_main_process
+
+    if not is_main_process():
+        return 0
+    sys.stderr.write(f"radz: {error}\n")
+    return 3
 
 
 def parser() -> argparse.ArgumentParser:

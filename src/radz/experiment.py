@@ -82,14 +82,15 @@ def to_yaml(experiment: Experiment) -> str:
 
 
 def digest(experiment: Experiment) -> str:
-    """First 8 hex digits of the digest of the config without places and device count (contract.md).
+    """First 8 hex digits of the digest of the config without places, device count and what changes no number.
 
     The descriptions enter with their text, so that an edit of their file is another experiment.
     """
     plain = dataclasses.asdict(experiment)
     for key in ("run_dir", "cache_dir", "overwrite", "run"):
         plain.pop(key)
-    plain["trainer"].pop("devices")
+    for key in ("devices", "checkpoint_every_n_steps", "timeout_minutes", "profiler"):
+        plain["trainer"].pop(key)
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
     if not experiment.dkam.write and experiment.method == "dfat":
