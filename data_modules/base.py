@@ -247,9 +247,10 @@ class StudyDataModule(LightningDataModule):
         """Where training is: the epoch, and how many of its batches have been trained on."""
         if self.trainer is None:
             return {}
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        # A finished epoch still counts its batches when its checkpoint is written.
-        return {"epoch": self.trainer.current_epoch, "batch": done % int(self.trainer.num_training_batches)}
+        loop = self.trainer.fit_loop
+        # A finished epoch still counts its batches when its checkpoint is written, but is already done as an epoch.
+        batch = loop.epoch_loop.batch_progress.current.completed % int(self.trainer.num_training_batches)
+        return {"epoch": loop.epoch_progress.current.processed, "batch": batch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Start the first training loader there. The loops' own counts are restored after that loader is made."""

@@ -91,6 +91,7 @@ def digest(experiment: Experiment) -> str:
         plain.pop(key)
     for key in ("devices", "checkpoint_every_n_steps", "timeout_minutes", "profiler"):
         plain["trainer"].pop(key)
+    plain["data"].pop("workers")
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
     if not experiment.dkam.write and experiment.method == "dfat":

@@ -22,8 +22,8 @@ from data_modules.label_map import label_map
 from radz import build, checks, evaluate
 from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable
+from radz.callbacks.checkpointing import LAST, usable_checkpoint
 from radz.callbacks.csv_log import CsvLog
-from radz.callbacks.last_checkpoint import LAST, usable_checkpoint
 from radz.callbacks.stop import Stopped
 from radz.callbacks.wandb_log import log_results
 from radz.config import Experiment

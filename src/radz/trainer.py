@@ -10,13 +10,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import ParallelStrategy
 
+from radz.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from radz.callbacks.csv_log import CsvLog
-from radz.callbacks.last_checkpoint import LastCheckpoint
 from radz.callbacks.metrics import MONITOR
 from radz.callbacks.stop import StopOnSignal
 from radz.callbacks.wandb_log import DivergenceAlert, wandb_logger
@@ -48,11 +48,7 @@ def quiet() -> None:
 def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Trainer:
     """Trainer of `radz train` and `radz eval`."""
     settings = experiment.trainer
-    folder: dict[str, Any] = {"dirpath": run_dir / "checkpoints", "enable_version_counter": False}
-    best = ModelCheckpoint(
-        filename="best", monitor=MONITOR, mode="max", auto_insert_metric_name=False, save_on_train_epoch_end=False,
-        **folder,
-    )  # fmt: skip
+    best = BestCheckpoint(run_dir / "checkpoints", MONITOR)
     last = LastCheckpoint(run_dir / "checkpoints", settings.checkpoint_every_n_steps)
     callbacks: list[Callback] = [best, last, StopOnSignal(last), DivergenceAlert()]
     if settings.progress_bar:

@@ -17,7 +17,7 @@ import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback
 
-from radz.callbacks.last_checkpoint import LAST, PREVIOUS, LastCheckpoint
+from radz.callbacks.checkpointing import LAST, PREVIOUS, LastCheckpoint
 from radz.distributed import total, world
 
 log = logging.getLogger(__name__)

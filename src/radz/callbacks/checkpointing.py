@@ -1,4 +1,4 @@
-"""last.ckpt and previous.ckpt: all that a run needs to go on, bit for bit, from between two steps."""
+"""best.ckpt, and last.ckpt with previous.ckpt: all that a run needs to go on, bit for bit, from between two steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from data_modules.errors import InputError
 from data_modules.files import replacing
@@ -21,6 +21,23 @@ from radz.distributed import gather_objects, is_main_process, world
 
 log = logging.getLogger(__name__)
 LAST, PREVIOUS, DAMAGED = "last.ckpt", "previous.ckpt", "damaged.ckpt"
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """best.ckpt, the epoch with the highest monitor."""
+
+    def __init__(self, folder: Path, monitor: str) -> None:
+        super().__init__(
+            folder, "best", monitor, mode="max", auto_insert_metric_name=False, save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )  # fmt: skip
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the best score also in a run folder that was moved; Lightning would forget it."""
+        best = self.format_checkpoint_name({}) if state_dict["best_model_path"] else ""
+        moved = {"best_model_path": best, "kth_best_model_path": best, "dirpath": self.dirpath}
+        scores = {best: score for score in state_dict["best_k_models"].values()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": scores})
 
 
 class LastCheckpoint(Checkpoint):
