@@ -55,6 +55,8 @@ class BackboneConfig:
     path: str | None = None
     """Hugging Face folder; empty writes and uses the tiny random LLaVA"""
     tiny: TinyConfig = field(default_factory=TinyConfig)
+    modality_tokens: str = "add"
+    """add (to a backbone that has none) | keep (those in the backbone/ of an exported folder, to train it further)"""
     feature_layer: int = -2
     """index into `hidden_states` in Hugging Face counting (method.md 2.3)"""
     image_pool: int = 1
@@ -76,6 +78,7 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         one_of("backbone.train", self.train, ("lora", "full", "frozen"))
+        one_of("backbone.modality_tokens", self.modality_tokens, ("add", "keep"))
         one_of("backbone.depth", self.depth, ("feature", "full"))
         one_of("backbone.dtype", self.dtype, ("auto", "float32", "bfloat16"))
         one_of("backbone.padding", self.padding, ("right", "left"))

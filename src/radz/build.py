@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +18,7 @@ from data_modules.errors import InputError
 from data_modules.findings import Finding, Ontology
 from radz.anchors import AnchorBank
 from radz.backbones import load_backbone
+from radz.checkpoints import check_weights, read_checkpoint
 from radz.config import Experiment
 from radz.config_checks import known_findings
 from radz.descriptions import load_descriptions
@@ -165,6 +166,29 @@ def descriptions_file(experiment: Experiment, folder: Path) -> Path:
     return folder / "descriptions.yaml" if experiment.dkam.write else find_resource(experiment.dkam.descriptions)
 
 
+def stored_descriptions(experiment: Experiment, folder: Path) -> Path:
+    """The descriptions of a trained run: those kept in its folder come first, since the configured file may change."""
+    stored = folder / "descriptions.yaml"
+    return stored if stored.is_file() else descriptions_file(experiment, folder)
+
+
+def restore(experiment: Experiment, encoder: Encoder, bank: AnchorBank, file: Path, checkpoint: Path) -> DFAT:
+    """Put the trained weights of a checkpoint into an encoder that has the base weights.
+
+    Args:
+        bank: the run's anchor bank; file: its descriptions.
+
+    Returns:
+        The module around `encoder`.
+    """
+    view = LabelView((), (), torch.zeros(1, 0, 4), torch.zeros(1, 0, 4))
+    texts = class_texts(experiment, list(bank.names), file)
+    modalities = [corpus.modality for corpus in experiment.data.corpora]
+    found = module(experiment, encoder, bank, view, texts, bank.vectors, modalities)
+    load_weights(found, checkpoint)
+    return found
+
+
 def class_texts(experiment: Experiment, findings: list[str], file: Path) -> ClassTexts:
     """Names and descriptions of the findings to be scored."""
     words, known = known_findings(experiment.data), load_descriptions(file)
@@ -187,9 +211,14 @@ def class_anchors(
             base, _ = encoder(experiment)
         settings = replace(experiment, dkam=replace(experiment.dkam, write=False))
         full = training.extended(bank(settings, base, base_digest, extra, file))
-    place = {name: i for i, name in enumerate(full.names)}
-    missing = torch.full((training.vectors.shape[1],), float("nan"))
-    return torch.stack([full.vectors[place[n]] if n in place else missing for n in texts.findings])
+    return known_anchors(full, texts)
+
+
+def known_anchors(bank: AnchorBank, texts: ClassTexts) -> torch.Tensor:
+    """Raw anchors [C, d] of findings; NaN where the bank has none."""
+    place = {name: i for i, name in enumerate(bank.names)}
+    missing = torch.full((bank.vectors.shape[1],), float("nan"))
+    return torch.stack([bank.vectors[place[n]] if n in place else missing for n in texts.findings])
 
 
 def module(
@@ -201,23 +230,6 @@ def module(
     return DFAT(encoder, training, view, texts, anchors, *settings, modalities)
 
 
-def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's content; only tensors and plain values are unpickled.
-
-    Raises:
-        InputError: missing, damaged, or holding anything else.
-    """
-    if not checkpoint.is_file():
-        raise InputError(f"{checkpoint}: no such checkpoint; the run has not finished its first validation")
-    try:
-        content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for a damaged archive
-        raise InputError(
-            f"{checkpoint}: not a readable checkpoint ({type(error).__name__}); delete it to start anew"
-        ) from None
-    return content
-
-
 def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> None:
     """Put the trainable weights of a checkpoint into a module.
 
@@ -226,4 +238,5 @@ def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> None:
     """
     content = read_checkpoint(checkpoint)
     module.on_load_checkpoint(content)
+    check_weights(content["state_dict"], module.state_dict(), module.strict_loading)
     module.load_state_dict(content["state_dict"], strict=module.strict_loading)

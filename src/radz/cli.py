@@ -60,6 +60,11 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write("radz: stopped; repeat the command\n")
         return 3
     except Exception as error:
+        from radz.memory import advice, is_out_of_memory
+
+        if is_out_of_memory(error):
+            sys.stderr.write(f"radz: {advice(options.verb)}\n")
+            return 2
         if type(error).__name__ != "Stopped":
             raise
         return _stopped(error)
@@ -194,6 +199,27 @@ def _phantom(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{out}\n")
 
 
+def _export(options: argparse.Namespace) -> None:
+    from data_modules.errors import InputError
+
+    keys = _pairs(options.keys, {"out", "merge", "dtype"}, required={"out"})
+    if (merge := keys.get("merge", "true")) not in ("true", "false"):
+        raise InputError(f"merge={merge}: must be true or false")
+    _runs()
+    from radz.exporting.folder import export_run
+
+    sys.stdout.write(f"{export_run(options.run, keys['out'], merge == 'true', keys.get('dtype', 'auto'))}\n")
+
+
+def _import(options: argparse.Namespace) -> None:
+    keys = _pairs(options.keys, {"out", "tower", "conversation"}, required={"out"})
+    _runs()
+    from radz.importing.convert import import_checkpoint
+
+    folder = import_checkpoint(options.src, keys["out"], keys.get("tower"), keys.get("conversation"))
+    sys.stdout.write(f"{folder}\n")
+
+
 def _bench(options: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -238,6 +264,24 @@ def _sweep(options: argparse.Namespace) -> None:
 
     search = Search(sweep, out or Path("runs") / "sweeps" / sweep.name, overrides, numbers["search_seed"] or 0)
     sys.stdout.write(f"{search.run(numbers['count'], numbers['workers'] or 1)}\n")
+
+
+def _rerun(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from data_modules.errors import InputError
+
+    keys = _pairs(options.keys, {"run_dir", "tolerance"}, set())
+    try:
+        tolerance = float(keys["tolerance"]) if "tolerance" in keys else None
+    except ValueError:
+        raise InputError(f"tolerance={keys['tolerance']}: must be a number from 0, such as 0.001") from None
+    _runs()
+    from radz.rerun import rerun
+
+    folder = Path(keys["run_dir"]).expanduser() if "run_dir" in keys else None
+    out, told = rerun(Path(options.run).expanduser(), folder, tolerance)
+    sys.stdout.write(f"{told}\n{out}\n")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -297,7 +341,11 @@ def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[st
 
 KEYS = {
     "predict": "input=FOLDER out=CSV findings=[a,b]",
+    "export": "out=DIR merge=true (false: LoRA stays a PEFT adapter) dtype=auto (that of the backbone; float32, "
+    "float16, bfloat16)",
+    "import": "out=DIR tower=DIR (CLIP, where the checkpoint has none) conversation=v1 | mistral_instruct | plain",
     "report": "takes none",
+    "rerun": "run_dir=DIR (RUN-rerun) tolerance=0.005 (0: bit for bit, the default on the same machine without a GPU)",
     "bench": "only=P7",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
     "of the experiment",
@@ -314,9 +362,12 @@ VERBS = {
     "train": Verb(("EXPERIMENT",), "build anchors if missing, fit, test the best checkpoint, write the report", _train),
     "anchors": Verb(("EXPERIMENT",), "write (write=true) and encode the bank of anchors", _anchors),
     "eval": Verb(("EXPERIMENT",), "score the experiment's data with a trained run (run=RUN)", _eval),
-    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
+    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run or an export", _predict),
     "data": Verb(("ACTION",), DATA, _data),
+    "export": Verb(("RUN",), "a trained run to a Hugging Face folder, with heads, anchors and model card", _export),
+    "import": Verb(("SRC",), "an original LLaVA or LLaVA-Med v1.5 checkpoint to a Hugging Face folder", _import),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
+    "rerun": Verb(("RUN",), "train a finished run again from its folder and compare the numbers", _rerun),
     "sweep": Verb(("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", _sweep),
     "bench": Verb((), "measure radz beside plain implementations (from a checkout; all, or only=IDS)", _bench),
 }

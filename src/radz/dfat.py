@@ -18,6 +18,7 @@ from data_modules.reports import digest64
 from radz.anchors import AnchorBank
 from radz.callbacks.finite import stop_unless_finite
 from radz.callbacks.metrics import FindingMetrics, as_log_dict
+from radz.checkpoints import check_weights
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
 from radz.distributed import world
 from radz.encode import MODALITY_TEXT, Encoder
@@ -213,11 +214,23 @@ class DFAT(LightningModule):
         """Drop frozen weights; note what the rest belongs to."""
         kept = {name for name, p in self.named_parameters() if p.requires_grad} | {"anchors"}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
-        checkpoint["radz"] = {"base_digest": self.bank.info.base_digest, "findings": list(self.bank.names)}
+        checkpoint["radz"] = {
+            "base_digest": self.bank.info.base_digest,
+            "findings": list(self.bank.names),
+            "image_tokens": self.dfat.image_tokens,
+            "text_tokens": self.dfat.text_tokens,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another backbone, another bank or other trainable parts."""
+        """Refuse a checkpoint of another backbone, number of tokens, bank, or of other trainable parts, before any is
+        loaded."""
         note = checkpoint.get("radz", {})
+        for key in ("image_tokens", "text_tokens"):
+            if key in note and note[key] != getattr(self.dfat, key):
+                raise InputError(
+                    f"checkpoint: it has dfat.{key}={note[key]} where this run has {getattr(self.dfat, key)}; start a "
+                    "new run"
+                )
         if note.get("base_digest") != self.bank.info.base_digest:
             raise InputError("checkpoint: it was trained on another backbone or other modality tokens; start a new run")
         if note["findings"] != list(self.bank.names):
@@ -229,3 +242,4 @@ class DFAT(LightningModule):
             raise InputError(
                 f"checkpoint: its trainable parts differ from this run's, first at {first}; start a new run"
             )
+        check_weights(checkpoint["state_dict"], self.state_dict(), strict=False)

@@ -81,6 +81,17 @@ def to_yaml(experiment: Experiment) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(experiment))
 
 
+def from_plain(content: dict[str, Any], source: str) -> Experiment:
+    """An experiment from plain values; keys that are not there have their defaults.
+
+    Raises:
+        InputError: naming the key and `source`.
+    """
+    origin: dict[str, str] = {}
+    _check(content, Experiment, "", source, origin)
+    return _instantiate(OmegaConf.create(content), origin, source)
+
+
 def digest(experiment: Experiment) -> str:
     """First 8 hex digits of the digest of the config without places, device count and what changes no number.
 

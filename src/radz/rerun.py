@@ -87,7 +87,7 @@ def differences(one: Path, other: Path, tolerance: float) -> tuple[int, list[str
     found = []
     for key in sorted(set(first) | set(second)):
         a, b = first.get(key), second.get(key)
-        if a != b and not (_is_number(a) and _is_number(b) and abs(float(a) - float(b)) <= tolerance):
+        if a != b and not (a is not None and b is not None and _is_near(a, b, tolerance)):
             found.append(f"{key}: {b} is not {a}")
     return len(first), found
 
@@ -116,8 +116,10 @@ def _numbers(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_near(one: Any, other: Any, tolerance: float) -> bool:
+    both_nan = one != one and other != other
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other))
+    return numbers and (both_nan or math.isclose(one, other, rel_tol=0, abs_tol=tolerance))
 
 
 def _told_changes(before: dict[str, Any], now: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from data_modules.base import StudyDataModule
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
 from data_modules.label_map import label_map
-from radz import build, checks, evaluate
+from radz import build, checks, evaluate, rehearsal
 from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable
 from radz.callbacks.checkpointing import LAST, usable_checkpoint
@@ -63,13 +63,21 @@ class Parts:
         return build.seen_groups(self.findings, self.known["seen"])
 
 
-def train(experiment: Experiment) -> Path:
+def train(experiment: Experiment, before: Callable[[Parts], None] | None = None) -> Path:
     """Anchors if missing, fit, test of the best checkpoint, report. Resumes an unfinished run folder.
 
+    Args:
+        before: looks at the parts of the run before anything is trained, and may raise.
+
     Returns:
-        The run folder.
+        The run folder; with `trainer.fast_dev_run` the one that a real run would have.
     """
     run_dir = run_folder(experiment)
+    if experiment.trainer.fast_dev_run:
+        checks.before_data(experiment)
+        parts = prepare(experiment, None)
+        rehearsal.one_batch(experiment, parts.module, parts.data)
+        return run_dir
     if is_finished(experiment, run_dir):
         log.info("%s is finished; see report.html there, or start anew with overwrite=true", run_dir)
         return run_dir
@@ -77,6 +85,8 @@ def train(experiment: Experiment) -> Path:
     open_folder(experiment, run_dir)
     torch.set_float32_matmul_precision("high")
     parts = prepare(experiment, run_dir)
+    if before is not None:
+        before(parts)
     checkpoints = run_dir / "checkpoints"
     log_file = CsvLog(run_dir / "metrics.csv")
     trainer = make_trainer(experiment, run_dir, log_file)

@@ -20,6 +20,7 @@ from radz.callbacks.csv_log import CsvLog
 from radz.callbacks.metrics import MONITOR
 from radz.callbacks.stop import StopOnSignal
 from radz.callbacks.wandb_log import DivergenceAlert, wandb_logger
+from radz.checkpoints import CheckedIO
 from radz.config import Experiment
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Train
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,
         callbacks=callbacks,
+        plugins=[CheckedIO()],
         logger=loggers(experiment, run_dir, csv),
         default_root_dir=run_dir,
         deterministic=settings.deterministic,

@@ -17,6 +17,7 @@ from survival import STEPS, assert_same, global_step, killed, run
 
 from data_modules.errors import InputError
 from radz.callbacks.checkpointing import keep_previous, random_states, set_random_states, usable_checkpoint
+from radz.checkpoints import read_checkpoint, write_checkpoint
 
 EVERY = "trainer.checkpoint_every_n_steps=2"
 
@@ -167,15 +168,11 @@ def test_another_number_of_processes_is_refused(broken: Path, tmp_path: Path, ca
     folder = tmp_path / "run"
     shutil.copytree(broken, folder)
     for name in ("last", "previous"):
-        content = torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True)
+        content = read_checkpoint(folder / f"checkpoints/{name}.ckpt")
         content["random"] *= 2
-        rewritten(content, folder / f"checkpoints/{name}.ckpt")
-    with pytest.raises(InputError, match="trainer.devices: the run was stopped with 2 process"):
+        write_checkpoint(content, folder / f"checkpoints/{name}.ckpt")
+    with pytest.raises(InputError, match=r"trainer\.devices: the run was stopped with 2 process"):
         run(folder, cache_dir, EVERY)
-
-
-def rewritten(content: dict[str, Any], file: Path) -> None:
-    torch.save(content, file)
 
 
 def test_random_states_come_back() -> None:

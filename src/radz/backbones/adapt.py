@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import torch
@@ -22,12 +23,17 @@ def modality_tokens(image_tokens: int, text_tokens: int) -> tuple[list[str], lis
     return [f"<ImgCls_{i}>" for i in range(image_tokens)], [f"<TxtCls_{i}>" for i in range(text_tokens)]
 
 
-def add_modality_tokens(model: Any, tokenizer: Any, image_tokens: int, text_tokens: int) -> tuple[list[int], list[int]]:
+def add_modality_tokens(
+    model: Any, tokenizer: Any, image_tokens: int, text_tokens: int, keep: bool = False
+) -> tuple[list[int], list[int]]:
     """Give each slot a token id and an embedding row: the mean of the old rows plus seeded noise.
 
     The table is only ever enlarged, since released checkpoints pad their vocabulary beyond the tokenizer.
+    `keep`: the folder is an exported one, whose tokens and rows are used as they are.
     """
     image, text = modality_tokens(image_tokens, text_tokens)
+    if keep:
+        return _kept_tokens(model, tokenizer, image, text)
     taken = [token for token in image + text if token in tokenizer.get_vocab()]
     if taken:
         raise InputError(
@@ -49,6 +55,21 @@ def add_modality_tokens(model: Any, tokenizer: Any, image_tokens: int, text_toke
     with torch.no_grad():
         weight[ids] = (mean + spread * noise).to(weight.dtype)
     return ids[:image_tokens], ids[image_tokens:]
+
+
+def _kept_tokens(model: Any, tokenizer: Any, image: list[str], text: list[str]) -> tuple[list[int], list[int]]:
+    """Ids of modality tokens that are there; InputError unless they are exactly these, each with a row."""
+    there = {token for token in tokenizer.get_vocab() if re.fullmatch(r"<(Img|Txt)Cls_\d+>", token)}
+    if there != {*image, *text}:
+        raise InputError(
+            f"backbone.modality_tokens: keep, but the tokenizer holds {len(there)} modality tokens where "
+            f"dfat.image_tokens={len(image)} and dfat.text_tokens={len(text)} ask for {len(image) + len(text)}"
+        )
+    ids = tokenizer.convert_tokens_to_ids(image + text)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if max(ids) >= rows:
+        raise InputError(f"backbone.path: the tokenizer has id {max(ids)} and the embedding table only {rows} rows")
+    return ids[: len(image)], ids[len(image) :]
 
 
 def adapt(model: Any, config: BackboneConfig, token_ids: list[int], layer: int, tower_layer: int) -> Any:

@@ -20,6 +20,7 @@ class Backbone(nn.Module, abc.ABC):
     """A loaded multimodal model behind one interface.
 
     Attributes:
+        model: of transformers, wrapped by peft when LoRA is on.
         tokenizer: the folder's tokenizer, modality tokens included.
         hidden_size: d of the decoder.
         image_size: side in pixels of the images `prepare` expects.
@@ -28,6 +29,7 @@ class Backbone(nn.Module, abc.ABC):
         image_ids, text_ids: ids of the modality tokens, one per slot.
     """
 
+    model: Any
     tokenizer: Any
     hidden_size: int
     image_size: int

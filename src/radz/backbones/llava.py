@@ -33,7 +33,9 @@ class LlavaBackbone(Backbone):
         self.context = model.config.text_config.max_position_embeddings
         self.hidden_size = model.config.text_config.hidden_size
         self._pixels(folder, model, config.image_pool)
-        self.image_ids, self.text_ids = add_modality_tokens(model, self.tokenizer, image_tokens, text_tokens)
+        self.image_ids, self.text_ids = add_modality_tokens(
+            model, self.tokenizer, image_tokens, text_tokens, keep=config.modality_tokens == "keep"
+        )
         self.layer = layer_index(config.feature_layer, model.config.text_config.num_hidden_layers)
         self.depth, self.padding = config.depth, config.padding
         tower_layer = tower_index(model, folder)

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from data_modules.errors import InputError
 from data_modules.files import replacing
-from radz.build import read_checkpoint
+from radz.checkpoints import DamagedCheckpoint, read_checkpoint
 from radz.distributed import gather_objects, is_main_process, world
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ class BestCheckpoint(ModelCheckpoint):
         """Remember the best score also in a run folder that was moved; Lightning would forget it."""
         best = self.format_checkpoint_name({}) if state_dict["best_model_path"] else ""
         moved = {"best_model_path": best, "kth_best_model_path": best, "dirpath": self.dirpath}
-        scores = {best: score for score in state_dict["best_k_models"].values()}
-        super().load_state_dict({**state_dict, **moved, "best_k_models": scores})
+        scores = list(state_dict["best_k_models"].values())
+        super().load_state_dict({**state_dict, **moved, "best_k_models": {best: scores[0]} if scores else {}})
 
 
 class LastCheckpoint(Checkpoint):
@@ -143,7 +143,7 @@ def usable_checkpoint(folder: Path) -> tuple[Path, int] | None:
             continue
         try:
             step = int(read_checkpoint(path)["global_step"])
-        except InputError as fault:
+        except DamagedCheckpoint as fault:
             faults.append(fault)
             continue
         if faults:
