@@ -250,7 +250,7 @@ class StudyDataModule(LightningDataModule):
         loop = self.trainer.fit_loop
         # A finished epoch still counts its batches when its checkpoint is written, but is already done as an epoch.
         batch = loop.epoch_loop.batch_progress.current.completed % int(self.trainer.num_training_batches)
-        return {"epoch": loop.epoch_progress.current.processed, "batch": batch}
+        return {"epoch": loop.epoch_progress.state_dict()["current"]["processed"], "batch": batch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Start the first training loader there. The loops' own counts are restored after that loader is made."""
@@ -290,12 +290,7 @@ class StudyDataModule(LightningDataModule):
 
     def named(self, rows: Sequence[int]) -> list[str]:
         """Studies of table rows as logs may name them: corpus, row of its table, salted hash."""
-        table, salt = self.table, privacy.salt(self.cache_dir)
-        corpora = [table.corpora[table.corpus[row]] for row in rows]
-        return [
-            f"{corpus} row {table.source_rows[row]} ({privacy.pseudonym(corpus, str(table.study_id[row]), salt)})"
-            for corpus, row in zip(corpora, rows, strict=True)
-        ]
+        return self.table.named(rows, privacy.salt(self.cache_dir))
 
     def on_after_batch_transfer(self, batch: StudyBatch, dataloader_idx: int) -> StudyBatch:
         """Augment training batches on their device."""

@@ -54,8 +54,8 @@ def _cost(experiment: Experiment, parts: Parts, steps: int) -> list[str]:
     return [
         f"FLOPs per pair: {found.flops_per_pair:.3g} (forward and backward, measured)",
         f"peak memory: about {found.memory_gb:.1f} GB ({kind}, one device)",
-        f"hours of training: about {every * found.seconds / 3600:.2f} for {every} steps of {found.seconds:.3g} s on this "
-        "machine, without validation and test",
+        f"hours of training: about {every * found.seconds / 3600:.2f}, {every} steps of {found.seconds:.3g} s on this "
+        "machine; validation and test come on top",
     ]
 
 
