@@ -244,7 +244,7 @@ class StudyDataModule(LightningDataModule):
         return self._loader(rows, sampler, self.config.batch_size, drop_last=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training is: the epoch, and how many of its batches have been trained on."""
+        """Where training is: epoch, and how many of its batches have been trained on."""
         if self.trainer is None:
             return {}
         loop = self.trainer.fit_loop

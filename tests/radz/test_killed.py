@@ -44,8 +44,9 @@ def test_a_killed_run_goes_on_bit_for_bit_with_workers(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(broken, folder)
-    run(folder, cache_dir, EVERY, "data.workers=2")
+    run(folder, cache_dir, EVERY, "data.workers=2", "trainer.profiler=simple")
     assert_same(whole, folder)
+    assert "run_training_batch" in (folder / "profile/fit-simple.txt").read_text()
 
 
 @pytest.mark.slow
