@@ -26,6 +26,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.fault(20)
 def test_ranks_share_one_permutation_without_overlap(world: int) -> None:
     """The joint batch of all ranks holds the same studies as one process with the joint batch size."""
     alone = order(53, 4 * world, 0, 2)

@@ -217,6 +217,7 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     ],
     ids=lambda value: " ".join(value) if value and value[0] in VERBS else "",
 )
+@pytest.mark.fault(17)
 def test_faults_of_the_experiment(arguments: list[str], words: list[str], fails: Callable[..., str]) -> None:
     line = fails(*arguments, alone=True)
     assert [word for word in words if word not in line] == []

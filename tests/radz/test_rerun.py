@@ -49,7 +49,7 @@ def test_what_changed_is_named(key: str, words: str, trained_run: Path, tmp_path
 
 def test_other_settings_or_descriptions_are_refused(trained_run: Path, tmp_path: Path) -> None:
     run = changed(trained_run, tmp_path, {"config_digest": "01234567"})
-    with pytest.raises(InputError, match="config.yaml or the descriptions"):
+    with pytest.raises(InputError, match=r"config\.yaml or the descriptions"):
         rerun(run)
     (run / "metrics.json").unlink()
     with pytest.raises(InputError, match="not finished"):

@@ -40,6 +40,7 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, handler)
 
 
+@pytest.mark.fault(3)
 def test_a_run_stopped_by_signals_goes_on_bit_for_bit(
     tmp_path: Path, cache_dir: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, interruptible: None,
@@ -140,6 +141,7 @@ def module(trained_run: Path) -> DFAT:
         ),
     ],
 )
+@pytest.mark.fault(7)
 def test_a_foreign_checkpoint_is_refused(
     module: DFAT, trained_run: Path, tmp_path: Path, change: Any, message: str
 ) -> None:
@@ -163,6 +165,7 @@ class Evil:
         return (Path.touch, (self.mark,))
 
 
+@pytest.mark.fault(16)
 def test_a_checkpoint_never_runs_code(module: DFAT, tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "radz": Evil(tmp_path / "ran")}, tmp_path / "evil.ckpt")
     (tmp_path / "junk.ckpt").write_bytes(b"PK\x03\x04 junk")
@@ -173,6 +176,7 @@ def test_a_checkpoint_never_runs_code(module: DFAT, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.fault(7)
 def test_a_resume_from_a_damaged_checkpoint_is_one_line(trained_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(trained_run, folder)
