@@ -109,7 +109,9 @@ def parser() -> argparse.ArgumentParser:
         if "EXPERIMENT" in verb.positional:
             one.add_argument("--print-config", action="store_true", help="print the resolved experiment and stop")
         if name == "train":
-            one.add_argument("--dry-run", action="store_true", help="build data and model, print counts and costs, keep nothing")
+            one.add_argument(
+                "--dry-run", action="store_true", help="build data and model, print counts and costs, keep nothing"
+            )
     return top
 
 
