@@ -62,7 +62,7 @@ ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base
 sweep: $(STAMP)  ## SWEEP=demo_bayes ARGS="count=20": search on this machine, without an account
 	$(BIN)/radz sweep $(or $(SWEEP),$(error SWEEP is missing, such as SWEEP=demo_bayes)) $(ARGS)
 
-bench: $(STAMP)  ## measure radz beside plain implementations (ARGS="only=P7")
+bench: $(STAMP)  ## measure radz beside plain implementations (ARGS="only=P1,P4 device=gpu")
 	$(BIN)/radz bench $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy

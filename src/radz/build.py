@@ -18,11 +18,13 @@ from data_modules.errors import InputError
 from data_modules.findings import Finding, Ontology
 from radz.anchors import AnchorBank
 from radz.backbones import load_backbone
+from radz.backbones.hub import resolve
 from radz.checkpoints import check_weights, read_checkpoint
 from radz.config import Experiment
 from radz.config_checks import known_findings
 from radz.descriptions import load_descriptions
 from radz.dfat import DFAT
+from radz.distributed import own_device
 from radz.dkam import build_bank
 from radz.encode import Encoder
 from radz.environment import folder_digest
@@ -30,6 +32,7 @@ from radz.experiment import find_resource
 from radz.labels import LabelView
 from radz.scoring.statistics import undefined_reason
 from radz.scoring.zero_shot import ClassTexts
+from radz.sharding import load_trained
 
 if TYPE_CHECKING:
     from radz.baselines.cnn_run import ScoredCNN
@@ -41,20 +44,20 @@ NO_PATHOLOGY = ("no_finding",)
 NO_LABEL = undefined_reason([])
 
 
-def data_module(experiment: Experiment) -> StudyDataModule:
-    """The DataModule of the modalities that the experiment's corpora have."""
+def data_module(experiment: Experiment, sample: int | None = None) -> StudyDataModule:
+    """The DataModule of the modalities that the experiment's corpora have; `sample` is for an audit."""
     wanted = {corpus.modality for corpus in experiment.data.corpora}
     kinds = {frozenset({"chest_xray"}): ChestXrayDataModule, frozenset({"chest_ct"}): CTDataModule}
     kind = kinds.get(frozenset(wanted), MixedDataModule)
-    module = kind(experiment.data, Path(experiment.cache_dir), experiment.seed)
+    module = kind(experiment.data, Path(experiment.cache_dir), experiment.seed, sample, experiment.scoring.unit)
     module.overfit_batches = experiment.trainer.overfit_batches
     return module
 
 
 def backbone_folder(experiment: Experiment) -> Path:
-    """The configured folder, or that of the tiny backbone, written when missing."""
+    """The configured folder, the local copy of a hub id, or the tiny backbone's folder, written when missing."""
     if experiment.backbone.path is not None:
-        return Path(experiment.backbone.path).expanduser()
+        return resolve(experiment.backbone.path)
     from data_modules.phantom.report import training_reports
     from radz.backbones.tiny import tiny_folder
 
@@ -151,10 +154,13 @@ def bank(
 ) -> AnchorBank:
     """Encode a bank with base weights (`base` must not have been trained)."""
     import lightning.pytorch as pl
+    from lightning.pytorch.plugins.environments import LightningEnvironment
 
+    # Every process encodes the bank by itself, on its own device, whatever launcher started it.
+    where = experiment.trainer.accelerator
     trainer = pl.Trainer(
-        accelerator=experiment.trainer.accelerator, devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, barebones=False,
+        accelerator=where, devices=own_device(where), plugins=[LightningEnvironment()], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     known = known_findings(experiment.data)
     texts = {name: finding_text(known, name) for name in findings}
@@ -239,4 +245,4 @@ def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> None:
     content = read_checkpoint(checkpoint)
     module.on_load_checkpoint(content)
     check_weights(content["state_dict"], module.state_dict(), module.strict_loading)
-    module.load_state_dict(content["state_dict"], strict=module.strict_loading)
+    load_trained(module, content["state_dict"], module.strict_loading)

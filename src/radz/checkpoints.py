@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from data_modules.errors import InputError
 from data_modules.files import replacing
 
+log = logging.getLogger(__name__)
 DIGEST = "radz_digest"
 
 
@@ -79,8 +81,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start anew"
         ) from None
     if digest is None:
-        raise DamagedCheckpoint(f"{path}: has no digest, so that it may be damaged; delete it to start anew")
-    if digest != content_digest(content):
+        log.warning("%s: was written before checkpoints had a digest; whether it is whole cannot be checked", path)
+    elif digest != content_digest(content):
         raise DamagedCheckpoint(f"{path}: damaged (its content is not what was written); delete it to start anew")
     for name, value in content.get("state_dict", {}).items():
         if value.is_floating_point() and not value.isfinite().all():

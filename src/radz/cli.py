@@ -174,8 +174,14 @@ def _data_of_experiment(options: argparse.Namespace) -> None:
     from radz import data_verb
     from radz.experiment import load_experiment
 
-    experiment = load_experiment(options.keys[0], options.keys[1:])
-    told = data_verb.check(experiment) if action == "check" else data_verb.cache(experiment)
+    name, *keys = options.keys
+    wanted = next((key for key in keys if key.startswith("images=")), None) if action == "check" else None
+    experiment = load_experiment(name, [key for key in keys if key != wanted])
+    images = (wanted or f"images={data_verb.SAMPLE}").removeprefix("images=")
+    if images != "all" and (not images.isdecimal() or int(images) < 1):
+        raise InputError(f"{wanted}: must be a whole number from 1, or all")
+    most = None if images == "all" else int(images)
+    told = data_verb.check(experiment, most) if action == "check" else data_verb.cache(experiment)
     sys.stdout.write("\n".join(told) + "\n")
 
 
@@ -201,34 +207,13 @@ def _phantom(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{out}\n")
 
 
-def _export(options: argparse.Namespace) -> None:
-    from data_modules.errors import InputError
-
-    keys = _pairs(options.keys, {"out", "merge", "dtype"}, required={"out"})
-    if (merge := keys.get("merge", "true")) not in ("true", "false"):
-        raise InputError(f"merge={merge}: must be true or false")
-    _runs()
-    from radz.exporting.folder import export_run
-
-    sys.stdout.write(f"{export_run(options.run, keys['out'], merge == 'true', keys.get('dtype', 'auto'))}\n")
-
-
-def _import(options: argparse.Namespace) -> None:
-    keys = _pairs(options.keys, {"out", "tower", "conversation"}, required={"out"})
-    _runs()
-    from radz.importing.convert import import_checkpoint
-
-    folder = import_checkpoint(options.src, keys["out"], keys.get("tower"), keys.get("conversation"))
-    sys.stdout.write(f"{folder}\n")
-
-
 def _bench(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     import data_modules
     from data_modules.errors import InputError
 
-    keys = _pairs(options.keys, {"only"}, set())
+    keys = _pairs(options.keys, {"only", "device"}, set())
     checkout = Path(data_modules.__file__).resolve().parents[1]
     if not (checkout / "benchmarks/run.py").is_file():
         raise InputError("bench: benchmarks/ is not part of the wheel; run it from a checkout, after make setup")
@@ -237,7 +222,7 @@ def _bench(options: argparse.Namespace) -> None:
     from benchmarks.run import bench
 
     only = [name.strip() for name in keys.get("only", "").strip("[]").split(",") if name.strip()]
-    sys.stdout.write("\n".join(bench(only)) + "\n")
+    sys.stdout.write("\n".join(bench(only, keys.get("device", "cpu"))) + "\n")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -291,6 +276,18 @@ def _report(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     sys.stdout.write(f"{_runs().report(Path(options.run))}\n")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from radz.cli_models import export
+
+    export(options.run, _pairs(options.keys, {"out", "merge", "dtype"}, required={"out"}))
+
+
+def _import(options: argparse.Namespace) -> None:
+    from radz.cli_models import import_
+
+    import_(options.src, _pairs(options.keys, {"out", "tower", "conversation"}, required={"out"}))
 
 
 def _runs() -> ModuleType:
@@ -348,10 +345,11 @@ KEYS = {
     "import": "out=DIR tower=DIR (CLIP, where the checkpoint has none) conversation=v1 | mistral_instruct | plain",
     "report": "takes none",
     "rerun": "run_dir=DIR (RUN-rerun) tolerance=0.005 (0: bit for bit, the default on the same machine without a GPU)",
-    "bench": "only=P7",
+    "bench": "only=P1,P4 (all without it) device=gpu (P1, P2, P4 at 7B shapes on one GPU)",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
     "of the experiment",
-    "data": "check, cache: EXPERIMENT and overrides of it; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
+    "data": "check, cache: EXPERIMENT and overrides of it; check: images=100 (looked at, of each corpus and split) or "
+    "images=all; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
     "(studies) image_px=256 (of a CT voxels=96) seed=0 cache_dir=DIR",
     "eval": "run=RUN and overrides of the experiment",
     "anchors": "write=true (let the model write the descriptions) and overrides of the experiment",

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
@@ -25,6 +26,7 @@ from radz.encode import MODALITY_TEXT, Encoder
 from radz.labels import LabelView, label_sentence, pick
 from radz.losses import alignment, category
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
+from radz.sharding import shard, whole
 
 log = logging.getLogger(__name__)
 FIRST_BIAS = -2.0
@@ -63,7 +65,7 @@ class DFAT(LightningModule):
         self.class_anchors: Tensor
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
-        self.category_bias = nn.Parameter(torch.tensor(FIRST_BIAS)) if dkam.category == "sigmoid" else None
+        self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
         self.bank_columns = labels.columns(bank.names)
         self.no_finding = bank.names.index("no_finding") if "no_finding" in bank.names else None
         self.classifier = ZeroShot(encoder, texts, dfat, scoring, modalities)
@@ -138,8 +140,14 @@ class DFAT(LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and stop before a non-finite update; gradients are already those of all ranks."""
         parameters = [p for p in self.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.dfat.gradient_clip)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.dfat.gradient_clip))
         stop_unless_finite(norm, self._loss, self._rows, getattr(self.trainer, "datamodule", None), self.global_step)
+
+    def configure_model(self) -> None:
+        """Shard under FSDP2; called before every stage."""
+        found = self.trainer.strategy
+        if isinstance(found, ModelParallelStrategy):
+            shard(self, found.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     def configure_optimizers(self) -> Any:
         """AdamW in three groups (decoder and tower, projector, heads); warm-up, then cosine to zero."""
@@ -150,7 +158,7 @@ class DFAT(LightningModule):
                     "heads"
                     if ".heads." in name or name == "category_bias"
                     else "projector"
-                    if "multi_modal_projector" in name
+                    if self.encoder.backbone.part_of(name) == "projector"
                     else "base"
                 )
                 groups[part].append(parameter)
@@ -203,10 +211,7 @@ class DFAT(LightningModule):
         self.scored.append((batch.rows.cpu(), {k: v.cpu() for k, v in self._score(batch).items()}))
 
     def _score(self, batch: StudyBatch) -> dict[str, Tensor]:
-        modalities = self._modalities(batch)
-        image = self.encoder.encode_images(batch.pixels, batch.image_counts, modalities)
-        with torch.autocast(self.device.type, enabled=False):
-            return self.classifier.scores(image, modalities)
+        return self.classifier.score(batch.pixels, batch.image_counts, self._modalities(batch))
 
     # Checkpoints: trainable weights and anchors only.
 

@@ -78,10 +78,7 @@ class Radz:
     def embed_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features."""
         with torch.no_grad():
-            parts = [
-                normalise(self.encoder.encode_texts(list(sentences[i : i + BATCH])).overall)
-                for i in range(0, len(sentences), BATCH)
-            ]
+            parts = [normalise(self.encoder.encode_texts(list(sentences), BATCH).overall)] if len(sentences) else []
         return _stack(parts, self.encoder.width)
 
     def score(self, paths: Sequence[str | Path], findings: Sequence[str], scorer: str | None = None) -> pd.DataFrame:
@@ -128,7 +125,8 @@ class Radz:
         classifier = self._classifier(tuple(names))
         if not images:
             return np.zeros((0, len(names)), dtype=np.float32)
-        values = _stack([classifier.scores(self._encode(images, modalities), modalities)[chosen]], len(names))
+        pixels, counts = self._pixels(images)
+        values = _stack([classifier.score(pixels, counts, modalities)[chosen]], len(names))
         for name, column in zip(names, values.T, strict=True):
             if np.isnan(column).any():
                 raise InputError(f"findings: {name} has no description, which scorer {chosen} needs; use scorer prompt")
@@ -154,11 +152,14 @@ class Radz:
         return [self.images(path) for path in paths], [self.modality(path) for path in paths]
 
     def _encode(self, images: Sequence[Tensor], modalities: Sequence[str]) -> Features:
-        """Features of N studies; beside images of three channels gray ones have three equal ones."""
+        """Features of N studies."""
+        return self.encoder.encode_images(*self._pixels(images), modalities)
+
+    def _pixels(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The images of N studies as one tensor, and their counts; beside three channels gray has three equal ones."""
         channels = max(study.shape[1] for study in images)
         pixels = torch.cat([study.expand(-1, channels, -1, -1) for study in images])
-        counts = torch.tensor([len(study) for study in images])
-        return self.encoder.encode_images(pixels.to(self.device), counts, modalities)
+        return pixels.to(self.device), torch.tensor([len(study) for study in images])
 
 
 def _stack(parts: list[Tensor], width: int) -> NDArray[np.float32]:

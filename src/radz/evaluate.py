@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from data_modules import privacy
 from data_modules.base import StudyDataModule
+from data_modules.leaks import leaked
 from radz.build import NO_PATHOLOGY
 from radz.config import Experiment
 from radz.distributed import gather_objects
+from radz.exporting.load import exported_thresholds
 from radz.report.html import Case
 from radz.run_folder import read_environment, write_json
 from radz.scoring.results import Thresholds, results, thresholds_from
@@ -74,13 +76,16 @@ def tables(
         if not len(at):
             continue
         mine = rows[at]
+        images = [""] * len(mine)
+        if data.unit == "image":
+            images = [privacy.pseudonym(corpus, table.image_ids[i], salt) for i in table.image_offsets[mine]]
         found.append(
             ScoreTable(
                 corpus,
                 split,
                 mine,
                 [str(table.study_id[r]) for r in mine],
-                [""] * len(mine),
+                images,
                 [privacy.pseudonym(corpus, table.patient[r], salt) for r in mine],
                 findings,
                 labels[at],
@@ -160,7 +165,7 @@ def write_results(
         "protocol_digest": protocol_digest(experiment, data, splits["test"]),
         "world_size": world_size,
         "test_evaluations": before + 1,
-        "leaked": data.leaked() if own else None,
+        "leaked": leaked(data) if own else None,
         "pixels": data.recipe.settings(data.modalities),
         "results": found,
     }
@@ -179,6 +184,8 @@ def _thresholds(corpus: str, val: list[ScoreTable], trained: Path | None) -> tup
     for table in [t for t in tables if t.corpus == corpus] or tables[: len(tables) == 1]:
         log.info("%s has no validation split: thresholds are those of %s in %s", corpus, table.key, trained)
         return f"{table.key} of the trained run", thresholds_from(table)
+    if trained is not None and (kept := exported_thresholds(trained, corpus)) is not None:
+        return f"validation of {kept[0]} of the exported run", kept[1]
     log.info("%s has no validation split: F1 at the validation threshold is unavailable", corpus)
     return None, None
 

@@ -100,7 +100,7 @@ def digest(experiment: Experiment) -> str:
     plain = dataclasses.asdict(experiment)
     for key in ("run_dir", "cache_dir", "overwrite", "run"):
         plain.pop(key)
-    for key in ("devices", "checkpoint_every_n_steps", "timeout_minutes", "profiler"):
+    for key in ("devices", "num_nodes", "strategy", "checkpoint_every_n_steps", "timeout_minutes", "profiler"):
         plain["trainer"].pop(key)
     plain["data"].pop("workers")
     for corpus in plain["data"]["corpora"]:

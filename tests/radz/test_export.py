@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from small_run import SMALL
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from data_modules.errors import InputError
@@ -23,7 +25,8 @@ from radz import Radz
 from radz.build import backbone_folder
 from radz.cli import main
 from radz.exporting import folder as exporting
-from radz.exporting.processor import write_processor
+from radz.exporting.load import exported_thresholds
+from radz.exporting.processor import write_processors
 from radz.run_folder import load_run
 from radz.scoring.zero_shot import SCORERS
 
@@ -112,7 +115,7 @@ def test_plain_transformers_gives_the_features_of_the_engine(
             assert np.abs(plain.texts(TEXTS) - of_texts).max() > 1e-2
     # All layers are there, more than the engine computes.
     core = plain.model.model if merge else plain.model.get_base_model().model
-    assert len(core.language_model.layers) == 6 == 1 + len(engine.encoder.backbone.llava.model.language_model.layers)
+    assert len(core.language_model.layers) == 6 == 1 + len(engine.encoder.backbone.decoder.layers)
     assert AutoProcessor.from_pretrained(exports[merge] / "backbone").image_processor.do_center_crop
 
 
@@ -140,7 +143,7 @@ def test_the_image_processor_resizes_as_the_engine(
 ) -> None:  # fmt: skip
     data = replace(engine.data, resize=resize)
     monkeypatch.setattr(engine, "data", data)
-    write_processor(backbone_folder(load_run(trained_run)), data, tmp_path)
+    write_processors(backbone_folder(load_run(trained_run)), data, tmp_path, tmp_path / "square")
     plain = Plain(exports[True])
     plain.processor = AutoImageProcessor.from_pretrained(tmp_path)
     paths = list(pictures.values())
@@ -215,6 +218,29 @@ def test_predict_takes_an_export(
     assert np.abs(np.array([row[2:] for row in rows[1:]], dtype=float) - expected).max() < 1e-4
 
 
+def test_eval_takes_an_export(exports: dict[bool, Path], trained_run: Path, cache_dir: Path, tmp_path: Path) -> None:
+    """The scores of the run itself, without the run."""
+    out = tmp_path / "scored"
+    keys = [f"run={exports[True]}", f"cache_dir={cache_dir}", f"run_dir={out}", "data.limit.val=1"]
+    before = {path: path.stat().st_mtime_ns for path in exports[True].rglob("*")}
+    assert main(["eval", "demo", *SMALL, "scoring.headline=fused", "scoring.pixel_baseline=false", *keys]) == 0
+    found, expected = (pd.read_csv(f / "predictions/phantom_test.csv") for f in (out, trained_run))
+    scores = [name for name in found.columns if name.startswith(tuple(f"{scorer}/" for scorer in SCORERS))]
+    assert len(scores) > 20 and found.study_id.tolist() == expected.study_id.tolist()
+    assert np.abs(found[scores].to_numpy() - expected[scores].to_numpy()).max() < 1e-4
+    metrics = [json.loads((f / "metrics.json").read_text())["results"]["phantom/test"] for f in (out, trained_run)]
+    seen = [{name: of["seen"] for name, of in m["scorers"]["fused"]["findings"].items()} for m in metrics]
+    assert seen[0] == seen[1]
+    assert {path: path.stat().st_mtime_ns for path in exports[True].rglob("*")} == before
+
+
+def test_thresholds_come_along(exports: dict[bool, Path]) -> None:
+    about = json.loads((exports[True] / "radz.json").read_text())["thresholds"]["phantom/test"]["validation"]
+    assert exported_thresholds(exports[True], "phantom") == ("phantom/test", about)
+    assert exported_thresholds(exports[True], "another") == ("phantom/test", about)  # its only corpus
+    assert exported_thresholds(exports[True] / "backbone", "phantom") is None
+
+
 def test_refusals_are_one_line(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unfinished = shutil.copytree(trained_run, tmp_path / "unfinished")
     (unfinished / "metrics.json").unlink()
@@ -259,6 +285,7 @@ FAULTS = [
     (lambda f: edit(f / "radz.json", schema=2), "schema 2 is not known"),
     (lambda f: (f / "radz.json").write_text("{"), "not valid JSON"),
     (lambda f: edit(f / "radz.json", backbone=None), "radz.json: damaged"),
+    (lambda f: edit(f / "radz.json", base={"digest": None}), "radz.json: damaged"),
     (lambda f: edit(f / "radz.json", experiment={"backbone": {}, "dfatt": 1}), "dfatt: unknown key in .*radz.json"),
     (lambda f: shutil.rmtree(f / "backbone"), "backbone: no such folder"),
     (lambda f: edit(f / "backbone/config.json", extra=1), "backbone: not as it was exported"),

@@ -52,6 +52,7 @@ def _parts_table(content: Mapping[str, Any], merged: bool) -> str:
     rows = [
         ("backbone/", f"Hugging Face folder, {content['backbone']['dtype']}, all layers, modality tokens included"),
         *([] if merged else [("adapter/", "LoRA as PEFT keeps it")]),
+        ("square/", "image processor that only makes square images, as training did, for that of backbone/"),
         ("heads.safetensors", "heads of image, text and anchors"),
         (
             "anchors/, anchors_other/",
@@ -113,7 +114,12 @@ def _use(content: Mapping[str, Any], experiment: Experiment, merged: bool) -> st
     modality = next(iter(content["image_prompts"]))
     adapter = "" if merged else 'model = PeftModel.from_pretrained(model, "adapter")  # from peft\n'
     data, per_image, layer = experiment.data, content["tokens"]["per_image"], content["feature_layer"]
-    listed = "\n".join(f"- {line}." for line in limits(data))
+    listed = "\n".join(f"- {line}." for line in limits(experiment))
+    step = (
+        "The image processor resizes"
+        if content["architecture"] == "LlavaForConditionalGeneration"
+        else '`AutoImageProcessor.from_pretrained("square")` makes square images for that of `backbone/`, and resizes'
+    )
     return f"""\
 ```python
 from radz import Radz
@@ -129,9 +135,10 @@ model = AutoModelForImageTextToText.from_pretrained("backbone")
 {adapter}tokenizer, images = AutoTokenizer.from_pretrained("backbone"), AutoImageProcessor.from_pretrained("backbone")
 ```
 An image is the sequence `image_prompts.{modality}` of radz.json, its placeholder repeated {per_image} times
-(`tokens.per_image`), followed by the tokens of `tokens.image`, without an end token; a sentence is BOS, its words, and
-the tokens of `tokens.text`. The feature is `hidden_states[{layer}]` at these tokens, through the head
-(`experiment.dfat.head`, `head_order`), averaged, of unit length.
+(`tokens.per_image`), followed by the tokens of `tokens.image`, without an end token; a sentence is BOS (where there is
+one), its words, and the tokens of `tokens.text`. The feature is `hidden_states[{layer}]` at these tokens, through the
+head (`experiment.dfat.head`, `head_order`), averaged, of unit length.
 
-The image processor resizes as training did (`{data.resize}` to {data.image_size} pixels). It cannot express:
+{step} as training did (`{data.resize}` to {data.image_size} pixels). What transformers
+alone does not do:
 {listed}"""

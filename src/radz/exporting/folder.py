@@ -17,13 +17,14 @@ from radz import __version__, build
 from radz.anchors import AnchorBank
 from radz.backbones import Backbone
 from radz.backbones.adapt import modality_tokens
-from radz.backbones.base import layer_index, read_json
+from radz.backbones.base import layer_index
+from radz.backbones.folder import read_json
 from radz.config import Experiment
 from radz.descriptions import load_descriptions
 from radz.encode import MODALITY_TEXT
 from radz.environment import folder_digest
 from radz.exporting.card import write_card
-from radz.exporting.processor import write_processor
+from radz.exporting.processor import SQUARE, write_processors
 from radz.run_folder import load_run, read_environment, write_json
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ RADZ_JSON, BACKBONE, ADAPTER, HEADS = "radz.json", "backbone", "adapter", "heads
 ANCHORS, OTHER_ANCHORS = "anchors", "anchors_other"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHARD = "5GB"
+PLAIN: dict[str, Any] = {"gradient_checkpointing": False, "compile": False, "quantize": "none"}
+"""Settings of training that say nothing of the weights; LoRA of a 4-bit base is merged into the whole one."""
 
 
 def export_run(run: str, out: str, merge: bool = True, dtype: str = "auto") -> Path:
@@ -93,7 +96,7 @@ class _Trained:
         self.experiment, self.base_folder, self.dtype = experiment, base, dtype
         # float16 is for keeping, not for computing: LoRA is merged in float32 then.
         loaded = "bfloat16" if dtype == "bfloat16" else "float32"
-        backbone = replace(experiment.backbone, depth="full", dtype=loaded, gradient_checkpointing=False)
+        backbone = replace(experiment.backbone, depth="full", dtype=loaded, **PLAIN)
         settings = replace(experiment, backbone=backbone)
         self.bank = AnchorBank.load(folder / ANCHORS)
         self.encoder, self.base_digest = build.encoder(settings)
@@ -104,7 +107,6 @@ class _Trained:
         plain = replace(settings, dkam=replace(settings.dkam, write=False))
         self.others = build.bank(plain, self.encoder, self.base_digest, others, self.file) if others else None
         build.restore(experiment, self.encoder, self.bank, self.file, folder / "checkpoints" / "best.ckpt")
-        self.ids: dict[str, list[int]] = {}
 
     @property
     def backbone(self) -> Backbone:
@@ -116,20 +118,20 @@ class _Trained:
         """Write backbone/ (and adapter/); returns whether everything stands in backbone/."""
         backbone, model = self.backbone, self.backbone.model
         ids = backbone.image_ids + backbone.text_ids
-        rows = backbone.word_embeddings(torch.tensor(ids)).clone()
         adapted = hasattr(model, "peft_config")
         if adapted and not merge:
             _write_adapter(model, draft / ADAPTER)
         if adapted:
+            # Only the modality rows are adapted by value; they belong to the table either way.
+            rows = next(value for name, value in model.named_parameters() if "trainable_tokens_delta" in name).clone()
             model = model.merge_and_unload() if merge else model.unload()
-            # Only the modality rows were adapted by value; they belong to the table either way.
             table = model.get_input_embeddings().weight
             table[ids] = rows.to(table.dtype)
         model = model.to(DTYPES[self.dtype])
         model.config.dtype = DTYPES[self.dtype]
         model.save_pretrained(draft / BACKBONE, max_shard_size=SHARD)
         backbone.tokenizer.save_pretrained(draft / BACKBONE)
-        write_processor(self.base_folder, self.experiment.data, draft / BACKBONE)
+        write_processors(self.base_folder, self.experiment.data, draft / BACKBONE, draft / SQUARE)
         return merge or not adapted
 
     def write_rest(self, draft: Path) -> None:
@@ -162,7 +164,7 @@ class _Trained:
                 "image": dict(zip(image, backbone.image_ids, strict=True)),
                 "text": dict(zip(text, backbone.text_ids, strict=True)),
                 "image_placeholder": backbone.image_token,
-                "per_image": backbone.tokens_per_image,
+                "per_image": backbone.tokens_per_image(self.experiment.data.image_size),
             },
             "image_prompts": {
                 name: backbone.chat(dfat.instruction.format(modality=MODALITY_TEXT[name]), 1) for name in modalities

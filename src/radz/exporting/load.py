@@ -12,12 +12,14 @@ from data_modules.errors import InputError
 from radz import build
 from radz.anchors import AnchorBank
 from radz.backbones import load_backbone
-from radz.backbones.base import read_json
+from radz.backbones.folder import read_json
 from radz.config import Experiment
 from radz.encode import Encoder
 from radz.environment import folder_digest
 from radz.experiment import from_plain
 from radz.exporting.folder import ADAPTER, ANCHORS, BACKBONE, HEADS, OTHER_ANCHORS, RADZ_JSON
+from radz.run_folder import load_run, read_environment
+from radz.scoring.results import Thresholds
 from radz.scoring.zero_shot import ClassTexts
 
 FROZEN = {"modality_tokens": "keep", "train": "frozen", "train_projector": False}
@@ -64,6 +66,35 @@ def is_export(folder: Path) -> bool:
     return (folder / RADZ_JSON).is_file()
 
 
+def trained_experiment(folder: Path) -> Experiment:
+    """The experiment of a run folder or an export folder.
+
+    Raises:
+        InputError: neither of the two, or a run without its best checkpoint.
+    """
+    if is_export(folder):
+        return exported_experiment(folder)[0]
+    experiment, best = load_run(folder), folder / "checkpoints" / "best.ckpt"
+    if not best.is_file():
+        raise InputError(f"{best}: no such checkpoint; finish the run with its train command first")
+    return experiment
+
+
+def knowledge(folder: Path) -> dict[str, Any]:
+    """`findings` (label columns of training) and `seen` (`build.seen_findings`) of a run or export folder."""
+    found = read_json(folder, RADZ_JSON).get("known") if is_export(folder) else read_environment(folder)
+    if not isinstance(found, dict) or not {"findings", "seen"} <= set(found):
+        raise InputError(f"{folder}: does not say what the run has seen; train it again")
+    return {key: found[key] for key in ("findings", "seen")}
+
+
+def exported_thresholds(folder: Path, corpus: str) -> tuple[str, Thresholds] | None:
+    """Validation thresholds that an export folder keeps for a corpus (or for its only one), and where they are from."""
+    every = read_json(folder, RADZ_JSON).get("thresholds", {})
+    keys = [key for key in every if key.rpartition("/")[0] == corpus] or list(every)[: len(every) == 1]
+    return next(((key, every[key]["validation"]) for key in keys if every[key].get("validation")), None)
+
+
 def exported_experiment(folder: Path) -> tuple[Experiment, dict[str, Any]]:
     """The experiment of an export folder, its backbone the exported one, and all of radz.json.
 
@@ -77,6 +108,9 @@ def exported_experiment(folder: Path) -> tuple[Experiment, dict[str, Any]]:
         plain = dict(content["experiment"])
         place = str(folder / content["backbone"]["folder"])
         plain["backbone"] = {**plain["backbone"], **FROZEN, "path": place}
+        noted = [content["base"], content["backbone"], *([] if content["backbone"]["merged"] else [content["adapter"]])]
+        if not all(isinstance(part["digest"], str) for part in noted):
+            raise ValueError
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{folder / RADZ_JSON}: damaged; export the run again") from None
     plain["dkam"] = {**plain.get("dkam", {}), "descriptions": str(folder / "descriptions.yaml")}

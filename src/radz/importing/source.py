@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import InputError
-from radz.backbones.base import read_json
+from radz.backbones.folder import read_json
 from radz.shards import Tensors
 
 TYPES = {"llava_llama": "llama", "llava_mistral": "mistral"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import InputError
-from radz.backbones.base import read_json, reading
+from radz.backbones.folder import read_json, reading
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",

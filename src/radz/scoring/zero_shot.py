@@ -6,7 +6,7 @@ Every scorer leaves as fp32 [N, C] in [0, 1] through a fixed increasing map, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,8 @@ from radz.config import DfatConfig, ScoringConfig
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.losses import Features, normalise
 
+BATCH = 64
+"""class texts that are encoded together at most"""
 SCORERS = ("prompt", "description", "anchor", "fused")
 
 
@@ -48,6 +50,20 @@ def pair_similarity(image: Features, text: Features, kind: str, config: DfatConf
         near, far = cosine(image.local, text.local), cosine(image.overall, text.overall)
         return config.global_weight * far + (1 - config.global_weight) * near
     return cosine(image.local, text.local) if kind == "local" else cosine(image.overall, text.overall)
+
+
+def over_images(scores: Mapping[str, Tensor], counts: Tensor, how: str) -> dict[str, Tensor]:
+    """Scores [M, C] of all images of B studies, in order, as one score [B, C] of each study.
+
+    Args:
+        counts: int64 [B], images of each study; they sum to M.
+        how: `mean` or `max`.
+    """
+    sizes = counts.tolist()
+    return {
+        name: torch.stack([part.mean(0) if how == "mean" else part.amax(0) for part in values.split(sizes)])
+        for name, values in scores.items()
+    }
 
 
 def fused(image: Tensor, prompt: Tensor, form: str, temperature: float) -> Tensor:
@@ -93,8 +109,8 @@ class ZeroShot:
         """
         # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
         described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
-        self._prompts = {name: self.encoder.encode_texts(self._sentences(name)) for name in self.modalities}
-        self._described = self.encoder.encode_texts(described)
+        self._prompts = {name: self.encoder.encode_texts(self._sentences(name), BATCH) for name in self.modalities}
+        self._described = self.encoder.encode_texts(described, BATCH)
         self._anchors = self.encoder.anchor_features(anchors)
         self._has_anchor = ~class_anchors.isnan().any(1)
         self._class_anchors = self.encoder.anchor_features(class_anchors.nan_to_num())
@@ -107,6 +123,21 @@ class ZeroShot:
             for name in self.texts.names
             for template in [*self.scoring.prompts, *self.scoring.negative_prompts]
         ]
+
+    def score(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> dict[str, Tensor]:
+        """All scorers [B, C] of B studies: their images in one sequence, or each alone, as `scoring.aggregate` says.
+
+        Args:
+            pixels, counts, modalities: as for `Encoder.encode_images`.
+        """
+        how, each, ones = self.scoring.aggregate, list(modalities), counts
+        if how != "joint":
+            each = [name for name, count in zip(modalities, counts.tolist(), strict=True) for _ in range(count)]
+            ones = torch.ones(len(each), dtype=counts.dtype, device=counts.device)
+        image = self.encoder.encode_images(pixels, ones, each)
+        with torch.autocast(image.overall.device.type, enabled=False):
+            found = self.scores(image, each)
+        return found if how == "joint" else over_images(found, counts, how)
 
     @torch.no_grad()
     def scores(self, image: Features, modalities: Sequence[str]) -> dict[str, Tensor]:
