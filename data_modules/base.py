@@ -230,12 +230,9 @@ class StudyDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[int]:
         """Shuffled by (seed, epoch), sharded by rank, incomplete last batch dropped; goes on where a resume is."""
         rows = RowDataset(self.table.rows("train"))
-        epoch, batch = self._position
-        sampler = TrainSampler(
-            rows, self.config.batch_size, self.seed, *rank_and_world(), skip=batch, batches=self.overfit_batches
-        )
-        sampler.set_epoch(epoch)
-        self._sampler = sampler
+        shape = self.config.batch_size, self.seed, *rank_and_world()
+        self._sampler = sampler = TrainSampler(rows, *shape, batches=self.overfit_batches)
+        sampler.go_to(*self._position)
         return self._loader(rows, sampler, self.config.batch_size, drop_last=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -251,8 +248,7 @@ class StudyDataModule(LightningDataModule):
         """Start the first training loader there. The loops' own counts are restored after that loader is made."""
         self._position = state_dict["epoch"], state_dict["batch"]
         if self._sampler is not None:  # strategies that shard restore after the loader is made
-            self._sampler.set_epoch(state_dict["epoch"])
-            self._sampler.start = state_dict["batch"] * self.config.batch_size
+            self._sampler.go_to(*self._position)
 
     def val_dataloader(self) -> DataLoader[int]:
         """Each validation study exactly once over all ranks."""

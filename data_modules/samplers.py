@@ -27,21 +27,24 @@ class TrainSampler(DistributedSampler[int]):
     """Shared permutation of (seed, epoch), cut to a multiple of world x batch; rank r takes positions r, r + world, ..
 
     A DistributedSampler by type, so that a Trainer neither replaces nor wraps it. Its length is that of a whole epoch,
-    also where `skip` leaves out the beginning of the first one.
+    also where `go_to` leaves out the beginning.
 
     Args:
-        skip: batches of the first epoch that were seen before a resume.
         batches: if not 0, every epoch is the first so many batches of epoch 0.
     """
 
     def __init__(
-        self, dataset: RowDataset, batch_size: int, seed: int, rank: int = 0, world: int = 1, skip: int = 0,
-        batches: int = 0,
-    ) -> None:  # fmt: skip
+        self, dataset: RowDataset, batch_size: int, seed: int, rank: int = 0, world: int = 1, batches: int = 0
+    ) -> None:
         super().__init__(dataset, num_replicas=world, rank=rank, shuffle=True, seed=seed, drop_last=True)
         joint = world * batch_size
         self.kept = min(len(dataset) // joint, batches or len(dataset)) * joint
-        self.fixed, self.start = batches > 0, skip * batch_size
+        self.fixed, self.batch_size, self.start = batches > 0, batch_size, 0
+
+    def go_to(self, epoch: int, batch: int) -> None:
+        """Begin the next pass, and that one only, at a batch of an epoch: what a resumed run has seen is left out."""
+        self.set_epoch(epoch)
+        self.start = batch * self.batch_size
 
     def __len__(self) -> int:
         return self.kept // self.num_replicas
