@@ -49,7 +49,9 @@ def data_module(experiment: Experiment, sample: int | None = None) -> StudyDataM
     wanted = {corpus.modality for corpus in experiment.data.corpora}
     kinds = {frozenset({"chest_xray"}): ChestXrayDataModule, frozenset({"chest_ct"}): CTDataModule}
     kind = kinds.get(frozenset(wanted), MixedDataModule)
-    return kind(experiment.data, Path(experiment.cache_dir), experiment.seed, sample, experiment.scoring.unit)
+    module = kind(experiment.data, Path(experiment.cache_dir), experiment.seed, sample, experiment.scoring.unit)
+    module.overfit_batches = experiment.trainer.overfit_batches
+    return module
 
 
 def backbone_folder(experiment: Experiment) -> Path:

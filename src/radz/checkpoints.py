@@ -57,8 +57,8 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
             raise
         cause = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
         raise InputError(
-            f"{path}: the checkpoint cannot be written ({cause}); what was there before is kept. Make room and repeat "
-            "the command to resume"
+            f"{path}: the checkpoint cannot be written ({cause}; it needs {tensor_bytes(content):,} bytes); what was "
+            "there before is kept. Make room and repeat the command to resume"
         ) from None
 
 
@@ -88,6 +88,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if value.is_floating_point() and not value.isfinite().all():
             raise DamagedCheckpoint(f"{path}: {name} holds NaN or infinite weights; delete it to start anew")
     return content
+
+
+def tensor_bytes(content: Any) -> int:
+    """Bytes of all tensors in nested containers, of which a checkpoint is nearly the sum."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
+    return sum(tensor_bytes(one) for one in inner)
 
 
 def content_digest(content: Any) -> str:

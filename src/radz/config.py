@@ -13,6 +13,7 @@ from data_modules.corpus_config import in_range, one_of
 from data_modules.errors import InputError
 from radz.backbone_config import BackboneConfig, TinyConfig
 from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, share
+from radz.wandb_config import WandbConfig
 
 __all__ = [
     "BackboneConfig",
@@ -201,6 +202,18 @@ class TrainerConfig:
     validate_every_epochs: int = 1
     log_every_steps: int = 10
     progress_bar: bool = True
+    checkpoint_every_n_steps: int | None = None
+    """last.ckpt also every so many steps; None: after each epoch and before its last step"""
+    timeout_minutes: float = 30.0
+    """a run of several processes ends when one of them has not answered for so long"""
+    deterministic: bool = False
+    """only operators that repeat bit for bit, also on GPUs; slower, and one without such a form stops the run"""
+    fast_dev_run: bool = False
+    """one batch of training, validation and test, to see that all works; nothing is kept"""
+    overfit_batches: int = 0
+    """if not 0, train on the first so many batches again and again: the loss must fall to nearly nothing"""
+    profiler: str = "none"
+    """none | simple (seconds per part of a step) | torch (operators, memory, trace); into the run folder's profile/"""
 
     @property
     def processes(self) -> int:
@@ -213,30 +226,14 @@ class TrainerConfig:
         one_of("trainer.strategy", self.strategy, ("auto", "ddp", "fsdp"))
         for key in ("devices", "num_nodes", "validate_every_epochs", "log_every_steps"):
             in_range(f"trainer.{key}", getattr(self, key), 1)
-        for key in ("max_epochs", "max_steps"):
+        one_of("trainer.profiler", self.profiler, ("none", "simple", "torch"))
+        above_zero("trainer.timeout_minutes", self.timeout_minutes)
+        in_range("trainer.overfit_batches", self.overfit_batches, 0)
+        for key in ("max_epochs", "max_steps", "checkpoint_every_n_steps"):
             if getattr(self, key) is not None:
                 in_range(f"trainer.{key}", getattr(self, key), 1)
         if self.max_epochs is not None and self.max_steps is not None:
             raise InputError("trainer.max_steps: conflicts with trainer.max_epochs; set one of them to null")
-
-
-@dataclass
-class WandbConfig:
-    """Weights & Biases; metrics.csv is written whatever is chosen here."""
-
-    mode: str = "auto"
-    """auto (online when an account is configured, else offline) | online | offline | disabled"""
-    project: str = "radz"
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
-    images: bool = False
-    """send pictures of single cases; radiographs leave the machine then"""
-    artifacts: bool = False
-    """send the trained weights (never the frozen backbone) and the anchor bank; mind the terms of the corpora"""
-
-    def __post_init__(self) -> None:
-        one_of("wandb.mode", self.mode, ("auto", "online", "offline", "disabled"))
 
 
 @dataclass

@@ -17,6 +17,7 @@ from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from data_modules.reports import digest64
 from radz.anchors import AnchorBank
+from radz.callbacks.finite import stop_unless_finite
 from radz.callbacks.metrics import FindingMetrics, as_log_dict
 from radz.checkpoints import check_weights
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
@@ -97,6 +98,7 @@ class DFAT(LightningModule):
             weight = self.dfat.alignment_weight
             loss = weight * aligned + (1 - weight) * guided
         self._log_step(loss, aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
+        self._loss, self._rows = loss.detach(), batch.rows
         return loss
 
     def _modalities(self, batch: StudyBatch) -> list[str]:
@@ -139,11 +141,7 @@ class DFAT(LightningModule):
         """Clip, and stop before a non-finite update; gradients are already those of all ranks."""
         parameters = [p for p in self.parameters() if p.grad is not None]
         norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.dfat.gradient_clip))
-        if not torch.isfinite(norm):
-            raise InputError(
-                f"training: the gradient is {norm.item()} at step {self.global_step}; nothing was updated. "
-                "Lower dfat.learning_rate, or resume from the last checkpoint"
-            )
+        stop_unless_finite(norm, self._loss, self._rows, getattr(self.trainer, "datamodule", None), self.global_step)
 
     def configure_model(self) -> None:
         """Shard under FSDP2; called before every stage."""

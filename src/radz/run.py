@@ -5,23 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from data_modules.base import StudyDataModule
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
 from data_modules.label_map import label_map
-from radz import build, checks, evaluate
+from radz import build, checks, evaluate, rehearsal
 from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable
+from radz.callbacks.checkpointing import LAST, usable_checkpoint
 from radz.callbacks.csv_log import CsvLog
+from radz.callbacks.stop import Stopped
 from radz.callbacks.wandb_log import log_results
-from radz.checkpoints import read_checkpoint
 from radz.config import Experiment
 from radz.distributed import is_main_process
 from radz.environment import environment, peak_memory_gb
@@ -41,10 +45,6 @@ from radz.trainer import make_trainer
 log = logging.getLogger(__name__)
 
 
-class Stopped(Exception):
-    """A signal ended the run; a checkpoint allows to resume."""
-
-
 @dataclass
 class Parts:
     """What a run is made of before it trains."""
@@ -62,13 +62,21 @@ class Parts:
         return build.seen_groups(self.findings, self.known["seen"])
 
 
-def train(experiment: Experiment) -> Path:
+def train(experiment: Experiment, before: Callable[[Parts], None] | None = None) -> Path:
     """Anchors if missing, fit, test of the best checkpoint, report. Resumes an unfinished run folder.
 
+    Args:
+        before: looks at the parts of the run before anything is trained, and may raise.
+
     Returns:
-        The run folder.
+        The run folder; with `trainer.fast_dev_run` the one that a real run would have.
     """
     run_dir = run_folder(experiment)
+    if experiment.trainer.fast_dev_run:
+        checks.before_data(experiment)
+        parts = prepare(experiment, None)
+        rehearsal.one_batch(experiment, parts.module, parts.data)
+        return run_dir
     if is_finished(experiment, run_dir):
         log.info("%s is finished; see report.html there, or start anew with overwrite=true", run_dir)
         return run_dir
@@ -76,33 +84,39 @@ def train(experiment: Experiment) -> Path:
     open_folder(experiment, run_dir)
     torch.set_float32_matmul_precision("high")
     parts = prepare(experiment, run_dir)
-    last = run_dir / "checkpoints" / "last.ckpt"
+    if before is not None:
+        before(parts)
+    checkpoints = run_dir / "checkpoints"
     log_file = CsvLog(run_dir / "metrics.csv")
     trainer = make_trainer(experiment, run_dir, log_file)
     _record(experiment, parts, run_dir)
-    if last.is_file():
-        step = read_checkpoint(last)["global_step"]
-        log_file.cut_after(step)
+    start = None
+    if found := usable_checkpoint(checkpoints):
+        start, step = found
+        log_file.cut_from(step)
         log.info("resuming %s after step %d", run_dir, step)
-    try:
-        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    except SystemExit:
-        raise Stopped(_stop_message(last)) from None
-    except Exception as error:
-        if type(error).__name__ == "SIGTERMException":
-            raise Stopped(_stop_message(last)) from None
-        raise
-    best = run_dir / "checkpoints" / "best.ckpt"
-    if not best.is_file():
-        log.warning("trainer.max_steps ended the run before its first validation: the last weights count as the best")
-        if trainer.is_global_zero:
-            shutil.copyfile(last, best)
-    trainer.strategy.barrier()
-    build.load_weights(parts.module, best)
-    if parts.bank is not None and trainer.is_global_zero:
-        _save_bank(parts.bank, run_dir)
-    finish(experiment, parts, trainer, run_dir)
+    with _stoppable(checkpoints):
+        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start, weights_only=True)
+        best = checkpoints / "best.ckpt"
+        if not best.is_file():
+            log.warning("trainer.max_steps ended the run before its first validation: the last weights are the best")
+            if trainer.is_global_zero:
+                shutil.copyfile(checkpoints / LAST, best)
+        trainer.strategy.barrier()
+        build.load_weights(parts.module, best)
+        if parts.bank is not None and trainer.is_global_zero:
+            _save_bank(parts.bank, run_dir)
+        finish(experiment, parts, trainer, run_dir)
     return run_dir
+
+
+@contextmanager
+def _stoppable(checkpoints: Path) -> Iterator[None]:
+    """Make one kind of what Lightning and Python raise when a signal comes outside the steps of a fit."""
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt, SIGTERMException):
+        raise Stopped(checkpoints) from None
 
 
 def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) -> Parts:
@@ -281,9 +295,3 @@ def _record(experiment: Experiment, parts: Parts, run_dir: Path) -> None:
         digests = {"anchors_digest": bank.digest(), "base_digest": bank.info.base_digest} if bank else {}
         content = {**environment(), **parts.data.environment(), **digests, **peak_memory_gb(), **parts.known}
         write_json(run_dir / "environment.json", {"config_digest": digest(experiment), **content})
-
-
-def _stop_message(last: Path) -> str:
-    if last.is_file():
-        return f"stopped; repeat the command to resume from {last}"
-    return "stopped before the first checkpoint; repeat the command to start again"

@@ -38,6 +38,7 @@ def test_only_what_trains_is_kept(best: Path) -> None:
     assert content["radz"]["image_tokens"] == 4 and content["radz"]["text_tokens"] == 8
 
 
+@pytest.mark.fault(7)
 def test_every_truncation_and_every_flipped_byte_is_told(best: Path, tmp_path: Path) -> None:
     data, file = best.read_bytes(), tmp_path / "x.ckpt"
     whole = content_digest(read_checkpoint(best))
@@ -75,6 +76,7 @@ def test_a_checkpoint_of_an_earlier_version_is_taken_with_a_warning(
     assert "x.ckpt: was written before checkpoints had a digest" in caplog.text
 
 
+@pytest.mark.fault(6)
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "last.ckpt"
     write_checkpoint({"state_dict": {"a": torch.ones(3)}}, file)
@@ -99,6 +101,7 @@ def broken(words: str) -> None:
     raise RuntimeError(words)
 
 
+@pytest.mark.fault(5)
 def test_a_kill_while_writing_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "last.ckpt"
     write_checkpoint({"state_dict": {"a": torch.ones(3)}}, file)

@@ -40,12 +40,13 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, handler)
 
 
-def test_resume_at_an_epoch_boundary_equals_the_uninterrupted_run(
+@pytest.mark.fault(3)
+def test_a_run_stopped_by_signals_goes_on_bit_for_bit(
     tmp_path: Path, cache_dir: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, interruptible: None,
 ) -> None:  # fmt: skip
-    """Stopped in the second epoch by the scheduler and in the third by Ctrl-C. The second is no improvement on the
-    first; `last` must be the second all the same."""
+    """Stopped in the middle of the second epoch by the scheduler and of the third by Ctrl-C: the step is finished and
+    saved. No epoch is an improvement on the first; `last` must be the latest all the same."""
     log, step, stop = DFAT.log, DFAT.training_step, {"term": -1, "interrupt": -1}
 
     def falling(self: DFAT, name: str, value: Any, **settings: Any) -> None:
@@ -55,7 +56,7 @@ def test_resume_at_an_epoch_boundary_equals_the_uninterrupted_run(
         if self.global_step == stop["term"]:
             os.kill(os.getpid(), signal.SIGTERM)
         if self.global_step == stop["interrupt"]:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(DFAT, "log", falling)
@@ -71,17 +72,18 @@ def test_resume_at_an_epoch_boundary_equals_the_uninterrupted_run(
         with pytest.raises(Stopped, match="repeat the command to resume"):
             run("resumed")
         resumed = tmp_path / "resumed"
-        assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
-        stop.update(term=-1, interrupt=7)
+        assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 5
+        stop.update(term=-1, interrupt=6)
         with pytest.raises(Stopped, match="repeat the command to resume"):
             run("resumed")
-        assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 6
+        assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 7
+        assert torch.load(resumed / "checkpoints/previous.ckpt", weights_only=True)["global_step"] == 6
         assert torch.load(resumed / "checkpoints/best.ckpt", weights_only=True)["global_step"] == 3
         assert not (resumed / "metrics.json").exists()
         interrupted = pd.read_csv(resumed / "metrics.csv")
         stop["interrupt"] = -1
         run("resumed")
-    assert [f"resuming {resumed} after step {n}" in caplog.text for n in (3, 6)] == [True, True]
+    assert [f"resuming {resumed} after step {n}" in caplog.text for n in (5, 7)] == [True, True]
     assert not IDENTIFIER.search(caplog.text)
 
     for name in ("best", "last"):
@@ -91,7 +93,7 @@ def test_resume_at_an_epoch_boundary_equals_the_uninterrupted_run(
         assert [k for k, v in one["state_dict"].items() if not torch.equal(v, other["state_dict"][k])] == []
     first, second = (pd.read_csv(f / "metrics.csv") for f in (whole, resumed))
     assert first.step.tolist() == second.step.tolist() == list(range(9))
-    assert interrupted.step.tolist() == list(range(7))  # the step after the checkpoint is written again
+    assert interrupted.step.tolist() == list(range(7))
     columns = [name for name in first.columns if name != "pairs_per_second"]
     pd.testing.assert_frame_equal(first[columns], second[columns])
     for split in ("val", "test"):
@@ -139,6 +141,7 @@ def module(trained_run: Path) -> DFAT:
         ),
     ],
 )
+@pytest.mark.fault(7)
 def test_a_foreign_checkpoint_is_refused(
     module: DFAT, trained_run: Path, tmp_path: Path, change: Any, message: str
 ) -> None:
@@ -162,6 +165,7 @@ class Evil:
         return (Path.touch, (self.mark,))
 
 
+@pytest.mark.fault(16)
 def test_a_checkpoint_never_runs_code(module: DFAT, tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "radz": Evil(tmp_path / "ran")}, tmp_path / "evil.ckpt")
     (tmp_path / "junk.ckpt").write_bytes(b"PK\x03\x04 junk")
@@ -172,6 +176,7 @@ def test_a_checkpoint_never_runs_code(module: DFAT, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.fault(7)
 def test_a_resume_from_a_damaged_checkpoint_is_one_line(trained_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(trained_run, folder)
