@@ -23,7 +23,7 @@ from radz.config import Experiment
 from radz.distributed import gather_objects
 from radz.report.html import Case
 from radz.run_folder import read_environment, write_json
-from radz.scoring.results import Thresholds, results, thresholds_from
+from radz.scoring.results import Calibrations, Thresholds, calibrations_from, results, thresholds_from
 from radz.scoring.statistics import undefined_reason
 from radz.scoring.table import ScoreTable
 from radz.trainer import MONITOR
@@ -139,10 +139,10 @@ def write_results(
             if split != "test":
                 continue
             primary = [n for n in table.findings if experiment.scoring.primary == "all" or seen[n] == "label"]
-            source, thresholds = _thresholds(table.corpus, splits.get("val", []), trained)
+            source, thresholds, calibrations = _rules(table.corpus, splits.get("val", []), trained)
             entry = results(
                 table, {n: seen[n] for n in table.findings}, primary, thresholds,
-                experiment.scoring.replicates, experiment.scoring.seed, headline=headline,
+                experiment.scoring.replicates, experiment.scoring.seed, headline=headline, calibrations=calibrations,
                 coverage={"skipped": coverage.skipped(table.corpus), **account},
             )  # fmt: skip
             entry["thresholds_from"] = source
@@ -168,19 +168,21 @@ def write_results(
     return metrics
 
 
-def _thresholds(corpus: str, val: list[ScoreTable], trained: Path | None) -> tuple[str | None, Thresholds | None]:
-    """Best-F1 thresholds and where they are from: this corpus' validation split, else that of the trained run (its
-    corpus of the same name, or its only one), else none."""
+def _rules(
+    corpus: str, val: list[ScoreTable], trained: Path | None
+) -> tuple[str | None, Thresholds | None, Calibrations | None]:
+    """Best-F1 thresholds and Platt fits, and where they are from: this corpus' validation split, else that of the
+    trained run (its corpus of the same name, or its only one), else none."""
     for table in val:
         if table.corpus == corpus:
-            return table.key, thresholds_from(table)
+            return table.key, thresholds_from(table), calibrations_from(table)
     files = sorted((trained / "predictions").glob("*_val.csv")) if trained is not None else []
     tables = [ScoreTable.read_csv(file) for file in files]
     for table in [t for t in tables if t.corpus == corpus] or tables[: len(tables) == 1]:
         log.info("%s has no validation split: thresholds are those of %s in %s", corpus, table.key, trained)
-        return f"{table.key} of the trained run", thresholds_from(table)
-    log.info("%s has no validation split: F1 at the validation threshold is unavailable", corpus)
-    return None, None
+        return f"{table.key} of the trained run", thresholds_from(table), calibrations_from(table)
+    log.info("%s has no validation split: its thresholds and calibration are unavailable", corpus)
+    return None, None, None
 
 
 def _without_label(data: StudyDataModule, scored: Collection[str]) -> dict[str, str]:

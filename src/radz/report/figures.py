@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radz.scoring import statistics
+from radz.scoring import curves, statistics
 from radz.scoring.table import ScoreTable
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def roc(
             scores = table.scores[scorer][:, column]
             if np.isnan(scores).any():
                 continue
-            fpr, tpr, at = statistics.roc_curve(labels, scores)
+            fpr, tpr, at = curves.roc_curve(labels, scores)
             rows += [[finding, scorer, *(f"{v:.6g}" for v in point)] for point in zip(fpr, tpr, at, strict=True)]
             first = scorer == headline
             style: dict[str, Any] = {"color": BLUE, "linewidth": 1.6} if first else {"color": ORANGE, "linewidth": 1.1}
