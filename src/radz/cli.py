@@ -228,6 +228,18 @@ def _report(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{_runs().report(Path(options.run))}\n")
 
 
+def _compare(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    more = [item for item in options.keys if "=" not in item]
+    keys = _pairs([item for item in options.keys if "=" in item], {"out", "scorer"}, set())
+    from radz.report.compare import compare
+
+    out = Path(keys["out"]).expanduser() if "out" in keys else None
+    page = compare([Path(run).expanduser() for run in (options.run, *more)], out, keys.get("scorer"))
+    sys.stdout.write(f"{page}\n")
+
+
 def _runs() -> ModuleType:
     """The module of the verbs, imported when a verb runs, with the libraries below it kept quiet."""
     from radz import run
@@ -279,6 +291,8 @@ def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[st
 KEYS = {
     "predict": "input=FOLDER out=CSV findings=[a,b]",
     "report": "takes none",
+    "compare": "RUN ... (one or more further runs) out=DIR (default: compare/ in the first) scorer=NAME (default: the "
+    "headline of each)",
     "bench": "only=P7",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
     "of the experiment",
@@ -298,6 +312,7 @@ VERBS = {
     "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
     "data": Verb(("ACTION",), DATA, _data),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
+    "compare": Verb(("RUN",), "set runs side by side on the same studies, with paired tests", _compare),
     "sweep": Verb(("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", _sweep),
     "bench": Verb((), "measure radz beside plain implementations (from a checkout; all, or only=IDS)", _bench),
 }

@@ -150,7 +150,7 @@ class ScoringConfig:
     """findings scored at test; empty: every finding with a label in the test split"""
     primary: str = "seen"
     """findings of the macro: seen (named in training labels) | all"""
-    replicates: int = 1000
+    replicates: int = 2000
     """bootstrap replicates, by patient"""
     seed: int = 0
     """of the bootstrap"""
@@ -158,6 +158,12 @@ class ScoringConfig:
     """fit a 32-pixel logistic regression and score it as `pixel32`"""
     cases: int = 4
     """best and worst cases shown per finding in the report"""
+    retrieval: bool = True
+    """recall of image-to-report and report-to-image retrieval on test studies that have a report"""
+    age_bands: list[int] = field(default_factory=lambda: [18, 40, 60, 80])
+    """limits in years between the age bands of the subgroups"""
+    subgroup_least: int = 10
+    """a finding with fewer positives or negatives in a subgroup is listed there without numbers"""
 
     def __post_init__(self) -> None:
         one_of("scoring.headline", self.headline, ("prompt", "description", "anchor", "fused"))
@@ -166,6 +172,9 @@ class ScoringConfig:
         one_of("scoring.primary", self.primary, ("seen", "all"))
         in_range("scoring.replicates", self.replicates, 100)
         in_range("scoring.cases", self.cases, 0)
+        in_range("scoring.subgroup_least", self.subgroup_least, 1)
+        if not self.age_bands or self.age_bands != sorted(set(self.age_bands)):
+            raise InputError(f"scoring.age_bands: {self.age_bands} must be one rising limit or more")
         seed_range("scoring.seed", self.seed)
         for key in ("prompts", "negative_prompts"):
             for prompt in getattr(self, key):

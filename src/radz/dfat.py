@@ -21,7 +21,8 @@ from radz.config import DfatConfig, DkamConfig, ScoringConfig
 from radz.distributed import world
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.labels import LabelView, label_sentence, pick
-from radz.losses import alignment, category
+from radz.losses import Features, alignment, category
+from radz.scoring.kept import Keeper
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class DFAT(LightningModule):
         self.class_columns = labels.columns(texts.findings)
         self.metrics = FindingMetrics(texts.findings)
         self.scored: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self.keeper: Keeper | None = None
+        self.timed: list[tuple[int, float]] = []
         self._warned = False
 
     def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
@@ -182,7 +185,7 @@ class DFAT(LightningModule):
 
     def validation_step(self, batch: StudyBatch, batch_idx: int) -> None:
         """Score one batch with the headline scorer."""
-        scores = self._score(batch)[self.headline]
+        scores = self._scores(batch, self._image(batch))[self.headline]
         labels = pick(self.labels.metrics(batch), self.class_columns)
         self.metrics.update(batch.rows, scores, labels)
 
@@ -195,19 +198,26 @@ class DFAT(LightningModule):
         self.log_dict(values)
 
     def on_test_epoch_start(self) -> None:
-        """Encode the class texts; forget earlier scores."""
+        """Encode the class texts; forget earlier scores and times (images, seconds of each batch)."""
         self.classifier.refresh(self.anchors, self.class_anchors)
-        self.scored = []
+        self.scored, self.timed = [], []
 
     def test_step(self, batch: StudyBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keep all scorers' scores of one batch."""
-        self.scored.append((batch.rows.cpu(), {k: v.cpu() for k, v in self._score(batch).items()}))
+        """Keep all scorers' scores of one batch, and its features where a keeper asks for them."""
+        started = time.perf_counter()
+        image = self._image(batch)
+        # On the CPU the scores are there when the time is taken.
+        self.scored.append((batch.rows.cpu(), {k: v.cpu() for k, v in self._scores(batch, image).items()}))
+        self.timed.append((len(batch.pixels), time.perf_counter() - started))
+        if self.keeper is not None:
+            self.keeper.add(batch, image, self.encoder)
 
-    def _score(self, batch: StudyBatch) -> dict[str, Tensor]:
-        modalities = self._modalities(batch)
-        image = self.encoder.encode_images(batch.pixels, batch.image_counts, modalities)
+    def _image(self, batch: StudyBatch) -> Features:
+        return self.encoder.encode_images(batch.pixels, batch.image_counts, self._modalities(batch))
+
+    def _scores(self, batch: StudyBatch, image: Features) -> dict[str, Tensor]:
         with torch.autocast(self.device.type, enabled=False):
-            return self.classifier.scores(image, modalities)
+            return self.classifier.scores(image, self._modalities(batch))
 
     # Checkpoints: trainable weights and anchors only.
 

@@ -29,6 +29,7 @@ VERBS = {
     "sweep": (["sweep", "keys"], OPTIONS),
     "bench": (["keys"], OPTIONS),
     "report": (["run", "keys"], OPTIONS),
+    "compare": (["run", "keys"], OPTIONS),
 }
 """What contract.md names and works today; a flag or a verb more has to be written there and here."""
 CONTRACT = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 import logging
 import math
 import re
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from data_modules.errors import InputError
 from data_modules.files import replacing
 from radz.report import figures
+from radz.report.page import environment, flat, read_json
 from radz.scoring.results import SEEN
 from radz.scoring.table import ScoreTable
 
@@ -56,11 +56,9 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
     What a run does not have (training curves, environment, predictions, cases) is left out or named as not recorded.
     Raises InputError when metrics.json is missing or unreadable.
     """
-    from jinja2 import Environment, FileSystemLoader
-    from markupsafe import Markup
     from matplotlib import rc_context
 
-    metrics = _json(run_dir / "metrics.json")
+    metrics = read_json(run_dir / "metrics.json")
     if not metrics or not metrics.get("results"):
         raise InputError(f"{run_dir / 'metrics.json'}: no results; score the run first with radz eval")
     folder = run_dir / "figures"
@@ -69,20 +67,21 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
         curves = _drawn(figures.training(_columns(run_dir / "metrics.csv")), folder, "training")
     # The test split leads; validation and other corpora follow in the order of metrics.json.
     sections.sort(key=lambda section: not section["key"].endswith("/test"))
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    environment.lstrip_blocks = True
-    environment.filters |= {"number": _number, "plain": figures.plain, "scalar": _scalar, "svg": Markup}
-    page = environment.get_template("report.html.jinja").render(
-        title=f"{run_dir.resolve().parent.name} / {run_dir.resolve().name}",
-        metrics=metrics,
-        sections=sections,
-        curves=curves,
-        cases=_cases(cases or []),
-        environment=_flat(_json(run_dir / "environment.json") or {}),
-        config=_text(run_dir / "config.yaml"),
-        seen_titles=figures.SEEN_TITLES,
-        groups=SEEN,
-        baseline=BASELINE,
+    page = (
+        environment()
+        .get_template("report.html.jinja")
+        .render(
+            title=f"{run_dir.resolve().parent.name} / {run_dir.resolve().name}",
+            metrics=metrics,
+            sections=sections,
+            curves=curves,
+            cases=_cases(cases or []),
+            environment=flat(read_json(run_dir / "environment.json") or {}),
+            config=_text(run_dir / "config.yaml"),
+            seen_titles=figures.SEEN_TITLES,
+            groups=SEEN,
+            baseline=BASELINE,
+        )
     )
     path = run_dir / "report.html"
     with replacing(path) as draft:
@@ -124,7 +123,7 @@ def _section(run_dir: Path, key: str, result: dict[str, Any], metrics: dict[str,
         "used": {group: [name for name in order if own[name]["seen"] == group] for group in SEEN},
         "everywhere": list(dict.fromkeys([*order, *(name for s in scorers.values() for name in s["findings"])])),
         "excluded": _excluded(scorers),
-        "coverage": _flat(result["coverage"]),
+        "coverage": flat(result["coverage"]),
         "unavailable": scorers[headline].get("unavailable", {}).get("f1_validation", {}),
         "intervals": _drawn(figures.intervals(result, headline, baseline), folder, f"intervals_{stem}"),
         "roc": roc,
@@ -185,38 +184,5 @@ def _float(text: str | None) -> float:
         return math.nan
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); write it again with radz eval") from error
-
-
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested maps as dotted keys; lists as one line."""
-    lines: list[tuple[str, str]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            lines += _flat(value, f"{prefix}{key}.")
-        else:
-            lines.append((f"{prefix}{key}", _scalar(value)))
-    return lines
-
-
-def _scalar(value: Any) -> str:
-    if value is None:
-        return "not recorded"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_scalar, value)) or "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    """Fixed decimals, a true minus sign, and a dash for what is undefined."""
-    return "\N{EN DASH}" if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -80,13 +80,10 @@ class Measures:
     @staticmethod
     def joined(parts: Sequence[Measures]) -> Measures:
         """One after the other along R."""
-        plain = ("auroc", "auprc", "sensitivity", "best_threshold")
-        return Measures(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in plain),
-            *(
-                Counts(
-                    *(np.concatenate([getattr(getattr(p, of), f) for p in parts]) for f in Counts.__dataclass_fields__)
-                )
-                for of in ("best", "fixed")
-            ),
-        )
+
+        def together(names: Sequence[str], of: Sequence[object]) -> list[NDArray[np.float64]]:
+            return [np.concatenate([getattr(part, name) for part in of]) for name in names]
+
+        counts = tuple(Counts.__dataclass_fields__)
+        best, fixed = (Counts(*together(counts, [getattr(p, of) for p in parts])) for of in ("best", "fixed"))
+        return Measures(*together(("auroc", "auprc", "sensitivity", "best_threshold"), parts), best, fixed)

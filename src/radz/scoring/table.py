@@ -94,7 +94,8 @@ class ScoreTable:
         if len(first) == len(self):
             return self, []
         seen: set[tuple[str, str, str]] = set()
-        keep, repeated = [], []
+        keep: list[int] = []
+        repeated: list[int] = []
         for row, key in enumerate(zip(self.patient, self.study_id, self.image_id, strict=True)):
             (repeated if key in seen else keep).append(row)
             seen.add(key)
