@@ -75,7 +75,7 @@ def test_side_by_side_on_shared_studies(runs: tuple[Path, Path], capsys: pytest.
     page = (out / "comparison.html").read_text(encoding="utf-8")
     assert "Rows scored by every run: 70" in page and "A has scored 90, the others of which are left out" in page
     assert "several rows per patient" in page and "no positive among 70 known labels" in page
-    assert "<link" not in page and "http" not in page and "0000000000" not in page
+    assert "<link" not in page and "://" not in page and "0000000000" not in page
     names = {f"{kind}_ours_test" for kind in ("auroc", "differences")}
     assert {path.stem for path in (out / "figures").iterdir()} == names
 
@@ -116,7 +116,8 @@ def test_refusals_are_one_line(runs: tuple[Path, Path], tmp_path: Path, capsys: 
     assert "no study in common" in fails(a, str(strangers))
     elsewhere = write_run(tmp_path / "elsewhere", replace(table, corpus="theirs"))
     assert "no test split in common (A: ours/test; B: theirs/test)" in fails(a, str(elsewhere))
-    twice = write_run(tmp_path / "twice", ScoreTable.concat([table, table.take([3])]))
+    twice = write_run(tmp_path / "twice", table)
+    ScoreTable.concat([table, table.take([3])]).write_csv(twice / "predictions" / table.file_name)
     assert "rows 4 and 91 are the same study" in fails(a, str(twice))
     with pytest.raises(InputError, match="no scores of 'fused'"):
         path = runs[1] / "predictions" / "ours_test.csv"

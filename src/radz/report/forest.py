@@ -69,8 +69,9 @@ def forest(groups: Mapping[str, Sequence[Bar]], xlabel: str, reference: float) -
                 if bar.low is not None and bar.high is not None:
                     axes.plot([bar.low, bar.high], [at, at], color=colour, linewidth=1.4, solid_capstyle="butt")
                     ends += [bar.low, bar.high]
-                axes.plot(bar.value, at, color=colour, marker=mark, markersize=5)
-                ends.append(bar.value or 0.0)
+                value = math.nan if bar.value is None else bar.value
+                axes.plot(value, at, color=colour, marker=mark, markersize=5)
+                ends.append(value)
             place += 1
     margin = 0.03 * (max(ends) - min(ends)) or 0.05
     axes.axvline(reference, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)

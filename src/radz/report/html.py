@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from data_modules.errors import InputError
 from data_modules.files import replacing
-from radz.report import figures
+from radz.report import figures, panels
+from radz.report.facts import cost, read_config, retrieval_bars, small_cells, subgroup_bars
+from radz.report.forest import forest
 from radz.report.page import environment, flat, read_json
 from radz.scoring.results import SEEN
 from radz.scoring.table import ScoreTable
@@ -62,9 +64,11 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
     if not metrics or not metrics.get("results"):
         raise InputError(f"{run_dir / 'metrics.json'}: no results; score the run first with radz eval")
     folder = run_dir / "figures"
+    logged = _columns(run_dir / "metrics.csv")
+    recorded = read_json(run_dir / "environment.json") or {}
     with rc_context(figures.STYLE):
         sections = [_section(run_dir, key, result, metrics, folder) for key, result in metrics["results"].items()]
-        curves = _drawn(figures.training(_columns(run_dir / "metrics.csv")), folder, "training")
+        curves = _drawn(figures.training(logged), folder, "training")
     # The test split leads; validation and other corpora follow in the order of metrics.json.
     sections.sort(key=lambda section: not section["key"].endswith("/test"))
     page = (
@@ -76,7 +80,9 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
             sections=sections,
             curves=curves,
             cases=_cases(cases or []),
-            environment=flat(read_json(run_dir / "environment.json") or {}),
+            environment=flat(recorded),
+            cost=cost(metrics, recorded, logged, read_config(run_dir)),
+            mapping=_mapping(run_dir),
             config=_text(run_dir / "config.yaml"),
             seen_titles=figures.SEEN_TITLES,
             groups=SEEN,
@@ -102,14 +108,28 @@ def _section(run_dir: Path, key: str, result: dict[str, Any], metrics: dict[str,
     own = scorers[headline]["findings"]
     order = sorted(own, key=lambda name: (SEEN.index(own[name]["seen"]), -own[name]["auroc"]["value"]))
     predictions = run_dir / "predictions" / f"{key.replace('/', '_')}.csv"
-    roc = None
+    drawn: dict[str, dict[str, str] | None] = {}
     if predictions.is_file():
         table = ScoreTable.read_csv(predictions)
         lacking = {headline, baseline or headline} - set(table.scores) | set(order) - set(table.findings)
         if lacking:
             raise InputError(f"{predictions}: no scores of '{min(lacking)}', unlike metrics.json; run radz eval again")
+        table, _ = table.distinct()
+        if len(set(table.study_id)) != result["coverage"]["studies"]:
+            raise InputError(
+                f"{predictions}: holds {len(set(table.study_id)):,} studies, metrics.json was made of "
+                f"{result['coverage']['studies']:,}; run radz eval again"
+            )
         rule = result.get("thresholds", {}).get("validation", {}).get(headline, {})
-        roc = _drawn(figures.roc(table, order, headline, baseline, rule), folder, f"roc_{stem}")
+        fits = result.get("calibration", {}).get("parameters", {}).get(headline, {})
+        pictures = {
+            "roc": figures.roc(table, order, headline, baseline, rule),
+            "pr": panels.precision_recall(table, order, headline, baseline),
+            "calibration": panels.calibration(table, order, headline, fits),
+            "confusion": panels.confusion(table, order, headline, rule),
+        }
+        drawn = {name: _drawn(picture, folder, f"{name}_{stem}") for name, picture in pictures.items()}
+    groups, found = result.get("subgroups", {}), result.get("retrieval")
     return {
         "key": key,
         "result": result,
@@ -126,7 +146,10 @@ def _section(run_dir: Path, key: str, result: dict[str, Any], metrics: dict[str,
         "coverage": flat(result["coverage"]),
         "unavailable": scorers[headline].get("unavailable", {}).get("f1_validation", {}),
         "intervals": _drawn(figures.intervals(result, headline, baseline), folder, f"intervals_{stem}"),
-        "roc": roc,
+        "drawn": drawn,
+        "subgroups": _drawn(forest(subgroup_bars(groups), "macro AUROC", 0.5), folder, f"subgroups_{stem}"),
+        "small": small_cells(groups),
+        "retrieval": _drawn(forest(retrieval_bars(found), "recall", 0.0), folder, f"retrieval_{stem}"),
     }
 
 
@@ -175,6 +198,15 @@ def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
         lines = list(csv.DictReader(stream))
     names = [name for name in (lines[0] if lines else {}) if name is not None]
     return {name: np.array([_float(line.get(name)) for line in lines]) for name in names}
+
+
+def _mapping(run_dir: Path) -> list[list[str]]:
+    """label_mapping.csv, header first; [] without the file."""
+    path = run_dir / "label_mapping.csv"
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.reader(stream))
 
 
 def _float(text: str | None) -> float:

@@ -69,11 +69,12 @@ class Keeper:
         place = {key: number for number, key in enumerate(reports)}
         rows, digest, overall, local = (torch.cat(column) for column in zip(*studies, strict=True))
         first = torch.from_numpy(np.unique(rows.numpy(), return_index=True)[1])
+        words = [torch.stack(side) for side in zip(*reports.values(), strict=True)]
         none = torch.zeros(())
         return Kept(
             rows[first].numpy(),
             Features(overall[first], local[first], none),
-            Features(*(torch.stack(side) for side in zip(*reports.values(), strict=True)), none),
+            Features(words[0], words[1], none),
             torch.tensor([place[int(key)] for key in digest[first]]),
         )
 

@@ -81,9 +81,17 @@ class Measures:
     def joined(parts: Sequence[Measures]) -> Measures:
         """One after the other along R."""
 
-        def together(names: Sequence[str], of: Sequence[object]) -> list[NDArray[np.float64]]:
-            return [np.concatenate([getattr(part, name) for part in of]) for name in names]
+        def joined(name: str) -> NDArray[np.float64]:
+            return np.concatenate([getattr(part, name) for part in parts])
 
-        counts = tuple(Counts.__dataclass_fields__)
-        best, fixed = (Counts(*together(counts, [getattr(p, of) for p in parts])) for of in ("best", "fixed"))
-        return Measures(*together(("auroc", "auprc", "sensitivity", "best_threshold"), parts), best, fixed)
+        def counts(of: str) -> Counts:
+            mine = [getattr(part, of) for part in parts]
+            columns = {
+                name: np.concatenate([getattr(one, name) for one in mine]) for name in Counts.__dataclass_fields__
+            }
+            return Counts(**columns)
+
+        return Measures(
+            joined("auroc"), joined("auprc"), joined("sensitivity"), joined("best_threshold"), counts("best"),
+            counts("fixed"),
+        )  # fmt: skip
