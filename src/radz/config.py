@@ -12,10 +12,12 @@ from data_modules.config import DataConfig
 from data_modules.corpus_config import in_range, one_of
 from data_modules.errors import InputError
 from radz.backbone_config import BackboneConfig, TinyConfig
-from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, share
+from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, sentences, share
+from radz.wandb_config import WandbConfig
 
 __all__ = [
     "BackboneConfig",
+    "ClassPrompts",
     "CnnConfig",
     "DfatConfig",
     "DkamConfig",
@@ -133,6 +135,16 @@ class DkamConfig:
 
 
 @dataclass
+class ClassPrompts:
+    """Sentences of one finding, in place of the templates."""
+
+    positive: list[str] = field(default_factory=list)
+    """similarities are averaged over these; placeholders as in `scoring.prompts`, none needed"""
+    negative: list[str] = field(default_factory=list)
+    """if any, their mean similarity is subtracted"""
+
+
+@dataclass
 class ScoringConfig:
     """Zero-shot recognition and its statistics (method.md 4)."""
 
@@ -142,6 +154,8 @@ class ScoringConfig:
     """prompt ensemble: similarities are averaged over these sentences; {Finding} begins with a capital"""
     negative_prompts: list[str] = field(default_factory=list)
     """if any, their mean similarity is subtracted: what all sentences share then favours no study (CheXzero)"""
+    class_prompts: dict[str, ClassPrompts] = field(default_factory=dict)
+    """sentences per finding that replace both lists of templates for it: {edema: {positive: [..], negative: [..]}}"""
     prompt_features: str = "trained"
     """trained (the pairs the loss trained) | global | local"""
     fused: str = "centred"
@@ -177,8 +191,13 @@ class ScoringConfig:
             raise InputError(f"scoring.age_bands: {self.age_bands} must be one rising limit or more")
         seed_range("scoring.seed", self.seed)
         for key in ("prompts", "negative_prompts"):
-            for prompt in getattr(self, key):
-                placeholders(f"scoring.{key}", prompt, ("finding", "Finding", "modality"))
+            sentences(f"scoring.{key}", getattr(self, key))
+        for finding, own in self.class_prompts.items():
+            key = f"scoring.class_prompts.{finding}"
+            if not own.positive:
+                raise InputError(f"{key}.positive: name one sentence at least")
+            sentences(f"{key}.positive", own.positive)
+            sentences(f"{key}.negative", own.negative)
         if not self.prompts or any("{finding}" not in prompt.lower() for prompt in self.prompts):
             raise InputError("scoring.prompts: every prompt must contain {finding} or {Finding}")
 
@@ -208,25 +227,6 @@ class TrainerConfig:
                 in_range(f"trainer.{key}", getattr(self, key), 1)
         if self.max_epochs is not None and self.max_steps is not None:
             raise InputError("trainer.max_steps: conflicts with trainer.max_epochs; set one of them to null")
-
-
-@dataclass
-class WandbConfig:
-    """Weights & Biases; metrics.csv is written whatever is chosen here."""
-
-    mode: str = "auto"
-    """auto (online when an account is configured, else offline) | online | offline | disabled"""
-    project: str = "radz"
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
-    images: bool = False
-    """send pictures of single cases; radiographs leave the machine then"""
-    artifacts: bool = False
-    """send the trained weights (never the frozen backbone) and the anchor bank; mind the terms of the corpora"""
-
-    def __post_init__(self) -> None:
-        one_of("wandb.mode", self.mode, ("auto", "online", "offline", "disabled"))
 
 
 @dataclass
@@ -283,6 +283,8 @@ class Experiment:
         known = known_findings(self.data)
         self.dkam.findings = canonical("dkam.findings", self.dkam.findings, known)
         self.scoring.findings = canonical("scoring.findings", self.scoring.findings, known)
+        names = canonical("scoring.class_prompts", self.scoring.class_prompts, known)
+        self.scoring.class_prompts = dict(zip(names, self.scoring.class_prompts.values(), strict=True))
         if not self.data.corpora:
             raise InputError("data.corpora: no corpus; name at least one under data.corpora")
         if self.trainer.max_epochs is None and self.trainer.max_steps is None:

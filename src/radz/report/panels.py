@@ -31,7 +31,7 @@ def precision_recall(
     for axes, finding in panels:
         column = table.findings.index(finding)
         labels = table.labels[:, column]
-        axes.axhline(np.nanmean(labels), color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
+        axes.axhline(float(np.nanmean(labels)), color=GREY, linewidth=0.9, linestyle=(0, (1, 1.5)))
         for line, scorer in enumerate(name for name in (headline, baseline) if name):
             scores = table.scores[scorer][:, column]
             if np.isnan(scores).any():

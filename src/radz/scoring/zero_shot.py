@@ -16,6 +16,7 @@ from data_modules.errors import InputError
 from radz.config import DfatConfig, ScoringConfig
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.losses import Features, normalise
+from radz.scoring.prompts import ClassSentences, sentences
 
 SCORERS = ("prompt", "description", "anchor", "fused")
 
@@ -73,6 +74,18 @@ def to_unit(raw: Tensor) -> Tensor:
     return ((raw.float() + 1) / 2).clamp(0, 1)
 
 
+def over_prompts(similarity: Tensor, classes: Sequence[ClassSentences]) -> Tensor:
+    """[N, S] similarities to the sentences of all classes, positive before negative, to [N, C]: mean less mean."""
+    columns, start = [], 0
+    for one in classes:
+        middle = start + len(one.positive)
+        end = middle + len(one.negative)
+        mean = similarity[:, start:middle].mean(-1)
+        columns.append(mean - similarity[:, middle:end].mean(-1) if one.negative else mean)
+        start = end
+    return torch.stack(columns, dim=-1)
+
+
 class ZeroShot:
     """Class texts encoded with the current weights; call `refresh` after the weights have moved."""
 
@@ -93,20 +106,19 @@ class ZeroShot:
         """
         # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
         described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
-        self._prompts = {name: self.encoder.encode_texts(self._sentences(name)) for name in self.modalities}
+        self._classes = {
+            name: sentences(self.texts.findings, self.texts.names, MODALITY_TEXT[name], self.scoring)
+            for name in self.modalities
+        }
+        self._prompts = {
+            name: self.encoder.encode_texts([text for one in classes for text in (*one.positive, *one.negative)])
+            for name, classes in self._classes.items()
+        }
         self._described = self.encoder.encode_texts(described)
         self._anchors = self.encoder.anchor_features(anchors)
         self._has_anchor = ~class_anchors.isnan().any(1)
         self._class_anchors = self.encoder.anchor_features(class_anchors.nan_to_num())
         self._has_text = torch.tensor([bool(text) for text in self.texts.descriptions], device=anchors.device)
-
-    def _sentences(self, modality: str) -> list[str]:
-        words = MODALITY_TEXT[modality]
-        return [
-            template.format(finding=name, Finding=name[:1].upper() + name[1:], modality=words)
-            for name in self.texts.names
-            for template in [*self.scoring.prompts, *self.scoring.negative_prompts]
-        ]
 
     @torch.no_grad()
     def scores(self, image: Features, modalities: Sequence[str]) -> dict[str, Tensor]:
@@ -120,31 +132,24 @@ class ZeroShot:
         for modality in dict.fromkeys(modalities):
             rows = torch.tensor([i for i, name in enumerate(modalities) if name == modality])
             rows = rows.to(image.overall.device)
-            for scorer, values in self._scores(image.rows(rows), self._prompts[modality]).items():
+            for scorer, values in self._scores(image.rows(rows), modality).items():
                 found.setdefault(scorer, values.new_empty(len(modalities), values.shape[1]))[rows] = values
         return found
 
-    def _scores(self, image: Features, prompts: Features) -> dict[str, Tensor]:
-        kind = self.scoring.prompt_features
-        prompt = self._over_prompts(pair_similarity(image, prompts, kind, self.dfat))
+    def _scores(self, image: Features, modality: str) -> dict[str, Tensor]:
+        kind, prompts, classes = self.scoring.prompt_features, self._prompts[modality], self._classes[modality]
+        prompt = over_prompts(pair_similarity(image, prompts, kind, self.dfat), classes)
         combined = torch.full_like(prompt, float("nan"))
         if len(self._anchors) >= 3:
-            profile = self._over_prompts(cosine(self._anchors, prompts.overall)).T
+            profile = over_prompts(cosine(self._anchors, prompts.overall), classes).T
             combined = fused(cosine(image.overall, self._anchors), profile, self.scoring.fused, self.dfat.temperature)
         nan = torch.tensor(float("nan"), device=combined.device)
         description = to_unit(pair_similarity(image, self._described, kind, self.dfat))
         anchor = to_unit(cosine(image.overall, self._class_anchors))
         return {
             # A difference of two means of cosines lies in [-2, 2].
-            "prompt": to_unit(prompt / 2 if self.scoring.negative_prompts else prompt),
+            "prompt": to_unit(prompt / prompt.new_tensor([2.0 if one.negative else 1.0 for one in classes])),
             "description": torch.where(self._has_text, description, nan),
             "anchor": torch.where(self._has_anchor, anchor, nan),
             "fused": to_unit(combined) if self.scoring.fused == "centred" else combined.float(),
         }
-
-    def _over_prompts(self, similarity: Tensor) -> Tensor:
-        """[N, C * P] similarities to all sentences to [N, C]: mean over the positive less mean over the negative."""
-        positive = len(self.scoring.prompts)
-        each = similarity.unflatten(-1, (-1, positive + len(self.scoring.negative_prompts)))
-        mean = each[..., :positive].mean(-1)
-        return mean - each[..., positive:].mean(-1) if self.scoring.negative_prompts else mean
