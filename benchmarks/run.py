@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import pixels, tables
+from benchmarks import pixels, statistics, tables
 from benchmarks.common import Result
 from data_modules.errors import InputError, nearest
 from data_modules.files import replacing
 
-BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {"P7": pixels.run, "P8": tables.run}
+BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {"P7": pixels.run, "P8": tables.run, **statistics.RUNS}
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+METRIC_TITLES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "sensitivity_90": "sensitivity at 90 % specificity",
+    "brier": "Brier",
+}
+
+
+def metric(name: str) -> str:
+    """A metric as read aloud, its threshold rule behind it."""
+    first, _, rule = name.partition("_")
+    words = {"f1": "F1", "mcc": "MCC", "accuracy": "accuracy"}
+    return f"{words[first]}, {rule} threshold" if first in words else METRIC_TITLES.get(name, figures.plain(name))
+
+
 def environment() -> Environment:
     """Templates of this folder, with every word escaped."""
     from jinja2 import Environment, FileSystemLoader
@@ -22,7 +37,14 @@ def environment() -> Environment:
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    found.filters |= {"number": number, "plain": figures.plain, "scalar": scalar, "svg": Markup, "p": p_value}
+    found.filters |= {
+        "number": number,
+        "plain": figures.plain,
+        "scalar": scalar,
+        "svg": Markup,
+        "p": p_value,
+        "metric": metric,
+    }
     return found
 
 
