@@ -74,7 +74,7 @@ def bootstrap() -> Iterator[Result]:
     beside = [REPLICATES * (a + b) / 2 for a, b in pairwise(theirs)]
     ratios = [slow / fast for slow, fast in zip(beside, ours, strict=True)]
     yield _result(
-        "P10", f"bootstrap of {ROWS:,} rows x {FINDINGS} findings, all metrics, against scikit-learn's AUROC on resamples "
+        "P10", f"bootstrap of {ROWS:,} rows x {FINDINGS} findings, all metrics, against AUROC by scikit-learn "
         f"(its time extrapolated from {len(theirs)} replicates between ours)", "replicates/s",
         REPLICATES / median_of.median(ours), REPLICATES / median_of.median(beside), ratios,
     )  # fmt: skip

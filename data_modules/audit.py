@@ -1,5 +1,7 @@
 """The audit of an experiment's data: what is there, what is missing, and which pictures are in two places.
 
+Tables are read whole, images as a sample unless all are asked for.
+
 An image goes by its corpus, the row of its study in the corpus' table and a salted hash, never by an identifier.
 """
 
@@ -8,18 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from data_modules import corpora, privacy
+from data_modules import corpora, likeness, privacy
 from data_modules.base import StudyDataModule
 from data_modules.config import SPLITS, DataConfig
 from data_modules.findings import STATE_NAMES
+from data_modules.volumes import is_volume, read_volume
 
 SHOWN = 10
 """Unreadable images that are printed; audit.json has all."""
+VOLUMES = 5
+"""Volumes of each corpus whose HU are looked at."""
+SLOW = 5_000
+"""Images from which on comparing them shows a progress bar."""
 
 
 def lenient(config: DataConfig) -> DataConfig:
@@ -37,13 +46,17 @@ def audit(data: StudyDataModule) -> dict[str, Any]:
         for split, found in counts[name].items():
             found["published_images"] = published.get(split)
             found["with_report"] = sum(table.reports[row] != "" for row in table.rows(split, name))
+    equal = same_pixels(data)
     return {
         **data.environment(),
         "counts": counts,
+        "images": {"looked_at": len(data.cache), "of": len(table.image_ids)},
         "labels": {split: _totals(data, split) for split in SPLITS},
         "unreadable": data.unreadable,
         "patients_in_two_splits": _spread(data),
-        "same_pixels": same_pixels(data),
+        "same_pixels": equal,
+        "same_pictures": same_pictures(data, equal),
+        "hounsfield": hounsfield(data),
     }
 
 
@@ -63,11 +76,16 @@ def _totals(data: StudyDataModule, split: str) -> dict[str, dict[str, int]]:
     }
 
 
+def _places(data: StudyDataModule) -> NDArray[np.int64]:
+    """[I], a number for corpus and split of each image that was looked at."""
+    table, studies = data.pictures, data.pictures.image_study
+    splits = pd.Categorical(table.split[studies], SPLITS).codes
+    return table.corpus[studies].astype(np.int64) * len(SPLITS) + splits
+
+
 def same_pixels(data: StudyDataModule) -> list[list[dict[str, Any]]]:
     """Return groups of images that are equal pixel for pixel and lie in more than one split or corpus."""
-    table, studies = data.table, data.table.image_study
-    splits = pd.Categorical(table.split[studies], SPLITS).codes
-    place = table.corpus[studies].astype(np.int64) * len(SPLITS) + splits
+    place = _places(data)
     frame = pd.DataFrame({"checksum": data.cache.checksums(), "place": place})
     suspects = frame[frame.groupby("checksum")["place"].transform("nunique") > 1]
     salt, groups = privacy.salt(data.cache_dir), []
@@ -81,9 +99,45 @@ def same_pixels(data: StudyDataModule) -> list[list[dict[str, Any]]]:
     return groups
 
 
+def same_pictures(data: StudyDataModule, equal: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """Return pairs of images in two splits or corpora that are one picture, encoded or resized otherwise.
+
+    `equal`: groups of `same_pixels`, whose pairs are not named again.
+    """
+    salt = privacy.salt(data.cache_dir)
+    every = np.arange(len(data.cache))
+    found = likeness.same_pictures(data.cache, every, _places(data), progress=len(every) > SLOW)
+    known = [{image["image"] for image in group} for group in equal]
+    pairs = [[named(data, i, salt), named(data, j, salt)] for i, j in found]
+    return [pair for pair in pairs if not any({image["image"] for image in pair} <= group for group in known)]
+
+
+def hounsfield(data: StudyDataModule) -> list[dict[str, Any]]:
+    """Return HU range (0, 1, 50, 99 and 100 %), voxels and spacing of up to VOLUMES volumes of each corpus."""
+    table, salt, told = data.pictures, privacy.salt(data.cache_dir), []
+    studies = table.image_study
+    for number in range(len(table.corpora)):
+        images = np.flatnonzero(table.corpus[studies] == number)
+        volumes = [i for i in images.tolist() if is_volume(table.image_paths[i])]
+        for image in volumes[:: max(1, len(volumes) // VOLUMES)][:VOLUMES]:
+            name = named(data, image, salt)
+            slope, intercept = table.rescale[image].tolist()
+            volume = read_volume(
+                Path(table.image_paths[image]), f"corpus {name['corpus']}, row {name['row']}, image {name['image']}",
+                None if np.isnan(slope) else (slope, intercept),
+            )  # fmt: skip
+            told.append({
+                **name,
+                "hu": [int(value) for value in np.percentile(volume.hu, (0, 1, 50, 99, 100))],
+                "voxels": list(volume.hu.shape),
+                "spacing_mm": [round(float(value), 3) for value in volume.spacing],
+            })  # fmt: skip
+    return told
+
+
 def named(data: StudyDataModule, image: int, salt: bytes) -> dict[str, Any]:
-    """What stands for an image in all that is written."""
-    table = data.table
+    """What stands for an image that was looked at in all that is written."""
+    table = data.pictures
     study = int(np.searchsorted(table.image_offsets, image, side="right")) - 1
     corpus = table.corpora[table.corpus[study]]
     hashed = privacy.pseudonym(corpus, table.image_ids[image], salt)
@@ -104,14 +158,27 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         shown.append(f"labels in {split}:\n{pd.DataFrame.from_dict(labels, orient='index').to_string()}")
     for part in ("skipped", "counted", "filtered"):
         shown.append(f"rows {part}: {found['coverage'][part] or 'none'}")
+    seen, of = found["images"]["looked_at"], found["images"]["of"]
+    shown.append(f"images looked at: {seen} of {of}" + ("" if seen == of else "; images=all looks at every one"))
     causes = found["unreadable"]
     shown.append(f"unreadable images: {len(causes) or 'none'}")
     shown += [f"  {cause}" for cause in causes[:SHOWN]]
     shown.append(f"patients in two splits: {found['patients_in_two_splits'] or 'none'}")
-    return shown + _pairs(found["same_pixels"])
+    for one in found["hounsfield"]:
+        low, one_percent, middle, most, high = one["hu"]
+        shown.append(
+            f"HU of {one['corpus']}/{one['split']} row {one['row']}: {low} to {high} (1 % {one_percent}, median "
+            f"{middle}, 99 % {most}), {' x '.join(map(str, one['voxels']))} voxels of "
+            f"{' x '.join(map(str, one['spacing_mm']))} mm"
+        )
+    shown += _pairs(found["same_pixels"], "same pixels") or ["same pixels in two splits or corpora: none"]
+    return shown + (
+        _pairs(found["same_pictures"], "same picture, encoded otherwise")
+        or ["same picture, encoded otherwise, in two splits or corpora: none"]
+    )
 
 
-def _pairs(groups: list[list[dict[str, Any]]]) -> list[str]:
+def _pairs(groups: list[list[dict[str, Any]]], what: str) -> list[str]:
     """One line for each two places that share pictures."""
     shared: dict[tuple[str, str], list[list[dict[str, Any]]]] = {}
     for group in groups:
@@ -121,5 +188,5 @@ def _pairs(groups: list[list[dict[str, Any]]]) -> list[str]:
     told = []
     for (here, there), pairs in sorted(shared.items()):
         rows = " and ".join(f"row {image['row']} (image {image['image']})" for image in pairs[0])
-        told.append(f"same pixels: {len(pairs)} picture(s) both in {here} and in {there}, such as {rows}")
-    return told or ["same pixels in two splits or corpora: none"]
+        told.append(f"{what}: {len(pairs)} picture(s) both in {here} and in {there}, such as {rows}")
+    return told

@@ -25,7 +25,7 @@ from data_modules.errors import InputError
 from data_modules.findings import Ontology, complete, ontology, policy_table
 from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
 from data_modules.study import StudyTable
-from data_modules.subsets import limited, shuffled
+from data_modules.subsets import by_image, limited, shuffled
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +78,23 @@ class StudyDataModule(LightningDataModule):
     texts: list[str]
     """[N], the reports as batches hold them: those of training studies with `mask_terms` hidden."""
 
-    def __init__(self, config: DataConfig, cache_dir: Path, seed: int) -> None:
-        """Keep the settings; nothing is read before `setup`."""
+    pictures: StudyTable
+    """The studies whose images the cache holds: all of `table`, but in an audit that looks at a sample."""
+
+    def __init__(
+        self, config: DataConfig, cache_dir: Path, seed: int, sample: int | None = None, unit: str = "study"
+    ) -> None:
+        """Keep the settings; nothing is read before `setup`.
+
+        `sample`: for an audit, decode the images of no more than this many studies of each corpus and split.
+        `unit`: `image` makes every image of validation and test a row of its own.
+        """
         super().__init__()
         for number, corpus in enumerate(config.corpora):
             # The first corpus may take minutes to read; a misspelt reader of the second should not wait for it.
             one_of(f"data.corpora.{number}.reader", corpus.reader, corpora.READERS)
-        self.config, self.cache_dir, self.seed = config, Path(cache_dir), seed
+        self.config, self.cache_dir, self.seed, self.sample = config, Path(cache_dir), seed, sample
+        self.unit = unit
         self._ready = False
 
     @property
@@ -136,16 +146,23 @@ class StudyDataModule(LightningDataModule):
         for number, corpus in enumerate(config.corpora):
             key = f"data.corpora.{number}"
             tables.append(corpora.read(corpus, known, salt, self.cache_dir, key))
-            known = known.extended(corpus.findings, f"{key}.findings")
+            known = known.extended(corpus.findings, f"{key}.findings", corpus.reader)
         table = StudyTable.concat(tables)
         for modality in set(table.modality) - set(self.serves):
             raise InputError(f"data.corpora: modality {modality} is not one of {', '.join(self.serves)}")
         table.check_splits(salt)
         table.states = complete(table.states, table.findings, known)
         table = limited(table, {split: getattr(config.limit, split) for split in SPLITS}, self.seed)
-        table, self.cache = self._decode(table, salt)
-        if config.shuffle_pairs:
-            table = shuffled(table, self.seed)
+        table = by_image(table, ("val", "test")) if self.unit == "image" else table
+        if self.sample is None:
+            table, self.cache = self._decode(table, salt)
+            if config.shuffle_pairs:
+                table = shuffled(table, self.seed)
+            self.pictures = table
+        else:
+            self.pictures, self.cache = self._decode(
+                limited(table, dict.fromkeys(SPLITS, self.sample), self.seed), salt
+            )
         self.table, self.ontology = table, known
         policies = [corpus.policy for corpus in config.corpora]
         self.policy_loss = torch.from_numpy(policy_table(policies, table.findings, "loss", table.coded))
@@ -224,30 +241,6 @@ class StudyDataModule(LightningDataModule):
     def metric_labels(self, rows: ArrayLike | None = None) -> NDArray[np.float32]:
         """Return float32 [n, K], 1, 0 or NaN under the metrics policy; of all studies when no rows are given."""
         return self._labels(self.policy_metrics, rows)
-
-    def leaked(self) -> list[str]:
-        """Return one line per corpus of whose test images some are training images, pixel for pixel.
-
-        Patients need no such check: one in two splits stops the reading.
-        """
-        table, studies = self.table, self.table.image_study
-        checksums = self.cache.checksums()
-        training = table.image_indices(table.rows("train"))
-        known = dict(zip(checksums[training].tolist(), training.tolist(), strict=True))
-        lines = []
-        for corpus in table.corpora:
-            images = table.image_indices(table.rows("test", corpus))
-            pairs = zip(images.tolist(), checksums[images].tolist(), strict=True)
-            same = [(i, known[c]) for i, c in pairs if c in known]
-            # Equal checksums only suggest equal pixels.
-            found = [(i, j) for i, j in same if np.array_equal(self.cache.get(i), self.cache.get(j))]
-            if found:
-                here, there = (table.source_rows[studies[i]] for i in found[0])
-                lines.append(
-                    f"{corpus}: {len(found)} of {len(images)} test images are training images, such as row {here} "
-                    f"(training: row {there})"
-                )
-        return lines
 
     def _labels(self, policy: torch.Tensor, rows: ArrayLike | None) -> NDArray[np.float32]:
         index = np.arange(len(self.table)) if rows is None else np.asarray(rows, dtype=np.int64)

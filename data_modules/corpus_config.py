@@ -12,6 +12,8 @@ from typing import Any
 
 from data_modules.errors import InputError, nearest
 
+TERM_READERS = ("padchest", "openi")
+"""Readers of corpora whose labels are lists of terms."""
 SPLITS = ("train", "val", "test")
 STATE_WORDS = ("absent", "present", "uncertain", "unmentioned")
 
@@ -211,7 +213,8 @@ class CorpusConfig:
     labels: dict[str, LabelRule] = field(default_factory=dict)
     """Finding -> rule."""
     findings: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Findings outside the ontology: name -> {parent, text}."""
+    """findings outside the ontology: {name: {parent: .., text: .., label: ..}}; label (readers padchest and openi): the
+    term of the corpus' own vocabulary that proves it"""
     policy: LabelPolicy = field(default_factory=LabelPolicy)
     """What uncertain and unmentioned labels count as."""
     bad: BadRows = field(default_factory=BadRows)
@@ -228,6 +231,11 @@ class CorpusConfig:
         one_of(f"{key}.modality", self.modality, ("chest_xray", "chest_ct"))
         for name, rule in self.labels.items():
             rule.check(f"{key}.labels.{name}")
+        for name, fields in self.findings.items():
+            if "label" in fields and self.reader not in TERM_READERS:
+                raise InputError(
+                    f"{key}.findings.{name}.label: reader {self.reader} has no terms; leave it out and use {key}.labels"
+                )
         self.policy.check(f"{key}.policy")
         self.bad.check(f"{key}.bad")
         shares = [self.split_fractions.train, self.split_fractions.val, self.split_fractions.test]

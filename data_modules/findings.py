@@ -86,20 +86,22 @@ class Ontology:
         aliases = ((finding.name, finding.aliases.get(corpus, {}).get(label)) for finding in self)
         return {name: relation for name, relation in aliases if relation is not None}
 
-    def extended(self, new: Mapping[str, Mapping[str, str]], key: str = "findings") -> Ontology:
-        """Return an ontology with the findings of ``{name: {"parent": p, "text": t}}`` (both optional) added.
+    def extended(self, new: Mapping[str, Mapping[str, str]], key: str = "findings", corpus: str = "") -> Ontology:
+        """Return an ontology with the findings of ``{name: {"parent": p, "text": t, "label": l}}`` added, all optional.
 
-        `key` is the config key for error texts. InputError for an unknown field, or a name that means something else.
+        `label` is the finding's exact name in the label space of `corpus`. `key` is the config key for error texts.
+        InputError for an unknown field, or a name that means something else.
         """
-        findings = dict(self._findings)
+        findings, known = dict(self._findings), ("parent", "text", "label")
         for name, fields in new.items():
-            for unknown in set(fields) - {"parent", "text"}:
-                raise InputError(f"{key}.{name}.{unknown}: unknown key{nearest(unknown, ('parent', 'text'))}")
+            for unknown in set(fields) - set(known):
+                raise InputError(f"{key}.{name}.{unknown}: unknown key{nearest(unknown, known)}")
             parent = fields.get("parent")
             if parent is not None and parent not in self and parent not in new:
                 raise InputError(f"{key}.{name}.parent: unknown finding '{parent}'{nearest(parent, self.names)}")
             parents = () if parent is None else (self._common.get(parent, parent),)
-            finding = Finding(name, fields.get("text") or name.replace("_", " "), parents)
+            aliases = {corpus: {fields["label"]: "exact"}} if "label" in fields else {}
+            finding = Finding(name, fields.get("text") or name.replace("_", " "), parents, aliases)
             if name in self and self._findings.get(name) != finding:
                 raise InputError(f"{key}.{name}: the ontology already has this finding; remove it or rename it")
             findings[name] = finding

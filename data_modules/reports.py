@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections.abc import Iterable
@@ -17,13 +18,18 @@ _HEADINGS = {
     "opinion": "impression", "findings/impression": "findings", "findings and impression": "findings",
     "indication": "indication", "indications": "indication", "history": "indication", "clinical history": "indication",
     "clinical information": "indication", "reason for exam": "indication", "reason for examination": "indication",
-    "reason for study": "indication",
-    "comparison": "comparison", "comparisons": "comparison",
+    "reason for study": "indication", "clinical indication": "indication", "patient history": "indication",
+    "comparison": "comparison", "comparisons": "comparison", "comparison exam": "comparison",
+    "comparison film": "comparison", "reference exam": "comparison",
     "technique": "technique", "procedure": "technique",
     "examination": "examination", "exam": "examination", "study": "examination",
+    "type of examination": "examination",
     "recommendation": "recommendation", "recommendations": "recommendation",
     "recommendation(s)": "recommendation", "notification": "notification",
 }  # fmt: skip
+MISSPELT = 0.8
+"""How like a known heading (ratio of difflib) an unknown one in capitals must be to count as its misspelling, such as
+FINDNGS, IMPRESSON, COMPARISION, INDICTION or TECHNQIUE, of which MIMIC-CXR has dozens."""
 _NAMES = "|".join(re.escape(name) for name in sorted(_HEADINGS, key=len, reverse=True)).replace("\\ ", "[ \t]+")
 _CAPITALS = "|".join(re.escape(n.upper()) for n in sorted(_HEADINGS, key=len, reverse=True)).replace("\\ ", "[ \t]+")
 # A known heading in any case at the start of a line, or in capitals anywhere; an unknown one only in capitals at the
@@ -55,8 +61,15 @@ def sections(text: str) -> dict[str, str]:
         heading = " ".join((match["line"] or match["inline"] or match["other"]).casefold().split())
         body = text[match.end() : end]
         if body.strip():
-            found[_HEADINGS.get(heading, heading)] = body
+            found[_section(heading)] = body
     return {name: body.strip() for name, body in found.items() if body.strip()}
+
+
+def _section(heading: str) -> str:
+    """The section of a case-folded heading; an unknown one that is not a misspelling is a section of its own."""
+    if heading not in _HEADINGS:
+        heading = next(iter(difflib.get_close_matches(heading, _HEADINGS, 1, MISSPELT)), heading)
+    return _HEADINGS.get(heading, heading)
 
 
 def select(text: str, wanted: list[str]) -> str:

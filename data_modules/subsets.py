@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 
 from data_modules.corpus_config import SPLITS
-from data_modules.study import StudyTable
+from data_modules.study import StudyTable, offsets
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,19 @@ def limited(table: StudyTable, limits: dict[str, int | None], seed: int) -> Stud
             kept.append(rows)
     rows = np.sort(np.concatenate(kept))
     return table if len(rows) == len(table) else table.take(rows)
+
+
+def by_image(table: StudyTable, splits: Collection[str]) -> StudyTable:
+    """Return the table with every image of these splits as a row of its own, under its study's labels and report."""
+    counts = np.where(np.isin(table.split, list(splits)), np.diff(table.image_offsets), 1)
+    rows = np.repeat(np.arange(len(table)), counts)
+    images = np.where(np.isin(table.split, list(splits)), 1, np.diff(table.image_offsets))[rows]
+    each = table.take(rows)
+    # `take` repeats all images of a study; here they are dealt out, in order, which leaves the list as it was.
+    return replace(
+        each, image_paths=table.image_paths, image_ids=table.image_ids, rescale=table.rescale,
+        image_offsets=offsets(images),
+    )  # fmt: skip
 
 
 def shuffled(table: StudyTable, seed: int) -> StudyTable:

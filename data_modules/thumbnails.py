@@ -31,7 +31,7 @@ def thumbnails(data: StudyDataModule, folder: Path, seed: int) -> None:
     page = Image.new("L", (COLUMNS * SIDE, len(SPLITS) * height), 255)
     cells: list[dict[str, Any]] = []
     for number, split in enumerate(SPLITS):
-        images = data.table.image_indices(data.table.rows(split))
+        images = data.pictures.image_indices(data.pictures.rows(split))
         rng = np.random.default_rng([seed, number])
         chosen = np.sort(rng.choice(images, min(len(images), COLUMNS * LINES), replace=False))
         text = f"{split}: {len(chosen)} of {len(images)} images"

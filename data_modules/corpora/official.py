@@ -11,7 +11,7 @@ import pandas as pd
 
 from data_modules.corpora import table
 from data_modules.corpora.csv_file import load
-from data_modules.corpus_config import Columns, CorpusConfig, LabelRule
+from data_modules.corpus_config import TERM_READERS, Columns, CorpusConfig, LabelRule
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
@@ -59,6 +59,8 @@ class Layout:
         config.check(key)
         plain = CorpusConfig()
         for name in OWN:
+            if name == "findings" and self.reader in TERM_READERS:
+                continue
             if getattr(config, name) != getattr(plain, name):
                 raise InputError(f"{key}.{name}: belongs to the table reader; {self.reader} knows its own files")
         if not config.root:

@@ -57,6 +57,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     frame["patient"] = frame["study"]
     chosen = table.split_patients(frame["patient"].to_numpy(dtype=object), config.split_fractions, config.split_seed)
     frame["split"], frame["view"] = frame["patient"].map(chosen), frame["projection"]
+    ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
     columns, labels = terms.coded(frame["MeSH"], paths, UNJUDGED, "openi", ontology)
     frame = pd.concat([frame, columns], axis=1)
     found = LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)

@@ -68,6 +68,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     frame["quality"] = frame["Labels"].map({cell: _quality(cell) for cell in frame["Labels"].unique()})
     frame = frame.rename(columns={"Report": "report", "Projection": "view", "PatientSex_DICOM": "sex"})
     frame["Projection"] = frame["view"]
+    ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
     columns, labels = terms.coded(frame["Labels"], names, POOR[:1], "padchest", ontology)
     frame = pd.concat([frame, columns], axis=1)
     found = LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)

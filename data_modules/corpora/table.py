@@ -35,7 +35,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, key: str = "data
     InputError names file, row and key; identifiers appear only as salted hashes (`salt`).
     """
     config.check(key)
-    ontology = ontology.extended(config.findings, f"{key}.findings")
+    ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
     if not config.root:
         raise MissingCorpus(f"{key}.root is not set: give {key}.root=FOLDER, where {config.csv or 'the table'} lies")
     root = Path(config.root).expanduser()

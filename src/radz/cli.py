@@ -57,6 +57,11 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write("radz: stopped; repeat the command\n")
         return 3
     except Exception as error:
+        from radz.memory import advice, is_out_of_memory
+
+        if is_out_of_memory(error):
+            sys.stderr.write(f"radz: {advice(options.verb)}\n")
+            return 2
         if type(error).__name__ != "Stopped":
             raise
         sys.stderr.write(f"radz: {error}\n")
@@ -148,8 +153,14 @@ def _data_of_experiment(options: argparse.Namespace) -> None:
     from radz import data_verb
     from radz.experiment import load_experiment
 
-    experiment = load_experiment(options.keys[0], options.keys[1:])
-    told = data_verb.check(experiment) if action == "check" else data_verb.cache(experiment)
+    name, *keys = options.keys
+    wanted = next((key for key in keys if key.startswith("images=")), None) if action == "check" else None
+    experiment = load_experiment(name, [key for key in keys if key != wanted])
+    images = (wanted or f"images={data_verb.SAMPLE}").removeprefix("images=")
+    if images != "all" and (not images.isdecimal() or int(images) < 1):
+        raise InputError(f"{wanted}: must be a whole number from 1, or all")
+    most = None if images == "all" else int(images)
+    told = data_verb.check(experiment, most) if action == "check" else data_verb.cache(experiment)
     sys.stdout.write("\n".join(told) + "\n")
 
 
@@ -181,7 +192,7 @@ def _bench(options: argparse.Namespace) -> None:
     import data_modules
     from data_modules.errors import InputError
 
-    keys = _pairs(options.keys, {"only"}, set())
+    keys = _pairs(options.keys, {"only", "device"}, set())
     checkout = Path(data_modules.__file__).resolve().parents[1]
     if not (checkout / "benchmarks/run.py").is_file():
         raise InputError("bench: benchmarks/ is not part of the wheel; run it from a checkout, after make setup")
@@ -190,7 +201,7 @@ def _bench(options: argparse.Namespace) -> None:
     from benchmarks.run import bench
 
     only = [name.strip() for name in keys.get("only", "").strip("[]").split(",") if name.strip()]
-    sys.stdout.write("\n".join(bench(only)) + "\n")
+    sys.stdout.write("\n".join(bench(only, keys.get("device", "cpu"))) + "\n")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -238,6 +249,18 @@ def _compare(options: argparse.Namespace) -> None:
     out = Path(keys["out"]).expanduser() if "out" in keys else None
     page = compare([Path(run).expanduser() for run in (options.run, *more)], out, keys.get("scorer"))
     sys.stdout.write(f"{page}\n")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from radz.cli_models import export
+
+    export(options.run, _pairs(options.keys, {"out", "merge", "dtype"}, required={"out"}))
+
+
+def _import(options: argparse.Namespace) -> None:
+    from radz.cli_models import import_
+
+    import_(options.src, _pairs(options.keys, {"out", "tower", "conversation"}, required={"out"}))
 
 
 def _runs() -> ModuleType:
@@ -290,13 +313,17 @@ def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[st
 
 KEYS = {
     "predict": "input=FOLDER out=CSV findings=[a,b]",
+    "export": "out=DIR merge=true (false: LoRA stays a PEFT adapter) dtype=auto (that of the backbone; float32, "
+    "float16, bfloat16)",
+    "import": "out=DIR tower=DIR (CLIP, where the checkpoint has none) conversation=v1 | mistral_instruct | plain",
     "report": "takes none",
     "compare": "RUN ... (one or more further runs) out=DIR (default: compare/ in the first) scorer=NAME (default: the "
     "headline of each)",
-    "bench": "only=P7",
+    "bench": "only=P1,P4 (all without it) device=gpu (P1, P2, P4 at 7B shapes on one GPU)",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
     "of the experiment",
-    "data": "check, cache: EXPERIMENT and overrides of it; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
+    "data": "check, cache: EXPERIMENT and overrides of it; check: images=100 (looked at, of each corpus and split) or "
+    "images=all; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
     "(studies) image_px=256 (of a CT voxels=96) seed=0 cache_dir=DIR",
     "eval": "run=RUN and overrides of the experiment",
     "anchors": "write=true (let the model write the descriptions) and overrides of the experiment",
@@ -309,8 +336,10 @@ VERBS = {
     "train": Verb(("EXPERIMENT",), "build anchors if missing, fit, test the best checkpoint, write the report", _train),
     "anchors": Verb(("EXPERIMENT",), "write (write=true) and encode the bank of anchors", _anchors),
     "eval": Verb(("EXPERIMENT",), "score the experiment's data with a trained run (run=RUN)", _eval),
-    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
+    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run or an export", _predict),
     "data": Verb(("ACTION",), DATA, _data),
+    "export": Verb(("RUN",), "a trained run to a Hugging Face folder, with heads, anchors and model card", _export),
+    "import": Verb(("SRC",), "an original LLaVA or LLaVA-Med v1.5 checkpoint to a Hugging Face folder", _import),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
     "compare": Verb(("RUN",), "set runs side by side on the same studies, with paired tests", _compare),
     "sweep": Verb(("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", _sweep),

@@ -12,6 +12,7 @@ from data_modules.config import DataConfig
 from data_modules.corpus_config import in_range, one_of
 from data_modules.errors import InputError
 from radz.backbone_config import BackboneConfig, TinyConfig
+from radz.cnn_config import CnnConfig
 from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, sentences, share
 from radz.wandb_config import WandbConfig
 
@@ -47,8 +48,8 @@ class DfatConfig:
     """may follow the report (method.md 2.2)"""
     max_text_tokens: int = 256
     """reports are cut to this many tokens; the number cut is logged"""
-    text_groups: int = 1
-    """texts of a batch are encoded in this many groups of like length, which saves padding"""
+    text_groups: int = 4
+    """texts of a batch are encoded in at most this many groups of like length, which saves padding"""
     head: str = "linear"
     """identity | linear | mlp, one each for image, text and anchor"""
     head_width: int = 0
@@ -164,6 +165,10 @@ class ScoringConfig:
     """findings scored at test; empty: every finding with a label in the test split"""
     primary: str = "seen"
     """findings of the macro: seen (named in training labels) | all"""
+    unit: str = "study"
+    """what is scored: study, or image (each image of a study by itself, under the study's labels)"""
+    aggregate: str = "joint"
+    """of a study's images: joint (all in one sequence), or mean or max over the scores of each alone"""
     replicates: int = 2000
     """bootstrap replicates, by patient"""
     seed: int = 0
@@ -184,6 +189,10 @@ class ScoringConfig:
         one_of("scoring.prompt_features", self.prompt_features, ("trained", "global", "local"))
         one_of("scoring.fused", self.fused, ("centred", "authors"))
         one_of("scoring.primary", self.primary, ("seen", "all"))
+        one_of("scoring.unit", self.unit, ("study", "image"))
+        one_of("scoring.aggregate", self.aggregate, ("joint", "mean", "max"))
+        if self.unit == "image" and self.aggregate != "joint":
+            raise InputError(f"scoring.aggregate: {self.aggregate} conflicts with scoring.unit=image; use joint")
         in_range("scoring.replicates", self.replicates, 100)
         in_range("scoring.cases", self.cases, 0)
         in_range("scoring.subgroup_least", self.subgroup_least, 1)
@@ -209,6 +218,11 @@ class TrainerConfig:
     max_epochs: int | None = None
     max_steps: int | None = None
     devices: int = 1
+    """processes on each node, one per GPU"""
+    num_nodes: int = 1
+    """machines; more than one needs torchrun or srun (experiments/cluster/)"""
+    strategy: str = "auto"
+    """auto (ddp from two processes on) | ddp | fsdp (FSDP2 shards weights and optimiser; backbone.train=full only)"""
     accelerator: str = "auto"
     """auto | cpu | gpu"""
     precision: str = "auto"
@@ -217,38 +231,22 @@ class TrainerConfig:
     log_every_steps: int = 10
     progress_bar: bool = True
 
+    @property
+    def processes(self) -> int:
+        """Of all nodes."""
+        return self.devices * self.num_nodes
+
     def __post_init__(self) -> None:
         one_of("trainer.precision", self.precision, ("auto", "32-true", "64-true", "bf16-mixed"))
         one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
-        for key in ("devices", "validate_every_epochs", "log_every_steps"):
+        one_of("trainer.strategy", self.strategy, ("auto", "ddp", "fsdp"))
+        for key in ("devices", "num_nodes", "validate_every_epochs", "log_every_steps"):
             in_range(f"trainer.{key}", getattr(self, key), 1)
         for key in ("max_epochs", "max_steps"):
             if getattr(self, key) is not None:
                 in_range(f"trainer.{key}", getattr(self, key), 1)
         if self.max_epochs is not None and self.max_steps is not None:
             raise InputError("trainer.max_steps: conflicts with trainer.max_epochs; set one of them to null")
-
-
-@dataclass
-class CnnConfig:
-    """The supervised reference network of `method: cnn`."""
-
-    width: int = 32
-    """channels of the first stage; the last has 8 times as many"""
-    learning_rate: float = 2e-3
-    """highest rate of AdamW"""
-    weight_decay: float = 0.05
-    dropout: float = 0.2
-    """before the last layer"""
-    warmup: float = 0.1
-    """share of the steps over which the rate rises; then it falls to 0 as a cosine"""
-
-    def __post_init__(self) -> None:
-        in_range("cnn.width", self.width, 1)
-        for key in ("learning_rate", "weight_decay"):
-            in_range(f"cnn.{key}", getattr(self, key), 0)
-        for key in ("dropout", "warmup"):
-            share(f"cnn.{key}", getattr(self, key))
 
 
 @dataclass
@@ -289,6 +287,12 @@ class Experiment:
             raise InputError("data.corpora: no corpus; name at least one under data.corpora")
         if self.trainer.max_epochs is None and self.trainer.max_steps is None:
             raise InputError("trainer.max_epochs: missing; set it or trainer.max_steps")
+        if self.scoring.unit == "image" and any(corpus.modality == "chest_ct" for corpus in self.data.corpora):
+            raise InputError("scoring.unit: image conflicts with chest_ct, whose slices have no labels; use study")
+        if self.trainer.strategy == "fsdp" and (self.method != "dfat" or self.backbone.train != "full"):
+            raise InputError(
+                "trainer.strategy: fsdp conflicts with backbone.train other than full; adapters fit one GPU, use ddp"
+            )
         if self.dkam.write and self.backbone.depth == "feature":
             raise InputError("backbone.depth: feature conflicts with dkam.write=true, which needs depth full")
         if self.backbone.path is None and self.backbone.tiny.image_size != self.data.image_size:

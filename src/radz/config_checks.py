@@ -54,7 +54,7 @@ def known_findings(data: DataConfig) -> Ontology:
     """The ontology with the findings that the corpora add."""
     known = ontology()
     for number, corpus in enumerate(data.corpora):
-        known = known.extended(corpus.findings, f"data.corpora.{number}.findings")
+        known = known.extended(corpus.findings, f"data.corpora.{number}.findings", corpus.reader)
     return known
 
 

@@ -10,6 +10,9 @@ from radz import build
 from radz.config import Experiment
 from radz.run_folder import make_folder, run_folder, write_json
 
+SAMPLE = 100
+"""Studies of each corpus and split whose images an audit looks at, unless the command says otherwise."""
+
 
 def cache(experiment: Experiment) -> list[str]:
     """Read the table and build the pixel cache; lines to print."""
@@ -23,11 +26,14 @@ def cache(experiment: Experiment) -> list[str]:
     return told
 
 
-def check(experiment: Experiment) -> list[str]:
-    """Audit the data; audit.json, thumbnails.png and thumbnails.csv go to `audit` of the run folder. Lines to print."""
+def check(experiment: Experiment, images: int | None) -> list[str]:
+    """Audit the data; audit.json, thumbnails.png and thumbnails.csv go to `audit` of the run folder. Lines to print.
+
+    `images`: studies of each corpus and split whose images are looked at, drawn by the seed; None looks at all.
+    """
     folder = run_folder(experiment) / "audit"
     make_folder(folder, "run_dir")
-    data = build.data_module(replace(experiment, data=audit.lenient(experiment.data)))
+    data = build.data_module(replace(experiment, data=audit.lenient(experiment.data)), sample=images)
     data.prepare_data()
     found = audit.audit(data)
     write_json(folder / "audit.json", found)

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from data_modules import privacy
 from data_modules.base import StudyDataModule
+from data_modules.leaks import leaked
 from radz import beside
 from radz.build import NO_PATHOLOGY, UNREACHABLE
 from radz.config import Experiment
 from radz.distributed import gather_objects
+from radz.exporting.load import exported_thresholds
 from radz.report.html import Case
 from radz.run_folder import read_environment, write_json
 from radz.scoring.kept import Kept
@@ -75,13 +77,16 @@ def tables(
         if not len(at):
             continue
         mine = rows[at]
+        images = [""] * len(mine)
+        if data.unit == "image":
+            images = [privacy.pseudonym(corpus, table.image_ids[i], salt) for i in table.image_offsets[mine]]
         found.append(
             ScoreTable(
                 corpus,
                 split,
                 mine,
                 [str(table.study_id[r]) for r in mine],
-                [""] * len(mine),
+                images,
                 [privacy.pseudonym(corpus, table.patient[r], salt) for r in mine],
                 findings,
                 labels[at],
@@ -167,7 +172,7 @@ def write_results(
         "protocol": protocol,
         "world_size": world_size,
         "test_evaluations": before + 1,
-        "leaked": data.leaked() if own else None,
+        "leaked": leaked(data) if own else None,
         "pixels": protocol["pixels"],
         "cost": cost,
         "results": found,
@@ -189,6 +194,8 @@ def _rules(
     for table in [t for t in tables if t.corpus == corpus] or tables[: len(tables) == 1]:
         log.info("%s has no validation split: thresholds are those of %s in %s", corpus, table.key, trained)
         return f"{table.key} of the trained run", thresholds_from(table), calibrations_from(table)
+    if trained is not None and (kept := exported_thresholds(trained, corpus)) is not None:
+        return f"validation of {kept[0]} of the exported run", kept[1], None
     log.info("%s has no validation split: its thresholds and calibration are unavailable", corpus)
     return None, None, None
 

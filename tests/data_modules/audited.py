@@ -23,9 +23,9 @@ def filled(corpus: Corpus) -> CorpusConfig:
     return corpus.config()
 
 
-def look(*configs: CorpusConfig, **changes: Any) -> ChestXrayDataModule:
+def look(*configs: CorpusConfig, sample: int | None = None, **changes: Any) -> ChestXrayDataModule:
     """The data of these corpora with the settings of the audit; the cache lies beside the first."""
     settings = DataConfig(corpora=list(configs), **{"image_size": 16, **changes})
-    data = ChestXrayDataModule(lenient(settings), Path(str(configs[0].root)).parent / "cache", 0)
+    data = ChestXrayDataModule(lenient(settings), Path(str(configs[0].root)).parent / "cache", 0, sample)
     data.prepare_data()
     return data

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -15,12 +17,14 @@ from official import KEY, SALT, phantom, picture, read, states, write_table
 from data_modules.corpora.chestxray14 import LABELS, check_labels
 from data_modules.corpus_config import SplitFractions
 from data_modules.errors import InputError, MissingCorpus
+from data_modules.pixels import read_gray
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
 TABLE = "Data_Entry_2017_v2020.csv"
+SAMPLES = Path(os.environ.get("RADZ_SAMPLES", Path(__file__).parents[3] / "shared/data")) / "nih_cxr64"
 NONE_HELD = SplitFractions(train=1.0, val=0.0, test=0.0)
 
 
@@ -170,3 +174,36 @@ def test_any_cell_is_labels_only_or_refused(words: list[str]) -> None:
         assert not known and "table.csv row 3" in str(fault) and "\n" not in str(fault)
     else:
         assert known
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample data are not here")
+def test_real_radiographs_and_labels_keep_their_totals(tmp_path: Path) -> None:
+    """671 real pictures laid out under the official names; labels and splits counted from the table by themselves."""
+    with (SAMPLES / "metadata.csv").open(newline="", encoding="utf-8-sig") as handle:
+        rows = list(csv.DictReader(handle))
+    with (SAMPLES / "split.csv").open(newline="", encoding="utf-8-sig") as handle:
+        split = {row["filename"]: row["split"] for row in csv.DictReader(handle)}
+    header = HEADER.split(",")
+    own = (
+        "Image Index",
+        "Finding Labels",
+        "Follow-up #",
+        "Patient ID",
+        "Patient Age",
+        "Patient Gender",
+        "View Position",
+    )
+    write_table(tmp_path / TABLE, header, [[*(row[name] for name in own), 1024, 1024, 0.14, 0.14] for row in rows])
+    names = {"train_val_list.txt": ("train", "val"), "test_list.txt": ("test",)}
+    for file, splits in names.items():
+        (tmp_path / file).write_text("".join(f"{name}\n" for name, of in split.items() if of in splits))
+    shutil.copytree(SAMPLES / "images", tmp_path / "images")
+    found = read("chestxray14", tmp_path, split_fractions=NONE_HELD)
+    cells = [row["Finding Labels"].split("|") for row in rows]
+    totals = found.totals()["present"].to_dict()
+    assert {label: totals[name] for name, label in LABELS.items()} == {
+        label: sum(label in cell for cell in cells) for label in LABELS.values()
+    }
+    assert len(found) == 671 and len(found.rows("test")) == 164 and len(set(found.patient)) == 179
+    assert totals["no_finding"] == 199 + 50 + 85 and totals["pleural_effusion"] == 68 + 17 + 29
+    assert all(read_gray(Path(path), "x", "error").shape == (64, 64) for path in found.image_paths[:20])

@@ -14,7 +14,7 @@ from official import KEY, phantom, picture, read, states, write_table
 from PIL import Image
 
 from data_modules.corpora.padchest import names
-from data_modules.corpus_config import BadRows
+from data_modules.corpus_config import BadRows, CorpusConfig
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.pixels import read_gray
 
@@ -83,6 +83,18 @@ def test_silent_labels_are_no_zeros_and_similar_words_no_findings(by_hand: Path)
     assert set(states(found, "s7/17").values()) == {
         "absent"
     }  # emphysema is another thing, a loose alias proves nothing
+
+
+def test_terms_outside_the_ontology_may_be_asked_for(by_hand: Path) -> None:
+    text = (by_hand / TABLE).read_text().replace("['cardiomegaly'", "['Dual Chamber device', 'cardiomegaly'")
+    (by_hand / TABLE).write_text(text)
+    own = {"dual_chamber_device": {"label": "dual chamber device", "parent": "support_devices"}}
+    found = read("padchest", by_hand, findings=own)
+    first, second = states(found, "s1/11"), states(found, "s2/12")
+    assert first["dual_chamber_device"] == first["support_devices"] == "present"
+    assert second["dual_chamber_device"] == "absent"
+    with pytest.raises(InputError, match=r"findings\.x\.label: reader chexpert has no terms"):
+        CorpusConfig(reader="chexpert", findings={"x": {"label": "y"}}).check("data.corpora.0")
 
 
 def test_a_patient_of_both_kinds_is_in_the_test_split_only(by_hand: Path) -> None:

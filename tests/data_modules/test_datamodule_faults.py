@@ -9,6 +9,7 @@ from data_modules.config import (
     CorpusConfig,
 )
 from data_modules.errors import InputError
+from data_modules.leaks import leaked
 
 
 def test_unreadable_images_stop_or_are_counted(make: Make, corpus: Corpus) -> None:
@@ -73,10 +74,10 @@ def test_a_test_image_that_is_a_training_image_is_named(make: Make, corpus: Corp
     """Row 2 of the table (training) and row 11 (test) hold the same picture under two names."""
     corpus.write()
     module = ready(make([corpus.config()]))
-    assert module.leaked() == []
+    assert leaked(module) == []
     first, other = (corpus.root / "images" / f"img{i}.png" for i in (0, 9))
     other.write_bytes(first.read_bytes())
-    lines = ready(make([corpus.config()])).leaked()
+    lines = leaked(ready(make([corpus.config()])))
     assert lines == ["ours: 1 of 4 test images are training images, such as row 11 (training: row 2)"]
 
 
@@ -85,7 +86,7 @@ def test_equal_checksums_alone_are_no_leak(make: Make, corpus: Corpus) -> None:
     module = ready(make([corpus.config()]))
     module.cache._crc[:] = 7
     module.cache._checked[:] = True
-    assert module.leaked() == []
+    assert leaked(module) == []
 
 
 def test_a_misspelt_reader_is_found_before_any_corpus_is_read(make: Make) -> None:

@@ -106,3 +106,19 @@ def test_digest_ignores_case_and_spacing_and_fits_int64() -> None:
     assert digest64("") == -1970711489451281740, "must never change: checkpoints and caches compare it"
     assert all(-(2**63) <= digest64(str(i)) < 2**63 for i in range(100))
     assert min(digest64(str(i)) for i in range(100)) < 0 < max(digest64(str(i)) for i in range(100))
+
+
+@pytest.mark.parametrize(
+    ("heading", "section"),
+    [
+        ("FINDNGS", "findings"), ("FINDINS", "findings"), ("FINDIINGS", "findings"), ("IMPRESSON", "impression"),
+        ("IMPRESION", "impression"), ("COMPARISION", "comparison"), ("COMPARSION", "comparison"),
+        ("INDICTION", "indication"), ("TECHNQIUE", "technique"), ("EXAMINIATION", "examination"),
+        ("TYPE OF EXAMINATION", "examination"), ("CLINICAL INDICATION", "indication"),
+        ("REFERENCE EXAM", "comparison"), ("WET READ", "wet read"), ("ADDENDUM", "addendum"), ("HEART", "heart"),
+        ("BONES", "bones"), ("LUNGS", "lungs"),
+    ],
+)  # fmt: skip
+def test_misspelt_headings_of_mimic(heading: str, section: str) -> None:
+    text = f"FINAL REPORT\n {heading}:  Words of the section.\n\n NOTIFICATION:  Told."
+    assert sections(text)[section] == "Words of the section."

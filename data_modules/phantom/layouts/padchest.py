@@ -2,7 +2,7 @@
 
 Traps: an unnamed first column, labels as Python lists with leading blanks and repeated, blank labels and reports,
 `exclude` and `suboptimal study`, laterals, folder 54 after 50, 12 bits in 16, a year of birth as a decimal number or
-none, a test patient who also has a row of the network's.
+none, a test patient who also has a row of the network's. One device in three is also a rare term of its own.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ def _row(case: Case, study: int, view: str, method: str, out: Path) -> list[obje
     labels = [WORDS[finding][0] for finding in sorted(case.findings)] or ["normal"]
     if case.number % 4 == 1:
         labels = [labels[0], *(f" {label}" for label in labels)]
+    if "support_devices" in case.findings and case.number % 3 == 0:
+        labels.append("dual chamber device")
     labels += {5: ["suboptimal study"], 11: ["exclude"]}.get(case.number, [])
     text = " . ".join(WORDS[finding][1] for finding in sorted(case.findings)) or "sin hallazg patolog"
     birth = "" if case.number == 3 else f"{2012 - case.age}.0"

@@ -6,7 +6,7 @@ Every scorer leaves as fp32 [N, C] in [0, 1] through a fixed increasing map, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,8 @@ from radz.encode import MODALITY_TEXT, Encoder
 from radz.losses import Features, normalise
 from radz.scoring.prompts import ClassSentences, sentences
 
+BATCH = 64
+"""class texts that are encoded together at most"""
 SCORERS = ("prompt", "description", "anchor", "fused")
 
 
@@ -49,6 +51,20 @@ def pair_similarity(image: Features, text: Features, kind: str, config: DfatConf
         near, far = cosine(image.local, text.local), cosine(image.overall, text.overall)
         return config.global_weight * far + (1 - config.global_weight) * near
     return cosine(image.local, text.local) if kind == "local" else cosine(image.overall, text.overall)
+
+
+def over_images(scores: Mapping[str, Tensor], counts: Tensor, how: str) -> dict[str, Tensor]:
+    """Scores [M, C] of all images of B studies, in order, as one score [B, C] of each study.
+
+    Args:
+        counts: int64 [B], images of each study; they sum to M.
+        how: `mean` or `max`.
+    """
+    sizes = counts.tolist()
+    return {
+        name: torch.stack([part.mean(0) if how == "mean" else part.amax(0) for part in values.split(sizes)])
+        for name, values in scores.items()
+    }
 
 
 def fused(image: Tensor, prompt: Tensor, form: str, temperature: float) -> Tensor:
@@ -111,14 +127,49 @@ class ZeroShot:
             for name in self.modalities
         }
         self._prompts = {
-            name: self.encoder.encode_texts([text for one in classes for text in (*one.positive, *one.negative)])
+            name: self.encoder.encode_texts([text for one in classes for text in (*one.positive, *one.negative)], BATCH)
             for name, classes in self._classes.items()
         }
-        self._described = self.encoder.encode_texts(described)
+        self._described = self.encoder.encode_texts(described, BATCH)
         self._anchors = self.encoder.anchor_features(anchors)
         self._has_anchor = ~class_anchors.isnan().any(1)
         self._class_anchors = self.encoder.anchor_features(class_anchors.nan_to_num())
         self._has_text = torch.tensor([bool(text) for text in self.texts.descriptions], device=anchors.device)
+
+    def score(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> dict[str, Tensor]:
+        """All scorers [B, C] of B studies: their images in one sequence, or each alone, as `scoring.aggregate` says.
+
+        Args:
+            pixels, counts, modalities: as for `Encoder.encode_images`.
+        """
+        return self.score_features(self.encode(pixels, counts, modalities), counts, modalities)
+
+    def encode(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> Features:
+        """Features of what `score` scores alone: of B studies, or of all their images."""
+        each, ones = list(modalities), counts
+        if self.scoring.aggregate != "joint":
+            each, ones = self._each(counts, modalities), torch.ones(int(counts.sum()), dtype=counts.dtype)
+        return self.encoder.encode_images(pixels, ones.to(counts.device), each)
+
+    def score_features(self, image: Features, counts: Tensor, modalities: Sequence[str]) -> dict[str, Tensor]:
+        """`score` from the features of `encode`."""
+        how = self.scoring.aggregate
+        each = list(modalities) if how == "joint" else self._each(counts, modalities)
+        with torch.autocast(image.overall.device.type, enabled=False):
+            found = self.scores(image, each)
+        return found if how == "joint" else over_images(found, counts, how)
+
+    def study_features(self, image: Features, counts: Tensor) -> Features:
+        """One feature per study from those of `encode`: images that were scored alone are averaged."""
+        if self.scoring.aggregate == "joint":
+            return image
+        sides = (image.overall.split(counts.tolist()), image.local.split(counts.tolist()))
+        overall, local = (torch.stack([part.mean(0) for part in side]) for side in sides)
+        return Features(overall, local, image.peak_share)
+
+    @staticmethod
+    def _each(counts: Tensor, modalities: Sequence[str]) -> list[str]:
+        return [name for name, count in zip(modalities, counts.tolist(), strict=True) for _ in range(count)]
 
     @torch.no_grad()
     def scores(self, image: Features, modalities: Sequence[str]) -> dict[str, Tensor]:
