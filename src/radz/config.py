@@ -12,6 +12,7 @@ from data_modules.config import DataConfig
 from data_modules.corpus_config import in_range, one_of
 from data_modules.errors import InputError
 from radz.backbone_config import BackboneConfig, TinyConfig
+from radz.class_prompts import ClassPrompts
 from radz.cnn_config import CnnConfig
 from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, sentences, share
 from radz.wandb_config import WandbConfig
@@ -136,16 +137,6 @@ class DkamConfig:
 
 
 @dataclass
-class ClassPrompts:
-    """Sentences of one finding, in place of the templates."""
-
-    positive: list[str] = field(default_factory=list)
-    """similarities are averaged over these; placeholders as in `scoring.prompts`, none needed"""
-    negative: list[str] = field(default_factory=list)
-    """if any, their mean similarity is subtracted"""
-
-
-@dataclass
 class ScoringConfig:
     """Zero-shot recognition and its statistics (method.md 4)."""
 
@@ -202,11 +193,7 @@ class ScoringConfig:
         for key in ("prompts", "negative_prompts"):
             sentences(f"scoring.{key}", getattr(self, key))
         for finding, own in self.class_prompts.items():
-            key = f"scoring.class_prompts.{finding}"
-            if not own.positive:
-                raise InputError(f"{key}.positive: name one sentence at least")
-            sentences(f"{key}.positive", own.positive)
-            sentences(f"{key}.negative", own.negative)
+            own.check(f"scoring.class_prompts.{finding}")
         if not self.prompts or any("{finding}" not in prompt.lower() for prompt in self.prompts):
             raise InputError("scoring.prompts: every prompt must contain {finding} or {Finding}")
 
