@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkpoints, contrast, embed, gpu, pixels, startup, tables, train
+from benchmarks import checkpoints, contrast, embed, gpu, pixels, startup, statistics, tables, train
 from benchmarks.common import Result
 from data_modules.corpus_config import one_of
 from data_modules.errors import InputError, nearest
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {
     "P6": embed.anchors,
     "P7": pixels.run,
     "P8": tables.run,
+    **statistics.RUNS,
     "P12": startup.run,
     "P13": contrast.run,
     "P15": checkpoints.run,

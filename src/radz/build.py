@@ -42,6 +42,7 @@ TINY_TEXTS = 2000
 """phantom reports that the tiny backbone's tokenizer learns from"""
 NO_PATHOLOGY = ("no_finding",)
 NO_LABEL = undefined_reason([])
+UNREACHABLE = "no label of these data maps to it"
 
 
 def data_module(experiment: Experiment, sample: int | None = None) -> StudyDataModule:
@@ -133,15 +134,19 @@ def bank_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
 def scored_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
     """Findings scored at test: as configured, else all with a known test label, without no_finding.
 
+    A configured finding that no label maps to is said here, and listed as excluded in the results.
+
     Raises:
-        InputError: a finding without a label column, or none that is both present and absent in the test split.
+        InputError: none is both present and absent in the test split.
     """
     labels = data.metric_labels(data.table.rows("test"))
     reasons = {name: undefined_reason(labels[:, column]) for column, name in enumerate(data.findings)}
     chosen = list(experiment.scoring.findings)
-    for name in chosen:
-        if name not in data.findings:
-            raise InputError(f"scoring.findings: {name} has no label in this data; known: {', '.join(data.findings)}")
+    reasons |= {name: UNREACHABLE for name in chosen if name not in data.findings}
+    if lost := [name for name in chosen if name not in data.findings]:
+        log.warning("scoring.findings: %s: %s; not scored", ", ".join(lost), UNREACHABLE)
+        if len(lost) < len(chosen):
+            chosen = [name for name in chosen if name not in lost]
     chosen = chosen or [name for name in data.findings if name not in NO_PATHOLOGY and reasons[name] != NO_LABEL]
     if all(reasons[name] for name in chosen):
         why = "; ".join(f"{name}: {reasons[name]}" for name in chosen[:5]) or "no finding has a known label"

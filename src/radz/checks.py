@@ -11,9 +11,12 @@ from data_modules.errors import InputError
 from radz.backbones.folder import check_folder, reading
 from radz.backbones.hub import resolve
 from radz.config import Experiment, TrainerConfig
+from radz.config_checks import known_findings
 from radz.descriptions import load_descriptions
+from radz.encode import MODALITY_TEXT
 from radz.experiment import find_resource
 from radz.run_folder import make_folder
+from radz.scoring.prompts import lint, sentences
 from radz.sharding import check_launch
 
 FUSED_ANCHORS = 3
@@ -43,6 +46,7 @@ def before_model(experiment: Experiment, scored: Sequence[str], bank: Sequence[s
         scored: findings to be scored.
         bank: findings of the training bank, which `bank_is_there` says is built already.
     """
+    _prompts(experiment, scored)
     # The backbone describes the findings of the bank and no others.
     written = experiment.dkam.write
     known: Collection[str] = bank if written else load_descriptions(find_resource(experiment.dkam.descriptions))
@@ -60,6 +64,15 @@ def before_model(experiment: Experiment, scored: Sequence[str], bank: Sequence[s
             f"scoring.headline=fused: needs {FUSED_ANCHORS} anchors or more, the bank has {len(bank)} "
             f"({', '.join(bank)}); name more in dkam.findings or choose headline prompt"
         )
+
+
+def _prompts(experiment: Experiment, scored: Sequence[str]) -> None:
+    """The sentences of all scored classes, as they will be encoded."""
+    known, scoring = known_findings(experiment.data), experiment.scoring
+    words = {name: known[name].text if name in known else name.replace("_", " ") for name in scored}
+    for modality in sorted({corpus.modality for corpus in experiment.data.corpora}):
+        found = sentences(scored, list(words.values()), MODALITY_TEXT[modality], scoring)
+        lint(dict(zip(scored, found, strict=True)), words, list(scoring.class_prompts))
 
 
 def _described(experiment: Experiment, findings: Sequence[str], known: Collection[str]) -> None:

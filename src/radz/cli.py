@@ -278,6 +278,18 @@ def _report(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{_runs().report(Path(options.run))}\n")
 
 
+def _compare(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    more = [item for item in options.keys if "=" not in item]
+    keys = _pairs([item for item in options.keys if "=" in item], {"out", "scorer"}, set())
+    from radz.report.compare import compare
+
+    out = Path(keys["out"]).expanduser() if "out" in keys else None
+    page = compare([Path(run).expanduser() for run in (options.run, *more)], out, keys.get("scorer"))
+    sys.stdout.write(f"{page}\n")
+
+
 def _export(options: argparse.Namespace) -> None:
     from radz.cli_models import export
 
@@ -345,6 +357,8 @@ KEYS = {
     "import": "out=DIR tower=DIR (CLIP, where the checkpoint has none) conversation=v1 | mistral_instruct | plain",
     "report": "takes none",
     "rerun": "run_dir=DIR (RUN-rerun) tolerance=0.005 (0: bit for bit, the default on the same machine without a GPU)",
+    "compare": "RUN ... (one or more further runs) out=DIR (default: compare/ in the first) scorer=NAME (default: the "
+    "headline of each)",
     "bench": "only=P1,P4 (all without it) device=gpu (P1, P2, P4 at 7B shapes on one GPU)",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
     "of the experiment",
@@ -368,6 +382,7 @@ VERBS = {
     "import": Verb(("SRC",), "an original LLaVA or LLaVA-Med v1.5 checkpoint to a Hugging Face folder", _import),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
     "rerun": Verb(("RUN",), "train a finished run again from its folder and compare the numbers", _rerun),
+    "compare": Verb(("RUN",), "set runs side by side on the same studies, with paired tests", _compare),
     "sweep": Verb(("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", _sweep),
     "bench": Verb((), "measure radz beside plain implementations (from a checkout; all, or only=IDS)", _bench),
 }

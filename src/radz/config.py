@@ -12,11 +12,14 @@ from data_modules.config import DataConfig
 from data_modules.corpus_config import in_range, one_of
 from data_modules.errors import InputError
 from radz.backbone_config import BackboneConfig, TinyConfig
-from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, share
+from radz.class_prompts import ClassPrompts
+from radz.cnn_config import CnnConfig
+from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, sentences, share
 from radz.wandb_config import WandbConfig
 
 __all__ = [
     "BackboneConfig",
+    "ClassPrompts",
     "CnnConfig",
     "DfatConfig",
     "DkamConfig",
@@ -143,6 +146,8 @@ class ScoringConfig:
     """prompt ensemble: similarities are averaged over these sentences; {Finding} begins with a capital"""
     negative_prompts: list[str] = field(default_factory=list)
     """if any, their mean similarity is subtracted: what all sentences share then favours no study (CheXzero)"""
+    class_prompts: dict[str, ClassPrompts] = field(default_factory=dict)
+    """sentences per finding that replace both lists of templates for it: {edema: {positive: [..], negative: [..]}}"""
     prompt_features: str = "trained"
     """trained (the pairs the loss trained) | global | local"""
     fused: str = "centred"
@@ -155,7 +160,7 @@ class ScoringConfig:
     """what is scored: study, or image (each image of a study by itself, under the study's labels)"""
     aggregate: str = "joint"
     """of a study's images: joint (all in one sequence), or mean or max over the scores of each alone"""
-    replicates: int = 1000
+    replicates: int = 2000
     """bootstrap replicates, by patient"""
     seed: int = 0
     """of the bootstrap"""
@@ -163,6 +168,12 @@ class ScoringConfig:
     """fit a 32-pixel logistic regression and score it as `pixel32`"""
     cases: int = 4
     """best and worst cases shown per finding in the report"""
+    retrieval: bool = True
+    """recall of image-to-report and report-to-image retrieval on test studies that have a report"""
+    age_bands: list[int] = field(default_factory=lambda: [18, 40, 60, 80])
+    """limits in years between the age bands of the subgroups"""
+    subgroup_least: int = 10
+    """a finding with fewer positives or negatives in a subgroup is listed there without numbers"""
 
     def __post_init__(self) -> None:
         one_of("scoring.headline", self.headline, ("prompt", "description", "anchor", "fused"))
@@ -175,10 +186,14 @@ class ScoringConfig:
             raise InputError(f"scoring.aggregate: {self.aggregate} conflicts with scoring.unit=image; use joint")
         in_range("scoring.replicates", self.replicates, 100)
         in_range("scoring.cases", self.cases, 0)
+        in_range("scoring.subgroup_least", self.subgroup_least, 1)
+        if not self.age_bands or self.age_bands != sorted(set(self.age_bands)):
+            raise InputError(f"scoring.age_bands: {self.age_bands} must be one rising limit or more")
         seed_range("scoring.seed", self.seed)
         for key in ("prompts", "negative_prompts"):
-            for prompt in getattr(self, key):
-                placeholders(f"scoring.{key}", prompt, ("finding", "Finding", "modality"))
+            sentences(f"scoring.{key}", getattr(self, key))
+        for finding, own in self.class_prompts.items():
+            own.check(f"scoring.class_prompts.{finding}")
         if not self.prompts or any("{finding}" not in prompt.lower() for prompt in self.prompts):
             raise InputError("scoring.prompts: every prompt must contain {finding} or {Finding}")
 
@@ -237,28 +252,6 @@ class TrainerConfig:
 
 
 @dataclass
-class CnnConfig:
-    """The supervised reference network of `method: cnn`."""
-
-    width: int = 32
-    """channels of the first stage; the last has 8 times as many"""
-    learning_rate: float = 2e-3
-    """highest rate of AdamW"""
-    weight_decay: float = 0.05
-    dropout: float = 0.2
-    """before the last layer"""
-    warmup: float = 0.1
-    """share of the steps over which the rate rises; then it falls to 0 as a cosine"""
-
-    def __post_init__(self) -> None:
-        in_range("cnn.width", self.width, 1)
-        for key in ("learning_rate", "weight_decay"):
-            in_range(f"cnn.{key}", getattr(self, key), 0)
-        for key in ("dropout", "warmup"):
-            share(f"cnn.{key}", getattr(self, key))
-
-
-@dataclass
 class Experiment:
     """One experiment: what is trained on what, and how it is scored."""
 
@@ -290,6 +283,8 @@ class Experiment:
         known = known_findings(self.data)
         self.dkam.findings = canonical("dkam.findings", self.dkam.findings, known)
         self.scoring.findings = canonical("scoring.findings", self.scoring.findings, known)
+        names = canonical("scoring.class_prompts", self.scoring.class_prompts, known)
+        self.scoring.class_prompts = dict(zip(names, self.scoring.class_prompts.values(), strict=True))
         if not self.data.corpora:
             raise InputError("data.corpora: no corpus; name at least one under data.corpora")
         if self.trainer.max_epochs is None and self.trainer.max_steps is None:

@@ -25,6 +25,7 @@ from radz.distributed import world
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.labels import LabelView, label_sentence, pick
 from radz.losses import alignment, category
+from radz.scoring.kept import Keeper
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
 from radz.sharding import shard, whole
 
@@ -72,6 +73,8 @@ class DFAT(LightningModule):
         self.class_columns = labels.columns(texts.findings)
         self.metrics = FindingMetrics(texts.findings)
         self.scored: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self.keeper: Keeper | None = None
+        self.timed: list[tuple[int, float]] = []
         self._warned = False
 
     def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
@@ -202,13 +205,21 @@ class DFAT(LightningModule):
         self.log_dict(values)
 
     def on_test_epoch_start(self) -> None:
-        """Encode the class texts; forget earlier scores."""
+        """Encode the class texts; forget earlier scores and times (images, seconds of each batch)."""
         self.classifier.refresh(self.anchors, self.class_anchors)
-        self.scored = []
+        self.scored, self.timed = [], []
 
     def test_step(self, batch: StudyBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keep all scorers' scores of one batch."""
-        self.scored.append((batch.rows.cpu(), {k: v.cpu() for k, v in self._score(batch).items()}))
+        """Keep all scorers' scores of one batch, and its features where a keeper asks for them."""
+        started = time.perf_counter()
+        modalities = self._modalities(batch)
+        image = self.classifier.encode(batch.pixels, batch.image_counts, modalities)
+        scores = self.classifier.score_features(image, batch.image_counts, modalities)
+        # On the CPU the scores are there when the time is taken.
+        self.scored.append((batch.rows.cpu(), {k: v.cpu() for k, v in scores.items()}))
+        self.timed.append((len(batch.pixels), time.perf_counter() - started))
+        if self.keeper is not None:
+            self.keeper.add(batch, self.classifier.study_features(image, batch.image_counts), self.encoder)
 
     def _score(self, batch: StudyBatch) -> dict[str, Tensor]:
         return self.classifier.score(batch.pixels, batch.image_counts, self._modalities(batch))

@@ -19,7 +19,7 @@ from data_modules.base import StudyDataModule
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
 from data_modules.label_map import label_map
-from radz import build, checks, evaluate, rehearsal
+from radz import beside, build, checks, evaluate, rehearsal
 from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable
 from radz.callbacks.checkpointing import LAST, usable_checkpoint
@@ -40,6 +40,7 @@ from radz.run_folder import (
     run_folder,
     write_json,
 )
+from radz.scoring.kept import Keeper
 from radz.trainer import make_trainer
 
 log = logging.getLogger(__name__)
@@ -173,13 +174,18 @@ def finish(
     headline = "cnn" if experiment.method == "cnn" else experiment.scoring.headline
     names = tuple(parts.findings)
     there = [split for split in ("val", "test") if len(parts.data.table.rows(split))]
-    splits = {split: evaluate.score(trainer, parts.module, parts.data, split, names) for split in there}
+    splits = {}
+    for split in there:
+        parts.module.keeper = Keeper() if split == "test" and experiment.scoring.retrieval else None
+        splits[split] = evaluate.score(trainer, parts.module, parts.data, split, names)
+    kept = parts.module.keeper.gathered() if parts.module.keeper is not None else None
     if trainer.is_global_zero:
         if experiment.scoring.pixel_baseline:
             evaluate.add_pixel_baseline(parts.data, splits)
         metrics = evaluate.write_results(
-            experiment, parts.data, splits, parts.seen, headline, trainer.world_size, run_dir, trained
-        )
+            experiment, parts.data, splits, parts.seen, headline, trainer.world_size, run_dir, trained, kept,
+            beside.cost(parts.module),
+        )  # fmt: skip
         _record(experiment, parts, run_dir)
         shown = evaluate.cases(parts.data, splits["test"], headline, experiment.scoring.cases)
         page = write_report(run_dir, shown)

@@ -32,6 +32,7 @@ VERBS = {
     "bench": (["keys"], OPTIONS),
     "report": (["run", "keys"], OPTIONS),
     "rerun": (["run", "keys"], OPTIONS),
+    "compare": (["run", "keys"], OPTIONS),
 }
 """What contract.md names and works today; a flag or a verb more has to be written there and here."""
 CONTRACT = {
