@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from data_modules import corpora, privacy, reports
 from data_modules.augment import augment
 from data_modules.batch import StudyBatch
 from data_modules.cache import PixelCache, open_or_build
+from data_modules.collate import Collator
 from data_modules.config import SPLITS, DataConfig
 from data_modules.corpus_config import one_of
 from data_modules.decode import Recipe
@@ -31,31 +32,6 @@ log = logging.getLogger(__name__)
 
 NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 """Splits that must hold studies at each stage; all three when no stage is named."""
-
-
-@dataclass(frozen=True)
-class Collator:
-    """Row numbers -> batch. Holds only what a batch needs, so that it travels to worker processes."""
-
-    cache: PixelCache
-    offsets: NDArray[np.int64]
-    texts: list[str]
-    digests: NDArray[np.int64]
-    states: NDArray[np.int8]
-    corpus: NDArray[np.int16]
-
-    def __call__(self, rows: Sequence[int]) -> StudyBatch:
-        index = np.asarray(rows, dtype=np.int64)
-        spans = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in index]
-        return StudyBatch(
-            pixels=torch.from_numpy(self.cache.batch(np.concatenate(spans))),
-            image_counts=torch.tensor([int(self.cache.slices[span].sum()) for span in spans]),
-            reports=[self.texts[row] for row in index],
-            text_digest=torch.from_numpy(self.digests[index]),
-            label_states=torch.from_numpy(self.states[index]),
-            corpus=torch.from_numpy(self.corpus[index].astype(np.int64)),
-            rows=torch.from_numpy(index),
-        )
 
 
 class StudyDataModule(LightningDataModule):
@@ -77,6 +53,8 @@ class StudyDataModule(LightningDataModule):
     """Why images were left out, each named by corpus, row and hash."""
     texts: list[str]
     """[N], the reports as batches hold them: those of training studies with `mask_terms` hidden."""
+    overfit_batches: int = 0
+    """If not 0, training repeats the first so many batches of epoch 0, augmented alike."""
 
     pictures: StudyTable
     """The studies whose images the cache holds: all of `table`, but in an audit that looks at a sample."""
@@ -95,7 +73,8 @@ class StudyDataModule(LightningDataModule):
             one_of(f"data.corpora.{number}.reader", corpus.reader, corpora.READERS)
         self.config, self.cache_dir, self.seed, self.sample = config, Path(cache_dir), seed, sample
         self.unit = unit
-        self._ready = False
+        self._ready, self._position = False, (0, 0)
+        self._sampler: TrainSampler | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -249,11 +228,27 @@ class StudyDataModule(LightningDataModule):
         return labels
 
     def train_dataloader(self) -> DataLoader[int]:
-        """Shuffled by (seed, epoch), sharded by rank, last incomplete batch dropped."""
+        """Shuffled by (seed, epoch), sharded by rank, incomplete last batch dropped; goes on where a resume is."""
         rows = RowDataset(self.table.rows("train"))
-        sampler = TrainSampler(rows, self.config.batch_size, self.seed, *rank_and_world())
-        sampler.set_epoch(self._epoch())
+        shape = self.config.batch_size, self.seed, *rank_and_world()
+        self._sampler = sampler = TrainSampler(rows, *shape, batches=self.overfit_batches)
+        sampler.go_to(*self._position)
         return self._loader(rows, sampler, self.config.batch_size, drop_last=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training is: epoch, and how many of its batches have been trained on."""
+        if self.trainer is None:
+            return {}
+        loop = self.trainer.fit_loop
+        # A finished epoch still counts its batches when its checkpoint is written, but is already done as an epoch.
+        batch = loop.epoch_loop.batch_progress.current.completed % int(self.trainer.num_training_batches)
+        return {"epoch": loop.epoch_progress.state_dict()["current"]["processed"], "batch": batch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Start the first training loader there. The loops' own counts are restored after that loader is made."""
+        self._position = state_dict["epoch"], state_dict["batch"]
+        if self._sampler is not None:  # strategies that shard restore after the loader is made
+            self._sampler.go_to(*self._position)
 
     def val_dataloader(self) -> DataLoader[int]:
         """Each validation study exactly once over all ranks."""
@@ -287,7 +282,11 @@ class StudyDataModule(LightningDataModule):
         )
 
     def _epoch(self) -> int:
-        return 0 if self.trainer is None else int(self.trainer.current_epoch)
+        return 0 if self.trainer is None or self.overfit_batches else int(self.trainer.current_epoch)
+
+    def named(self, rows: Sequence[int]) -> list[str]:
+        """Studies of table rows as logs may name them: corpus, row of its table, salted hash."""
+        return self.table.named(rows, privacy.salt(self.cache_dir))
 
     def on_after_batch_transfer(self, batch: StudyBatch, dataloader_idx: int) -> StudyBatch:
         """Augment training batches on their device."""

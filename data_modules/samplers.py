@@ -26,19 +26,34 @@ class RowDataset(Dataset[int]):
 class TrainSampler(DistributedSampler[int]):
     """Shared permutation of (seed, epoch), cut to a multiple of world x batch; rank r takes positions r, r + world, ..
 
-    A DistributedSampler by type, so that a Trainer neither replaces nor wraps it.
+    A DistributedSampler by type, so that a Trainer neither replaces nor wraps it. Its length is that of a whole epoch,
+    also where `go_to` leaves out the beginning.
+
+    Args:
+        batches: if not 0, every epoch is the first so many batches of epoch 0.
     """
 
-    def __init__(self, dataset: RowDataset, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, dataset: RowDataset, batch_size: int, seed: int, rank: int = 0, world: int = 1, batches: int = 0
+    ) -> None:
         super().__init__(dataset, num_replicas=world, rank=rank, shuffle=True, seed=seed, drop_last=True)
-        self.kept = len(dataset) // (world * batch_size) * (world * batch_size)
+        joint = world * batch_size
+        self.kept = min(len(dataset) // joint, batches or len(dataset)) * joint
+        self.fixed, self.batch_size, self.start = batches > 0, batch_size, 0
+
+    def go_to(self, epoch: int, batch: int) -> None:
+        """Begin the next pass, and that one only, at a batch of an epoch: what a resumed run has seen is left out."""
+        self.set_epoch(epoch)
+        self.start = batch * self.batch_size
 
     def __len__(self) -> int:
         return self.kept // self.num_replicas
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
-        return iter(order[: self.kept][self.rank :: self.num_replicas].tolist())
+        epoch = 0 if self.fixed else self.epoch
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
+        start, self.start = self.start, 0
+        return iter(order[: self.kept][self.rank :: self.num_replicas].tolist()[start:])
 
 
 class EvalSampler(DistributedSampler[int]):

@@ -177,6 +177,14 @@ class StudyTable:
         )  # fmt: skip
         return thinned.take(np.flatnonzero(counts)), kept
 
+    def named(self, rows: Sequence[int], salt: bytes) -> list[str]:
+        """Studies as logs may name them: corpus, row of its table, salted hash."""
+        corpora = [self.corpora[self.corpus[row]] for row in rows]
+        return [
+            f"{corpus} row {self.source_rows[row]} ({pseudonym(corpus, str(self.study_id[row]), salt)})"
+            for corpus, row in zip(corpora, rows, strict=True)
+        ]
+
     def check_splits(self, salt: bytes) -> None:
         """InputError when a patient of a corpus is in two splits; names how many, and one by its hash."""
         keys = pd.DataFrame({"corpus": self.corpus, "patient": self.patient, "split": self.split})

@@ -8,11 +8,16 @@ from pathlib import Path
 import torch
 
 from data_modules.errors import InputError
-from radz.backbones.base import check_folder, reading
+from radz.backbones.folder import check_folder, reading
+from radz.backbones.hub import resolve
 from radz.config import Experiment, TrainerConfig
+from radz.config_checks import known_findings
 from radz.descriptions import load_descriptions
+from radz.encode import MODALITY_TEXT
 from radz.experiment import find_resource
 from radz.run_folder import make_folder
+from radz.scoring.prompts import lint, sentences
+from radz.sharding import check_launch
 
 FUSED_ANCHORS = 3
 """Similarities to fewer anchors, less their mean, hold no direction."""
@@ -21,11 +26,12 @@ FUSED_ANCHORS = 3
 def before_data(experiment: Experiment) -> None:
     """InputError for places, devices, backbone files or descriptions that cannot be used."""
     make_folder(Path(experiment.cache_dir).expanduser(), "cache_dir")
+    check_launch(experiment.trainer)
     _devices(experiment.trainer)
     if experiment.method != "dfat":
         return
     if experiment.backbone.path is not None:
-        folder = Path(experiment.backbone.path).expanduser()
+        folder = resolve(experiment.backbone.path)
         check_folder(experiment.backbone, folder)
         _weights(folder)
     if not experiment.dkam.write:
@@ -40,6 +46,7 @@ def before_model(experiment: Experiment, scored: Sequence[str], bank: Sequence[s
         scored: findings to be scored.
         bank: findings of the training bank, which `bank_is_there` says is built already.
     """
+    _prompts(experiment, scored)
     # The backbone describes the findings of the bank and no others.
     written = experiment.dkam.write
     known: Collection[str] = bank if written else load_descriptions(find_resource(experiment.dkam.descriptions))
@@ -57,6 +64,15 @@ def before_model(experiment: Experiment, scored: Sequence[str], bank: Sequence[s
             f"scoring.headline=fused: needs {FUSED_ANCHORS} anchors or more, the bank has {len(bank)} "
             f"({', '.join(bank)}); name more in dkam.findings or choose headline prompt"
         )
+
+
+def _prompts(experiment: Experiment, scored: Sequence[str]) -> None:
+    """The sentences of all scored classes, as they will be encoded."""
+    known, scoring = known_findings(experiment.data), experiment.scoring
+    words = {name: known[name].text if name in known else name.replace("_", " ") for name in scored}
+    for modality in sorted({corpus.modality for corpus in experiment.data.corpora}):
+        found = sentences(scored, list(words.values()), MODALITY_TEXT[modality], scoring)
+        lint(dict(zip(scored, found, strict=True)), words, list(scoring.class_prompts))
 
 
 def _described(experiment: Experiment, findings: Sequence[str], known: Collection[str]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from types import FrameType, ModuleType
 
 EPILOG = """\
 key=value sets any key of the experiment, such as seed=1 or data.corpora.0.root=/data/ours; --print-config shows them.
@@ -46,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
     for name in ("radz", "data_modules"):
         logging.getLogger(name).setLevel(logging.INFO)
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         VERBS[options.verb].function(options)
     except InputError as error:
@@ -57,11 +60,32 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write("radz: stopped; repeat the command\n")
         return 3
     except Exception as error:
+        from radz.memory import advice, is_out_of_memory
+
+        if is_out_of_memory(error):
+            sys.stderr.write(f"radz: {advice(options.verb)}\n")
+            return 2
         if type(error).__name__ != "Stopped":
             raise
-        sys.stderr.write(f"radz: {error}\n")
-        return 3
+        return _stopped(error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A scheduler's signal where nothing handles it better."""
+    raise KeyboardInterrupt
+
+
+def _stopped(error: Exception) -> int:
+    """3. Processes that the first one has started say nothing and end with 0: else it would be killed in its turn."""
+    from radz.distributed import is_main_process
+
+    if not is_main_process():
+        return 0
+    sys.stderr.write(f"radz: {error}\n")
+    return 3
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,7 +109,9 @@ def parser() -> argparse.ArgumentParser:
         if "EXPERIMENT" in verb.positional:
             one.add_argument("--print-config", action="store_true", help="print the resolved experiment and stop")
         if name == "train":
-            one.add_argument("--dry-run", action="store_true", help="build data and model, print counts, train nothing")
+            one.add_argument(
+                "--dry-run", action="store_true", help="build data and model, print counts and costs, keep nothing"
+            )
     return top
 
 
@@ -187,7 +213,7 @@ def _bench(options: argparse.Namespace) -> None:
     import data_modules
     from data_modules.errors import InputError
 
-    keys = _pairs(options.keys, {"only"}, set())
+    keys = _pairs(options.keys, {"only", "device"}, set())
     checkout = Path(data_modules.__file__).resolve().parents[1]
     if not (checkout / "benchmarks/run.py").is_file():
         raise InputError("bench: benchmarks/ is not part of the wheel; run it from a checkout, after make setup")
@@ -196,7 +222,7 @@ def _bench(options: argparse.Namespace) -> None:
     from benchmarks.run import bench
 
     only = [name.strip() for name in keys.get("only", "").strip("[]").split(",") if name.strip()]
-    sys.stdout.write("\n".join(bench(only)) + "\n")
+    sys.stdout.write("\n".join(bench(only, keys.get("device", "cpu"))) + "\n")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -227,11 +253,53 @@ def _sweep(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{search.run(numbers['count'], numbers['workers'] or 1)}\n")
 
 
+def _rerun(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from data_modules.errors import InputError
+
+    keys = _pairs(options.keys, {"run_dir", "tolerance"}, set())
+    try:
+        tolerance = float(keys["tolerance"]) if "tolerance" in keys else None
+    except ValueError:
+        raise InputError(f"tolerance={keys['tolerance']}: must be a number from 0, such as 0.001") from None
+    _runs()
+    from radz.rerun import rerun
+
+    folder = Path(keys["run_dir"]).expanduser() if "run_dir" in keys else None
+    out, told = rerun(Path(options.run).expanduser(), folder, tolerance)
+    sys.stdout.write(f"{told}\n{out}\n")
+
+
 def _report(options: argparse.Namespace) -> None:
     _pairs(options.keys, set(), set())
     from pathlib import Path
 
     sys.stdout.write(f"{_runs().report(Path(options.run))}\n")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    more = [item for item in options.keys if "=" not in item]
+    keys = _pairs([item for item in options.keys if "=" in item], {"out", "scorer"}, set())
+    from radz.report.compare import compare
+
+    out = Path(keys["out"]).expanduser() if "out" in keys else None
+    page = compare([Path(run).expanduser() for run in (options.run, *more)], out, keys.get("scorer"))
+    sys.stdout.write(f"{page}\n")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from radz.cli_models import export
+
+    export(options.run, _pairs(options.keys, {"out", "merge", "dtype"}, required={"out"}))
+
+
+def _import(options: argparse.Namespace) -> None:
+    from radz.cli_models import import_
+
+    import_(options.src, _pairs(options.keys, {"out", "tower", "conversation"}, required={"out"}))
 
 
 def _runs() -> ModuleType:
@@ -284,8 +352,14 @@ def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[st
 
 KEYS = {
     "predict": "input=FOLDER out=CSV findings=[a,b]",
+    "export": "out=DIR merge=true (false: LoRA stays a PEFT adapter) dtype=auto (that of the backbone; float32, "
+    "float16, bfloat16)",
+    "import": "out=DIR tower=DIR (CLIP, where the checkpoint has none) conversation=v1 | mistral_instruct | plain",
     "report": "takes none",
-    "bench": "only=P7",
+    "rerun": "run_dir=DIR (RUN-rerun) tolerance=0.005 (0: bit for bit, the default on the same machine without a GPU)",
+    "compare": "RUN ... (one or more further runs) out=DIR (default: compare/ in the first) scorer=NAME (default: the "
+    "headline of each)",
+    "bench": "only=P1,P4 (all without it) device=gpu (P1, P2, P4 at 7B shapes on one GPU)",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
     "of the experiment",
     "data": "check, cache: EXPERIMENT and overrides of it; check: images=100 (looked at, of each corpus and split) or "
@@ -302,9 +376,13 @@ VERBS = {
     "train": Verb(("EXPERIMENT",), "build anchors if missing, fit, test the best checkpoint, write the report", _train),
     "anchors": Verb(("EXPERIMENT",), "write (write=true) and encode the bank of anchors", _anchors),
     "eval": Verb(("EXPERIMENT",), "score the experiment's data with a trained run (run=RUN)", _eval),
-    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
+    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run or an export", _predict),
     "data": Verb(("ACTION",), DATA, _data),
+    "export": Verb(("RUN",), "a trained run to a Hugging Face folder, with heads, anchors and model card", _export),
+    "import": Verb(("SRC",), "an original LLaVA or LLaVA-Med v1.5 checkpoint to a Hugging Face folder", _import),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
+    "rerun": Verb(("RUN",), "train a finished run again from its folder and compare the numbers", _rerun),
+    "compare": Verb(("RUN",), "set runs side by side on the same studies, with paired tests", _compare),
     "sweep": Verb(("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", _sweep),
     "bench": Verb((), "measure radz beside plain implementations (from a checkout; all, or only=IDS)", _bench),
 }

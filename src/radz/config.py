@@ -12,10 +12,14 @@ from data_modules.config import DataConfig
 from data_modules.corpus_config import in_range, one_of
 from data_modules.errors import InputError
 from radz.backbone_config import BackboneConfig, TinyConfig
-from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, share
+from radz.class_prompts import ClassPrompts
+from radz.cnn_config import CnnConfig
+from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, sentences, share
+from radz.wandb_config import WandbConfig
 
 __all__ = [
     "BackboneConfig",
+    "ClassPrompts",
     "CnnConfig",
     "DfatConfig",
     "DkamConfig",
@@ -45,8 +49,8 @@ class DfatConfig:
     """may follow the report (method.md 2.2)"""
     max_text_tokens: int = 256
     """reports are cut to this many tokens; the number cut is logged"""
-    text_groups: int = 1
-    """texts of a batch are encoded in this many groups of like length, which saves padding"""
+    text_groups: int = 4
+    """texts of a batch are encoded in at most this many groups of like length, which saves padding"""
     head: str = "linear"
     """identity | linear | mlp, one each for image, text and anchor"""
     head_width: int = 0
@@ -142,6 +146,8 @@ class ScoringConfig:
     """prompt ensemble: similarities are averaged over these sentences; {Finding} begins with a capital"""
     negative_prompts: list[str] = field(default_factory=list)
     """if any, their mean similarity is subtracted: what all sentences share then favours no study (CheXzero)"""
+    class_prompts: dict[str, ClassPrompts] = field(default_factory=dict)
+    """sentences per finding that replace both lists of templates for it: {edema: {positive: [..], negative: [..]}}"""
     prompt_features: str = "trained"
     """trained (the pairs the loss trained) | global | local"""
     fused: str = "centred"
@@ -154,7 +160,7 @@ class ScoringConfig:
     """what is scored: study, or image (each image of a study by itself, under the study's labels)"""
     aggregate: str = "joint"
     """of a study's images: joint (all in one sequence), or mean or max over the scores of each alone"""
-    replicates: int = 1000
+    replicates: int = 2000
     """bootstrap replicates, by patient"""
     seed: int = 0
     """of the bootstrap"""
@@ -162,6 +168,12 @@ class ScoringConfig:
     """fit a 32-pixel logistic regression and score it as `pixel32`"""
     cases: int = 4
     """best and worst cases shown per finding in the report"""
+    retrieval: bool = True
+    """recall of image-to-report and report-to-image retrieval on test studies that have a report"""
+    age_bands: list[int] = field(default_factory=lambda: [18, 40, 60, 80])
+    """limits in years between the age bands of the subgroups"""
+    subgroup_least: int = 10
+    """a finding with fewer positives or negatives in a subgroup is listed there without numbers"""
 
     def __post_init__(self) -> None:
         one_of("scoring.headline", self.headline, ("prompt", "description", "anchor", "fused"))
@@ -174,10 +186,14 @@ class ScoringConfig:
             raise InputError(f"scoring.aggregate: {self.aggregate} conflicts with scoring.unit=image; use joint")
         in_range("scoring.replicates", self.replicates, 100)
         in_range("scoring.cases", self.cases, 0)
+        in_range("scoring.subgroup_least", self.subgroup_least, 1)
+        if not self.age_bands or self.age_bands != sorted(set(self.age_bands)):
+            raise InputError(f"scoring.age_bands: {self.age_bands} must be one rising limit or more")
         seed_range("scoring.seed", self.seed)
         for key in ("prompts", "negative_prompts"):
-            for prompt in getattr(self, key):
-                placeholders(f"scoring.{key}", prompt, ("finding", "Finding", "modality"))
+            sentences(f"scoring.{key}", getattr(self, key))
+        for finding, own in self.class_prompts.items():
+            own.check(f"scoring.class_prompts.{finding}")
         if not self.prompts or any("{finding}" not in prompt.lower() for prompt in self.prompts):
             raise InputError("scoring.prompts: every prompt must contain {finding} or {Finding}")
 
@@ -189,6 +205,11 @@ class TrainerConfig:
     max_epochs: int | None = None
     max_steps: int | None = None
     devices: int = 1
+    """processes on each node, one per GPU"""
+    num_nodes: int = 1
+    """machines; more than one needs torchrun or srun (experiments/cluster/)"""
+    strategy: str = "auto"
+    """auto (ddp from two processes on) | ddp | fsdp (FSDP2 shards weights and optimiser; backbone.train=full only)"""
     accelerator: str = "auto"
     """auto | cpu | gpu"""
     precision: str = "auto"
@@ -196,58 +217,38 @@ class TrainerConfig:
     validate_every_epochs: int = 1
     log_every_steps: int = 10
     progress_bar: bool = True
+    checkpoint_every_n_steps: int | None = None
+    """last.ckpt also every so many steps; None: after each epoch and before its last step"""
+    timeout_minutes: float = 30.0
+    """a run of several processes ends when one of them has not answered for so long"""
+    deterministic: bool = False
+    """only operators that repeat bit for bit, also on GPUs; slower, and one without such a form stops the run"""
+    fast_dev_run: bool = False
+    """one batch of training, validation and test, to see that all works; nothing is kept"""
+    overfit_batches: int = 0
+    """if not 0, train on the first so many batches again and again: the loss must fall to nearly nothing"""
+    profiler: str = "none"
+    """none | simple (seconds per part of a step) | torch (operators, memory, trace); into the run folder's profile/"""
+
+    @property
+    def processes(self) -> int:
+        """Of all nodes."""
+        return self.devices * self.num_nodes
 
     def __post_init__(self) -> None:
         one_of("trainer.precision", self.precision, ("auto", "32-true", "64-true", "bf16-mixed"))
         one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
-        for key in ("devices", "validate_every_epochs", "log_every_steps"):
+        one_of("trainer.strategy", self.strategy, ("auto", "ddp", "fsdp"))
+        for key in ("devices", "num_nodes", "validate_every_epochs", "log_every_steps"):
             in_range(f"trainer.{key}", getattr(self, key), 1)
-        for key in ("max_epochs", "max_steps"):
+        one_of("trainer.profiler", self.profiler, ("none", "simple", "torch"))
+        above_zero("trainer.timeout_minutes", self.timeout_minutes)
+        in_range("trainer.overfit_batches", self.overfit_batches, 0)
+        for key in ("max_epochs", "max_steps", "checkpoint_every_n_steps"):
             if getattr(self, key) is not None:
                 in_range(f"trainer.{key}", getattr(self, key), 1)
         if self.max_epochs is not None and self.max_steps is not None:
             raise InputError("trainer.max_steps: conflicts with trainer.max_epochs; set one of them to null")
-
-
-@dataclass
-class WandbConfig:
-    """Weights & Biases; metrics.csv is written whatever is chosen here."""
-
-    mode: str = "auto"
-    """auto (online when an account is configured, else offline) | online | offline | disabled"""
-    project: str = "radz"
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
-    images: bool = False
-    """send pictures of single cases; radiographs leave the machine then"""
-    artifacts: bool = False
-    """send the trained weights (never the frozen backbone) and the anchor bank; mind the terms of the corpora"""
-
-    def __post_init__(self) -> None:
-        one_of("wandb.mode", self.mode, ("auto", "online", "offline", "disabled"))
-
-
-@dataclass
-class CnnConfig:
-    """The supervised reference network of `method: cnn`."""
-
-    width: int = 32
-    """channels of the first stage; the last has 8 times as many"""
-    learning_rate: float = 2e-3
-    """highest rate of AdamW"""
-    weight_decay: float = 0.05
-    dropout: float = 0.2
-    """before the last layer"""
-    warmup: float = 0.1
-    """share of the steps over which the rate rises; then it falls to 0 as a cosine"""
-
-    def __post_init__(self) -> None:
-        in_range("cnn.width", self.width, 1)
-        for key in ("learning_rate", "weight_decay"):
-            in_range(f"cnn.{key}", getattr(self, key), 0)
-        for key in ("dropout", "warmup"):
-            share(f"cnn.{key}", getattr(self, key))
 
 
 @dataclass
@@ -282,12 +283,18 @@ class Experiment:
         known = known_findings(self.data)
         self.dkam.findings = canonical("dkam.findings", self.dkam.findings, known)
         self.scoring.findings = canonical("scoring.findings", self.scoring.findings, known)
+        names = canonical("scoring.class_prompts", self.scoring.class_prompts, known)
+        self.scoring.class_prompts = dict(zip(names, self.scoring.class_prompts.values(), strict=True))
         if not self.data.corpora:
             raise InputError("data.corpora: no corpus; name at least one under data.corpora")
         if self.trainer.max_epochs is None and self.trainer.max_steps is None:
             raise InputError("trainer.max_epochs: missing; set it or trainer.max_steps")
         if self.scoring.unit == "image" and any(corpus.modality == "chest_ct" for corpus in self.data.corpora):
             raise InputError("scoring.unit: image conflicts with chest_ct, whose slices have no labels; use study")
+        if self.trainer.strategy == "fsdp" and (self.method != "dfat" or self.backbone.train != "full"):
+            raise InputError(
+                "trainer.strategy: fsdp conflicts with backbone.train other than full; adapters fit one GPU, use ddp"
+            )
         if self.dkam.write and self.backbone.depth == "feature":
             raise InputError("backbone.depth: feature conflicts with dkam.write=true, which needs depth full")
         if self.backbone.path is None and self.backbone.tiny.image_size != self.data.image_size:

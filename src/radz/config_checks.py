@@ -42,6 +42,14 @@ def placeholders(key: str, text: str, known: Collection[str]) -> None:
             raise InputError(f"{key}: {text!r}: unknown placeholder {{{name}}}; allowed: {allowed}")
 
 
+def sentences(key: str, prompts: Collection[str]) -> None:
+    """Prompts that are not empty, with placeholders that will be filled."""
+    for prompt in prompts:
+        placeholders(key, prompt, ("finding", "Finding", "modality"))
+        if not prompt.strip():
+            raise InputError(f"{key}: an empty prompt; write a sentence or leave it out")
+
+
 def known_findings(data: DataConfig) -> Ontology:
     """The ontology with the findings that the corpora add."""
     known = ontology()

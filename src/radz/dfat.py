@@ -10,19 +10,24 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from data_modules.reports import digest64
 from radz.anchors import AnchorBank
+from radz.callbacks.finite import stop_unless_finite
 from radz.callbacks.metrics import FindingMetrics, as_log_dict
+from radz.checkpoints import check_weights
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
 from radz.distributed import world
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.labels import LabelView, label_sentence, pick
 from radz.losses import alignment, category
+from radz.scoring.kept import Keeper
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
+from radz.sharding import shard, whole
 
 log = logging.getLogger(__name__)
 FIRST_BIAS = -2.0
@@ -61,13 +66,15 @@ class DFAT(LightningModule):
         self.class_anchors: Tensor
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
-        self.category_bias = nn.Parameter(torch.tensor(FIRST_BIAS)) if dkam.category == "sigmoid" else None
+        self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
         self.bank_columns = labels.columns(bank.names)
         self.no_finding = bank.names.index("no_finding") if "no_finding" in bank.names else None
         self.classifier = ZeroShot(encoder, texts, dfat, scoring, modalities)
         self.class_columns = labels.columns(texts.findings)
         self.metrics = FindingMetrics(texts.findings)
         self.scored: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self.keeper: Keeper | None = None
+        self.timed: list[tuple[int, float]] = []
         self._warned = False
 
     def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
@@ -94,6 +101,7 @@ class DFAT(LightningModule):
             weight = self.dfat.alignment_weight
             loss = weight * aligned + (1 - weight) * guided
         self._log_step(loss, aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
+        self._loss, self._rows = loss.detach(), batch.rows
         return loss
 
     def _modalities(self, batch: StudyBatch) -> list[str]:
@@ -135,12 +143,14 @@ class DFAT(LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and stop before a non-finite update; gradients are already those of all ranks."""
         parameters = [p for p in self.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.dfat.gradient_clip)
-        if not torch.isfinite(norm):
-            raise InputError(
-                f"training: the gradient is {norm.item()} at step {self.global_step}; nothing was updated. "
-                "Lower dfat.learning_rate, or resume from the last checkpoint"
-            )
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.dfat.gradient_clip))
+        stop_unless_finite(norm, self._loss, self._rows, getattr(self.trainer, "datamodule", None), self.global_step)
+
+    def configure_model(self) -> None:
+        """Shard under FSDP2; called before every stage."""
+        found = self.trainer.strategy
+        if isinstance(found, ModelParallelStrategy):
+            shard(self, found.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     def configure_optimizers(self) -> Any:
         """AdamW in three groups (decoder and tower, projector, heads); warm-up, then cosine to zero."""
@@ -151,7 +161,7 @@ class DFAT(LightningModule):
                     "heads"
                     if ".heads." in name or name == "category_bias"
                     else "projector"
-                    if "multi_modal_projector" in name
+                    if self.encoder.backbone.part_of(name) == "projector"
                     else "base"
                 )
                 groups[part].append(parameter)
@@ -195,13 +205,21 @@ class DFAT(LightningModule):
         self.log_dict(values)
 
     def on_test_epoch_start(self) -> None:
-        """Encode the class texts; forget earlier scores."""
+        """Encode the class texts; forget earlier scores and times (images, seconds of each batch)."""
         self.classifier.refresh(self.anchors, self.class_anchors)
-        self.scored = []
+        self.scored, self.timed = [], []
 
     def test_step(self, batch: StudyBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keep all scorers' scores of one batch."""
-        self.scored.append((batch.rows.cpu(), {k: v.cpu() for k, v in self._score(batch).items()}))
+        """Keep all scorers' scores of one batch, and its features where a keeper asks for them."""
+        started = time.perf_counter()
+        modalities = self._modalities(batch)
+        image = self.classifier.encode(batch.pixels, batch.image_counts, modalities)
+        scores = self.classifier.score_features(image, batch.image_counts, modalities)
+        # On the CPU the scores are there when the time is taken.
+        self.scored.append((batch.rows.cpu(), {k: v.cpu() for k, v in scores.items()}))
+        self.timed.append((len(batch.pixels), time.perf_counter() - started))
+        if self.keeper is not None:
+            self.keeper.add(batch, self.classifier.study_features(image, batch.image_counts), self.encoder)
 
     def _score(self, batch: StudyBatch) -> dict[str, Tensor]:
         return self.classifier.score(batch.pixels, batch.image_counts, self._modalities(batch))
@@ -212,11 +230,23 @@ class DFAT(LightningModule):
         """Drop frozen weights; note what the rest belongs to."""
         kept = {name for name, p in self.named_parameters() if p.requires_grad} | {"anchors"}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
-        checkpoint["radz"] = {"base_digest": self.bank.info.base_digest, "findings": list(self.bank.names)}
+        checkpoint["radz"] = {
+            "base_digest": self.bank.info.base_digest,
+            "findings": list(self.bank.names),
+            "image_tokens": self.dfat.image_tokens,
+            "text_tokens": self.dfat.text_tokens,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another backbone, another bank or other trainable parts."""
+        """Refuse a checkpoint of another backbone, number of tokens, bank, or of other trainable parts, before any is
+        loaded."""
         note = checkpoint.get("radz", {})
+        for key in ("image_tokens", "text_tokens"):
+            if key in note and note[key] != getattr(self.dfat, key):
+                raise InputError(
+                    f"checkpoint: it has dfat.{key}={note[key]} where this run has {getattr(self.dfat, key)}; start a "
+                    "new run"
+                )
         if note.get("base_digest") != self.bank.info.base_digest:
             raise InputError("checkpoint: it was trained on another backbone or other modality tokens; start a new run")
         if note["findings"] != list(self.bank.names):
@@ -228,3 +258,4 @@ class DFAT(LightningModule):
             raise InputError(
                 f"checkpoint: its trainable parts differ from this run's, first at {first}; start a new run"
             )
+        check_weights(checkpoint["state_dict"], self.state_dict(), strict=False)

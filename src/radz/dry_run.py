@@ -6,17 +6,20 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from radz import checks
+import torch
+
+from radz import checks, rehearsal
 from radz.backbones.adapt import trainable_table
 from radz.config import Experiment
 from radz.config_checks import known_findings
 from radz.descriptions import FIELDS, Description, save_descriptions
-from radz.run import prepare
+from radz.memory import is_out_of_memory
+from radz.run import Parts, prepare
 from radz.run_folder import run_folder
 
 
 def dry_run(experiment: Experiment) -> list[str]:
-    """Build data and model, train nothing, write nothing but caches; lines to print."""
+    """Build data and model, measure three steps, write nothing but caches; lines to print."""
     checks.before_data(experiment)
     with tempfile.TemporaryDirectory() as scratch:
         lines = []
@@ -30,9 +33,30 @@ def dry_run(experiment: Experiment) -> list[str]:
     lines += [f"{part:<20} {n:>13,} trainable of {every:>15,}" for part, n, every in trainable_table(parts.module)]
     if parts.bank is not None:
         lines.append(f"anchors: {len(parts.bank.names)} of dimension {parts.bank.vectors.shape[1]}")
-    steps = len(parts.data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.devices)
+    steps = len(parts.data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.processes)
+    if experiment.trainer.overfit_batches:
+        steps = min(steps, experiment.trainer.overfit_batches)
+    lines += _cost(experiment, parts, steps)
     lines.append(f"steps per epoch: {steps}; run folder: {run_folder(experiment)}")
     return lines
+
+
+def _cost(experiment: Experiment, parts: Parts, steps: int) -> list[str]:
+    """What a few steps on this machine say of the whole training."""
+    try:
+        found = rehearsal.measure(experiment, parts.module, parts.data)
+    except Exception as error:  # torch has a kind for each device, and some are plain RuntimeErrors
+        if not is_out_of_memory(error):
+            raise
+        return ["FLOPs per pair, memory and hours: unknown, a step does not fit into the memory of this machine"]
+    every = experiment.trainer.max_steps or steps * (experiment.trainer.max_epochs or 1)
+    kind = "GPU memory" if torch.cuda.is_available() else "memory of the process"
+    return [
+        f"FLOPs per pair: {found.flops_per_pair:.3g} (forward and backward, measured)",
+        f"peak memory: about {found.memory_gb:.1f} GB ({kind}, one device)",
+        f"hours of training: about {every * found.seconds / 3600:.2f}, {every} steps of {found.seconds:.3g} s on this "
+        "machine; validation and test come on top",
+    ]
 
 
 def _stand_ins(experiment: Experiment, file: Path) -> Experiment:

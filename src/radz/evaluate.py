@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import logging
 import os
 from collections.abc import Collection
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,15 @@ from data_modules import privacy
 from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
 from data_modules.leaks import leaked
-from radz.build import NO_PATHOLOGY
+from radz import beside
+from radz.build import NO_PATHOLOGY, UNREACHABLE
 from radz.config import Experiment
 from radz.distributed import gather_objects
+from radz.exporting.load import exported_thresholds
 from radz.report.html import Case
 from radz.run_folder import read_environment, write_json
-from radz.scoring.results import Thresholds, results, thresholds_from
+from radz.scoring.kept import Kept
+from radz.scoring.results import Calibrations, Thresholds, calibrations_from, results, thresholds_from
 from radz.scoring.statistics import undefined_reason
 from radz.scoring.table import ScoreTable
 from radz.trainer import MONITOR
@@ -59,7 +61,8 @@ def score(
 
     `blank`: score only these rows of the split, each image replaced by an even grey one of the same size.
 
-    `module.scored` holds, after `trainer.test`, this rank's (rows, {scorer: [n, C]}).
+    `module.scored` holds, after `trainer.test`, this rank's (rows, {scorer: [n, C]}); `module.keeper`, where it is set,
+    the features.
     """
     chosen = data.table.rows(split) if blank is None else blank
     trainer.test(module, datamodule=_Rows(data, chosen, blank is not None), verbose=False)
@@ -136,12 +139,14 @@ def add_pixel_baseline(data: StudyDataModule, splits: dict[str, list[ScoreTable]
 
 def write_results(
     experiment: Experiment, data: StudyDataModule, splits: dict[str, list[ScoreTable]], seen: dict[str, str],
-    headline: str, world_size: int, run_dir: Path, trained: Path | None = None,
+    headline: str, world_size: int, run_dir: Path, trained: Path | None = None, kept: Kept | None = None,
+    cost: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """predictions/*.csv, private/ids.csv and metrics.json from the tables of each split; returns the metrics.
 
     `trained`: the run that is scored on other data. Its validation gives the thresholds where these data have no
-    validation split. `leaked` is then null: what it was trained on is not at hand.
+    validation split. `leaked` is then null: what it was trained on is not at hand. `kept`: features of the test split,
+    for retrieval. `cost`: of `beside.cost`.
     """
     own = trained is None or read_environment(trained).get("data_digest") == data.table.digest()
     coverage = data.table.coverage
@@ -154,64 +159,66 @@ def write_results(
             if split != "test":
                 continue
             primary = [n for n in table.findings if experiment.scoring.primary == "all" or seen[n] == "label"]
-            source, thresholds = _thresholds(table.corpus, splits.get("val", []), trained)
+            source, thresholds, calibrations = _rules(table.corpus, splits.get("val", []), trained)
             entry = results(
                 table, {n: seen[n] for n in table.findings}, primary, thresholds,
-                experiment.scoring.replicates, experiment.scoring.seed, headline=headline,
+                experiment.scoring.replicates, experiment.scoring.seed, headline=headline, calibrations=calibrations,
                 coverage={"skipped": coverage.skipped(table.corpus), **account},
             )  # fmt: skip
             entry["thresholds_from"] = source
-            if not experiment.scoring.findings:
-                for values in entry["scorers"].values():
-                    values["excluded"] |= _without_label(data, table.findings)
+            for values in entry["scorers"].values():
+                values["excluded"] |= _not_scored(experiment, data, table.findings)
+            entry["subgroups"] = beside.within_subgroups(experiment, data, table, headline, primary)
+            if (found_again := beside.retrieved(experiment, kept, table)) is not None:
+                entry["retrieval"] = found_again
             found[table.key] = entry
     write_private_ids(data, splits, run_dir)
+    protocol = beside.protocol(experiment, data, splits["test"])
     path = run_dir / "metrics.json"
     before = json.loads(path.read_text())["test_evaluations"] if path.is_file() else 0
     metrics: dict[str, Any] = {
         "schema": 1,
         "headline_scorer": headline,
         "monitor": MONITOR,
-        "protocol_digest": protocol_digest(experiment, data, splits["test"]),
+        "protocol_digest": beside.digest(protocol),
+        "protocol": protocol,
         "world_size": world_size,
         "test_evaluations": before + 1,
         "leaked": leaked(data) if own else None,
-        "pixels": data.recipe.settings(data.modalities),
+        "pixels": protocol["pixels"],
+        "cost": cost,
         "results": found,
     }
     write_json(path, metrics)
     return metrics
 
 
-def _thresholds(corpus: str, val: list[ScoreTable], trained: Path | None) -> tuple[str | None, Thresholds | None]:
-    """Best-F1 thresholds and where they are from: this corpus' validation split, else that of the trained run (its
-    corpus of the same name, or its only one), else none."""
+def _rules(
+    corpus: str, val: list[ScoreTable], trained: Path | None
+) -> tuple[str | None, Thresholds | None, Calibrations | None]:
+    """Best-F1 thresholds and Platt fits, and where they are from: this corpus' validation split, else that of the
+    trained run (its corpus of the same name, or its only one), else none."""
     for table in val:
         if table.corpus == corpus:
-            return table.key, thresholds_from(table)
+            return table.key, thresholds_from(table), calibrations_from(table)
     files = sorted((trained / "predictions").glob("*_val.csv")) if trained is not None else []
     tables = [ScoreTable.read_csv(file) for file in files]
     for table in [t for t in tables if t.corpus == corpus] or tables[: len(tables) == 1]:
         log.info("%s has no validation split: thresholds are those of %s in %s", corpus, table.key, trained)
-        return f"{table.key} of the trained run", thresholds_from(table)
-    log.info("%s has no validation split: F1 at the validation threshold is unavailable", corpus)
-    return None, None
+        return f"{table.key} of the trained run", thresholds_from(table), calibrations_from(table)
+    if trained is not None and (kept := exported_thresholds(trained, corpus)) is not None:
+        return f"validation of {kept[0]} of the exported run", kept[1], None
+    log.info("%s has no validation split: its thresholds and calibration are unavailable", corpus)
+    return None, None, None
 
 
-def _without_label(data: StudyDataModule, scored: Collection[str]) -> dict[str, str]:
-    """Why findings of these data were not scored: no study of the test split has a known label."""
+def _not_scored(experiment: Experiment, data: StudyDataModule, scored: Collection[str]) -> dict[str, str]:
+    """Why findings were not scored: asked for without a label column in these data, or without a known test label."""
+    if asked := experiment.scoring.findings:
+        return {name: UNREACHABLE for name in asked if name not in data.findings}
     labels = data.metric_labels(data.table.rows("test"))
     others = [(column, name) for column, name in enumerate(data.findings) if name not in (*scored, *NO_PATHOLOGY)]
     return {name: reason for column, name in others if (reason := undefined_reason(labels[:, column])) is not None}
-
-
-def protocol_digest(experiment: Experiment, data: StudyDataModule, scored: list[ScoreTable]) -> str:
-    """12 hex digits over all that decides how a score is made of features: classes, prompts, scorers, pixels."""
-    settings = asdict(experiment.scoring)
-    for key in ("pixel_baseline", "cases"):
-        settings.pop(key)
-    content = [settings, data.recipe.settings(data.modalities), [(table.key, table.findings) for table in scored]]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def write_private_ids(data: StudyDataModule, splits: dict[str, list[ScoreTable]], run_dir: Path) -> None:

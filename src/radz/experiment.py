@@ -81,15 +81,28 @@ def to_yaml(experiment: Experiment) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(experiment))
 
 
+def from_plain(content: dict[str, Any], source: str) -> Experiment:
+    """An experiment from plain values; keys that are not there have their defaults.
+
+    Raises:
+        InputError: naming the key and `source`.
+    """
+    origin: dict[str, str] = {}
+    _check(content, Experiment, "", source, origin)
+    return _instantiate(OmegaConf.create(content), origin, source)
+
+
 def digest(experiment: Experiment) -> str:
-    """First 8 hex digits of the digest of the config without places and device count (contract.md).
+    """First 8 hex digits of the digest of the config without places, device count and what changes no number.
 
     The descriptions enter with their text, so that an edit of their file is another experiment.
     """
     plain = dataclasses.asdict(experiment)
     for key in ("run_dir", "cache_dir", "overwrite", "run"):
         plain.pop(key)
-    plain["trainer"].pop("devices")
+    for key in ("devices", "num_nodes", "strategy", "checkpoint_every_n_steps", "timeout_minutes", "profiler"):
+        plain["trainer"].pop(key)
+    plain["data"].pop("workers")
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
     if not experiment.dkam.write and experiment.method == "dfat":

@@ -3,73 +3,54 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from data_modules.base import StudyDataModule
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
-from data_modules.label_map import label_map
-from radz import build, checks, evaluate
-from radz.anchors import AnchorBank
-from radz.backbones.adapt import log_trainable
+from radz import build, checks, rehearsal
+from radz.callbacks.checkpointing import LAST, usable_checkpoint
 from radz.callbacks.csv_log import CsvLog
-from radz.callbacks.wandb_log import log_results
+from radz.callbacks.stop import Stopped
 from radz.config import Experiment
 from radz.distributed import is_main_process
-from radz.environment import environment, peak_memory_gb
-from radz.evidence import sanity
-from radz.experiment import digest, to_yaml
+from radz.experiment import to_yaml
+from radz.exporting.load import is_export, trained_experiment
+from radz.finish import finish, record
+from radz.parts import Parts, prepare, save_bank
 from radz.report.html import write_report
 from radz.run_folder import (
     check_empty,
     is_finished,
-    load_run,
     make_folder,
     open_folder,
-    read_environment,
     run_folder,
-    write_json,
 )
 from radz.trainer import make_trainer
 
 log = logging.getLogger(__name__)
 
 
-class Stopped(Exception):
-    """A signal ended the run; a checkpoint allows to resume."""
-
-
-@dataclass
-class Parts:
-    """What a run is made of before it trains."""
-
-    data: StudyDataModule
-    findings: list[str]
-    known: dict[str, Any]
-    """what training knows: `findings` (its label columns) and `seen` (`build.seen_findings`)"""
-    module: Any
-    bank: AnchorBank | None
-
-    @property
-    def seen(self) -> dict[str, str]:
-        """`label`, `text` or `none` for each finding that is scored."""
-        return build.seen_groups(self.findings, self.known["seen"])
-
-
-def train(experiment: Experiment) -> Path:
+def train(experiment: Experiment, before: Callable[[Parts], None] | None = None) -> Path:
     """Anchors if missing, fit, test of the best checkpoint, report. Resumes an unfinished run folder.
 
+    Args:
+        before: looks at the parts of the run before anything is trained, and may raise.
+
     Returns:
-        The run folder.
+        The run folder; with `trainer.fast_dev_run` the one that a real run would have.
     """
     run_dir = run_folder(experiment)
+    if experiment.trainer.fast_dev_run:
+        checks.before_data(experiment)
+        parts = prepare(experiment, None)
+        rehearsal.one_batch(experiment, parts.module, parts.data)
+        return run_dir
     if is_finished(experiment, run_dir):
         log.info("%s is finished; see report.html there, or start anew with overwrite=true", run_dir)
         return run_dir
@@ -77,97 +58,39 @@ def train(experiment: Experiment) -> Path:
     open_folder(experiment, run_dir)
     torch.set_float32_matmul_precision("high")
     parts = prepare(experiment, run_dir)
-    last = run_dir / "checkpoints" / "last.ckpt"
+    if before is not None:
+        before(parts)
+    checkpoints = run_dir / "checkpoints"
     log_file = CsvLog(run_dir / "metrics.csv")
     trainer = make_trainer(experiment, run_dir, log_file)
-    _record(experiment, parts, run_dir)
-    if last.is_file():
-        step = build.read_checkpoint(last)["global_step"]
-        log_file.cut_after(step)
+    record(experiment, parts, run_dir)
+    start = None
+    if found := usable_checkpoint(checkpoints):
+        start, step = found
+        log_file.cut_from(step)
         log.info("resuming %s after step %d", run_dir, step)
-    try:
-        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    except SystemExit:
-        raise Stopped(_stop_message(last)) from None
-    except Exception as error:
-        if type(error).__name__ == "SIGTERMException":
-            raise Stopped(_stop_message(last)) from None
-        raise
-    best = run_dir / "checkpoints" / "best.ckpt"
-    if not best.is_file():
-        log.warning("trainer.max_steps ended the run before its first validation: the last weights count as the best")
-        if trainer.is_global_zero:
-            shutil.copyfile(last, best)
-    trainer.strategy.barrier()
-    build.load_weights(parts.module, best)
-    if parts.bank is not None and trainer.is_global_zero:
-        _save_bank(parts.bank, run_dir)
-    finish(experiment, parts, trainer, run_dir)
+    with _stoppable(checkpoints):
+        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start, weights_only=True)
+        best = checkpoints / "best.ckpt"
+        if not best.is_file():
+            log.warning("trainer.max_steps ended the run before its first validation: the last weights are the best")
+            if trainer.is_global_zero:
+                shutil.copyfile(checkpoints / LAST, best)
+        trainer.strategy.barrier()
+        build.load_weights(parts.module, best)
+        if parts.bank is not None and trainer.is_global_zero:
+            save_bank(parts.bank, run_dir)
+        finish(experiment, parts, trainer, run_dir)
     return run_dir
 
 
-def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) -> Parts:
-    """Data, bank and module. With a `folder`, its bank is reused, or written there when missing.
-
-    `trained`: the folder is that of a trained run, and the data are only scored: they need a test split alone.
-    """
-    pl.seed_everything(experiment.seed, verbose=False)
-    data = build.data_module(experiment)
-    data.setup("test" if trained else None)
-    findings = build.scored_findings(experiment, data)
-    known = _known(folder) if trained and folder else {}
-    if experiment.method == "cnn":
-        return _prepare_cnn(experiment, data, findings, known)
-    stored = _stored_bank(folder)
-    names = list(stored.names) if stored else build.bank_findings(experiment, data)
-    checks.before_model(experiment, findings, names, stored is not None)
-    base, base_digest = build.encoder(experiment)
-    view = build.label_view(data)
-    file = build.descriptions_file(experiment, folder or Path())
-    base.eval()
-    if stored is None:
-        bank = build.bank(experiment, base, base_digest, names, file)
-        if folder is not None and is_main_process():
-            _save_bank(bank, folder)
-    else:
-        bank = stored
-        bank.check_base(base_digest, base.backbone.hidden_size)
-    texts = build.class_texts(experiment, findings, file)
-    anchors = build.class_anchors(experiment, bank, base_digest, texts, file, base)
-    base.check_images(data.most_images())
-    module = build.module(experiment, base, bank, view, texts, anchors, data.modalities)
-    module.train()
-    log_trainable(module)
-    known = known or _knowledge(data, build.training_texts(experiment, data))
-    return Parts(data, findings, known, module, bank)
-
-
-def finish(
-    experiment: Experiment, parts: Parts, trainer: pl.Trainer, run_dir: Path, trained: Path | None = None
-) -> None:
-    """Score validation (where there is one) and test with the module as it is, write results and report.
-
-    `trained`: folder of the run that is scored, when that is not `run_dir`.
-    """
-    headline = "cnn" if experiment.method == "cnn" else experiment.scoring.headline
-    names = tuple(parts.findings)
-    there = [split for split in ("val", "test") if len(parts.data.table.rows(split))]
-    splits = {split: evaluate.score(trainer, parts.module, parts.data, split, names) for split in there}
-    blank = evaluate.score(trainer, parts.module, parts.data, "test", names, sanity.blank_rows(parts.data))
-    if trainer.is_global_zero:
-        if experiment.scoring.pixel_baseline:
-            evaluate.add_pixel_baseline(parts.data, splits)
-        metrics = evaluate.write_results(
-            experiment, parts.data, splits, parts.seen, headline, trainer.world_size, run_dir, trained
-        )
-        sanity.record(metrics, parts.data, splits["test"], blank, headline, experiment.scoring.seed, run_dir)
-        _record(experiment, parts, run_dir)
-        shown = evaluate.cases(parts.data, splits["test"], headline, experiment.scoring.cases)
-        page = write_report(run_dir, shown)
-        log_results(trainer.loggers, experiment, run_dir, metrics, shown)
-        evaluate.log_summary(metrics)
-        log.info("report: %s", page)
-    trainer.strategy.barrier()
+@contextmanager
+def _stoppable(checkpoints: Path) -> Iterator[None]:
+    """Make one kind of what Lightning and Python raise when a signal comes outside the steps of a fit."""
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt, SIGTERMException):
+        raise Stopped(checkpoints) from None
 
 
 def anchors(experiment: Experiment) -> Path:
@@ -186,7 +109,7 @@ def anchors(experiment: Experiment) -> Path:
     file = build.descriptions_file(experiment, run_dir)
     bank = build.bank(experiment, base, base_digest, names, file)
     if is_main_process():
-        _save_bank(bank, run_dir)
+        save_bank(bank, run_dir)
     log.info("%d anchors in %s, descriptions in %s", len(bank.names), run_dir / "anchors", file)
     return run_dir
 
@@ -196,14 +119,14 @@ def evaluate_run(experiment: Experiment) -> Path:
     if experiment.run is None:
         raise InputError("run: missing; name a trained run folder, such as run=runs/demo/seed0-0123abcd")
     trained = Path(experiment.run).expanduser()
-    settings, best = load_run(trained), trained / "checkpoints" / "best.ckpt"
-    if not best.is_file():
-        raise InputError(f"{best}: no such checkpoint; finish the run with its train command first")
+    settings = trained_experiment(trained)
     _pixels_of_training(settings.data, experiment.data)
     settings.data, settings.scoring = experiment.data, experiment.scoring
     settings.trainer, settings.cache_dir = experiment.trainer, experiment.cache_dir
     settings.name = experiment.name
-    out = Path(experiment.run_dir).expanduser() if experiment.run_dir else trained / "eval" / experiment.name
+    # An exported folder stays as it was written.
+    place = Path("runs") / "eval" / trained.resolve().name if is_export(trained) else trained / "eval"
+    out = Path(experiment.run_dir).expanduser() if experiment.run_dir else place / experiment.name
     if (out / "checkpoints").exists():
         raise InputError(f"run_dir: {out} holds a trained run; choose another folder for what is scored now")
     if is_main_process():
@@ -212,7 +135,8 @@ def evaluate_run(experiment: Experiment) -> Path:
         make_folder(out, "run_dir")
     checks.before_data(settings)
     parts = prepare(settings, trained, trained=True)
-    build.load_weights(parts.module, best)
+    if not is_export(trained):
+        build.load_weights(parts.module, trained / "checkpoints" / "best.ckpt")
     trainer = make_trainer(settings, out, CsvLog(out / "metrics.csv"))
     if is_main_process():
         (out / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
@@ -234,58 +158,3 @@ def report(folder: Path) -> Path:
     if not (folder / "metrics.json").is_file():
         raise InputError(f"{folder}: no metrics.json; the run is not finished, repeat its train command")
     return write_report(folder)
-
-
-def _prepare_cnn(experiment: Experiment, data: StudyDataModule, findings: list[str], known: dict[str, Any]) -> Parts:
-    """`known` is empty unless the network has been trained on other data."""
-    from radz.baselines.cnn_run import ScoredCNN
-
-    steps = experiment.trainer.max_steps or (
-        len(data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.devices)
-        * (experiment.trainer.max_epochs or 1)
-    )  # fmt: skip
-    trained = tuple(known["findings"]) if known else None
-    module = ScoredCNN(experiment.cnn, build.label_view(data), tuple(findings), steps, trained)
-    return Parts(data, findings, known or _knowledge(data, []), module, None)
-
-
-def _knowledge(data: StudyDataModule, texts: list[str]) -> dict[str, Any]:
-    return {"findings": list(data.findings), "seen": build.seen_findings(data, texts)}
-
-
-def _known(trained: Path) -> dict[str, Any]:
-    """What a trained run knows, as it noted it."""
-    found = read_environment(trained)
-    if not {"findings", "seen"} <= set(found):
-        raise InputError(f"{trained / 'environment.json'}: does not say what the run has seen; train it again")
-    return {key: found[key] for key in ("findings", "seen")}
-
-
-def _stored_bank(folder: Path | None) -> AnchorBank | None:
-    if folder is None or not (folder / "anchors" / "anchors.json").is_file():
-        return None
-    return AnchorBank.load(folder / "anchors")
-
-
-def _save_bank(bank: AnchorBank, folder: Path) -> None:
-    """The bank as folder/anchors; the old one stays until the new one is whole."""
-    draft = folder / f".anchors.{os.getpid()}"
-    bank.save(draft)
-    shutil.rmtree(folder / "anchors", ignore_errors=True)
-    draft.rename(folder / "anchors")
-
-
-def _record(experiment: Experiment, parts: Parts, run_dir: Path) -> None:
-    """environment.json, and label_mapping.csv: which words of the corpora became which finding."""
-    if is_main_process():
-        label_map(parts.data, parts.seen).to_csv(run_dir / "label_mapping.csv", index=False)
-        bank = parts.bank
-        digests = {"anchors_digest": bank.digest(), "base_digest": bank.info.base_digest} if bank else {}
-        content = {**environment(), **parts.data.environment(), **digests, **peak_memory_gb(), **parts.known}
-        write_json(run_dir / "environment.json", {"config_digest": digest(experiment), **content})
-
-
-def _stop_message(last: Path) -> str:
-    if last.is_file():
-        return f"stopped; repeat the command to resume from {last}"
-    return "stopped before the first checkpoint; repeat the command to start again"

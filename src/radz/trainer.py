@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import logging
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.strategies import ParallelStrategy
 
+from radz.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from radz.callbacks.csv_log import CsvLog
 from radz.callbacks.metrics import MONITOR
+from radz.callbacks.stop import StopOnSignal
 from radz.callbacks.wandb_log import DivergenceAlert, wandb_logger
+from radz.checkpoints import CheckedIO
 from radz.config import Experiment
+from radz.sharding import strategy
 
 log = logging.getLogger(__name__)
 NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
+    r"It is recommended to use `self\.log\(",  # what is logged per epoch is equal on all ranks already
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen towers are meant to be
 )
 """Warnings that say nothing about a run."""
@@ -43,21 +51,17 @@ def quiet() -> None:
 def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Trainer:
     """Trainer of `radz train` and `radz eval`."""
     settings = experiment.trainer
-    folder: dict[str, Any] = {"dirpath": run_dir / "checkpoints", "enable_version_counter": False}
-    best = ModelCheckpoint(
-        filename="best", monitor=MONITOR, mode="max", auto_insert_metric_name=False, save_on_train_epoch_end=False,
-        **folder,
-    )  # fmt: skip
-    # Apart from the best: `save_last` there would leave out every epoch that is no improvement.
-    last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True, **folder)
-    callbacks: list[Callback] = [best, last, DivergenceAlert()]
+    best = BestCheckpoint(run_dir / "checkpoints", MONITOR)
+    last = LastCheckpoint(run_dir / "checkpoints", settings.checkpoint_every_n_steps)
+    callbacks: list[Callback] = [best, last, StopOnSignal(last), DivergenceAlert()]
     if settings.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=settings.log_every_steps))
     precision: Any = precision_of(settings.precision, settings.accelerator)
-    return pl.Trainer(
+    trainer = pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
-        strategy="ddp" if settings.devices > 1 else "auto",
+        num_nodes=settings.num_nodes,
+        strategy=strategy(settings),
         precision=precision,
         max_epochs=settings.max_epochs if settings.max_epochs is not None else -1,
         max_steps=settings.max_steps if settings.max_steps is not None else -1,
@@ -68,9 +72,26 @@ def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Train
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,
         callbacks=callbacks,
+        plugins=[CheckedIO()],
         logger=loggers(experiment, run_dir, csv),
         default_root_dir=run_dir,
+        deterministic=settings.deterministic,
+        limit_train_batches=settings.overfit_batches or None,
+        profiler=profiler(settings.profiler, run_dir),
     )
+    if isinstance(trainer.strategy, ParallelStrategy):
+        # By this attribute it reaches every strategy of several processes, by whatever name it was chosen.
+        trainer.strategy._timeout = timedelta(minutes=settings.timeout_minutes)  # type: ignore[attr-defined]
+    return trainer
+
+
+def profiler(wanted: str, run_dir: Path) -> Profiler | None:
+    """`simple` (seconds per part of a step) or `torch` (operators and a trace), into run_dir/profile."""
+    kinds = {"simple": SimpleProfiler, "torch": PyTorchProfiler}
+    if wanted == "none":
+        return None
+    (run_dir / "profile").mkdir(parents=True, exist_ok=True)
+    return kinds[wanted](dirpath=run_dir / "profile", filename=wanted)
 
 
 def precision_of(wanted: str, accelerator: str) -> str:

@@ -39,6 +39,7 @@ def test_clean_data(corpus: Corpus) -> None:
     json.dumps(found, allow_nan=False)
 
 
+@pytest.mark.fault(19)
 def test_a_picture_in_two_splits(corpus: Corpus) -> None:
     filled(corpus)
     shutil.copy(corpus.root / "images/img1.png", corpus.root / "images/img9.png")
@@ -101,6 +102,7 @@ def test_unreadable_images_are_all_told(corpus: Corpus) -> None:
     assert found["counts"]["ours"]["train"]["images"] == 5
 
 
+@pytest.mark.fault(19)
 def test_a_patient_in_two_splits_stops_the_reading(corpus: Corpus) -> None:
     corpus.splits[0]["split"] = "test"
     filled(corpus)

@@ -70,6 +70,7 @@ def test_opening_again_reads_no_image(studies: StudyTable, tmp_path: Path, decod
     assert len(decoded) == 24, "another size is another store"
 
 
+@pytest.mark.fault(14)
 def test_a_changed_file_alone_is_decoded_again(studies: StudyTable, tmp_path: Path, decoded: list[str]) -> None:
     first = build(studies, tmp_path)
     old = [first.get(i).copy() for i in range(12)]
@@ -138,6 +139,7 @@ def test_unreadable_images_are_tried_again(
     assert not healed.unreadable and healed.digest() == build(studies, tmp_path / "new").digest()
 
 
+@pytest.mark.fault(14)
 def test_damage_on_disk_is_found_at_the_first_read(studies: StudyTable, tmp_path: Path) -> None:
     built = build(studies, tmp_path)
     with open(place(built) / "pixels.u8", "r+b") as handle:
@@ -150,6 +152,7 @@ def test_damage_on_disk_is_found_at_the_first_read(studies: StudyTable, tmp_path
 
 
 @pytest.mark.parametrize("spoil", ["index", "other", "short"])
+@pytest.mark.fault(14)
 def test_an_incomplete_store_is_built_anew(studies: StudyTable, tmp_path: Path, decoded: list[str], spoil: str) -> None:
     built = build(studies, tmp_path)
     if spoil == "index":

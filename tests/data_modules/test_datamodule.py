@@ -209,6 +209,7 @@ def test_a_trainer_shuffles_by_epoch_and_augments_training_only(make: Make, tmp_
     assert recorder.changed == {"train": 9 if enabled else 0, "val": 0}
 
 
+@pytest.mark.fault(20)
 def test_workers_give_the_same_batches(make: Make) -> None:
     alone = list(ready(make()).test_dataloader())
     shared = list(ready(make(workers=1)).test_dataloader())

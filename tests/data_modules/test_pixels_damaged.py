@@ -26,6 +26,7 @@ BAD_FILES = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", list(BAD_FILES))
+@pytest.mark.fault(11)
 def test_bundled_unreadable_files_name_file_and_cause(name: str) -> None:
     with pytest.raises(InputError) as caught:
         read_gray(bundled(name), "row 7 (image 0a1b)")
@@ -48,6 +49,7 @@ def test_other_files(tmp_path: Path, content: bytes | None, part: str) -> None:
         read_gray(tmp_path / "secret.bin")
 
 
+@pytest.mark.fault(11)
 def test_every_truncation_is_refused_with_one_line(tmp_path: Path) -> None:
     whole = written(tmp_path, RNG.integers(0, 4096, (40, 40)).astype(np.uint16)).read_bytes()
     for end in range(1, len(whole), 61):
@@ -57,6 +59,7 @@ def test_every_truncation_is_refused_with_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.fault(12)
 def test_damaged_bytes_never_escape_as_another_error(tmp_path: Path) -> None:
     whole = bytearray(written(tmp_path, RNG.integers(0, 4096, (16, 16)).astype(np.uint16)).read_bytes())
     rng = np.random.default_rng(1)
@@ -74,6 +77,7 @@ def test_damaged_bytes_never_escape_as_another_error(tmp_path: Path) -> None:
     assert refused > 10
 
 
+@pytest.mark.fault(11)
 def test_missing_decoder_names_the_transfer_syntax(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ds = dataset(np.zeros((8, 8), np.uint16))
     ds.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xf7"])
@@ -89,6 +93,7 @@ def test_missing_decoder_names_the_transfer_syntax(tmp_path: Path, monkeypatch: 
         read_gray(tmp_path / "x.dcm")
 
 
+@pytest.mark.fault(11)
 def test_decompression_bombs_are_refused_before_they_inflate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, np.zeros((8, 8), np.uint16), Rows=60000, Columns=60000)
     with pytest.raises(InputError, match="3600000000 pixels"):

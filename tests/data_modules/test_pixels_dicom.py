@@ -48,6 +48,7 @@ def by_pydicom(ds: Dataset) -> np.ndarray:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", GRAY_FILES)
+@pytest.mark.fault(13)
 def test_bundled_gray_files_agree_with_pydicom(name: str) -> None:
     ds = pydicom.dcmread(bundled(name))
     expected = by_pydicom(ds)
@@ -64,6 +65,7 @@ def test_bundled_colour_files_become_luminance(name: str) -> None:
     assert_gray(read_gray(bundled(name)), 0.299 * rgb[..., 0] + 0.587 * rgb[..., 1] + 0.114 * rgb[..., 2])
 
 
+@pytest.mark.fault(13)
 def test_bundled_palette_file() -> None:
     ds = pydicom.dcmread(bundled("examples_palette.dcm"))
     rgb = pydicom.pixels.apply_color_lut(ds.pixel_array, ds).astype(float)
@@ -73,6 +75,7 @@ def test_bundled_palette_file() -> None:
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize(("kind", "bits"), [("u1", 8), ("u2", 10), ("u2", 12), ("u2", 16), ("i2", 12), ("i2", 16)])
+@pytest.mark.fault(13)
 def test_depths_signs_and_photometric(tmp_path: Path, photometric: str, kind: str, bits: int) -> None:
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if kind == "i2" else (0, 2**bits)
     stored = RNG.integers(low, high, (70, 90)).astype(kind)
@@ -92,6 +95,7 @@ def test_transfer_syntaxes_give_the_same_image(tmp_path: Path, syntax: str) -> N
 
 @pytest.mark.parametrize("function", [None, "LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.fault(13)
 def test_first_window_after_rescale(tmp_path: Path, function: str | None, photometric: str) -> None:
     tags: dict[str, Any] = {
         "WindowCenter": [300.5, 9], "WindowWidth": [411, 2], "RescaleSlope": 0.5, "RescaleIntercept": -100,
@@ -121,6 +125,7 @@ def test_a_window_without_width_counts_as_none(tmp_path: Path, width: int) -> No
     )
 
 
+@pytest.mark.fault(13)
 def test_voi_lut_goes_before_the_window(tmp_path: Path) -> None:
     table = (np.linspace(0, 1, 1000) ** 2 * 1023).astype(np.uint16)
     stored = RNG.integers(0, 4096, (60, 60)).astype(np.uint16)
@@ -190,6 +195,7 @@ def test_a_small_uncompressed_file_reads_in_milliseconds(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("frames", "shown"), [("first", 0), ("middle", 1)])
+@pytest.mark.fault(13)
 def test_a_frame_of_several_by_the_policy(tmp_path: Path, frames: str, shown: int) -> None:
     stored = np.random.default_rng(0).integers(0, 4000, (3, 6, 7)).astype(np.uint16)
     ds = dataset(stored[0], NumberOfFrames=3)

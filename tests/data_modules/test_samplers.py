@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
 
@@ -25,6 +26,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.fault(20)
 def test_ranks_share_one_permutation_without_overlap(world: int) -> None:
     """The joint batch of all ranks holds the same studies as one process with the joint batch size."""
     alone = order(53, 4 * world, 0, 2)
@@ -33,6 +35,36 @@ def test_ranks_share_one_permutation_without_overlap(world: int) -> None:
     for step in range(len(ranks[0]) // 4):
         joint = {i for r in ranks for i in r[4 * step : 4 * step + 4]}
         assert joint == set(alone[4 * world * step : 4 * world * (step + 1)])
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("skip", [0, 1, 4])
+def test_the_loader_goes_on_anywhere_with_any_workers(world: int, workers: int, skip: int) -> None:
+    """The batches of all ranks are those of one process with the joint batch; a resume leaves out the first `skip` of
+    the first epoch only; what fills no batch of all ranks is left out."""
+    rows = RowDataset(range(100, 153))
+    whole = [[100 + i for i in order(53, 4 * world, 5, epoch)] for epoch in (2, 3)]
+    for rank in range(world):
+        sampler = TrainSampler(rows, 4, 5, rank, world)
+        sampler.go_to(2, skip)
+        loader = DataLoader(rows, 4, sampler=sampler, num_workers=workers, drop_last=True)
+        for epoch, joint in zip((2, 3), whole, strict=True):
+            sampler.set_epoch(epoch)
+            found = [row for batch in loader for row in batch.tolist()]
+            left_out = 4 * skip if epoch == 2 else 0
+            assert found == joint[rank::world][left_out:] and len(joint) == 53 // (4 * world) * 4 * world
+            assert len(loader) == 53 // (4 * world)
+
+
+def test_the_same_batches_again_and_again() -> None:
+    rows = RowDataset(range(53))
+    sampler = TrainSampler(rows, 4, 0, batches=2)
+    first = list(sampler)
+    sampler.set_epoch(7)
+    assert list(sampler) == first == order(53, 4, 0, 0)[:8] and len(sampler) == 8
+    assert len(TrainSampler(rows, 4, 0, batches=99)) == 52
 
 
 @pytest.mark.parametrize(("n", "world"), [(10, 1), (10, 3), (2, 4), (0, 2)])

@@ -73,6 +73,7 @@ def test_concat_unites_findings_and_keeps_what_each_corpus_codes() -> None:
         StudyTable.concat([build("a"), build("a")])
 
 
+@pytest.mark.fault(19)
 def test_a_patient_in_two_splits_stops_and_is_named_by_hash() -> None:
     table = build()
     table.check_splits(b"k")

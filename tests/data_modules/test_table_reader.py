@@ -213,12 +213,26 @@ def test_split_words(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", "a/../../secret.png"])
+@pytest.mark.fault(15)
 def test_an_image_path_never_leaves_root(corpus: Corpus, name: str) -> None:
     corpus.rows[2]["filename"] = corpus.splits[2]["filename"] = name
     message = refused(corpus, bad=BadRows(on_missing_image="skip"))
     assert "row 4" in message and "data.corpora.0.root" in message
 
 
+@pytest.mark.fault(15)
+@pytest.mark.parametrize("name", ["img2.png\r\nradz: all is well", "img2\n.png", "x" * 90_000 + ".png", "img\0.png"])
+def test_a_hostile_image_name_is_refused_by_row(corpus: Corpus, name: str) -> None:
+    corpus.write()
+    corpus.rows[2]["filename"] = corpus.splits[2]["filename"] = name
+    corpus.write(images=False)
+    with pytest.raises(InputError, match=r"row \d") as caught:
+        table.read(corpus.config(), ontology(), SALT)
+    message = str(caught.value)
+    assert "\n" not in message and "all is well" not in message and len(message) < 600
+
+
+@pytest.mark.fault(15)
 def test_a_link_out_of_root_is_refused_and_one_inside_is_followed(corpus: Corpus, tmp_path: Path) -> None:
     corpus.write()
     first, second = (corpus.root / "images" / f"img{i}.png" for i in (1, 2))
@@ -250,6 +264,7 @@ def test_rows_of_one_study_become_one(corpus: Corpus) -> None:
     assert "differs in its label covid19" in refused(corpus, columns=columns)
 
 
+@pytest.mark.fault(15)
 def test_an_image_listed_twice_counts_once(corpus: Corpus) -> None:
     """As in tables with one row per box."""
     corpus.rows.insert(1, dict(corpus.rows[0]))

@@ -131,9 +131,23 @@ def test_patient_in_two_splits(ours: Ours, fails: Callable[..., str]) -> None:
     assert "patient" in line and "split" in line
 
 
-def test_unknown_finding_to_score(ours: Ours, fails: Callable[..., str]) -> None:
-    line = fails("train", *ours.arguments, "scoring.findings=[edema, pneumothorax]")
-    assert "scoring.findings" in line and "pneumothorax" in line
+def test_a_protocol_that_asks_for_what_no_label_reaches(
+    ours: Ours, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said and listed as excluded while something is left to score; refused when nothing is."""
+    arguments = [*ours.arguments, "dkam.findings=[no_finding,edema,nodule]", "scoring.primary=all"]
+    line = fails("train", *arguments, "scoring.findings=[pneumothorax]")
+    assert "scoring.findings: nothing can be scored" in line and "pneumothorax: no label of these data" in line
+    line = fails("train", *arguments, "scoring.findings=[edema]", "scoring.class_prompts={edema: {positive: [Mass.]}}",
+                 "scoring.prompts=['{finding} or edema']", "scoring.findings=[edema, mass]")  # fmt: skip
+    assert "names mass as well" in line
+    assert main(["train", *arguments, "scoring.findings=[edema, pneumothorax]", "scoring.retrieval=true"]) == 0
+    assert "scoring.findings: pneumothorax: no label of these data maps to it; not scored" in capsys.readouterr().err
+    metrics = json.loads((ours.file.parent / "run/metrics.json").read_text())
+    result = metrics["results"]["ours/test"]
+    assert result["scorers"]["fused"]["excluded"] == {"pneumothorax": "no label of these data maps to it"}
+    assert result["primary"] == ["edema"] and metrics["protocol"]["scored"] == {"ours/test": ["edema"]}
+    assert result["retrieval"]["images"] == result["coverage"]["studies"] and metrics["cost"]["images"] > 0
 
 
 def test_a_class_without_positives_is_listed_not_fatal(ours: Ours, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,9 +26,13 @@ VERBS = {
     "eval": (["experiment", "keys"], OPTIONS | {"--print-config"}),
     "predict": (["run", "keys"], OPTIONS),
     "data": (["action", "keys"], OPTIONS),
+    "export": (["run", "keys"], OPTIONS),
+    "import": (["src", "keys"], OPTIONS),
     "sweep": (["sweep", "keys"], OPTIONS),
     "bench": (["keys"], OPTIONS),
     "report": (["run", "keys"], OPTIONS),
+    "rerun": (["run", "keys"], OPTIONS),
+    "compare": (["run", "keys"], OPTIONS),
 }
 """What contract.md names and works today; a flag or a verb more has to be written there and here."""
 CONTRACT = {
@@ -147,7 +151,20 @@ def test_dry_run_prints_counts_and_trains_nothing(
     assert "'studies': 24" in shown and "steps per epoch: 3" in shown and str(run) in shown
     assert re.search(r"total\s+[\d,]+ trainable of\s+[\d,]+", shown) and "pleural_effusion (label)" in shown
     assert "mass (none)" in shown and "anchors: 12" in shown
+    flops = float(re.search(r"FLOPs per pair: (\S+) \(", shown)[1])  # type: ignore[index]
+    assert 1e7 < flops < 1e10 and re.search(r"peak memory: about \d+\.\d GB", shown)
+    assert re.search(r"hours of training: about 0\.\d+, 3 steps of \S+ s on this machine", shown)
     assert not run.exists()
+
+
+def test_a_fast_run_tries_every_part_and_keeps_nothing(
+    tmp_path: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    arguments = [*SMALL, f"run_dir={run}", f"cache_dir={cache_dir}", "trainer.fast_dev_run=true"]
+    assert main(["train", "demo", *arguments]) == 0
+    assert "one batch of training, validation and test went through" in capsys.readouterr().err
+    assert not run.exists() and not list(Path().glob("lightning_logs"))
 
 
 @pytest.mark.parametrize(
@@ -201,6 +218,7 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     ],
     ids=lambda value: " ".join(value) if value and value[0] in VERBS else "",
 )
+@pytest.mark.fault(17)
 def test_faults_of_the_experiment(arguments: list[str], words: list[str], fails: Callable[..., str]) -> None:
     line = fails(*arguments, alone=True)
     assert [word for word in words if word not in line] == []

@@ -59,6 +59,8 @@ def fault(name: str, *overrides: str) -> str:
         ("data: {corpora: [{reader: phantom, policy: {uncertain: so}}]}", ["corpora.0.policy.uncertain", "ignore"]),
         ("seed: 1\nseed: 2", ["not valid YAML", "seed"]),
         ("seed: [1", ["not valid YAML"]),
+        ("name: !!python/object/apply:os.mkdir [ran]", ["not valid YAML", "python/object"]),
+        ("name: !!python/name:os.system", ["not valid YAML"]),
         ("- 1\n- 2", ["holds a map"]),
         ("seed: ${nowhere}", ["seed", "nowhere"]),
         ("data: {mask_terms: ['']}", ["data.mask_terms"]),
@@ -92,6 +94,7 @@ def fault(name: str, *overrides: str) -> str:
         ("dkam: {findings: [effusion, pleural_effusion]}", ["dkam.findings", "same finding, pleural_effusion"]),
     ],
 )  # fmt: skip
+@pytest.mark.fault(17)
 def test_a_fault_names_key_file_and_nearest(write: Write, text: str, words: list[str]) -> None:
     path = write(low=MINIMAL, top=text if text.startswith("-") else f"base: low\n{text}\n")
     line = fault(path)

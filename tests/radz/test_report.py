@@ -120,8 +120,8 @@ def test_page_is_self_contained_and_safe(run_dir: Path) -> None:
     # The hostile name is shown as what it is (findings lose their underscores), and no drawing reads it as a formula.
     drawn = [text[text.index("<svg") :].split("<svg")[i].split("</svg>")[0] for i in (1, 2)]
     assert all(Page(drawing).words.count(HOSTILE.replace("_", " ")) == 1 for drawing in drawn)
-    assert page.words.count(HOSTILE.replace("_", " ")) == 6
-    assert sum(tag == "svg" for tag, _ in page.tags) == 3
+    assert page.words.count(HOSTILE.replace("_", " ")) == 10
+    assert sum(tag == "svg" for tag, _ in page.tags) == 5
     assert f"</pre>{HOSTILE}" in page.words
 
 
@@ -136,7 +136,7 @@ def test_page_and_figures_hold_no_identifier(run_dir: Path) -> None:
 
 def test_figures_stand_beside_with_their_data(run_dir: Path) -> None:
     write_report(run_dir)
-    names = {"roc_ours_test", "intervals_ours_test", "training"}
+    names = {f"{kind}_ours_test" for kind in ("roc", "pr", "confusion", "intervals")} | {"training"}
     assert {p.stem for p in (run_dir / "figures").iterdir()} == names
     assert all((run_dir / "figures" / f"{n}.png").read_bytes().startswith(b"\x89PNG") for n in names)
     with open(run_dir / "figures" / "roc_ours_test.csv", encoding="utf-8", newline="") as stream:
@@ -172,6 +172,9 @@ def test_nothing_defined_still_has_a_page(run_dir: Path) -> None:
     empty = score_table("test", 0).take([])
     result = results(empty, SEEN_AS, FINDINGS[:1], None, 10, headline="fused")
     (run_dir / "metrics.json").write_text(json.dumps({"headline_scorer": "fused", "results": {"ours/test": result}}))
+    with pytest.raises(InputError, match=r"ours_test\.csv: holds 60 studies, metrics\.json was made of 0"):
+        write_report(run_dir)
+    empty.write_csv(run_dir / "predictions" / empty.file_name)
     words = Page(write_report(run_dir).read_text(encoding="utf-8")).words
     assert "no known label" in words and "undefined" in words
 

@@ -19,9 +19,12 @@ from small_run import SMALL
 
 from data_modules.errors import InputError
 from radz import Radz, build
+from radz.checkpoints import write_checkpoint
 from radz.dfat import DFAT
 from radz.experiment import load_experiment
+from radz.exporting.load import load_trained
 from radz.run import Stopped, train
+from radz.run_folder import load_run
 from radz.trainer import MONITOR
 
 LORA = ["backbone.train=lora", "backbone.lora_rank=4", "backbone.train_tower=false", "dfat.learning_rate=0.01"]
@@ -37,12 +40,13 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, handler)
 
 
-def test_resume_at_an_epoch_boundary_equals_the_uninterrupted_run(
+@pytest.mark.fault(3)
+def test_a_run_stopped_by_signals_goes_on_bit_for_bit(
     tmp_path: Path, cache_dir: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, interruptible: None,
 ) -> None:  # fmt: skip
-    """Stopped in the second epoch by the scheduler and in the third by Ctrl-C. The second is no improvement on the
-    first; `last` must be the second all the same."""
+    """Stopped in the middle of the second epoch by the scheduler and of the third by Ctrl-C: the step is finished and
+    saved. No epoch is an improvement on the first; `last` must be the latest all the same."""
     log, step, stop = DFAT.log, DFAT.training_step, {"term": -1, "interrupt": -1}
 
     def falling(self: DFAT, name: str, value: Any, **settings: Any) -> None:
@@ -52,7 +56,7 @@ def test_resume_at_an_epoch_boundary_equals_the_uninterrupted_run(
         if self.global_step == stop["term"]:
             os.kill(os.getpid(), signal.SIGTERM)
         if self.global_step == stop["interrupt"]:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(DFAT, "log", falling)
@@ -68,17 +72,18 @@ def test_resume_at_an_epoch_boundary_equals_the_uninterrupted_run(
         with pytest.raises(Stopped, match="repeat the command to resume"):
             run("resumed")
         resumed = tmp_path / "resumed"
-        assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
-        stop.update(term=-1, interrupt=7)
+        assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 5
+        stop.update(term=-1, interrupt=6)
         with pytest.raises(Stopped, match="repeat the command to resume"):
             run("resumed")
-        assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 6
+        assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 7
+        assert torch.load(resumed / "checkpoints/previous.ckpt", weights_only=True)["global_step"] == 6
         assert torch.load(resumed / "checkpoints/best.ckpt", weights_only=True)["global_step"] == 3
         assert not (resumed / "metrics.json").exists()
         interrupted = pd.read_csv(resumed / "metrics.csv")
         stop["interrupt"] = -1
         run("resumed")
-    assert [f"resuming {resumed} after step {n}" in caplog.text for n in (3, 6)] == [True, True]
+    assert [f"resuming {resumed} after step {n}" in caplog.text for n in (5, 7)] == [True, True]
     assert not IDENTIFIER.search(caplog.text)
 
     for name in ("best", "last"):
@@ -88,7 +93,7 @@ def test_resume_at_an_epoch_boundary_equals_the_uninterrupted_run(
         assert [k for k, v in one["state_dict"].items() if not torch.equal(v, other["state_dict"][k])] == []
     first, second = (pd.read_csv(f / "metrics.csv") for f in (whole, resumed))
     assert first.step.tolist() == second.step.tolist() == list(range(9))
-    assert interrupted.step.tolist() == list(range(7))  # the step after the checkpoint is written again
+    assert interrupted.step.tolist() == list(range(7))
     columns = [name for name in first.columns if name != "pairs_per_second"]
     pd.testing.assert_frame_equal(first[columns], second[columns])
     for split in ("val", "test"):
@@ -112,6 +117,14 @@ def test_a_run_may_end_by_steps(tmp_path: Path, cache_dir: Path, steps: int, bes
     assert (run / "metrics.json").is_file() and np.isfinite(Radz.from_pretrained(run).embed_texts(["edema"])).all()
 
 
+@pytest.fixture(scope="module")
+def module(trained_run: Path) -> DFAT:
+    """The trained module of a run; what is refused leaves it as it is."""
+    experiment = load_run(trained_run)
+    of = load_trained(experiment, trained_run)
+    return build.restore(experiment, of.encoder, of.bank, of.file, trained_run / "checkpoints/best.ckpt")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -120,16 +133,26 @@ def test_a_run_may_end_by_steps(tmp_path: Path, cache_dir: Path, steps: int, bes
         (lambda c: c["state_dict"].pop("encoder.heads.text.weight"), "encoder.heads.text.weight"),
         (lambda c: c["state_dict"].update(extra=torch.zeros(1)), "extra"),
         (lambda c: c.pop("radz"), "another backbone"),
+        (lambda c: c["radz"].update(image_tokens=9), r"dfat.image_tokens=9 where this run has \d"),
+        (lambda c: c["radz"].update(text_tokens=9), r"dfat.text_tokens=9 where this run has \d"),
+        (
+            lambda c: c["state_dict"].update({"encoder.heads.text.weight": torch.zeros(48, 32)}),
+            r"encoder.heads.text.weight is \[48, 32\] there and \[32, 32\]",
+        ),
     ],
 )
-def test_a_foreign_checkpoint_is_refused(trained_run: Path, tmp_path: Path, change: Any, message: str) -> None:
-    module = Radz.from_pretrained(trained_run).module
+@pytest.mark.fault(7)
+def test_a_foreign_checkpoint_is_refused(
+    module: DFAT, trained_run: Path, tmp_path: Path, change: Any, message: str
+) -> None:
     content = torch.load(trained_run / "checkpoints/best.ckpt", weights_only=True)
     change(content)
-    torch.save(content, tmp_path / "x.ckpt")
+    write_checkpoint(content, tmp_path / "x.ckpt")
+    before = {name: value.clone() for name, value in module.state_dict().items()}
     with pytest.raises(InputError, match=message) as fault:
         build.load_weights(module, tmp_path / "x.ckpt")
     assert "\n" not in str(fault.value)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items()), "half loaded"
 
 
 class Evil:
@@ -142,8 +165,8 @@ class Evil:
         return (Path.touch, (self.mark,))
 
 
-def test_a_checkpoint_never_runs_code(trained_run: Path, tmp_path: Path) -> None:
-    module = Radz.from_pretrained(trained_run).module
+@pytest.mark.fault(16)
+def test_a_checkpoint_never_runs_code(module: DFAT, tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "radz": Evil(tmp_path / "ran")}, tmp_path / "evil.ckpt")
     (tmp_path / "junk.ckpt").write_bytes(b"PK\x03\x04 junk")
     for name in ("evil", "junk", "absent"):
@@ -153,6 +176,7 @@ def test_a_checkpoint_never_runs_code(trained_run: Path, tmp_path: Path) -> None
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.fault(7)
 def test_a_resume_from_a_damaged_checkpoint_is_one_line(trained_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(trained_run, folder)

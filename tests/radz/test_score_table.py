@@ -10,10 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    matthews_corrcoef,
+    roc_auc_score,
+)
 
 from data_modules.errors import InputError
-from radz.scoring.results import METRICS, SEEN, results, thresholds_from
+from radz.scoring.results import METRICS, SEEN, calibrations_from, results, thresholds_from
 from radz.scoring.table import ScoreTable
 
 FINDINGS = ("edema", "pleural_effusion", "mass", "hernia")
@@ -104,11 +111,6 @@ def test_take_and_concat_are_inverse() -> None:
 def test_bad_scores_name_scorer_and_finding() -> None:
     table = score_table(10)
     broken = table.scores["prompt"].copy()
-    broken[3, 1] = np.nan
-    with pytest.raises(
-        InputError, match=r"'prompt', finding 'pleural_effusion': 1 of 10 scores are NaN, first in row 4"
-    ):
-        replace(table, scores={"prompt": broken})
     broken[3, 1] = 1.2
     with pytest.raises(InputError, match=r"'prompt', finding 'pleural_effusion'.*1\.2, must lie in \[0, 1\]"):
         replace(table, scores={"prompt": broken})
@@ -198,9 +200,69 @@ def test_empty_and_constant_tables() -> None:
     no_findings = replace(table, findings=(), labels=nothing, scores={"prompt": nothing})
     assert results(no_findings, {}, [], None, 10)["scorers"]["prompt"]["findings"] == {}
     flat = replace(table, scores={"prompt": np.full((80, 4), 0.4)})
-    edema = results(flat, SEEN_AS, ["edema"], None, 50)["scorers"]["prompt"]["findings"]["edema"]
-    assert edema["auroc"] == {"value": 0.5, "low": 0.5, "high": 0.5}
-    assert edema["f1_half"]["value"] == 0.0
+    constant = results(flat, SEEN_AS, ["edema"], None, 50)["scorers"]["prompt"]
+    known = int(np.isfinite(table.labels[:, 0]).sum())
+    assert constant["excluded"]["edema"] == f"all {known} scores are equal" and not constant["findings"]
+    assert constant["macro"]["auroc"]["value"] is None
+
+
+def test_one_nan_score_leaves_its_finding_out_with_the_reason() -> None:
+    table = score_table()
+    broken = table.scores["prompt"].copy()
+    broken[3, 1] = np.nan
+    broken_table = replace(table, scores={"prompt": broken})
+    got = results(broken_table, SEEN_AS, FINDINGS[:2], None, 20)["scorers"]["prompt"]
+    assert got["excluded"]["pleural_effusion"] == "1 of 80 scores are NaN, first in row 4"
+    assert got["macro"]["auroc"] == pytest.approx(got["findings"]["edema"]["auroc"])
+    assert set(thresholds_from(broken_table)["prompt"]) == set(calibrations_from(broken_table)["prompt"])
+    assert "pleural_effusion" not in thresholds_from(broken_table)["prompt"]
+
+
+def test_repeated_studies_count_once_and_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    table = score_table()
+    twice = ScoreTable.concat([table, table.take([7, 3])])
+    with caplog.at_level("WARNING"):
+        got = results(twice, SEEN_AS, ["edema"], None, 20)
+    once = results(table, SEEN_AS, ["edema"], None, 20)
+    assert got["coverage"].pop("duplicates") == 2 and got == once
+    assert "2 row(s) repeat a study and are left out, first row 81" in caplog.text
+
+
+def test_further_metrics_equal_scikit_learn() -> None:
+    table, validation = score_table(), score_table(seed=1, split="val")
+    fits = calibrations_from(validation)
+    rules = thresholds_from(validation)
+    got = results(table, SEEN_AS, FINDINGS[:2], rules, 100, headline="prompt", calibrations=fits)
+    prompt = got["scorers"]["prompt"]
+    called, truth, chance = [], [], []
+    for column, finding in enumerate(FINDINGS[:2]):
+        known = np.isfinite(table.labels[:, column])
+        y, s = table.labels[known, column], table.scores["prompt"][known, column]
+        p = fits["prompt"][finding](s)
+        cell, rule = prompt["findings"][finding], rules["prompt"][finding]
+        assert cell["accuracy_validation"]["value"] == pytest.approx(accuracy_score(y, s >= rule), abs=1e-10)
+        assert cell["mcc_validation"]["value"] == pytest.approx(matthews_corrcoef(y, s >= rule), abs=1e-10)
+        assert cell["brier"]["value"] == pytest.approx(brier_score_loss(y, p), abs=1e-10)
+        assert cell["calibration_error"]["low"] <= cell["calibration_error"]["high"]
+        assert cell["delong"]["low"] < cell["auroc"]["value"] < cell["delong"]["high"]
+        called, truth, chance = [*called, s >= rule], [*truth, y], [*chance, p]
+        assert got["calibration"]["parameters"]["prompt"][finding] == [
+            fits["prompt"][finding].slope, fits["prompt"][finding].intercept
+        ]  # fmt: skip
+    y, yes, p = (np.concatenate(parts) for parts in (truth, called, chance))
+    micro = prompt["micro"]
+    assert micro["f1_validation"]["value"] == pytest.approx(f1_score(y, yes), abs=1e-10)
+    assert micro["mcc_validation"]["value"] == pytest.approx(matthews_corrcoef(y, yes), abs=1e-10)
+    assert micro["brier"]["value"] == pytest.approx(brier_score_loss(y, p), abs=1e-10)
+    both = np.isfinite(table.labels[:, :2])
+    expected = roc_auc_score(table.labels[:, :2][both], table.scores["prompt"][:, :2][both])
+    assert micro["auroc"]["value"] == pytest.approx(expected, abs=1e-10)
+    assert micro["auroc"]["low"] < micro["auroc"]["value"] < micro["auroc"]["high"]
+    against = got["differences"]["anchor"]["findings"]["edema"]
+    assert 0 < against["p"] <= against["p_holm"] <= 1
+    assert set(results(table, SEEN_AS, [], None, 20)["scorers"]["prompt"]["unavailable"]["brier"].values()) == {
+        "no validation split was scored"
+    }
 
 
 def test_names_are_checked() -> None:

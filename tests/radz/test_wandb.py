@@ -46,6 +46,7 @@ def sent(run_dir: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.fault(18)
 def test_results_are_sent_as_tables_and_nothing_names_a_place(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = experiment_of(finished)
     monkeypatch.delenv("WANDB_MODE", raising=False)

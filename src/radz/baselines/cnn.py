@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
+from radz.callbacks.finite import stop_unless_finite
 from radz.config import CnnConfig
 from radz.losses import global_mean
 
@@ -130,7 +131,13 @@ class SupervisedCNN(LightningModule):
     def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
         loss = masked_bce(self(batch), self.labels(batch))
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.rows))
+        self._loss, self._rows = loss.detach(), batch.rows
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Stop before a non-finite update."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        stop_unless_finite(norm, self._loss, self._rows, getattr(self.trainer, "datamodule", None), self.global_step)
 
     def predict_step(self, batch: StudyBatch, batch_idx: int) -> dict[str, Tensor]:
         """`rows` int64 [B] and `scores` float32 [B, K] in [0, 1]."""

@@ -47,9 +47,9 @@ class CsvLog(Logger):
         """Settings stand in config.yaml."""
 
     @rank_zero_only
-    def cut_after(self, step: int) -> None:
-        """Forget rows beyond `step`, which a resume will write again."""
-        self.rows = {key: row for key, row in self.rows.items() if key <= step}
+    def cut_from(self, step: int) -> None:
+        """Forget the rows from `step` on, which a resume will write again."""
+        self.rows = {key: row for key, row in self.rows.items() if key < step}
 
     @rank_zero_only
     def save(self) -> None:

@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
 from data_modules.errors import InputError
+from radz.callbacks.stop import Stopped
 from radz.config import Experiment
 from radz.distributed import is_main_process
 from radz.experiment import digest
@@ -132,7 +133,7 @@ class DivergenceAlert(Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Send the kind of fault; the text of an error stays on the machine, since it may name a row."""
-        if isinstance(exception, KeyboardInterrupt | SystemExit):
+        if isinstance(exception, KeyboardInterrupt | SystemExit | Stopped):
             return
         for one in trainer.loggers:
             if isinstance(one, WandbLogger) and trainer.is_global_zero:
@@ -188,7 +189,7 @@ def _artifacts(run: Any, run_dir: Path, name: str) -> None:
     import wandb
     from safetensors.torch import save_file
 
-    from radz.build import read_checkpoint
+    from radz.checkpoints import read_checkpoint
 
     with tempfile.TemporaryDirectory() as draft:
         weights = read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["state_dict"]

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from data_modules.base import StudyDataModule
 from radz.run_folder import write_json
+from radz.scoring.statistics import Ranking
 from radz.scoring.table import ScoreTable
 
 log = logging.getLogger(__name__)
@@ -31,14 +31,8 @@ SAME = 0.01
 
 
 def auroc(scores: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Mann-Whitney AUROC of [N] scores for [N] labels, 1, 0 or NaN (left out); NaN where a label lacks."""
-    known = ~np.isnan(labels)
-    positive = labels[known] == 1
-    count, others = int(positive.sum()), int((~positive).sum())
-    if not count or not others:
-        return math.nan
-    ranks = rankdata(scores[known])
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
+    """AUROC of [N] scores for [N] labels, 1, 0 or NaN (left out); NaN where a label lacks."""
+    return float(Ranking(labels, scores).measure(np.ones((1, len(labels)))).auroc[0])
 
 
 def macro(scores: NDArray[Any], labels: NDArray[Any]) -> float:
@@ -96,7 +90,7 @@ def checks(
 
 def warnings(found: dict[str, Any]) -> list[str]:
     """What a reader must know before believing the macro AUROC of `checks`; empty when nothing speaks against it."""
-    said = []
+    said: list[str] = []
     value = found["macro"]
     if value is None:
         return said

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radz.scoring import statistics
+from radz.scoring import curves, statistics
 from radz.scoring.table import ScoreTable
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def intervals(result: Mapping[str, Any], headline: str, baseline: str | None) ->
     axes.set_yticks(list(ticks), list(ticks.values()))
     axes.tick_params(axis="y", length=0, labelsize=9, labelcolor=INK)
     axes.spines["left"].set_visible(False)
-    _legend(figure, headline, baseline, marker=True)
+    legend(figure, headline, baseline, marker=True)
     return figure, rows
 
 
@@ -125,11 +125,11 @@ def roc(
             scores = table.scores[scorer][:, column]
             if np.isnan(scores).any():
                 continue
-            fpr, tpr, at = statistics.roc_curve(labels, scores)
+            fpr, tpr, at = curves.roc_curve(labels, scores)
             rows += [[finding, scorer, *(f"{v:.6g}" for v in point)] for point in zip(fpr, tpr, at, strict=True)]
             first = scorer == headline
             style: dict[str, Any] = {"color": BLUE, "linewidth": 1.6} if first else {"color": ORANGE, "linewidth": 1.1}
-            drawn = _thin(len(fpr))
+            drawn = thin(len(fpr))
             axes.plot(fpr[drawn], tpr[drawn], linestyle="-" if first else (0, (3, 1.5)), zorder=3 - line, **style)
             area = statistics.auroc(labels, scores)
             axes.text(
@@ -144,7 +144,7 @@ def roc(
         axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
     figure.supxlabel("1 \N{MINUS SIGN} specificity", fontsize=9)
     figure.supylabel("sensitivity", fontsize=9)
-    _legend(figure, headline, baseline, marker=False)
+    legend(figure, headline, baseline, marker=False)
     return figure, rows
 
 
@@ -239,7 +239,8 @@ def _curve(axes: Axes, step: NDArray[np.float64], value: NDArray[np.float64], na
         axes.text(0.98, 0.05, words, transform=axes.transAxes, ha="right", fontsize=8.5, color=colour)
 
 
-def _legend(figure: Figure, headline: str, baseline: str | None, marker: bool) -> None:
+def legend(figure: Figure, headline: str, baseline: str | None, marker: bool) -> None:
+    """The two scorers, above the panels; `marker` as in forest plots."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -256,6 +257,6 @@ def _any(logged: Lines, name: str) -> bool:
     return name in logged and bool(np.isfinite(logged[name]).any())
 
 
-def _thin(points: int, most: int = 250) -> NDArray[np.int64]:
+def thin(points: int, most: int = 250) -> NDArray[np.int64]:
     """Positions to draw: all, or `most` of them evenly; the CSV keeps every point."""
     return np.unique(np.linspace(0, points - 1, min(points, most)).round().astype(np.int64))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 import logging
 import math
 import re
@@ -23,7 +22,10 @@ from numpy.typing import NDArray
 
 from data_modules.errors import InputError
 from data_modules.files import replacing
-from radz.report import figures
+from radz.report import figures, panels
+from radz.report.facts import cost, read_config, retrieval_bars, small_cells, subgroup_bars
+from radz.report.forest import forest
+from radz.report.page import environment, flat, read_json
 from radz.scoring.results import SEEN
 from radz.scoring.table import ScoreTable
 
@@ -56,33 +58,36 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
     What a run does not have (training curves, environment, predictions, cases) is left out or named as not recorded.
     Raises InputError when metrics.json is missing or unreadable.
     """
-    from jinja2 import Environment, FileSystemLoader
-    from markupsafe import Markup
     from matplotlib import rc_context
 
-    metrics = _json(run_dir / "metrics.json")
+    metrics = read_json(run_dir / "metrics.json")
     if not metrics or not metrics.get("results"):
         raise InputError(f"{run_dir / 'metrics.json'}: no results; score the run first with radz eval")
     folder = run_dir / "figures"
+    logged = _columns(run_dir / "metrics.csv")
+    recorded = read_json(run_dir / "environment.json") or {}
     with rc_context(figures.STYLE):
         sections = [_section(run_dir, key, result, metrics, folder) for key, result in metrics["results"].items()]
-        curves = _drawn(figures.training(_columns(run_dir / "metrics.csv")), folder, "training")
+        curves = _drawn(figures.training(logged), folder, "training")
     # The test split leads; validation and other corpora follow in the order of metrics.json.
     sections.sort(key=lambda section: not section["key"].endswith("/test"))
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    environment.lstrip_blocks = True
-    environment.filters |= {"number": _number, "plain": figures.plain, "scalar": _scalar, "svg": Markup}
-    page = environment.get_template("report.html.jinja").render(
-        title=f"{run_dir.resolve().parent.name} / {run_dir.resolve().name}",
-        metrics=metrics,
-        sections=sections,
-        curves=curves,
-        cases=_cases(cases or []),
-        environment=_flat(_json(run_dir / "environment.json") or {}),
-        config=_text(run_dir / "config.yaml"),
-        seen_titles=figures.SEEN_TITLES,
-        groups=SEEN,
-        baseline=BASELINE,
+    page = (
+        environment()
+        .get_template("report.html.jinja")
+        .render(
+            title=f"{run_dir.resolve().parent.name} / {run_dir.resolve().name}",
+            metrics=metrics,
+            sections=sections,
+            curves=curves,
+            cases=_cases(cases or []),
+            environment=flat(recorded),
+            cost=cost(metrics, recorded, logged, read_config(run_dir)),
+            mapping=_mapping(run_dir),
+            config=_text(run_dir / "config.yaml"),
+            seen_titles=figures.SEEN_TITLES,
+            groups=SEEN,
+            baseline=BASELINE,
+        )
     )
     path = run_dir / "report.html"
     with replacing(path) as draft:
@@ -103,14 +108,28 @@ def _section(run_dir: Path, key: str, result: dict[str, Any], metrics: dict[str,
     own = scorers[headline]["findings"]
     order = sorted(own, key=lambda name: (SEEN.index(own[name]["seen"]), -own[name]["auroc"]["value"]))
     predictions = run_dir / "predictions" / f"{key.replace('/', '_')}.csv"
-    roc = None
+    drawn: dict[str, dict[str, str] | None] = {}
     if predictions.is_file():
         table = ScoreTable.read_csv(predictions)
         lacking = {headline, baseline or headline} - set(table.scores) | set(order) - set(table.findings)
         if lacking:
             raise InputError(f"{predictions}: no scores of '{min(lacking)}', unlike metrics.json; run radz eval again")
+        table, _ = table.distinct()
+        if len(set(table.study_id)) != result["coverage"]["studies"]:
+            raise InputError(
+                f"{predictions}: holds {len(set(table.study_id)):,} studies, metrics.json was made of "
+                f"{result['coverage']['studies']:,}; run radz eval again"
+            )
         rule = result.get("thresholds", {}).get("validation", {}).get(headline, {})
-        roc = _drawn(figures.roc(table, order, headline, baseline, rule), folder, f"roc_{stem}")
+        fits = result.get("calibration", {}).get("parameters", {}).get(headline, {})
+        pictures = {
+            "roc": figures.roc(table, order, headline, baseline, rule),
+            "pr": panels.precision_recall(table, order, headline, baseline),
+            "calibration": panels.calibration(table, order, headline, fits),
+            "confusion": panels.confusion(table, order, headline, rule),
+        }
+        drawn = {name: _drawn(picture, folder, f"{name}_{stem}") for name, picture in pictures.items()}
+    groups, found = result.get("subgroups", {}), result.get("retrieval")
     return {
         "key": key,
         "result": result,
@@ -124,10 +143,13 @@ def _section(run_dir: Path, key: str, result: dict[str, Any], metrics: dict[str,
         "used": {group: [name for name in order if own[name]["seen"] == group] for group in SEEN},
         "everywhere": list(dict.fromkeys([*order, *(name for s in scorers.values() for name in s["findings"])])),
         "excluded": _excluded(scorers),
-        "coverage": _flat(result["coverage"]),
+        "coverage": flat(result["coverage"]),
         "unavailable": scorers[headline].get("unavailable", {}).get("f1_validation", {}),
         "intervals": _drawn(figures.intervals(result, headline, baseline), folder, f"intervals_{stem}"),
-        "roc": roc,
+        "drawn": drawn,
+        "subgroups": _drawn(forest(subgroup_bars(groups), "macro AUROC", 0.5), folder, f"subgroups_{stem}"),
+        "small": small_cells(groups),
+        "retrieval": _drawn(forest(retrieval_bars(found), "recall", 0.0), folder, f"retrieval_{stem}"),
     }
 
 
@@ -178,6 +200,15 @@ def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
     return {name: np.array([_float(line.get(name)) for line in lines]) for name in names}
 
 
+def _mapping(run_dir: Path) -> list[list[str]]:
+    """label_mapping.csv, header first; [] without the file."""
+    path = run_dir / "label_mapping.csv"
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.reader(stream))
+
+
 def _float(text: str | None) -> float:
     try:
         return float(text or "nan")
@@ -185,38 +216,5 @@ def _float(text: str | None) -> float:
         return math.nan
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); write it again with radz eval") from error
-
-
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested maps as dotted keys; lists as one line."""
-    lines: list[tuple[str, str]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            lines += _flat(value, f"{prefix}{key}.")
-        else:
-            lines.append((f"{prefix}{key}", _scalar(value)))
-    return lines
-
-
-def _scalar(value: Any) -> str:
-    if value is None:
-        return "not recorded"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_scalar, value)) or "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    """Fixed decimals, a true minus sign, and a dash for what is undefined."""
-    return "\N{EN DASH}" if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import InputError, nearest
-from radz.scoring import statistics
+from radz.scoring import calibration, statistics
+from radz.scoring.delong import delong, holm
+from radz.scoring.measures import SPECIFICITY
+from radz.scoring.samples import HALF, METRICS, Calibrations, Cell, Samples, Thresholds, excluded
 from radz.scoring.table import ScoreTable
 
+__all__ = ["HALF", "METRICS", "SEEN", "Calibrations", "Thresholds", "calibrations_from", "results", "thresholds_from"]
+log = logging.getLogger(__name__)
 SEEN = ("label", "text", "none")
-METRICS = ("auroc", "auprc", "f1_oracle", "f1_validation", "f1_half")
-HALF = 0.5
-
-Thresholds = Mapping[str, Mapping[str, float]]
-"""Scorer -> finding -> threshold."""
 
 
 def thresholds_from(table: ScoreTable) -> dict[str, dict[str, float]]:
@@ -30,7 +31,19 @@ def thresholds_from(table: ScoreTable) -> dict[str, dict[str, float]]:
         scorer: {
             finding: statistics.best_f1(table.labels[:, column], values[:, column])[0]
             for column, finding in enumerate(table.findings)
-            if _excluded(table, scorer, column) is None
+            if excluded(table, scorer, column) is None
+        }
+        for scorer, values in table.scores.items()
+    }
+
+
+def calibrations_from(table: ScoreTable) -> dict[str, dict[str, calibration.Platt]]:
+    """Platt's fit per scorer and finding, for `results(calibrations=...)`; entries as in `thresholds_from`."""
+    return {
+        scorer: {
+            finding: calibration.fit(table.labels[:, column], values[:, column])
+            for column, finding in enumerate(table.findings)
+            if excluded(table, scorer, column) is None
         }
         for scorer, values in table.scores.items()
     }
@@ -45,11 +58,12 @@ def results(
     seed: int = 0,
     coverage: Mapping[str, Any] | None = None,
     headline: str | None = None,
+    calibrations: Calibrations | None = None,
 ) -> dict[str, Any]:
     """The value of `results["<corpus>/<split>"]` in metrics.json, ready for `json.dumps(allow_nan=False)`.
 
     Point values come from all rows, intervals from a percentile bootstrap by patient whose resamples all scorers and
-    findings share; `f1_oracle` finds its best threshold anew in every replicate. Undefined numbers are None (null).
+    findings share; the oracle rule finds its threshold anew in every replicate. Undefined numbers are None (null).
 
     Args:
         seen: finding -> "label" (named in training labels), "text" (only in training text) or "none".
@@ -57,99 +71,135 @@ def results(
         thresholds_validation: of `thresholds_from(validation table)`; None when no validation split was scored.
         coverage: counts to record; studies and patients are filled in from the table when absent.
         headline: scorer to compare with every other one, under `differences`: macro AUROC of the headline minus that of
-            the other, over the primary findings that both score, paired (the same resamples for both).
+            the other, over the primary findings that both score, paired (the same resamples for both); and the same per
+            finding, with DeLong's p and its correction after Holm.
+        calibrations: of `calibrations_from(validation table)`, for Brier score and calibration error.
     """
     chosen = list(primary)
     _check_names(table, seen, chosen, headline)
-    columns = [(scorer, column) for scorer in table.scores for column in range(len(table.findings))]
-    excluded = {cell: reason for cell in columns if (reason := _excluded(table, *cell)) is not None}
-    cells = [cell for cell in columns if cell not in excluded]
-    given = thresholds_validation or {}
-    validation = {(s, c): given.get(s, {}).get(table.findings[c], math.nan) for s, c in cells}
-
-    rankings = [statistics.Ranking(table.labels[:, c], table.scores[scorer][:, c]) for scorer, c in cells]
-    thresholds = [(validation[cell], HALF) for cell in cells]
-    once = np.ones((1, len(table)), dtype=np.int64)
-    whole = [ranking.measure(once, thresholds=rule) for ranking, rule in zip(rankings, thresholds, strict=True)]
-    drawn = statistics.bootstrap(rankings, table.patient, thresholds, replicates, seed)
-    points = {cell: _by_metric(measures) for cell, measures in zip(cells, whole, strict=True)}
-    samples = {cell: _by_metric(measures) for cell, measures in zip(cells, drawn, strict=True)}
-    oracle = {cell: float(measures.best_threshold[0]) for cell, measures in zip(cells, whole, strict=True)}
-
-    def macro(scorer: str, findings: Collection[str]) -> dict[str, dict[str, float | None]]:
-        mine = [cell for cell in cells if cell[0] == scorer and table.findings[cell[1]] in findings]
-        if not mine:
-            return {metric: _entry(math.nan, np.zeros(0)) for metric in METRICS}
-        return {
-            metric: _entry(
-                statistics.macro([points[cell][metric] for cell in mine])[0],
-                statistics.macro([samples[cell][metric] for cell in mine]),
-            )
-            for metric in METRICS
-        }
-
-    def difference(other: str) -> dict[str, float | None]:
-        pairs = [((headline, c), (other, c)) for s, c in cells if s == headline and table.findings[c] in chosen]
-        pairs = [pair for pair in pairs if pair[1] in points]
-        if not pairs:
-            return _entry(math.nan, np.zeros(0))
-        point, sample = (
-            statistics.macro([of[ours]["auroc"] - of[theirs]["auroc"] for ours, theirs in pairs])
-            for of in (points, samples)
+    table, repeated = table.distinct()
+    if repeated:
+        log.warning(
+            "%s: %d row(s) repeat a study and are left out, first row %d", table.key, len(repeated), repeated[0]
         )
-        return _entry(point[0], sample)
-
-    def finding(cell: tuple[str, int]) -> dict[str, Any]:
-        values = {metric: _entry(points[cell][metric][0], samples[cell][metric]) for metric in METRICS}
-        undefined = statistics.interval(samples[cell]["auroc"])[2]
-        seen_as = seen[table.findings[cell[1]]]
-        return {**values, **_support(table, cell[1]), "seen": seen_as, "undefined_replicates": undefined}
-
-    why = "no validation split was scored" if thresholds_validation is None else "no threshold from validation"
+    measured = Samples(table, thresholds_validation or {}, calibrations or {}, replicates, seed)
     scorers: dict[str, Any] = {}
     for scorer in table.scores:
-        own = {table.findings[column]: (scorer, column) for s, column in cells if s == scorer}
-        left_out = {table.findings[column]: reason for (s, column), reason in excluded.items() if s == scorer}
-        no_threshold = {name: why for name, cell in own.items() if math.isnan(validation[cell])}
-        scorers[scorer] = {
-            "macro": macro(scorer, chosen),
-            "macro_by_seen": {group: macro(scorer, [f for f in own if seen[f] == group]) for group in SEEN},
-            "findings": {name: finding(cell) for name, cell in own.items()},
-            "excluded": left_out,
-            "unavailable": {"f1_validation": no_threshold} if no_threshold else {},
+        own = {table.findings[cell[1]]: cell for cell in measured.of(scorer, table.findings)}
+        missing = {
+            "f1_validation": [n for n, cell in own.items() if cell not in measured.thresholds["validation"]],
+            "brier": [n for n in own if n not in (calibrations or {}).get(scorer, {})],
         }
+        groups = {group: measured.of(scorer, [n for n in own if seen[n] == group]) for group in SEEN}
+        scorers[scorer] = {
+            "macro": _macro(measured, measured.of(scorer, chosen)),
+            "micro": _micro(measured, measured.of(scorer, chosen)),
+            "macro_by_seen": {group: _macro(measured, cells) for group, cells in groups.items()},
+            "findings": {n: {**_finding(measured, cell), "seen": seen[n]} for n, cell in own.items()},
+            "excluded": {table.findings[c]: why for (s, c), why in measured.excluded.items() if s == scorer},
+            "unavailable": {
+                metric: dict.fromkeys(names, _why(metric, thresholds_validation if metric[0] == "f" else calibrations))
+                for metric, names in missing.items() if names
+            },
+        }  # fmt: skip
+    studies = {"studies": len(set(table.study_id)), "patients": len(set(table.patient))}
     return {
-        "coverage": {"studies": len(set(table.study_id)), "patients": len(set(table.patient)), **(coverage or {})},
+        "coverage": {**studies, **(coverage or {}), **({"duplicates": len(repeated)} if repeated else {})},
         "primary": chosen,
         "bootstrap": {"unit": "patient", "replicates": replicates, "seed": seed, "interval": "percentile 95 %"},
+        "calibration": {
+            "fit": "Platt, on validation", "error": f"{calibration.BINS} bins of equal mass",
+            "parameters": {s: {n: [fit.slope, fit.intercept] for n, fit in of.items()} for s, of in
+                           (calibrations or {}).items()},
+        },
+        "sensitivity_90": {"specificity": SPECIFICITY, "threshold": "on this split"},
         "thresholds": {
             "half": HALF,
-            "validation": _nested(table, {cell: value for cell, value in validation.items() if math.isfinite(value)}),
-            "oracle": _nested(table, oracle),
+            **{rule: _nested(table, measured.thresholds[rule]) for rule in ("validation", "oracle")},
         },
-        "differences": {s: {"auroc": difference(s)} for s in table.scores if s != headline} if headline else {},
+        "differences": _differences(measured, headline, chosen) if headline else {},
         "scorers": scorers,
+    }  # fmt: skip
+
+
+def paired(measured: Samples, pairs: Mapping[str, tuple[Cell, Cell]]) -> dict[str, dict[str, Any]]:
+    """Of each finding AUROC of the first cell minus the second with its paired interval, DeLong's p and Holm's.
+
+    p is None where a class has fewer than two rows.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, (ours, theirs) in pairs.items():
+        found[name] = {
+            "auroc": entry(*measured.difference([ours], [theirs])),
+            "p": _p_value(measured.table, ours, theirs),
+        }
+    tested = [name for name, values in found.items() if values["p"] is not None]
+    adjusted = holm([found[name]["p"] for name in tested])
+    return {
+        name: {**values, "p_holm": dict(zip(tested, adjusted, strict=True)).get(name)} for name, values in found.items()
     }
 
 
-def _nested(table: ScoreTable, values: Mapping[tuple[str, int], float]) -> dict[str, dict[str, float]]:
+def entry(point: float, samples: NDArray[np.float64]) -> dict[str, float | None]:
+    """A value with its interval; None for what is undefined."""
+    low, high, _ = statistics.interval(samples)
+    numbers = {"value": float(point), "low": low, "high": high}
+    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+
+
+def _macro(measured: Samples, cells: Sequence[Cell]) -> dict[str, dict[str, float | None]]:
+    return {metric: entry(*measured.macro(cells, metric)) for metric in METRICS}
+
+
+def _micro(measured: Samples, cells: Sequence[Cell]) -> dict[str, dict[str, float | None]]:
+    if not cells:
+        return _macro(measured, cells)
+    points, samples = measured.micro(cells)
+    return {metric: entry(points[metric][0], samples[metric]) for metric in METRICS}
+
+
+def _finding(measured: Samples, cell: Cell) -> dict[str, Any]:
+    values = {metric: entry(*measured.macro([cell], metric)) for metric in METRICS}
+    support = _support(measured.table, cell[1])
+    undefined = statistics.interval(measured.samples[cell]["auroc"])[2]
+    low = high = None
+    if min(support["positives"], support["rows"] - support["positives"]) > 1:
+        low, high = delong(measured.table.labels[:, cell[1]], [measured.table.scores[cell[0]][:, cell[1]]]).interval()
+    return {**values, **support, "delong": {"low": low, "high": high}, "undefined_replicates": undefined}
+
+
+def _differences(measured: Samples, headline: str, chosen: Collection[str]) -> dict[str, Any]:
+    found = {}
+    for other in measured.table.scores:
+        if other == headline:
+            continue
+        both = [(h, (other, h[1])) for h in measured.of(headline, chosen) if (other, h[1]) in measured.points]
+        pairs = {measured.table.findings[ours[1]]: (ours, theirs) for ours, theirs in both}
+        whole = measured.difference([ours for ours, _ in both], [theirs for _, theirs in both])
+        found[other] = {"auroc": entry(*whole), "findings": paired(measured, pairs)}
+    return found
+
+
+def _p_value(table: ScoreTable, ours: Cell, theirs: Cell) -> float | None:
+    columns = [table.scores[scorer][:, column] for scorer, column in (ours, theirs)]
+    try:
+        return delong(table.labels[:, ours[1]], columns).p_value()
+    except ValueError:  # one row of a class: no variance
+        return None
+
+
+def _why(metric: str, given: object) -> str:
+    if given is None:
+        return "no validation split was scored"
+    return "no threshold from validation" if metric == "f1_validation" else "no Platt fit from validation"
+
+
+def _nested(table: ScoreTable, values: Mapping[Cell, float]) -> dict[str, dict[str, float]]:
     """Scorer -> finding -> value."""
     return {
         scorer: {table.findings[column]: float(value) for (s, column), value in values.items() if s == scorer}
         for scorer in table.scores
     }
-
-
-def _by_metric(measures: statistics.Measures) -> dict[str, NDArray[np.float64]]:
-    """Name the measures taken at the thresholds (validation, HALF)."""
-    columns = (measures.auroc, measures.auprc, measures.best_f1, measures.f1[:, 0], measures.f1[:, 1])
-    return dict(zip(METRICS, columns, strict=True))
-
-
-def _entry(point: float, samples: NDArray[np.float64]) -> dict[str, float | None]:
-    low, high, _ = statistics.interval(samples)
-    numbers = {"value": float(point), "low": low, "high": high}
-    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
 
 def _support(table: ScoreTable, column: int) -> dict[str, int]:
@@ -161,12 +211,6 @@ def _support(table: ScoreTable, column: int) -> dict[str, int]:
         "studies": len({table.study_id[i] for i in known}),
         "patients": len({table.patient[i] for i in known}),
     }
-
-
-def _excluded(table: ScoreTable, scorer: str, column: int) -> str | None:
-    if len(table) and np.isnan(table.scores[scorer][:, column]).all():
-        return "scorer not available for this finding"
-    return statistics.undefined_reason(table.labels[:, column])
 
 
 def _check_names(table: ScoreTable, seen: Mapping[str, str], primary: Sequence[str], headline: str | None) -> None:

@@ -1,6 +1,6 @@
-"""Ranking metrics, F1 rules and their bootstrap by patient: numpy in, plain values out.
+"""Ranking metrics, threshold rules and their bootstrap by patient: numpy in, plain values out.
 
-Names of sizes: N rows, U bootstrap units (patients), R replicates, C columns (one finding of one scorer).
+Names of sizes: N rows, U bootstrap units (patients), R replicates, T thresholds, C columns (one finding of one scorer).
 
 Every metric is computed from one object, `Ranking`: a column sorted once, evaluated under any number of row weights. A
 bootstrap replicate is nothing but a weight per patient (how often the patient was drawn), so 1,000 replicates cost one
@@ -9,12 +9,13 @@ sort, one gather and one cumulative sum. Ties are exact: a tie group is passed a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+from radz.scoring.measures import SPECIFICITY, Counts, Measures
 
 # Elements of the [R, N] work array of one bootstrap chunk: 8 MB of int32 stays near the processor's cache.
 _CHUNK = 2_000_000
@@ -32,17 +33,6 @@ def undefined_reason(labels: ArrayLike) -> str | None:
     if positives == known:
         return f"no negative among {known:,} known labels"
     return None
-
-
-@dataclass(frozen=True)
-class Measures:
-    """Metrics of one column under R weightings, each float64 [R]; NaN where a weighting holds one class only."""
-
-    auroc: NDArray[np.float64]
-    auprc: NDArray[np.float64]
-    best_f1: NDArray[np.float64]
-    best_threshold: NDArray[np.float64]
-    f1: NDArray[np.float64]  # [R, T], at the T thresholds asked for
 
 
 class Ranking:
@@ -74,6 +64,13 @@ class Ranking:
         self._start = start_of_group[groups]
         self._end = np.r_[start_of_group, len(rows)][groups + 1] - 1
 
+    @staticmethod
+    def pooled(labels: NDArray[np.floating], scores: NDArray[np.floating]) -> Ranking:
+        """All findings as one column, for micro means: [N, C] each, every cell a row of the unit of its row."""
+        ranking = Ranking(labels.ravel(order="F"), scores.ravel(order="F"))
+        ranking.rows = ranking.rows % len(labels)
+        return ranking
+
     def measure(
         self, weights: NDArray[np.generic], units: NDArray[np.int64] | None = None, thresholds: Sequence[float] = ()
     ) -> Measures:
@@ -86,8 +83,9 @@ class Ranking:
         """
         replicates = len(weights)
         if not self.defined:
-            nothing = np.full(replicates, np.nan)
-            return Measures(nothing, nothing, nothing, nothing, np.full((replicates, len(thresholds)), np.nan))
+            none = np.full(replicates, np.nan)
+            one, each = (np.full((replicates, width), np.nan) for width in (1, len(thresholds)))
+            return Measures(none, none, none, none, Counts(one, one, none, none), Counts(each, each, none, none))
         unit = self.rows if units is None else units[self.rows]
         # Integer weights are summed as integers, so replicates are exact and do not depend on the order of addition.
         kind = np.int32 if np.issubdtype(weights.dtype, np.integer) else np.float64
@@ -97,9 +95,10 @@ class Ranking:
         hits = np.cumsum(within, axis=1)
         up_to = called[:, self._end].astype(float)
         before = np.where(self._start > 0, called[:, np.maximum(self._start - 1, 0)], 0).astype(float)
-        total, positives = called[:, -1].astype(float), hits[:, -1]
+        total, positives = called[:, -1].astype(float), hits[:, -1].copy()
         negatives = total - positives
-        usable = (positives > 0) & (negatives > 0)
+        every, usable = np.arange(replicates), (positives > 0) & (negatives > 0)
+        positives[~usable] = total[~usable] = np.nan
 
         with np.errstate(invalid="ignore", divide="ignore"):
             # Twice the area above the curve: each positive, times the negatives above it and half of those tied.
@@ -107,23 +106,27 @@ class Ranking:
             auroc = 1.0 - missed / (2.0 * positives * negatives)
             precision = np.divide(hits, up_to, out=np.zeros_like(hits), where=up_to > 0)
             auprc = (within * precision).sum(axis=1) / positives
-            f1_at_group = 2.0 * hits / (up_to + positives[:, None])
-            best = f1_at_group[usable].argmax(axis=1)
-        best_f1, best_threshold = np.full(replicates, np.nan), np.full(replicates, np.nan)
-        best_f1[usable] = f1_at_group[usable, best]
-        best_threshold[usable] = self.scores[self._end[best]]
+            # False positives only grow along the groups, so those within bounds are the first ones.
+            bound = (1.0 - SPECIFICITY) * negatives * (1 + 1e-12)
+            inside = (up_to - hits <= bound[:, None]).sum(axis=1)
+            sensitivity = np.where(inside > 0, hits[every, np.maximum(inside - 1, 0)], 0.0) / positives
+            np.add(up_to, positives[:, None], out=precision)
+            f1_at_group = np.divide(hits, precision, out=precision)
+            f1_at_group[~usable] = 0.0
+            place = f1_at_group.argmax(axis=1)
+        best = Counts(hits[every, place][:, None], up_to[every, place][:, None], positives, total)
+        best_threshold = np.where(usable, self.scores[self._end[place]], np.nan)
 
-        f1 = np.full((replicates, len(thresholds)), np.nan)
+        blank = np.full((replicates, len(thresholds)), np.nan)
+        fixed = Counts(blank, blank.copy(), positives, total)
         for column, threshold in enumerate(thresholds):
             if np.isnan(threshold):
                 continue
-            rows_called = int((self.scores >= threshold).sum())
+            rows_called = int(np.searchsorted(-self.scores, -threshold, side="right"))
             groups_called = int((self._start < rows_called).sum())
-            found = hits[usable, groups_called - 1] if groups_called else 0.0
-            marked = called[usable, rows_called - 1] if rows_called else 0.0
-            f1[usable, column] = 2.0 * found / (marked + positives[usable])
-        auroc[~usable] = auprc[~usable] = np.nan
-        return Measures(auroc, auprc, best_f1, best_threshold, f1)
+            fixed.found[:, column] = hits[:, groups_called - 1] if groups_called else 0.0
+            fixed.called[:, column] = called[:, rows_called - 1] if rows_called else 0.0
+        return Measures(auroc, auprc, sensitivity, best_threshold, best, fixed)
 
 
 def _once(
@@ -154,26 +157,6 @@ def f1_at(labels: ArrayLike, scores: ArrayLike, threshold: float, weights: Array
     return float(_once(labels, scores, weights, [threshold]).f1[0, 0])
 
 
-def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
-    """False-positive rate, true-positive rate and threshold, float64 [T] each, from (0, 0) at inf to (1, 1).
-
-    Points on a straight line between their neighbours are left out. Raises ValueError when a class is missing.
-    """
-    reason = undefined_reason(labels)
-    if reason:
-        raise ValueError(f"no ROC curve: {reason}")
-    ranking = Ranking(labels, scores)
-    positive = np.zeros(len(ranking.rows), dtype=np.int64)
-    positive[ranking.positive_at] = 1
-    last = np.flatnonzero(np.r_[np.diff(ranking.scores) != 0, True])
-    hits = np.r_[0, np.cumsum(positive)[last]]
-    false = np.r_[0, last + 1] - hits
-    rise, run = np.diff(hits), np.diff(false)
-    corner = np.r_[True, rise[:-1] * run[1:] != rise[1:] * run[:-1], True]
-    threshold = np.r_[np.inf, ranking.scores[last]]
-    return false[corner] / false[-1], hits[corner] / hits[-1], threshold[corner]
-
-
 def bootstrap(
     rankings: Sequence[Ranking],
     patients: ArrayLike,
@@ -195,17 +178,20 @@ def bootstrap(
     # Numbered as they come, not sorted: patients are salted hashes, and intervals must not depend on the user's salt.
     codes, names = pd.factorize(np.asarray(patients))
     units = codes.astype(np.int64)
-    generator = np.random.default_rng(seed)
-    rows_at_once = max(1, _CHUNK // max(1, len(units)))
+    longest = max([len(units), *(len(ranking.rows) for ranking in rankings)])
     parts: list[list[Measures]] = [[] for _ in rankings]
-    for first in range(0, replicates, rows_at_once):
-        counts = draw(generator, len(names), min(rows_at_once, replicates - first))
+    for counts in draws(len(names), replicates, seed, longest) if rankings else ():
         for column, ranking in enumerate(rankings):
             parts[column].append(ranking.measure(counts, units, thresholds[column]))
-    return [
-        Measures(*(np.concatenate([getattr(p, field) for p in part]) for field in Measures.__dataclass_fields__))
-        for part in parts
-    ]
+    return [Measures.joined(part) for part in parts]
+
+
+def draws(units: int, replicates: int, seed: int, longest: int) -> Iterator[NDArray[np.int32]]:
+    """The resamples of `bootstrap` in chunks [r, U], small enough for work arrays of r x `longest`."""
+    generator = np.random.default_rng(seed)
+    rows_at_once = max(1, _CHUNK // max(1, longest))
+    for first in range(0, replicates, rows_at_once):
+        yield draw(generator, units, min(rows_at_once, replicates - first))
 
 
 def draw(generator: np.random.Generator, units: int, replicates: int) -> NDArray[np.int32]:

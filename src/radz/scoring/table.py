@@ -24,8 +24,8 @@ _IDS = ("study_id", "image_id", "patient")
 class ScoreTable:
     """Scores of one split of one corpus, each unit exactly once.
 
-    Raises InputError when a column has the wrong shape, when a score lies outside [0, 1], or when some but not all
-    scores of a column are NaN. A column of NaN only means that this scorer is not available for that finding.
+    Raises InputError when a column has the wrong shape or a score lies outside [0, 1]. A column of NaN means that this
+    scorer is not available for that finding; one with some NaN has no metrics, and the results say so.
     """
 
     corpus: str
@@ -87,6 +87,19 @@ class ScoreTable:
             self.labels[at],
             {scorer: values[at] for scorer, values in self.scores.items()},
         )
+
+    def distinct(self) -> tuple[ScoreTable, list[int]]:
+        """The table with each image or study of a patient once, and the numbers (from 1) of the rows left out."""
+        first = dict.fromkeys(zip(self.patient, self.study_id, self.image_id, strict=True))
+        if len(first) == len(self):
+            return self, []
+        seen: set[tuple[str, str, str]] = set()
+        keep: list[int] = []
+        repeated: list[int] = []
+        for row, key in enumerate(zip(self.patient, self.study_id, self.image_id, strict=True)):
+            (repeated if key in seen else keep).append(row)
+            seen.add(key)
+        return self.take(keep), [row + 1 for row in repeated]
 
     @staticmethod
     def concat(tables: Sequence[ScoreTable]) -> ScoreTable:
@@ -180,12 +193,8 @@ class ScoreTable:
 
 
 def _check_scores(where: str, scores: NDArray[np.float32]) -> None:
-    nan = np.isnan(scores)
-    if nan.any() and not nan.all():
-        first = int(np.flatnonzero(nan)[0])
-        raise InputError(f"{where}: {int(nan.sum())} of {len(scores)} scores are NaN, first in row {first + 1}")
     if ((scores < 0) | (scores > 1)).any():
-        raise InputError(f"{where}: scores run from {scores.min():g} to {scores.max():g}, must lie in [0, 1]")
+        raise InputError(f"{where}: scores run from {np.nanmin(scores):g} to {np.nanmax(scores):g}, must lie in [0, 1]")
 
 
 def _number(value: float) -> str:

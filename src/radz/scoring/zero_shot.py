@@ -16,7 +16,10 @@ from data_modules.errors import InputError
 from radz.config import DfatConfig, ScoringConfig
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.losses import Features, normalise
+from radz.scoring.prompts import ClassSentences, sentences
 
+BATCH = 64
+"""class texts that are encoded together at most"""
 SCORERS = ("prompt", "description", "anchor", "fused")
 
 
@@ -87,6 +90,18 @@ def to_unit(raw: Tensor) -> Tensor:
     return ((raw.float() + 1) / 2).clamp(0, 1)
 
 
+def over_prompts(similarity: Tensor, classes: Sequence[ClassSentences]) -> Tensor:
+    """[N, S] similarities to the sentences of all classes, positive before negative, to [N, C]: mean less mean."""
+    columns, start = [], 0
+    for one in classes:
+        middle = start + len(one.positive)
+        end = middle + len(one.negative)
+        mean = similarity[:, start:middle].mean(-1)
+        columns.append(mean - similarity[:, middle:end].mean(-1) if one.negative else mean)
+        start = end
+    return torch.stack(columns, dim=-1)
+
+
 class ZeroShot:
     """Class texts encoded with the current weights; call `refresh` after the weights have moved."""
 
@@ -107,20 +122,19 @@ class ZeroShot:
         """
         # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
         described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
-        self._prompts = {name: self.encoder.encode_texts(self._sentences(name)) for name in self.modalities}
-        self._described = self.encoder.encode_texts(described)
+        self._classes = {
+            name: sentences(self.texts.findings, self.texts.names, MODALITY_TEXT[name], self.scoring)
+            for name in self.modalities
+        }
+        self._prompts = {
+            name: self.encoder.encode_texts([text for one in classes for text in (*one.positive, *one.negative)], BATCH)
+            for name, classes in self._classes.items()
+        }
+        self._described = self.encoder.encode_texts(described, BATCH)
         self._anchors = self.encoder.anchor_features(anchors)
         self._has_anchor = ~class_anchors.isnan().any(1)
         self._class_anchors = self.encoder.anchor_features(class_anchors.nan_to_num())
         self._has_text = torch.tensor([bool(text) for text in self.texts.descriptions], device=anchors.device)
-
-    def _sentences(self, modality: str) -> list[str]:
-        words = MODALITY_TEXT[modality]
-        return [
-            template.format(finding=name, Finding=name[:1].upper() + name[1:], modality=words)
-            for name in self.texts.names
-            for template in [*self.scoring.prompts, *self.scoring.negative_prompts]
-        ]
 
     def score(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> dict[str, Tensor]:
         """All scorers [B, C] of B studies: their images in one sequence, or each alone, as `scoring.aggregate` says.
@@ -128,14 +142,34 @@ class ZeroShot:
         Args:
             pixels, counts, modalities: as for `Encoder.encode_images`.
         """
-        how, each, ones = self.scoring.aggregate, list(modalities), counts
-        if how != "joint":
-            each = [name for name, count in zip(modalities, counts.tolist(), strict=True) for _ in range(count)]
-            ones = torch.ones(len(each), dtype=counts.dtype, device=counts.device)
-        image = self.encoder.encode_images(pixels, ones, each)
+        return self.score_features(self.encode(pixels, counts, modalities), counts, modalities)
+
+    def encode(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> Features:
+        """Features of what `score` scores alone: of B studies, or of all their images."""
+        each, ones = list(modalities), counts
+        if self.scoring.aggregate != "joint":
+            each, ones = self._each(counts, modalities), torch.ones(int(counts.sum()), dtype=counts.dtype)
+        return self.encoder.encode_images(pixels, ones.to(counts.device), each)
+
+    def score_features(self, image: Features, counts: Tensor, modalities: Sequence[str]) -> dict[str, Tensor]:
+        """`score` from the features of `encode`."""
+        how = self.scoring.aggregate
+        each = list(modalities) if how == "joint" else self._each(counts, modalities)
         with torch.autocast(image.overall.device.type, enabled=False):
             found = self.scores(image, each)
         return found if how == "joint" else over_images(found, counts, how)
+
+    def study_features(self, image: Features, counts: Tensor) -> Features:
+        """One feature per study from those of `encode`: images that were scored alone are averaged."""
+        if self.scoring.aggregate == "joint":
+            return image
+        sides = (image.overall.split(counts.tolist()), image.local.split(counts.tolist()))
+        overall, local = (torch.stack([part.mean(0) for part in side]) for side in sides)
+        return Features(overall, local, image.peak_share)
+
+    @staticmethod
+    def _each(counts: Tensor, modalities: Sequence[str]) -> list[str]:
+        return [name for name, count in zip(modalities, counts.tolist(), strict=True) for _ in range(count)]
 
     @torch.no_grad()
     def scores(self, image: Features, modalities: Sequence[str]) -> dict[str, Tensor]:
@@ -149,31 +183,24 @@ class ZeroShot:
         for modality in dict.fromkeys(modalities):
             rows = torch.tensor([i for i, name in enumerate(modalities) if name == modality])
             rows = rows.to(image.overall.device)
-            for scorer, values in self._scores(image.rows(rows), self._prompts[modality]).items():
+            for scorer, values in self._scores(image.rows(rows), modality).items():
                 found.setdefault(scorer, values.new_empty(len(modalities), values.shape[1]))[rows] = values
         return found
 
-    def _scores(self, image: Features, prompts: Features) -> dict[str, Tensor]:
-        kind = self.scoring.prompt_features
-        prompt = self._over_prompts(pair_similarity(image, prompts, kind, self.dfat))
+    def _scores(self, image: Features, modality: str) -> dict[str, Tensor]:
+        kind, prompts, classes = self.scoring.prompt_features, self._prompts[modality], self._classes[modality]
+        prompt = over_prompts(pair_similarity(image, prompts, kind, self.dfat), classes)
         combined = torch.full_like(prompt, float("nan"))
         if len(self._anchors) >= 3:
-            profile = self._over_prompts(cosine(self._anchors, prompts.overall)).T
+            profile = over_prompts(cosine(self._anchors, prompts.overall), classes).T
             combined = fused(cosine(image.overall, self._anchors), profile, self.scoring.fused, self.dfat.temperature)
         nan = torch.tensor(float("nan"), device=combined.device)
         description = to_unit(pair_similarity(image, self._described, kind, self.dfat))
         anchor = to_unit(cosine(image.overall, self._class_anchors))
         return {
             # A difference of two means of cosines lies in [-2, 2].
-            "prompt": to_unit(prompt / 2 if self.scoring.negative_prompts else prompt),
+            "prompt": to_unit(prompt / prompt.new_tensor([2.0 if one.negative else 1.0 for one in classes])),
             "description": torch.where(self._has_text, description, nan),
             "anchor": torch.where(self._has_anchor, anchor, nan),
             "fused": to_unit(combined) if self.scoring.fused == "centred" else combined.float(),
         }
-
-    def _over_prompts(self, similarity: Tensor) -> Tensor:
-        """[N, C * P] similarities to all sentences to [N, C]: mean over the positive less mean over the negative."""
-        positive = len(self.scoring.prompts)
-        each = similarity.unflatten(-1, (-1, positive + len(self.scoring.negative_prompts)))
-        mean = each[..., :positive].mean(-1)
-        return mean - each[..., positive:].mean(-1) if self.scoring.negative_prompts else mean

@@ -1,0 +1,229 @@
+"""`radz compare`: runs side by side on the studies that all of them scored, with paired differences to the first."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_modules.errors import InputError, nearest
+from data_modules.files import replacing
+from radz.report import figures
+from radz.report.forest import Bar, forest
+from radz.report.page import environment, read_json
+from radz.scoring.calibration import Platt
+from radz.scoring.results import entry, paired
+from radz.scoring.samples import METRICS, Samples
+from radz.scoring.table import ScoreTable
+
+log = logging.getLogger(__name__)
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the comparison."""
+
+    letter: str
+    folder: Path
+    metrics: dict[str, Any]
+    scorer: str
+
+    @property
+    def name(self) -> str:
+        """Experiment and run."""
+        return f"{self.folder.resolve().parent.name}/{self.folder.resolve().name}"
+
+
+def compare(folders: Sequence[Path], out: Path | None = None, scorer: str | None = None) -> Path:
+    """Write comparison.html, comparison.csv and figures/ and return the page's path.
+
+    Args:
+        folders: finished run folders, two or more; the first is what the others are compared with.
+        out: default `compare/` in the first run folder.
+        scorer: None takes the headline of each run.
+
+    Raises:
+        InputError: no run folder, no test split, study or finding in common, or labels that differ.
+    """
+    from matplotlib import rc_context
+
+    runs = _open(folders, scorer)
+    keys = [key for key in runs[0].metrics["results"] if all(key in run.metrics["results"] for run in runs)]
+    if not keys:
+        each = "; ".join(f"{run.letter}: {', '.join(run.metrics['results'])}" for run in runs)
+        raise InputError(f"compare: the runs have no test split in common ({each}); compare runs on the same data")
+    folder = out if out is not None else folders[0] / "compare"
+    with rc_context(figures.STYLE):
+        sections = [_section(runs, key, folder) for key in keys]
+    page = environment().get_template("compare.html.jinja").render(
+        runs=runs, sections=sections, metrics=METRICS,
+        protocols=len({run.metrics.get("protocol_digest") for run in runs}),
+    )  # fmt: skip
+    _write_csv(folder / "comparison.csv", runs, sections)
+    path = folder / "comparison.html"
+    with replacing(path) as draft:
+        draft.write_text(page, encoding="utf-8")
+    return path
+
+
+def _open(folders: Sequence[Path], scorer: str | None) -> list[Run]:
+    if not 2 <= len(folders) <= len(LETTERS):
+        raise InputError(f"compare: {len(folders)} run folder(s); name 2 to {len(LETTERS)}")
+    runs: list[Run] = []
+    for letter, folder in zip(LETTERS, folders, strict=False):
+        if any(folder.resolve() == run.folder.resolve() for run in runs):
+            raise InputError(f"compare: {folder} is named twice")
+        metrics = read_json(folder / "metrics.json")
+        if not metrics or not metrics.get("results"):
+            raise InputError(f"{folder / 'metrics.json'}: no results; finish the run, or name another folder")
+        name = scorer or str(metrics["headline_scorer"])
+        known = next(iter(metrics["results"].values()))["scorers"]
+        if name not in known:
+            raise InputError(f"scorer={name}: {folder} has no such scorer{nearest(name, known)}")
+        runs.append(Run(letter, folder, metrics, name))
+    return runs
+
+
+def _joined(runs: Sequence[Run], key: str) -> tuple[ScoreTable, list[int]]:
+    """The scores of all runs on the studies and findings that they share, one scorer per run's letter.
+
+    Also returns how many rows each run has scored.
+    """
+    tables, places = [], []
+    for run in runs:
+        path = run.folder / "predictions" / f"{key.replace('/', '_')}.csv"
+        table = ScoreTable.read_csv(path)
+        if run.scorer not in table.scores:
+            raise InputError(f"{path}: no scores of '{run.scorer}', unlike metrics.json; run radz eval again")
+        place: dict[tuple[str, str], int] = {}
+        for row, unit in enumerate(zip(table.study_id, table.image_id, strict=True)):
+            if place.setdefault(unit, row) != row:
+                raise InputError(f"{path}: rows {place[unit] + 1} and {row + 1} are the same study; score it once")
+        tables.append(table)
+        places.append(place)
+    first = tables[0]
+    shared = [unit for unit in places[0] if all(unit in place for place in places[1:])]
+    names = tuple(name for name in first.findings if all(name in table.findings for table in tables[1:]))
+    if not shared or not names:
+        what = "study" if not shared else "finding"
+        raise InputError(f"compare: {key}: the runs have scored no {what} in common; compare runs on the same data")
+    rows = [np.array([place[unit] for unit in shared]) for place in places]
+    columns = [[table.findings.index(name) for name in names] for table in tables]
+    labels = [table.labels[r][:, c] for table, r, c in zip(tables, rows, columns, strict=True)]
+    for run, other in zip(runs[1:], labels[1:], strict=True):
+        differ = ~((labels[0] == other) | (np.isnan(labels[0]) & np.isnan(other)))
+        if differ.any():
+            column = int(differ.any(axis=0).argmax())
+            row = int(rows[0][differ[:, column].argmax()]) + 1
+            raise InputError(
+                f"compare: {key}: {int(differ.any(axis=1).sum())} shared studies have other labels in {run.folder} "
+                f"than in {runs[0].folder}, first {names[column]} in row {row}; score both under one label policy"
+            )
+    part = first.take(rows[0])
+    scores = {
+        run.letter: table.scores[run.scorer][r][:, c]
+        for run, table, r, c in zip(runs, tables, rows, columns, strict=True)
+    }
+    joined = ScoreTable(
+        part.corpus, part.split, part.rows, part.study_id, part.image_id, part.patient, names, labels[0], scores
+    )
+    return joined, [len(table) for table in tables]
+
+
+def _section(runs: Sequence[Run], key: str, folder: Path) -> dict[str, Any]:
+    """Numbers and pictures of one test split."""
+    table, sizes = _joined(runs, key)
+    of = {run.letter: run.metrics["results"][key] for run in runs}
+    rules = {run.letter: of[run.letter]["thresholds"]["validation"].get(run.scorer, {}) for run in runs}
+    fits = {
+        run.letter: {
+            name: Platt(*pair) for name, pair in
+            of[run.letter].get("calibration", {}).get("parameters", {}).get(run.scorer, {}).items()
+        }
+        for run in runs
+    }  # fmt: skip
+    drawn = of["A"]["bootstrap"]
+    measured = Samples(table, rules, fits, drawn["replicates"], drawn["seed"])
+    everywhere = [n for c, n in enumerate(table.findings) if all((run.letter, c) in measured.points for run in runs)]
+    primary = [name for name in everywhere if all(name in of[run.letter]["primary"] for run in runs)]
+    cells = {run.letter: measured.of(run.letter, primary) for run in runs}
+    macro = {
+        letter: {metric: entry(*measured.macro(mine, metric)) for metric in METRICS} for letter, mine in cells.items()
+    }
+    difference = {run.letter: entry(*measured.difference(cells[run.letter], cells["A"])) for run in runs[1:]}
+    number = {name: table.findings.index(name) for name in everywhere}
+    tests = {
+        run.letter: paired(measured, {n: ((run.letter, c), ("A", c)) for n, c in number.items()}) for run in runs[1:]
+    }
+    findings = {
+        name: {run.letter: entry(*measured.macro([(run.letter, c)], "auroc")) for run in runs}
+        for name, c in number.items()
+    }
+    stem = key.replace("/", "_")
+    return {
+        "key": key,
+        "shared": len(table),
+        "sizes": dict(zip(LETTERS, sizes, strict=False)),
+        "patients": len(set(table.patient)),
+        "several": len(set(table.patient)) < len(table),
+        "bootstrap": drawn,
+        "primary": primary,
+        "macro": macro,
+        "difference": difference,
+        "findings": findings,
+        "tests": tests,
+        "excluded": _excluded(runs, measured, of),
+        "auroc": _picture(
+            {"": [Bar("macro", k, **v["auroc"]) for k, v in macro.items()]
+                 + [Bar(n, k, **v) for n, by in findings.items() for k, v in by.items()]},
+            "AUROC", 0.5, folder, f"auroc_{stem}",
+        ),
+        "differences": _picture(
+            {"": [Bar("macro", f"{k} minus A", **v) for k, v in difference.items()]
+                 + [Bar(n, f"{k} minus A", **by[n]["auroc"]) for n in everywhere for k, by in tests.items()]},
+            "difference in AUROC", 0.0, folder, f"differences_{stem}",
+        ),
+    }  # fmt: skip
+
+
+def _excluded(runs: Sequence[Run], measured: Samples, of: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Finding, run and reason of all that is not compared."""
+    names = measured.table.findings
+    found = [(names[c], letter, reason) for (letter, c), reason in measured.excluded.items()]
+    for run in runs:
+        scored = of[run.letter]["scorers"][run.scorer]["findings"]
+        found += [(name, run.letter, "not scored by every run") for name in scored if name not in names]
+    return found
+
+
+def _picture(
+    groups: Mapping[str, Sequence[Bar]], label: str, reference: float, folder: Path, name: str
+) -> dict[str, str] | None:
+    drawn = forest(groups, label, reference)
+    return {"svg": figures.save(*drawn, folder / "figures", name), "name": name} if drawn else None
+
+
+def _write_csv(path: Path, runs: Sequence[Run], sections: Sequence[Mapping[str, Any]]) -> None:
+    """One line per split, run, finding (or `macro`) and metric; differences are to the first run."""
+    header = ["split", "run", "folder", "scorer", "finding", "metric", "value", "low", "high"]
+    header += ["difference", "difference_low", "difference_high", "p_delong", "p_holm"]
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        for section in sections:
+            for run in runs:
+                start = [section["key"], run.letter, run.folder, run.scorer]
+                gain = section["difference"].get(run.letter, {})
+                for metric, values in section["macro"][run.letter].items():
+                    beside = list(gain.values()) if metric == "auroc" and gain else [None] * 3
+                    writer.writerow([*start, "macro", metric, *values.values(), *beside, None, None])
+                for name, by in section["findings"].items():
+                    test = section["tests"].get(run.letter, {}).get(name)
+                    beside = [*test["auroc"].values(), test["p"], test["p_holm"]] if test else [None] * 5
+                    writer.writerow([*start, name, "auroc", *by[run.letter].values(), *beside])

@@ -1,0 +1,90 @@
+"""What all pages share: the template environment, numbers as words, files of a run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_modules.errors import InputError
+from radz.report import figures
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+METRIC_TITLES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "sensitivity_90": "sensitivity at 90 % specificity",
+    "brier": "Brier",
+}
+
+
+def metric(name: str) -> str:
+    """A metric as read aloud, its threshold rule behind it."""
+    first, _, rule = name.partition("_")
+    words = {"f1": "F1", "mcc": "MCC", "accuracy": "accuracy"}
+    return f"{words[first]}, {rule} threshold" if first in words else METRIC_TITLES.get(name, figures.plain(name))
+
+
+def environment() -> Environment:
+    """Templates of this folder, with every word escaped."""
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    found.filters |= {
+        "number": number,
+        "plain": figures.plain,
+        "scalar": scalar,
+        "svg": Markup,
+        "p": p_value,
+        "metric": metric,
+    }
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON file; None when it is missing, InputError when it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); write it again with radz eval") from error
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested maps as dotted keys; lists as one line."""
+    lines: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            lines += flat(value, f"{prefix}{key}.")
+        else:
+            lines.append((f"{prefix}{key}", scalar(value)))
+    return lines
+
+
+def scalar(value: Any) -> str:
+    """A value as words."""
+    if value is None:
+        return "not recorded"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(scalar, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Fixed decimals, a true minus sign, and a dash for what is undefined."""
+    return "\N{EN DASH}" if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def p_value(value: float | None) -> str:
+    """Two significant digits, never 0."""
+    if value is None:
+        return "\N{EN DASH}"
+    return "<.0001" if value < 1e-4 else f"{value:.2g}"
