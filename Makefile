@@ -9,7 +9,7 @@ PIP = $(BIN)/pip install --quiet --no-compile $(CLOSED)
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
-.PHONY: help setup wheelhouse train anchors eval predict data export import report rerun ablate sweep bench test test-full lint
+.PHONY: help setup wheelhouse train anchors eval predict data export import report rerun compare ablate sweep bench test test-full lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -54,6 +54,9 @@ report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
 
 rerun: $(STAMP)  ## RUN=runs/demo/..: train that run again from its folder, compare the numbers
 	$(BIN)/radz rerun $(or $(RUN),$(error RUN is missing)) $(ARGS)
+
+compare: $(STAMP)  ## RUNS="runs/demo/.. runs/demo_cnn/..": set runs side by side, with paired tests
+	$(BIN)/radz compare $(or $(RUNS),$(error RUNS is missing)) $(ARGS)
 
 ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base, one page (SEEDS=0,1,2 BASE=chexpert)
 	$(BIN)/python -m radz.suite $(or $(GROUP),$(error GROUP is missing, such as GROUP=tokens or GROUP=core)) \

@@ -25,7 +25,7 @@ DIGESTS = {
     "base_digest": "the backbone (backbone.path, or its modality tokens)",
     "anchors_digest": "the anchors (descriptions, or the backbone that encodes them)",
 }
-NOT_RESULTS = ("test_evaluations",)
+NOT_RESULTS = ("test_evaluations", "cost")
 NOT_REPEATED = ("pairs_per_second",)
 """Columns of metrics.csv that measure time."""
 

@@ -96,7 +96,9 @@ def test_scored_are_findings_with_a_known_test_label() -> None:
     data.test[:] = NAN
     with pytest.raises(InputError, match="no finding has a known label"):
         build.scored_findings(experiment(), data)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"scoring\.findings: nodule has no label"):
+    with pytest.raises(
+        InputError, match=r"nothing can be scored in the test split \(nodule: no label of these data maps to it\)"
+    ):
         build.scored_findings(experiment("scoring.findings=[nodule]"), Data())  # type: ignore[arg-type]
 
 

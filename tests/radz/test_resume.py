@@ -181,7 +181,8 @@ def test_a_resume_from_a_damaged_checkpoint_is_one_line(trained_run: Path, tmp_p
     folder = tmp_path / "damaged"
     shutil.copytree(trained_run, folder)
     (folder / "metrics.json").unlink()
-    (folder / "checkpoints/last.ckpt").write_bytes(b"half")
+    for name in ("last", "previous"):
+        (folder / f"checkpoints/{name}.ckpt").write_bytes(b"half")
     with pytest.raises(InputError, match="not a readable checkpoint") as fault:
         train(load_experiment(str(folder / "config.yaml"), [f"run_dir={folder}"]))
     assert "\n" not in str(fault.value)

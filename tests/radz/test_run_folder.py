@@ -78,8 +78,8 @@ def test_predictions_follow_the_contract(
 
 def test_metrics_follow_the_schema(metrics: dict[str, Any]) -> None:
     assert set(metrics) == {
-        "schema", "headline_scorer", "monitor", "protocol_digest", "world_size", "test_evaluations", "leaked", "pixels",
-        "results",
+        "schema", "headline_scorer", "monitor", "protocol_digest", "protocol", "world_size", "test_evaluations",
+        "leaked", "pixels", "cost", "results",
     }  # fmt: skip
     assert (metrics["schema"], metrics["headline_scorer"], metrics["monitor"]) == (1, "fused", MONITOR)
     assert (metrics["world_size"], metrics["test_evaluations"], metrics["leaked"]) == (1, 1, [])
@@ -89,7 +89,8 @@ def test_metrics_follow_the_schema(metrics: dict[str, Any]) -> None:
     assert result["coverage"]["studies"] == 16 and result["coverage"]["skipped"] == 0
     assert result["coverage"]["patients"] <= 16
     assert set(result["scorers"]) == {*SCORERS, "pixel32"}
-    values = {"auroc", "auprc", "f1_oracle", "f1_validation", "f1_half"}
+    called = {f"{name}_{rule}" for name in ("f1", "accuracy", "mcc") for rule in ("oracle", "validation", "half")}
+    values = {"auroc", "auprc", "sensitivity_90", "brier", "calibration_error", *called}
     for scorer in SCORERS:
         entry = result["scorers"][scorer]
         assert set(entry["macro"]) == values and set(entry["macro_by_seen"]) == {"label", "text", "none"}
