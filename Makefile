@@ -9,7 +9,7 @@ PIP = $(BIN)/pip install --quiet --no-compile $(CLOSED)
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
-.PHONY: help setup wheelhouse train anchors eval predict data export import report rerun compare ablate sweep bench test test-full lint
+.PHONY: help setup wheelhouse train anchors eval predict data export import report rerun compare ablate paper sweep bench test test-full lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -61,6 +61,9 @@ compare: $(STAMP)  ## RUNS="runs/demo/.. runs/demo_cnn/..": set runs side by sid
 ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base, one page (SEEDS=0,1,2 BASE=chexpert)
 	$(BIN)/python -m radz.suite $(or $(GROUP),$(error GROUP is missing, such as GROUP=tokens or GROUP=core)) \
 		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(BASE),base=$(BASE)) $(ARGS)
+
+paper: $(STAMP)  ## PRESET=quick (or effect): the tables and figures of the paper on one page (ARGS="root.rsna=DIR")
+	$(BIN)/python -m radz.paper $(or $(PRESET),quick) $(ARGS)
 
 sweep: $(STAMP)  ## SWEEP=demo_bayes ARGS="count=20": search on this machine, without an account
 	$(BIN)/radz sweep $(or $(SWEEP),$(error SWEEP is missing, such as SWEEP=demo_bayes)) $(ARGS)

@@ -29,13 +29,16 @@ def metric(name: str) -> str:
     return f"{words[first]}, {rule} threshold" if first in words else METRIC_TITLES.get(name, figures.plain(name))
 
 
-def environment() -> Environment:
-    """Templates of this folder, with every word escaped."""
+def environment(*folders: Path) -> Environment:
+    """Templates of these folders, then of this one, with every word escaped."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
     found = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     found.filters |= {
         "number": number,

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-import radz.report
 from data_modules.files import replacing
 from radz.report import figures
+from radz.report.page import environment
 from radz.suite.arms import Arm
 from radz.suite.collect import SEEN, ArmScores, Estimate, difference, scores
 
@@ -45,26 +44,8 @@ def write_page(
         The page's path.
     """
     shown = [arm for arm in arms if arm.runs]
-    found = {arm.name: scores(arm.name, arm.runs, scorer, replicates, seed) for arm in shown}
-    base = {(one.key, one.group): one for one in found[shown[0].name]}
-    lines: dict[tuple[str, str], list[Line]] = {}
-    for arm in shown:
-        for one in found[arm.name]:
-            place = (one.key, one.group)
-            beside = difference(one, base[place]) if arm is not shown[0] and place in base else None
-            lines.setdefault(place, []).append(Line(arm, one, beside))
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "comparison.csv") as draft:
-        frame(lines).to_csv(draft, index=False)
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, Path(radz.report.__file__).parent]),
-        autoescape=True, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    sections = [
-        {"key": key, "group": SEEN[group], "lines": of, "svg": Markup(_forest(of, folder, f"{key}_{group}"))}
-        for (key, group), of in lines.items()
-    ]
-    page = environment.get_template("comparison.html.jinja").render(
+    sections = compared(shown, folder, scorer, replicates, seed)
+    page = environment(Path(__file__).parent).get_template("comparison.html.jinja").render(
         title=title, note=note, arms=shown, failed=failed, sections=sections, seeds=len(shown[0].runs),
         replicates=replicates,
     )  # fmt: skip
@@ -72,6 +53,29 @@ def write_page(
     with replacing(path) as draft:
         draft.write_text(page, encoding="utf-8")
     return path
+
+
+def compared(arms: Sequence[Arm], folder: Path, scorer: str | None, replicates: int, seed: int) -> list[dict[str, Any]]:
+    """Tables and pictures of arms that have run, the first of which is the base; comparison.csv goes to `folder`.
+
+    Returns:
+        For each test split and group of findings: `key`, `group`, `lines` and `svg`, as compared.html.jinja shows them.
+    """
+    found = {arm.name: scores(arm.name, arm.runs, scorer, replicates, seed) for arm in arms}
+    base = {(one.key, one.group): one for one in found[arms[0].name]}
+    lines: dict[tuple[str, str], list[Line]] = {}
+    for arm in arms:
+        for one in found[arm.name]:
+            place = (one.key, one.group)
+            beside = difference(one, base[place]) if arm is not arms[0] and place in base else None
+            lines.setdefault(place, []).append(Line(arm, one, beside))
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "comparison.csv") as draft:
+        frame(lines).to_csv(draft, index=False)
+    return [
+        {"key": key, "group": SEEN[group], "lines": of, "svg": Markup(_forest(of, folder, f"{key}_{group}"))}
+        for (key, group), of in lines.items()
+    ]
 
 
 def frame(lines: Mapping[tuple[str, str], Sequence[Line]]) -> pd.DataFrame:

@@ -1,0 +1,70 @@
+"""The page of `make paper`: every section with its pictures, published numbers beside ours, CSV files beside the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data_modules.files import replacing
+from radz import environment
+from radz.paper.plan import Plan
+from radz.paper.published import METRICS, published, side_by_side
+from radz.paper.sections import Part, Results, SetScores
+from radz.report.evidence import sections as evidence_sections
+from radz.report.page import environment as templates
+from radz.suite import page as suite
+
+
+def write_page(preset: str, plan: Plan, results: Results, out: Path) -> Path:
+    """Write paper.html with its pictures and CSV files into `out`; returns its path."""
+    out.mkdir(parents=True, exist_ok=True)
+    parts = [_part(part, results, out) for part in results.parts]
+    page = templates(Path(__file__).parent, Path(suite.__file__).parent).get_template("paper.html.jinja").render(
+        title=f"LLaVA-RadZ, tables and figures: {preset}", plan=plan, results=results, parts=parts,
+        environment=environment.environment(), today=date.today().isoformat(),
+    )  # fmt: skip
+    path = out / "paper.html"
+    with replacing(path) as draft:
+        draft.write_text(page, encoding="utf-8")
+    return path
+
+
+def _part(part: Part, results: Results, out: Path) -> dict[str, Any]:
+    folder = out / re.sub(r"[^a-z0-9]+", "_", part.section.title.lower()).strip("_")
+    found: dict[str, Any] = {"section": part.section, "folder": folder.name}
+    if part.sets:
+        found |= _sets(part.sets, folder)
+    elif part.section.evidence:
+        found["evidence"] = evidence_sections(results.base.runs[0])
+    elif len(part.arms) > 1:
+        found["arms"] = part.arms
+        found["compared"] = suite.compared(part.arms, folder, None, results.replicates, results.bootstrap_seed)
+    return found
+
+
+def _sets(sets: Sequence[SetScores], folder: Path) -> dict[str, Any]:
+    """Ours with intervals, and the literature in tables of one metric each; ours.csv and published.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {
+            "protocol": one.protocol, "measured_on": one.measured_on, "split": one.key, "scorer": one.scorer,
+            "studies": one.result["coverage"]["studies"], "findings": len(one.result["primary"]), "metric": metric,
+            **one.macro[metric],
+        }
+        for one in sets for metric in METRICS
+    ]  # fmt: skip
+    literature = published(sorted({one.corpus for one in sets}))
+    for name, frame in (("ours", pd.DataFrame(rows)), ("published", literature)):
+        with replacing(folder / f"{name}.csv") as draft:
+            frame.to_csv(draft, index=False)
+    return {
+        "sets": sets,
+        "metrics": METRICS,
+        "published": [(words, side_by_side(literature, metric)) for metric, words in METRICS.items()],
+        "sources": sorted({f"{one.method}: {one.source}" for one in literature.itertuples()}),
+    }
