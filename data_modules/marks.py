@@ -134,7 +134,7 @@ def _nih(root: Path, key: str) -> Marks | None:
     for row, name, word, cells in zip(frame.index, names, words, frame.iloc[:, 2:6].to_numpy(), strict=True):
         if word not in NIH_WORDS:
             raise InputError(f"{path} row {row}: 'Finding Label' holds a word that is no NIH label; correct the row")
-        rows.setdefault(_stem(name), []).append((NIH_WORDS[word], int(row), box(*_numbers(cells, path, row))))
+        rows.setdefault(_stem(name), []).append((NIH_WORDS[word], int(row), box(*_numbers(list(cells), path, row))))
     return Drawn(path, rows)
 
 
@@ -145,7 +145,7 @@ def _rsna(root: Path, key: str) -> Marks | None:
     rows: dict[str, list[tuple[str, int, Callable[[tuple[int, int]], Mask | None]]]] = {}
     for row, name, four in zip(frame.index, column(frame, rsna.IMAGE, path, key), cells, strict=True):
         if any(four):
-            draw = box(*_numbers(four, path, row))
+            draw = box(*_numbers(list(four), path, row))
             rows.setdefault(name, []).extend((finding, int(row), draw) for finding in ("pneumonia", "lung_opacity"))
     return Drawn(path, rows)
 
