@@ -18,7 +18,7 @@ from radz.experiment import digest, find_experiment, find_resource, load_experim
 from radz.run import evaluate_run, train
 
 ROOT = Path(__file__).parents[2] / "experiments"
-FILES = sorted(p for p in ROOT.rglob("*.yaml") if not {"descriptions", "sweeps"} & set(p.parts))
+FILES = sorted(p for p in ROOT.rglob("*.yaml") if not {"descriptions", "prompts", "sweeps"} & set(p.parts))
 RAW = {p: yaml.safe_load(p.read_text()) for p in FILES}
 BASES = {
     (p.parent / f"{str(raw['base']).removesuffix('.yaml')}.yaml").resolve() for p, raw in RAW.items() if raw.get("base")

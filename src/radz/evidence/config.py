@@ -23,12 +23,15 @@ class EvidenceConfig:
     split: str = "test"
     """studies that are looked at"""
     studies: int = 400
-    """studies of the split, drawn by the seed; what takes more of each (heat-maps, attention) takes fewer"""
+    """studies of the split for probes and feature maps, drawn by the seed"""
     train_studies: int = 1000
     """training studies that linear probes are fitted on"""
     heatmap_studies: int = 120
     """studies whose heat-maps are measured against marks"""
+    robustness_studies: int = 200
+    """studies that are scored anew under every fault of the image (29 times in all)"""
     attention_studies: int = 64
+    """studies whose attention is averaged"""
     batch_size: int = 8
     """studies together; attention matrices of all layers are kept for so many"""
     overlays: int = 3
@@ -51,7 +54,7 @@ class EvidenceConfig:
             one_of("only", item, ITEMS)
         one_of("split", self.split, SPLITS)
         one_of("target", self.target, ("headline", "anchor", "prompt"))
-        for key in ("studies", "train_studies", "heatmap_studies", "attention_studies"):
+        for key in ("studies", "train_studies", "heatmap_studies", "robustness_studies", "attention_studies"):
             in_range(key, getattr(self, key), 4)
         for key in ("batch_size", "overlays"):
             in_range(key, getattr(self, key), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from radz.evidence.config import EvidenceConfig
 from radz.experiment import load_experiment
 from radz.exporting.load import is_export
 from radz.parts import prepare
+from radz.scoring.table import ScoreTable
 from radz.scoring.zero_shot import ZeroShot
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,19 @@ class Opened:
     def labels(self, rows: Rows) -> NDArray[np.float32]:
         """[n, C] of the scored findings, 1, 0 or NaN under the metrics policy."""
         return self.data.metric_labels(rows)[:, [self.data.findings.index(name) for name in self.findings]]
+
+    def table(self, rows: Rows, scores: Mapping[str, NDArray[np.float32]]) -> ScoreTable:
+        """Scores [n, C] in [0, 1] of rows of the split as a score table, identifiers as salted hashes."""
+        studies, name = [self.hashed(row) for row in rows], "+".join(self.data.table.corpora)
+        split, labels = self.settings.split, self.labels(rows)
+        return ScoreTable(
+            name, split, rows, studies, [self._image(row) for row in rows], self.patients(rows), tuple(self.findings),
+            labels, dict(scores),
+        )  # fmt: skip
+
+    def _image(self, row: int) -> str:
+        """Under `scoring.unit: image` rows of a study differ in their image."""
+        return str(row) if self.data.unit == "image" else ""
 
     def patients(self, rows: Rows) -> list[str]:
         """Salted hashes."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from radz.evidence import heatmaps
+from radz.evidence import attention, features, heatmaps, layers, robustness
 from radz.evidence.config import ITEMS, read_keys
 from radz.evidence.opened import Opened, open_run
 from radz.evidence.writing import FOLDER, Item, write_item
@@ -18,6 +18,10 @@ from radz.report.evidence import renew
 log = logging.getLogger(__name__)
 COMPUTE: Mapping[str, Callable[[Opened], Item]] = {
     "heatmaps": heatmaps.compute,
+    "layers": layers.compute,
+    "robustness": robustness.compute,
+    "features": features.compute,
+    "attention": attention.compute,
 }
 
 

@@ -122,13 +122,13 @@ class ZeroShot:
         """
         # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
         described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
-        self._classes = {
+        self.classes = {
             name: sentences(self.texts.findings, self.texts.names, MODALITY_TEXT[name], self.scoring)
             for name in self.modalities
         }
         self._prompts = {
             name: self.encoder.encode_texts([text for one in classes for text in (*one.positive, *one.negative)], BATCH)
-            for name, classes in self._classes.items()
+            for name, classes in self.classes.items()
         }
         self._described = self.encoder.encode_texts(described, BATCH)
         self._anchors = self.encoder.anchor_features(anchors)
@@ -197,11 +197,11 @@ class ZeroShot:
             return cosine(patches, self._class_anchors)
         prompts = self._prompts[modality]
         text = prompts.local if self.dfat.loss == "global_local" else prompts.overall
-        return over_prompts(cosine(patches, text), self._classes[modality])
+        return over_prompts(cosine(patches, text), self.classes[modality])
 
     def of_modality(self, image: Features, modality: str) -> dict[str, Tensor]:
         """`scores` of N studies of one modality; gradients pass."""
-        kind, prompts, classes = self.scoring.prompt_features, self._prompts[modality], self._classes[modality]
+        kind, prompts, classes = self.scoring.prompt_features, self._prompts[modality], self.classes[modality]
         prompt = over_prompts(pair_similarity(image, prompts, kind, self.dfat), classes)
         combined = torch.full_like(prompt, float("nan"))
         if len(self._anchors) >= 3:
