@@ -173,8 +173,8 @@ def _of_words(run: Opened, item: Item, prompts: Samples, words: list[str]) -> li
         others = [value["value"] for name, value in macro.items() if name != own and value["value"] is not None]
         if others and macro[own]["value"] is not None:
             said.append(
-                f"{scorer} with the prompts of the run: {_told(macro[own])}; in the {len(others)} wordings of the file from "
-                f"{min(others):.3f} to {max(others):.3f}."
+                f"{scorer} with the prompts of the run: {_told(macro[own])}; in the {len(others)} wordings "
+                f"of the file from {min(others):.3f} to {max(others):.3f}."
             )
     return said
 
