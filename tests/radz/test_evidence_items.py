@@ -29,7 +29,7 @@ from radz.evidence.opened import Opened, open_run
 from radz.evidence.perturb import FAULTS, perturbed
 from radz.report.html import write_report
 
-SMALL = ["studies=16", "train_studies=24", "heatmap_studies=8", "attention_studies=5", "robustness_studies=8"]
+SMALL = ["studies=16", "train_studies=24", "heatmap_studies=5", "attention_studies=5", "robustness_studies=8"]
 FAST = [*SMALL, "overlays=1", "replicates=100", "batch_size=4"]
 Build = Callable[..., Encoder]
 

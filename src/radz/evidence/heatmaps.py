@@ -162,7 +162,7 @@ def _sentence(kind: str, whole: Mapping[str, Any], findings: int) -> str:
         if not gain or gain["low"] is None:
             continue
         verdict = "beats" if gain["low"] > 0 else "does worse than" if gain["high"] < 0 else "does not beat"
-        told.append(f"{verdict} {words} by {gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]")
+        told.append(f"{verdict} {words} ({gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}])")
     value = whole["pointing"]["value"]
     return f"Map by {kind}: pointing game {value:.3f} over {findings} findings; it " + ", and ".join(told) + "."
 

@@ -146,7 +146,7 @@ def _item(run: Opened, images: Samples, prompts: Samples, words: list[str], stud
         worst = min(told, key=lambda name: float(told[name]["value"] or 0))
         weak = min((f"{n} {f.levels[0]:g}" for n, f in FAULTS.items()), key=lambda n: float(losses[n]["value"] or 0))
         item.says.append(
-            f"{run.scorer} on {studies} studies as they are: macro AUROC {_told(whole)}. The fault that hurts "
+            f"Scorer {run.scorer} on {studies} studies as they are: macro AUROC {_told(whole)}. The fault that hurts "
             f"most is {worst} ({_told(told[worst], True)}); of the weakest ones, {weak} ({_told(losses[weak], True)})."
         )
     item.says += _of_words(run, item, prompts, words)
@@ -173,7 +173,7 @@ def _of_words(run: Opened, item: Item, prompts: Samples, words: list[str]) -> li
         others = [value["value"] for name, value in macro.items() if name != own and value["value"] is not None]
         if others and macro[own]["value"] is not None:
             said.append(
-                f"{scorer} with the prompts of the run: {_told(macro[own])}; in the {len(others)} wordings "
+                f"Scorer {scorer} with the prompts of the run: {_told(macro[own])}; in the {len(others)} wordings "
                 f"of the file from {min(others):.3f} to {max(others):.3f}."
             )
     return said
