@@ -9,7 +9,7 @@ PIP = $(BIN)/pip install --quiet --no-compile $(CLOSED)
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
-.PHONY: help setup wheelhouse train anchors eval predict data export import report rerun compare ablate paper sweep bench test test-full lint
+.PHONY: help setup wheelhouse train anchors eval predict data export import report evidence rerun compare ablate paper sweep bench test test-full lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -51,6 +51,9 @@ import: $(STAMP)  ## SRC=llava-med ARGS="out=DIR": an original LLaVA checkpoint 
 
 report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
 	$(BIN)/radz report $(or $(RUN),$(error RUN is missing)) $(ARGS)
+
+evidence: $(STAMP)  ## RUN=runs/demo/..: heat-maps, probes by layer, robustness, feature maps, attention (ARGS="only=layers")
+	$(BIN)/radz evidence $(or $(RUN),$(error RUN is missing)) $(ARGS)
 
 rerun: $(STAMP)  ## RUN=runs/demo/..: train that run again from its folder, compare the numbers
 	$(BIN)/radz rerun $(or $(RUN),$(error RUN is missing)) $(ARGS)

@@ -258,11 +258,11 @@ class StudyDataModule(LightningDataModule):
         """Each test study exactly once over all ranks."""
         return self.rows_dataloader(self.table.rows("test"))
 
-    def rows_dataloader(self, rows: ArrayLike) -> DataLoader[int]:
-        """Each of these studies exactly once over all ranks."""
+    def rows_dataloader(self, rows: ArrayLike, batch_size: int | None = None) -> DataLoader[int]:
+        """Each of these studies exactly once over all ranks, `eval_batch_size` or `batch_size` together."""
         chosen = RowDataset(rows)
         sampler = EvalSampler(chosen, *rank_and_world())
-        return self._loader(chosen, sampler, self.config.eval_batch_size, drop_last=False)
+        return self._loader(chosen, sampler, batch_size or self.config.eval_batch_size, drop_last=False)
 
     def _loader(
         self, rows: RowDataset, sampler: TrainSampler | EvalSampler, batch_size: int, drop_last: bool

@@ -22,6 +22,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi
 from data_modules import dicom
 from data_modules.dicom import MALFORMED, check_deflated, one_line, padding_mask, stored_values
 from data_modules.errors import InputError
+from data_modules.placing import placement
 
 Gray = NDArray[np.uint8]
 """uint8 [H, W], 0 black."""
@@ -184,22 +185,13 @@ def fit(image: Gray, size: int, resize: str) -> Gray:
     """Return uint8 [size, size], antialiased bicubic.
 
     `resize`: pad (longer side fits, black border, centred), crop (shorter side fits, centre), squash (both fit).
-    Sides and borders are rounded as transformers' image processors round them, so that an exported one does the same.
+    `placement` says where the image then lies, as an exported image processor places it.
     """
-    height, width = image.shape
-    if resize == "squash":
-        new = (size, size)
-    elif resize == "pad":
-        scale = min(size / height, size / width)
-        new = (max(1, int(height * scale)), max(1, int(width * scale)))
-    else:
-        new = (int(size * height / min(height, width)), int(size * width / min(height, width)))
+    new, (top, left) = placement(image.shape, size, resize)
     if new != image.shape:
         image = np.asarray(Image.fromarray(image).resize((new[1], new[0]), Image.Resampling.BICUBIC))
     if resize == "crop":
-        top, left = (new[0] - size) // 2, (new[1] - size) // 2
-        return np.ascontiguousarray(image[top : top + size, left : left + size])
+        return np.ascontiguousarray(image[-top : size - top, -left : size - left])
     square = np.zeros((size, size), dtype=np.uint8)
-    top, left = (size - new[0] + 1) // 2, (size - new[1] + 1) // 2
     square[top : top + new[0], left : left + new[1]] = image
     return square

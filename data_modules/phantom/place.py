@@ -51,7 +51,9 @@ def place(scene: Scene, body: Body, findings: list[Finding], rng: np.random.Gene
     """Adds every finding that is more than a change of the body."""
     for finding in findings:
         if finding.name in _PLACERS:
+            scene.owner = finding.name
             _PLACERS[finding.name](scene, body, finding, rng)
+    scene.owner = ""
 
 
 def _effusion(scene: Scene, body: Body, finding: Finding, rng: np.random.Generator) -> None:

@@ -10,7 +10,7 @@ A line integral is then a plain sum over parts, with no order of painting that p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -154,12 +154,13 @@ class Region:
 
 @dataclass
 class Scene:
-    """A body (a union of solids), named regions, and parts: solids with a density change and a region."""
+    """A body (a union of solids), named regions, and parts: solids with a density change, a region and an owner."""
 
     body: Solids
     regions: dict[str, Region] = field(default_factory=dict)
     base: float = 1.0  # density of the body
-    _parts: list[tuple[Solids, np.ndarray, str]] = field(default_factory=list)
+    owner: str = ""  # finding that parts added now belong to; "" is the healthy body
+    _parts: list[tuple[Solids, np.ndarray, str, str]] = field(default_factory=list)
 
     def distinct_regions(self) -> list[Region]:
         """The regions, each once: two names may stand for one region, whose change then counts once."""
@@ -168,15 +169,19 @@ class Scene:
     def add(self, solids: Solids, change: ArrayLike, region: str = FREE) -> None:
         """Adds solids whose density change (scalar or [N]) counts inside `region` only; FREE counts everywhere."""
         assert region == FREE or region in self.regions, region
-        self._parts.append((solids, np.broadcast_to(np.asarray(change, float), (len(solids),)), region))
+        self._parts.append((solids, np.broadcast_to(np.asarray(change, float), (len(solids),)), region, self.owner))
+
+    def without(self, owner: str) -> Scene:
+        """The same scene without the parts of one finding."""
+        return replace(self, _parts=[part for part in self._parts if part[3] != owner])
 
     def parts(self) -> tuple[Solids, np.ndarray, np.ndarray]:
         """All parts as one set: solids, changes [N], and region numbers [N] (-1 free, else position in `regions`)."""
         names = list(self.regions)
-        places = [np.full(len(s), -1 if r == FREE else names.index(r)) for s, _, r in self._parts]
+        places = [np.full(len(s), -1 if r == FREE else names.index(r)) for s, _, r, _ in self._parts]
         return (
-            join([s for s, _, _ in self._parts]),
-            np.concatenate([c for _, c, _ in self._parts]),
+            join([s for s, *_ in self._parts]),
+            np.concatenate([c for _, c, *_ in self._parts]),
             np.concatenate(places),
         )
 
@@ -186,7 +191,7 @@ class Scene:
         held = {name: region.inside(points) for name, region in self.regions.items()}
         for region in self.distinct_regions():
             value += region.change * region.inside(points)
-        for solids, change, name in self._parts:
+        for solids, change, name, _ in self._parts:
             each = solids.inside(points)
             value += change @ (each if name == FREE else each & held[name])
         return np.asarray(value, np.float32)

@@ -290,6 +290,12 @@ def _compare(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{page}\n")
 
 
+def _evidence(options: argparse.Namespace) -> None:
+    from radz.cli_evidence import evidence
+
+    evidence(options.run, options.keys)
+
+
 def _export(options: argparse.Namespace) -> None:
     from radz.cli_models import export
 
@@ -359,6 +365,8 @@ KEYS = {
     "rerun": "run_dir=DIR (RUN-rerun) tolerance=0.005 (0: bit for bit, the default on the same machine without a GPU)",
     "compare": "RUN ... (one or more further runs) out=DIR (default: compare/ in the first) scorer=NAME (default: the "
     "headline of each)",
+    "evidence": "only=heatmaps,layers,robustness,features,attention (all without it) studies=400 split=test seed=0 and "
+    "further keys of docs/evidence.md; data.* and cache_dir as in training",
     "bench": "only=P1,P4 (all without it) device=gpu (P1, P2, P4 at 7B shapes on one GPU)",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
     "of the experiment",
@@ -381,6 +389,9 @@ VERBS = {
     "export": Verb(("RUN",), "a trained run to a Hugging Face folder, with heads, anchors and model card", _export),
     "import": Verb(("SRC",), "an original LLaVA or LLaVA-Med v1.5 checkpoint to a Hugging Face folder", _import),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
+    "evidence": Verb(
+        ("RUN",), "heat-maps, probes by layer, robustness, feature maps and attention of a run", _evidence
+    ),
     "rerun": Verb(("RUN",), "train a finished run again from its folder and compare the numbers", _rerun),
     "compare": Verb(("RUN",), "set runs side by side on the same studies, with paired tests", _compare),
     "sweep": Verb(("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", _sweep),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,19 @@ def make_head(kind: str, width: int, out: int) -> nn.Module:
     return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, out))
 
 
+class Sequences(NamedTuple):
+    """What the decoder is given for B studies."""
+
+    embeddings: Tensor
+    """[B, T, d]"""
+    mask: Tensor
+    """bool [B, T], true at real tokens"""
+    tokens: Tensor
+    """bool [B, T], true at modality tokens"""
+    patches: Tensor
+    """bool [B, T], true at image tokens: those of all images in order"""
+
+
 class Encoder(nn.Module):
     """A backbone, its sequences and the three heads."""
 
@@ -58,6 +72,12 @@ class Encoder(nn.Module):
             counts: int64 [B], images of each study; they sum to M.
             modalities: B keys of MODALITY_TEXT.
         """
+        given = self.image_sequences(pixels, counts, modalities)
+        states = self.backbone.decode(given.embeddings, given.mask, given.patches)
+        return self.image_features(states, given)
+
+    def image_sequences(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> Sequences:
+        """What the decoder is given for studies; arguments as in `encode_images`."""
         images = self.backbone.image_embeddings(self.backbone.prepare(pixels))
         studies, side = zip(counts.tolist(), modalities, strict=True), pixels.shape[-1]
         sequences = [self._image_sequence(count, modality, side) for count, modality in studies]
@@ -66,9 +86,11 @@ class Encoder(nn.Module):
         embeddings = self.backbone.word_embeddings(ids)
         patches = ids == self.backbone.image_token
         embeddings = embeddings.masked_scatter(patches[..., None], images.to(embeddings.dtype))
-        states = self.backbone.decode(embeddings, mask, patches)
-        tokens = self._is_in(ids, self.backbone.image_ids)
-        return self._pool(states, tokens, patches, mask, self.heads["image"])
+        return Sequences(embeddings, mask, self._is_in(ids, self.backbone.image_ids), patches)
+
+    def image_features(self, states: Tensor, given: Sequences) -> Features:
+        """`encode_images` from the states [B, T, d] of its sequences."""
+        return self._pool(states, given.tokens, given.patches, given.mask, self.heads["image"])
 
     def encode_texts(self, texts: list[str], most: int | None = None) -> Features:
         """Features [N, e] of reports, captions, prompts or descriptions.

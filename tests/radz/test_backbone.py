@@ -11,7 +11,7 @@ import torch
 from data_modules.errors import InputError
 from radz.backbones import load_backbone
 from radz.backbones.adapt import trainable_table
-from radz.backbones.base import layer_index
+from radz.backbones.layers import layer_index
 from radz.config import BackboneConfig
 
 PIXELS = torch.randint(0, 256, (3, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))

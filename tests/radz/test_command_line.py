@@ -31,12 +31,14 @@ VERBS = {
     "sweep": (["sweep", "keys"], OPTIONS),
     "bench": (["keys"], OPTIONS),
     "report": (["run", "keys"], OPTIONS),
+    "evidence": (["run", "keys"], OPTIONS),
     "rerun": (["run", "keys"], OPTIONS),
     "compare": (["run", "keys"], OPTIONS),
 }
 """What contract.md names and works today; a flag or a verb more has to be written there and here."""
 CONTRACT = {
-    "train", "anchors", "eval", "predict", "data", "export", "import", "report", "compare", "rerun", "sweep", "bench"
+    "train", "anchors", "eval", "predict", "data", "export", "import", "report", "compare", "rerun", "sweep", "bench",
+    "evidence",
 }  # fmt: skip
 TARGETS = {"setup", "test", "test-full", "lint", "paper", "ablate", "wheelhouse", "help"}
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import abc
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from data_modules.errors import InputError
 from radz.backbones.adapt import adapt, add_modality_tokens
 from radz.backbones.folder import image_placeholder, image_settings, load_model, load_tokenizer
+from radz.backbones.layers import Layers, layer_index
 from radz.backbones.recompute import ElementwiseRecompute
 from radz.config import BackboneConfig
 
@@ -202,17 +204,45 @@ class Backbone(nn.Module, abc.ABC):
             mask: bool [B, T], true at real tokens.
             patches: bool [B, T], true at image tokens; None for sequences of text.
         """
+        output = self._decoded(
+            embeddings, mask, patches, {"output_hidden_states": True} if self.depth == "full" else {}
+        )
+        return output.last_hidden_state if self.depth == "feature" else output.hidden_states[self.layer]
+
+    def decode_all(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, attention: bool) -> Layers:
+        """All `hidden_states` up to `feature_layer`, and with `attention`, inside `eager`, what each layer attends to.
+
+        The last states are those of `decode`; arguments as there.
+        """
+        output = self._decoded(
+            embeddings, mask, patches, {"output_hidden_states": True, "output_attentions": attention}
+        )
+        weights = tuple(output.attentions[: self.layer]) if attention else ()
+        return Layers(tuple(output.hidden_states[: self.layer + 1]), weights)
+
+    @contextmanager
+    def eager(self) -> Iterator[None]:
+        """Attention that can be read: slower, and its matrices [B, heads, T, T] are kept."""
+        self.decoder.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.decoder.set_attn_implementation("sdpa")
+
+    def patch_map(self, values: Tensor, side: int) -> Tensor:
+        """Values of the image tokens [M, P] of square images of `side` pixels as a map [M, g, g]."""
+        grid = self.pooled_grid(self.grid(side))
+        return values.unflatten(1, (grid, grid))
+
+    def _decoded(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, wanted: dict[str, Any]) -> Any:
         # Under a causal mask, padding on the right cannot reach a real token, so no mask has to be built.
-        arguments: dict[str, Any] = {"use_cache": False}
+        arguments: dict[str, Any] = {"use_cache": False, **wanted}
         if self.padding == "left":
             arguments["attention_mask"] = mask.long()
             arguments["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
-        if self.depth == "full":
-            arguments["output_hidden_states"] = True
         embeddings = embeddings.to(self.decoder.layers[0].input_layernorm.weight.dtype)
         with self._recompute.active() if self._recompute else nullcontext():
-            output = self.run_decoder(embeddings, mask, patches, arguments)
-        return output.last_hidden_state if self.depth == "feature" else output.hidden_states[self.layer]
+            return self.run_decoder(embeddings, mask, patches, arguments)
 
     @torch.no_grad()
     def write(self, prompts: list[str], max_new_tokens: int) -> list[str]:
@@ -262,18 +292,3 @@ class Backbone(nn.Module, abc.ABC):
             decoder.norm = nn.Identity()
             decoder.config.num_hidden_layers = self.layer
         self.truncate_tower()
-
-
-def layer_index(layer: int, layers: int) -> int:
-    """`hidden_states` index in 0..layers for a Hugging Face style index.
-
-    Raises:
-        InputError: the layer does not exist, or is the embedding layer.
-    """
-    index = layer if layer >= 0 else layers + 1 + layer
-    if not 1 <= index <= layers:
-        raise InputError(
-            f"backbone.feature_layer: {layer} is not a layer of a decoder with {layers} layers; "
-            f"give 1 to {layers} or -{layers} to -1"
-        )
-    return index

@@ -68,6 +68,10 @@ class LlavaBackbone(Backbone):
         patches = self.pooled(tokens[:, self._kept :].unflatten(1, (self.tile_grid, self.tile_grid)))
         return torch.cat([tokens[:, : self._kept], patches.flatten(1, 2)], dim=1)
 
+    def patch_map(self, values: Tensor, side: int) -> Tensor:
+        """See `Backbone`; a class token has no place."""
+        return super().patch_map(values[:, self._kept :], side)
+
     def projected(self, prepared: Tensor) -> Tensor:
         """[M, 3, S, S] to the projected states at `vision_feature_layer`, [M, class token and patches, d]."""
         with self.tower_graph():

@@ -50,6 +50,13 @@ class LlavaNextBackbone(LlavaBackbone):
         fine = self.pooled_grid(self.grid(side))
         return self.pooled_grid(self.tile_grid) ** 2 + fine * (fine + 1)
 
+    def patch_map(self, values: Tensor, side: int) -> Tensor:
+        """See `Backbone`: the mean of the view, resized, and the tiles; newlines have no place."""
+        fine, view = self.pooled_grid(self.grid(side)), self.pooled_grid(self.tile_grid)
+        coarse = values[:, : view**2].unflatten(1, (1, view, view))
+        coarse = F.interpolate(coarse, (fine, fine), mode="bilinear", align_corners=False)[:, 0]
+        return (coarse + values[:, view**2 :].unflatten(1, (fine, fine + 1))[:, :, :fine]) / 2
+
     def prepare(self, pixels: Tensor) -> Tensor:
         """uint8 [M, C, S, S] to [M, 1 + rows, columns, 3, tile, tile].
 

@@ -17,8 +17,8 @@ from radz import __version__, build
 from radz.anchors import AnchorBank
 from radz.backbones import Backbone
 from radz.backbones.adapt import modality_tokens
-from radz.backbones.base import layer_index
 from radz.backbones.folder import read_json
+from radz.backbones.layers import layer_index
 from radz.config import Experiment
 from radz.descriptions import load_descriptions
 from radz.encode import MODALITY_TEXT

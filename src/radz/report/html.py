@@ -1,6 +1,7 @@
 """One self-contained HTML page per run: what it scored, how sure that is, how it trained, and where it was wrong.
 
-The page is built from the run folder alone (metrics.json, predictions/, metrics.csv, environment.json, config.yaml).
+The page is built from the run folder alone: metrics.json, predictions/, metrics.csv, environment.json, config.yaml,
+evidence/.
 It holds no corpus identifier: predictions are read for curves only, and cases arrive as pictures.
 """
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from data_modules.errors import InputError
 from data_modules.files import replacing
-from radz.report import figures, panels
+from radz.report import evidence, figures, panels
 from radz.report.facts import cost, read_config, retrieval_bars, small_cells, subgroup_bars
 from radz.report.forest import forest
 from radz.report.page import environment, flat, read_json
@@ -80,6 +81,7 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
             sections=sections,
             curves=curves,
             cases=_cases(cases or []),
+            evidence=evidence.sections(run_dir),
             environment=flat(recorded),
             cost=cost(metrics, recorded, logged, read_config(run_dir)),
             mapping=_mapping(run_dir),

@@ -122,13 +122,13 @@ class ZeroShot:
         """
         # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
         described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
-        self._classes = {
+        self.classes = {
             name: sentences(self.texts.findings, self.texts.names, MODALITY_TEXT[name], self.scoring)
             for name in self.modalities
         }
         self._prompts = {
             name: self.encoder.encode_texts([text for one in classes for text in (*one.positive, *one.negative)], BATCH)
-            for name, classes in self._classes.items()
+            for name, classes in self.classes.items()
         }
         self._described = self.encoder.encode_texts(described, BATCH)
         self._anchors = self.encoder.anchor_features(anchors)
@@ -183,12 +183,25 @@ class ZeroShot:
         for modality in dict.fromkeys(modalities):
             rows = torch.tensor([i for i, name in enumerate(modalities) if name == modality])
             rows = rows.to(image.overall.device)
-            for scorer, values in self._scores(image.rows(rows), modality).items():
+            for scorer, values in self.of_modality(image.rows(rows), modality).items():
                 found.setdefault(scorer, values.new_empty(len(modalities), values.shape[1]))[rows] = values
         return found
 
-    def _scores(self, image: Features, modality: str) -> dict[str, Tensor]:
-        kind, prompts, classes = self.scoring.prompt_features, self._prompts[modality], self._classes[modality]
+    def patch_scores(self, patches: Tensor, modality: str, scorer: str) -> Tensor:
+        """Similarity [N, C] of the features [N, e] of single image tokens to the findings: where an image speaks.
+
+        `anchor`: cosine with the class anchor. Any other scorer: with the class prompts, by the pair of which the loss
+        trained the image's side locally.
+        """
+        if scorer == "anchor":
+            return cosine(patches, self._class_anchors)
+        prompts = self._prompts[modality]
+        text = prompts.local if self.dfat.loss == "global_local" else prompts.overall
+        return over_prompts(cosine(patches, text), self.classes[modality])
+
+    def of_modality(self, image: Features, modality: str) -> dict[str, Tensor]:
+        """`scores` of N studies of one modality; gradients pass."""
+        kind, prompts, classes = self.scoring.prompt_features, self._prompts[modality], self.classes[modality]
         prompt = over_prompts(pair_similarity(image, prompts, kind, self.dfat), classes)
         combined = torch.full_like(prompt, float("nan"))
         if len(self._anchors) >= 3:

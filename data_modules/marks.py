@@ -1,0 +1,175 @@
+"""Where findings lie in the images of a corpus: boxes and masks that readers drew, or the phantom's own geometry.
+
+Published: boxes of NIH ChestX-ray14 (BBox_List_2017.csv, 8 findings of 880 images; Wang et al., CVPR 2017) and of RSNA
+(stage_2_train_labels.csv), run-length masks of SIIM. Coordinates are pixels of the original image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.corpora import chestxray14, rsna, siim
+from data_modules.corpora.csv_file import column, load
+from data_modules.corpus_config import CorpusConfig, PhantomConfig
+from data_modules.errors import InputError
+
+Mask = NDArray[np.bool_]
+NIH_BOXES = "BBox_List_2017.csv"
+NIH_WORDS = {"Infiltrate": "infiltration", **{word: name for name, word in chestxray14.LABELS.items()}}
+
+
+class Marks(Protocol):
+    """The marks of one corpus."""
+
+    def marked(self, image_id: str) -> bool:
+        """Whether an image, named as in `StudyTable.image_ids`, may have a mark."""
+
+    def masks(self, image_id: str, shape: tuple[int, int]) -> dict[str, Mask]:
+        """Finding -> bool [H, W] of an image of that shape; findings without a mark are left out."""
+
+
+def marks(config: CorpusConfig, key: str) -> Marks | None:
+    """The marks of a corpus, `key` being its config key; None where it has none.
+
+    Raises:
+        InputError: a table of marks that does not parse.
+    """
+    if config.modality != "chest_xray":
+        return None
+    if config.reader == "phantom":
+        return PhantomMarks(config.phantom)
+    tables: dict[str, Callable[[Path, str], Marks | None]] = {
+        "chestxray14": _nih, "rsna": _rsna, "siim": _siim
+    }  # fmt: skip
+    read = tables.get(config.reader)
+    return read(Path(config.root or "").expanduser(), f"{key}.root") if read else None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Marks by the stem of the image's file name.
+
+    `rows`: stem -> (finding, row of the table, how to draw it into an image of shape (H, W)).
+    """
+
+    path: Path
+    rows: Mapping[str, Sequence[tuple[str, int, Callable[[tuple[int, int]], Mask | None]]]]
+
+    def marked(self, image_id: str) -> bool:
+        """See `Marks`."""
+        return _stem(image_id) in self.rows
+
+    def masks(self, image_id: str, shape: tuple[int, int]) -> dict[str, Mask]:
+        """See `Marks`; marks of one finding are united. InputError for a mark outside of the image."""
+        found: dict[str, Mask] = {}
+        for finding, row, draw in self.rows.get(_stem(image_id), ()):
+            mask = draw(shape)
+            if mask is None or not mask.any():
+                raise InputError(
+                    f"{self.path} row {row}: the mark does not lie in its image of {shape[1]} x {shape[0]} pixels; "
+                    "give the images in their published size"
+                )
+            found[finding] = found[finding] | mask if finding in found else mask
+        return found
+
+
+@dataclass(frozen=True)
+class PhantomMarks:
+    """The phantom's geometry; see `data_modules.phantom.truth`."""
+
+    config: PhantomConfig
+
+    def marked(self, image_id: str) -> bool:
+        """See `Marks`."""
+        return True
+
+    def masks(self, image_id: str, shape: tuple[int, int]) -> dict[str, Mask]:
+        """See `Marks`."""
+        from data_modules.phantom.truth import truth  # the renderer is slow to import
+
+        split, _, index = _stem(image_id).rpartition("-")
+        return truth(split, int(index), getattr(self.config.studies, split), self.config.seed, shape[0])
+
+
+def box(x: float, y: float, width: float, height: float) -> Callable[[tuple[int, int]], Mask]:
+    """Drawer of a box: the pixels whose centres lie in it."""
+
+    def draw(shape: tuple[int, int]) -> Mask:
+        rows, columns = (np.arange(side) + 0.5 for side in shape)
+        return ((rows >= y) & (rows <= y + height))[:, None] & ((columns >= x) & (columns <= x + width))
+
+    return draw
+
+
+def runs(pairs: Sequence[int]) -> Callable[[tuple[int, int]], Mask | None]:
+    """Drawer of gap, run, gap, run .. down the columns, each gap from the end of the run before (SIIM's form)."""
+
+    def draw(shape: tuple[int, int]) -> Mask | None:
+        flat = np.zeros(shape[0] * shape[1], dtype=bool)
+        ends = np.cumsum(pairs)
+        if ends[-1] > len(flat):
+            return None
+        for start, end in zip(ends[::2], ends[1::2], strict=True):
+            flat[start:end] = True
+        return flat.reshape(shape[1], shape[0]).T
+
+    return draw
+
+
+def _nih(root: Path, key: str) -> Marks | None:
+    path = root / NIH_BOXES
+    if not path.is_file():
+        return None
+    frame = load(path, key)
+    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, int]], Mask | None]]]] = {}
+    names, words = (column(frame, name, path, key) for name in ("Image Index", "Finding Label"))
+    # The header of the four numbers is one bracket cut at its commas, so they are known by place.
+    for row, name, word, cells in zip(frame.index, names, words, frame.iloc[:, 2:6].to_numpy(), strict=True):
+        if word not in NIH_WORDS:
+            raise InputError(f"{path} row {row}: 'Finding Label' holds a word that is no NIH label; correct the row")
+        rows.setdefault(_stem(name), []).append((NIH_WORDS[word], int(row), box(*_numbers(list(cells), path, row))))
+    return Drawn(path, rows)
+
+
+def _rsna(root: Path, key: str) -> Marks | None:
+    path = root / "stage_2_train_labels.csv"
+    frame = load(path, key)
+    cells = np.stack([column(frame, name, path, key) for name in ("x", "y", "width", "height")], axis=1)
+    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, int]], Mask | None]]]] = {}
+    for row, name, four in zip(frame.index, column(frame, rsna.IMAGE, path, key), cells, strict=True):
+        if any(four):
+            draw = box(*_numbers(list(four), path, row))
+            rows.setdefault(name, []).extend((finding, int(row), draw) for finding in ("pneumonia", "lung_opacity"))
+    return Drawn(path, rows)
+
+
+def _siim(root: Path, key: str) -> Marks | None:
+    frame, path = siim.LAYOUT.load(root, key.removesuffix(".root"), *siim.TABLES)
+    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, int]], Mask | None]]]] = {}
+    cells = (column(frame, name, path, key) for name in ("ImageId", "EncodedPixels"))
+    for row, name, text in zip(frame.index, *cells, strict=True):
+        if re.fullmatch(siim.MASK, text):
+            rows.setdefault(name, []).append(("pneumothorax", int(row), runs([int(n) for n in text.split()])))
+    return Drawn(path, rows)
+
+
+def _numbers(cells: Sequence[str], path: Path, row: int) -> list[float]:
+    try:
+        numbers = [float(cell) for cell in cells]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4 or not np.isfinite(numbers).all() or min(numbers[2:]) <= 0:
+        raise InputError(f"{path} row {row}: a box needs x, y and a width and height above 0; correct the row")
+    return numbers
+
+
+def _stem(image_id: str) -> str:
+    """A file name without folder and suffix; the ids of SIIM hold dots."""
+    return re.sub(r"\.(png|dcm|jpe?g)$", "", image_id.rpartition("/")[2])

@@ -1,0 +1,50 @@
+"""Where an image lies in the square that a backbone sees, and the way back from there to its own pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def placement(shape: tuple[int, int], size: int, resize: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width of an image after resizing, and the row and column of its corner in the square.
+
+    Sides and borders are rounded as transformers' image processors round them; the corner lies outside of the square
+    (is negative) where `resize` is crop.
+
+    Args:
+        shape: (H, W). size: side of the square. resize: pad, crop or squash, see `pixels.fit`.
+    """
+    height, width = shape
+    if resize == "squash":
+        return (size, size), (0, 0)
+    if resize == "pad":
+        scale = min(size / height, size / width)
+        new = (max(1, int(height * scale)), max(1, int(width * scale)))
+        return new, ((size - new[0] + 1) // 2, (size - new[1] + 1) // 2)
+    new = (int(size * height / min(height, width)), int(size * width / min(height, width)))
+    return new, (-((new[0] - size) // 2), -((new[1] - size) // 2))
+
+
+def to_original(grid: NDArray[np.floating], shape: tuple[int, int], size: int, resize: str) -> NDArray[np.float32]:
+    """Values of a grid of patches as a map float32 [H, W] in the pixels of the original image, bilinear.
+
+    Pixels that the square does not show (`crop`) are NaN.
+
+    Args:
+        grid: [g, g], one value for each square of size / g pixels.
+        shape, size, resize: as for `placement`.
+    """
+    from scipy.ndimage import map_coordinates
+
+    new, corner = placement(shape, size, resize)
+    axes, shown = [], []
+    for side, length, start, patches in zip(shape, new, corner, grid.shape, strict=True):
+        place = (np.arange(side) + 0.5) * length / side + start
+        shown.append((place >= 0) & (place <= size))
+        axes.append(place * patches / size - 0.5)
+    rows, columns = np.meshgrid(*axes, indexing="ij")
+    # Beyond the middle of the outermost patch its value holds on.
+    values: NDArray[np.float32] = map_coordinates(grid.astype(np.float32), [rows, columns], order=1, mode="nearest")
+    values[~(shown[0][:, None] & shown[1][None, :])] = np.nan
+    return values

@@ -1,0 +1,99 @@
+"""What the modality tokens attend to, layer by layer: image tokens, prompt words, the first token, each other.
+
+A share says where attention goes, not what the answer rests on (Jain and Wallace, NAACL 2019, arXiv 1902.10186).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radz.encode import Sequences
+from radz.evidence.opened import Opened
+from radz.evidence.writing import Item
+from radz.losses import at_least_fp32
+from radz.report import figures
+
+GROUPS = ("image tokens", "prompt", "first token", "modality tokens")
+COLOURS = (figures.BLUE, figures.ORANGE, figures.FAINT, figures.GREEN)
+
+
+def compute(run: Opened) -> Item:
+    """Mean over studies and heads."""
+    rows = run.rows(run.settings.split, run.settings.attention_studies)
+    parts, fair = [], []
+    with torch.no_grad(), run.encoder.backbone.eager():
+        for batch in run.batches(rows):
+            given = run.sequences(batch)
+            layers = run.encoder.backbone.decode_all(given.embeddings, given.mask, given.patches, attention=True)
+            groups = grouped(given)
+            parts.append(np.stack([shares(one, given, groups).cpu().numpy() for one in layers.attention], axis=1))
+            fair.append(even(given, groups).cpu().numpy())
+    found, level = np.concatenate(parts), np.concatenate(fair).mean((0, 1))
+    mean, spread = found.mean(0), found.mean((2,)).std(0)
+    item = Item("attention", "Attention of the modality tokens", [], {"studies": len(rows), "groups": list(GROUPS)})
+    item.numbers["shares"], item.numbers["even"] = mean.mean(1).round(5).tolist(), level.round(5).tolist()
+    data: figures.Rows = [["layer", "modality_token", "group", "share", "even_share"]]
+    for layer, of_layer in enumerate(mean, start=1):
+        for slot, line in enumerate(of_layer):
+            data += [[layer, slot, g, f"{v:.6g}", f"{e:.6g}"] for g, v, e in zip(GROUPS, line, level, strict=True)]
+        told = of_layer.mean(0)
+        item.rows.append([f"layer {layer}", *map(float, told), *map(float, spread[layer - 1][:1])])
+    item.rows.append(["if even", *map(float, level), None])
+    item.header = ("layer", *GROUPS, "spread of image tokens")
+    image = mean.mean(1)[:, 0]
+    top = int(image.argmax())
+    item.says.append(
+        f"The modality tokens give {image[0]:.3f} of their attention to the image in the first layer and "
+        f"{image[-1]:.3f} in the last that is computed, most in layer {top + 1} ({image[top]:.3f}); "
+        f"{level[0]:.3f} if it were even."
+    )
+    caption = (
+        f"Mean over heads, modality tokens and {len(rows)} studies. Right: if it were even over what a token sees. "
+        "The spread in the table is between studies."
+    )
+    item.pictures.append(("attention", _figure(mean.mean(1), level), data, caption))
+    return item
+
+
+def grouped(given: Sequences) -> Tensor:
+    """Number in GROUPS of every position, int64 [B, T]; -1 at padding."""
+    groups = torch.full_like(given.mask, 1, dtype=torch.long)
+    groups[given.mask & (given.mask.cumsum(1) == 1)] = 2
+    groups[given.patches], groups[given.tokens], groups[~given.mask] = 0, 3, -1
+    return groups
+
+
+def shares(attention: Tensor, given: Sequences, groups: Tensor) -> Tensor:
+    """Attention [B, heads, T, T] of each modality token to each group: [B, tokens, groups], mean over heads."""
+    each = at_least_fp32(attention).mean(1)[given.tokens].unflatten(0, (len(given.mask), -1))
+    return torch.stack([(each * (groups == n)[:, None]).sum(-1) for n in range(len(GROUPS))], dim=-1)
+
+
+def even(given: Sequences, groups: Tensor) -> Tensor:
+    """`shares` of a token that attends alike to all positions up to itself."""
+    length = given.mask.shape[1]
+    seen = torch.ones(length, length, device=groups.device).tril() * given.mask[:, None].float()
+    return shares((seen / seen.sum(-1, keepdim=True).clamp(min=1))[:, None], given, groups)
+
+
+def _figure(mean: NDArray[np.floating], level: NDArray[np.floating]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(figures.WIDTH, 3.2), layout="constrained")
+    axes = figure.subplots()
+    place = [*range(1, len(mean) + 1), len(mean) + 2]
+    every, start = np.vstack([mean, level]), np.zeros(len(mean) + 1)
+    for number, (name, colour) in enumerate(zip(GROUPS, COLOURS, strict=True)):
+        axes.bar(place, every[:, number], bottom=start, color=colour, width=0.8, label=name)
+        start = start + every[:, number]
+    step = max(1, len(mean) // 16)
+    shown = [*place[:-1:step], place[-1]]
+    axes.set_xticks(shown, [*(str(n) for n in shown[:-1]), "even"])
+    axes.set(xlabel="decoder layer", ylabel="share of attention", ylim=(0, 1))
+    figure.legend(loc="outside upper right", ncols=len(GROUPS))
+    return figure

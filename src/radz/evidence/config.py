@@ -1,0 +1,92 @@
+"""Settings of `radz evidence`; numbers of studies bound time and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from data_modules.config import SPLITS
+from data_modules.corpus_config import in_range, one_of
+from data_modules.errors import InputError
+from radz.config_checks import seed_range
+
+ITEMS = ("heatmaps", "layers", "robustness", "features", "attention")
+
+
+@dataclass
+class EvidenceConfig:
+    """Keys of `radz evidence RUN key=value ...`."""
+
+    only: list[str] = field(default_factory=list)
+    """items to compute; empty: all of ITEMS"""
+    split: str = "test"
+    """studies that are looked at"""
+    studies: int = 400
+    """studies of the split for probes and feature maps, drawn by the seed"""
+    train_studies: int = 1000
+    """training studies that linear probes are fitted on"""
+    heatmap_studies: int = 120
+    """studies whose heat-maps are measured against marks"""
+    robustness_studies: int = 200
+    """studies that are scored anew under every fault of the image (29 times in all)"""
+    attention_studies: int = 64
+    """studies whose attention is averaged"""
+    batch_size: int = 8
+    """studies together; attention matrices of all layers are kept for so many"""
+    overlays: int = 3
+    """pictures of each finding"""
+    dicom: bool = True
+    """write the overlays also as DICOM secondary captures"""
+    target: str = "headline"
+    """what patches are compared with: anchor, prompt, or headline (anchor under that scorer, else prompt)"""
+    probe_strength: float = 0.01
+    """inverse regularisation C of the probes, on standardised features"""
+    paraphrases: str = "prompts/paraphrases.yaml"
+    """file of prompts in other words: a path, or a path below the experiments folder"""
+    replicates: int = 1000
+    """bootstrap replicates, by patient"""
+    seed: int = 0
+    """of every draw"""
+
+    def __post_init__(self) -> None:
+        for item in self.only:
+            one_of("only", item, ITEMS)
+        one_of("split", self.split, SPLITS)
+        one_of("target", self.target, ("headline", "anchor", "prompt"))
+        for key in ("studies", "train_studies", "heatmap_studies", "robustness_studies", "attention_studies"):
+            in_range(key, getattr(self, key), 4)
+        for key in ("batch_size", "overlays"):
+            in_range(key, getattr(self, key), 1)
+        in_range("replicates", self.replicates, 100)
+        if not self.probe_strength > 0:
+            raise InputError(f"probe_strength: {self.probe_strength} must be above 0")
+        seed_range("seed", self.seed)
+
+
+def read_keys(items: Sequence[str]) -> tuple[EvidenceConfig, list[str]]:
+    """Settings from key=value items, and those items that are overrides of the experiment (`data.`, `cache_dir`, ..).
+
+    Raises:
+        InputError: a key that is neither, or a value of another kind.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    own = {one.name for one in fields(EvidenceConfig)}
+    mine, overrides = [], []
+    for item in items:
+        key, separator, value = item.partition("=")
+        if key == "only" and separator:
+            mine.append(f"only=[{value.strip('[]')}]")
+        elif key in own and separator:
+            mine.append(item)
+        elif separator and key.partition(".")[0] in ("data", "cache_dir", "backbone", "scoring"):
+            overrides.append(item)
+        else:
+            raise InputError(f"{item}: unknown here; known: {', '.join(sorted(own))}, and data.*, cache_dir")
+    try:
+        merged: Any = OmegaConf.merge(OmegaConf.structured(EvidenceConfig), OmegaConf.from_dotlist(mine))
+        return OmegaConf.to_object(merged), overrides  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise InputError(f"evidence: {' '.join(str(error).split())[:160]}") from None

@@ -1,0 +1,148 @@
+"""How well heat-maps meet marks: pointing game, Dice and IoU, AUROC of pixels, each beside its chance level.
+
+Pointing game: the share of maps whose highest pixel lies in the mark (Zhang et al., ECCV 2016, arXiv 1608.00507). Dice
+and IoU: of the mark and as many of the highest pixels as the finding's marks hold on average, a size that does not
+depend on the image. Two levels of chance: a random pixel of the image, and the maps of the same finding permuted over
+its images, which know where a finding usually lies but not this image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from radz.scoring import statistics
+from radz.scoring.results import entry
+from radz.scoring.statistics import auroc
+
+SIDE = 64
+"""side in pixels that maps and marks of different images are compared at when permuted"""
+MEASURES = ("pointing", "dice", "iou", "pixel_auroc")
+CHANCES = ("random", "permuted")
+
+
+@dataclass(frozen=True)
+class Located:
+    """One marked finding of one image with the maps made for it."""
+
+    row: int
+    finding: str
+    patient: str
+    mask: NDArray[np.bool_]
+    """[H, W]"""
+    maps: dict[str, NDArray[np.float32]]
+    """kind -> [H, W], NaN where the model did not see the image"""
+
+
+def measure(heat: NDArray[np.floating], mask: NDArray[np.bool_], share: float) -> tuple[float, float, float, float]:
+    """MEASURES of one map [H, W] against a mask [H, W]; a map that is even everywhere points at random.
+
+    Args:
+        share: of the pixels seen, how many of the highest count as the map's region.
+    """
+    seen = np.isfinite(heat)
+    values, inside = heat[seen], mask[seen]
+    top = values == values.max()
+    count = max(1, round(share * len(values)))
+    cut = np.partition(values, -count)[-count]
+    # Of ties at the cut, each counts in part, so that an even map has no advantage.
+    weight = (values > cut).astype(float)
+    weight[values == cut] = (count - weight.sum()) / (values == cut).sum()
+    both = float(weight[inside].sum())
+    total = count + int(mask.sum())
+    return float(inside[top].mean()), 2 * both / total, both / (total - both), auroc(inside.astype(float), values)
+
+
+def table(located: Sequence[Located], seed: int) -> pd.DataFrame:
+    """One line per image, finding and kind of map: MEASURES, and `random/..` and `permuted/..` of each."""
+    generator = np.random.default_rng(seed)
+    lines = []
+    for finding in dict.fromkeys(one.finding for one in located):
+        group = [one for one in located if one.finding == finding]
+        share = float(np.mean([one.mask.mean() for one in group]))
+        other = _derangement(len(group), generator)
+        for kind in group[0].maps:
+            small = [_small(one.maps[kind]) for one in group]
+            for number, one in enumerate(group):
+                own = measure(one.maps[kind], one.mask, share)
+                line: dict[str, Any] = {"row": one.row, "patient": one.patient, "finding": finding, "map": kind}
+                line |= dict(zip(MEASURES, own, strict=True))
+                even = np.where(np.isfinite(one.maps[kind]), 0.0, np.nan)
+                line |= {f"random/{k}": v for k, v in zip(MEASURES, measure(even, one.mask, share), strict=True)}
+                if other is not None:
+                    moved = measure(small[other[number]], _small(one.mask.astype(np.float32)) >= 0.5, share)
+                    line |= {f"permuted/{k}": v for k, v in zip(MEASURES, moved, strict=True)}
+                lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def summary(lines: pd.DataFrame, replicates: int, seed: int) -> dict[str, Any]:
+    """Per kind of map: `macro` and `findings`, of each measure the value, the two chances, and value minus each.
+
+    Means over images, then over findings; intervals by resampling patients, shared by all.
+    """
+    found: dict[str, Any] = {}
+    for kind, of_kind in lines.groupby("map", sort=False):
+        codes = pd.factorize(of_kind["patient"])[0]
+        count = int(codes.max()) + 1
+        once = np.ones((1, count), dtype=np.int32)
+        drawn = np.concatenate(list(statistics.draws(count, replicates, seed, count)))
+        findings, cells = {}, {}
+        for finding, group in of_kind.groupby("finding", sort=False):
+            at = codes[of_kind["finding"].to_numpy() == finding]
+            cells[finding] = {
+                name: tuple(_mean(group[column].to_numpy(float), weights[:, at]) for weights in (once, drawn))
+                for name, column in _columns(lines)
+            }
+            findings[finding] = {**_entries(cells[finding]), "images": len(group)}
+        whole = {
+            name: tuple(statistics.macro([cell[name][part] for cell in cells.values()]) for part in (0, 1))
+            for name, _ in _columns(lines)
+        }
+        found[str(kind)] = {"macro": _entries(whole), "findings": findings}
+    return found
+
+
+def _columns(lines: pd.DataFrame) -> list[tuple[str, str]]:
+    names = [*MEASURES, *(f"{chance}/{name}" for chance in CHANCES for name in MEASURES)]
+    return [(name, name) for name in names if name in lines]
+
+
+def _entries(cell: dict[str, Any]) -> dict[str, Any]:
+    """Each measure with its interval, and its paired difference to each level of chance."""
+    values = {name: entry(float(point[0]), samples) for name, (point, samples) in cell.items()}
+    for chance in CHANCES:
+        for name in MEASURES:
+            if f"{chance}/{name}" in cell:
+                ours, theirs = cell[name], cell[f"{chance}/{name}"]
+                values[f"{name} minus {chance}"] = entry(float(ours[0][0] - theirs[0][0]), ours[1] - theirs[1])
+    return values
+
+
+def _mean(values: NDArray[np.float64], weights: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Weighted mean [R] over the defined values [n] under weights [R, n]; NaN where none is drawn."""
+    defined = np.isfinite(values)
+    weight = weights[:, defined].astype(float)
+    total = weight.sum(1)
+    return np.divide(weight @ values[defined], total, out=np.full(len(weights), np.nan), where=total > 0)
+
+
+def _derangement(count: int, generator: np.random.Generator) -> NDArray[np.int64] | None:
+    """For each of `count` the number of another one, each once; None where there is no other."""
+    if count < 2:
+        return None
+    order = generator.permutation(count)
+    partner = np.empty(count, dtype=np.int64)
+    partner[order] = np.roll(order, 1)
+    return partner
+
+
+def _small(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[H, W] at SIDE x SIDE, nearest pixel: of the whole image, so that maps of images of other shapes compare."""
+    rows, columns = (((np.arange(SIDE) + 0.5) * side / SIDE).astype(int) for side in image.shape)
+    return image[np.ix_(rows, columns)]

@@ -1,0 +1,97 @@
+"""Marks of findings: boxes and run-length masks by hand, the phantom's geometry against its own pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_modules.corpora import phantom
+from data_modules.corpus_config import CorpusConfig, PhantomConfig, SplitCounts
+from data_modules.errors import InputError
+from data_modules.marks import marks, runs
+from data_modules.phantom.project import thickness
+from data_modules.phantom.study import patients, sample_study, sample_view
+from data_modules.phantom.truth import LOCATED, truth
+from data_modules.pixels import read_gray
+
+
+def test_boxes_of_nih(tmp_path: Path) -> None:
+    (tmp_path / "BBox_List_2017.csv").write_text(
+        "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+        "00000001_000.png,Infiltrate,2,1,3.0,2,,,\n00000001_000.png,Infiltrate,6,1,1,1,,,\n"
+        "00000002_000.png,Mass,90,90,5,5,,,\n",
+        encoding="utf-8",
+    )
+    found = marks(CorpusConfig(reader="chestxray14", root=str(tmp_path)), "data.corpora.0")
+    assert found is not None and found.marked("images_003/images/00000001_000.png") and not found.marked("other.png")
+    mask = found.masks("images_003/images/00000001_000.png", (5, 8))
+    wanted = np.zeros((5, 8), bool)
+    wanted[1:3, 2:5] = wanted[1, 6] = True
+    assert list(mask) == ["infiltration"]
+    np.testing.assert_array_equal(mask["infiltration"], wanted)
+    with pytest.raises(InputError, match=r"BBox_List_2017.csv row 4: the mark does not lie in its image of 8 x 5"):
+        found.masks("00000002_000.png", (5, 8))
+
+
+def test_boxes_of_rsna_stand_for_both_of_its_findings(tmp_path: Path) -> None:
+    text = "patientId,x,y,width,height,Target\na,1,0,2,2,1\na,4,3,1,1,1\nb,,,,,0\n"
+    (tmp_path / "stage_2_train_labels.csv").write_text(text, encoding="utf-8")
+    found = marks(CorpusConfig(reader="rsna", root=str(tmp_path)), "data.corpora.0")
+    assert found is not None and not found.marked("stage_2_train_images/b.dcm")
+    mask = found.masks("stage_2_train_images/a.dcm", (4, 5))
+    assert set(mask) == {"pneumonia", "lung_opacity"} and mask["pneumonia"].sum() == 5
+    (tmp_path / "stage_2_train_labels.csv").write_text(text.replace("a,4,3,1", "a,4,3,-1"), encoding="utf-8")
+    with pytest.raises(InputError, match="row 3: a box needs"):
+        marks(CorpusConfig(reader="rsna", root=str(tmp_path)), "data.corpora.0")
+
+
+def test_masks_of_siim_run_down_the_columns(tmp_path: Path) -> None:
+    (tmp_path / "train-rle.csv").write_text(
+        "ImageId, EncodedPixels\n1.2.4.7, 4 2 3 1\n1.2.4.7, 0 1\n1.2.4.8,-1\n1.2.4.9, 19 9\n", encoding="utf-8"
+    )
+    found = marks(CorpusConfig(reader="siim", root=str(tmp_path)), "data.corpora.0")
+    assert found is not None and not found.marked("dicom-images-train/1/2/1.2.4.8.dcm")
+    mask = found.masks("dicom-images-train/1/2/1.2.4.7.dcm", (4, 5))["pneumothorax"]
+    # Column by column of 4: pixels 4 and 5, then, 3 further, pixel 9; and pixel 0 of the other row.
+    np.testing.assert_array_equal(np.flatnonzero(mask.T.ravel()), [0, 4, 5, 9])
+    with pytest.raises(InputError, match="row 5: the mark does not lie in its image"):
+        found.masks("1.2.4.9.dcm", (4, 5))
+    np.testing.assert_array_equal(runs([1, 2])((2, 2)), [[False, True], [True, False]])
+
+
+def test_corpora_without_marks_have_none(tmp_path: Path) -> None:
+    assert marks(CorpusConfig(reader="chestxray14", root=str(tmp_path)), "data.corpora.0") is None
+    assert marks(CorpusConfig(reader="chexpert", root=str(tmp_path)), "data.corpora.0") is None
+    assert marks(CorpusConfig(reader="phantom", modality="chest_ct"), "data.corpora.0") is None
+
+
+def test_truth_of_the_phantom_is_where_the_picture_changes() -> None:
+    """Outside of its mask, a picture without the finding is the same; inside it is not."""
+    seen = 0
+    for index in range(8):
+        found = truth("test", index, 8, 0, 64)
+        study = sample_study("test", index, patients("test", 8, 0)[index], 0)
+        assert set(found) == {one.name for one in study.findings if one.name in LOCATED}
+        view = sample_view(study.body, 64, study.rng)
+        for name in set(found) - {"pneumothorax", "cardiomegaly"}:
+            change = np.abs(thickness(study.scene, view) - thickness(study.scene.without(name), view))
+            assert change[found[name]].min() > 1 >= change[~found[name]].max()
+            seen += 1
+    assert seen > 4
+
+
+def test_truth_meets_the_written_files(tmp_path: Path) -> None:
+    """The heart and fluid are brighter than the rest of the picture, in the very file that the reader opens."""
+    config = PhantomConfig(SplitCounts(train=0, val=0, test=14), image_px=64)
+    folder = phantom.written(config, tmp_path)
+    found = marks(CorpusConfig(reader="phantom", phantom=config), "data.corpora.0")
+    assert found is not None
+    brighter = []
+    for index in range(14):
+        image = read_gray(folder / f"images/test-{index:06d}.dcm")
+        masks = found.masks(f"images/test-{index:06d}.dcm", image.shape)
+        for name in {"cardiomegaly", "pleural_effusion"} & set(masks):
+            brighter.append(float(image[masks[name]].mean()) - float(image[~masks[name]].mean()))
+    assert len(brighter) > 2 and min(brighter) > 20
