@@ -72,6 +72,8 @@ class DfatConfig:
     warmup: float = 0.03
     """share of all steps"""
     gradient_clip: float = 1.0
+    gradient_cache: int = 0
+    """studies encoded at a time: the loss of the whole batch in the memory of so many (Gao et al. 2021); 0 is off"""
 
     def __post_init__(self) -> None:
         one_of("dfat.text_source", self.text_source, ("report", "labels"))
@@ -85,7 +87,7 @@ class DfatConfig:
         for key in ("temperature", "gradient_clip"):
             above_zero(f"dfat.{key}", getattr(self, key))
         for key in (
-            "learning_rate", "projector_learning_rate", "head_learning_rate", "weight_decay", "head_width"
+            "learning_rate", "projector_learning_rate", "head_learning_rate", "weight_decay", "head_width", "gradient_cache"
         ):  # fmt: skip
             in_range(f"dfat.{key}", getattr(self, key), 0)
         share("dfat.warmup", self.warmup)

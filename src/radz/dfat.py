@@ -20,8 +20,9 @@ from radz.callbacks.metrics import FindingMetrics, as_log_dict
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
 from radz.distributed import world
 from radz.encode import MODALITY_TEXT, Encoder
+from radz.gradient_cache import cached_features
 from radz.labels import LabelView, label_sentence, pick
-from radz.losses import alignment, category
+from radz.losses import Features, alignment, category
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
 
 log = logging.getLogger(__name__)
@@ -72,10 +73,9 @@ class DFAT(LightningModule):
 
     def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
         """Total loss of one batch."""
-        image = self.encoder.encode_images(batch.pixels, batch.image_counts, self._modalities(batch))
         labels = self.labels.loss(batch)
         texts, digest = self._texts(batch, labels)
-        text = self.encoder.encode_texts(texts)
+        image, text = self._features(batch, texts)
         usable = torch.tensor([bool(words) for words in texts], device=self.device)
         with torch.autocast(self.device.type, enabled=False):
             aligned = alignment(
@@ -95,6 +95,12 @@ class DFAT(LightningModule):
             loss = weight * aligned + (1 - weight) * guided
         self._log_step(loss, aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
         return loss
+
+    def _features(self, batch: StudyBatch, texts: list[str]) -> tuple[Features, Features]:
+        images = batch.pixels, batch.image_counts, self._modalities(batch)
+        if self.dfat.gradient_cache:
+            return cached_features(self.encoder, *images, texts, self.dfat.gradient_cache)
+        return self.encoder.encode_images(*images), self.encoder.encode_texts(texts)
 
     def _modalities(self, batch: StudyBatch) -> list[str]:
         """The modality of each study."""
