@@ -9,7 +9,7 @@ PIP = $(BIN)/pip install --quiet --no-compile $(CLOSED)
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
-.PHONY: help setup wheelhouse train anchors eval predict data report ablate sweep bench test test-full lint
+.PHONY: help setup wheelhouse train anchors eval predict data export import report ablate sweep bench test test-full lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -43,6 +43,12 @@ predict: $(STAMP)  ## RUN=runs/demo/.. ARGS="input=FOLDER out=scores.csv": score
 data: $(STAMP)  ## ARGS="check demo", ARGS="cache demo" or ARGS="phantom corpus=chexpert out=DIR"
 	$(BIN)/radz data $(or $(ARGS),$(error ARGS is missing, such as ARGS="check demo"))
 
+export: $(STAMP)  ## RUN=runs/demo/.. ARGS="out=DIR merge=true": a trained run to a Hugging Face folder
+	$(BIN)/radz export $(or $(RUN),$(error RUN is missing)) $(ARGS)
+
+import: $(STAMP)  ## SRC=llava-med ARGS="out=DIR": an original LLaVA checkpoint to a Hugging Face folder
+	$(BIN)/radz import $(or $(SRC),$(error SRC is missing)) $(ARGS)
+
 report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
 	$(BIN)/radz report $(or $(RUN),$(error RUN is missing)) $(ARGS)
 
@@ -53,7 +59,7 @@ ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base
 sweep: $(STAMP)  ## SWEEP=demo_bayes ARGS="count=20": search on this machine, without an account
 	$(BIN)/radz sweep $(or $(SWEEP),$(error SWEEP is missing, such as SWEEP=demo_bayes)) $(ARGS)
 
-bench: $(STAMP)  ## measure radz beside plain implementations (ARGS="only=P7")
+bench: $(STAMP)  ## measure radz beside plain implementations (ARGS="only=P1,P4 device=gpu")
 	$(BIN)/radz bench $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy

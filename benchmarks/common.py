@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 ROUNDS = 7
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,73 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def rates(
-    name: str, what: str, unit: str, count: int, radz: Callable[[], object], reference: Callable[[], object]
-) -> Result:
+    name: str, what: str, unit: str, count: int, radz: Callable[[], object], reference: Callable[[], object],
+    rounds: int = ROUNDS,
+) -> Result:  # fmt: skip
     """Compare two ways to do `count` units of work.
 
-    Both are run once to warm up, then ROUNDS times in turn; medians of the rates, and median, least and greatest of the
-    ratios of neighbouring rounds.
+    Both are run once to warm up, then `rounds` times in turn; see `of_times`.
     """
     radz(), reference()
-    ours, theirs = zip(*[(seconds(radz), seconds(reference)) for _ in range(ROUNDS)], strict=True)
+    ours, theirs = zip(*[(seconds(radz), seconds(reference)) for _ in range(rounds)], strict=True)
+    return of_times(name, what, unit, count, ours, theirs)
+
+
+def of_times(
+    name: str, what: str, unit: str, count: int, ours: Sequence[float], theirs: Sequence[float], device: str = ""
+) -> Result:
+    """Medians of the rates, and median, least and greatest of the ratios of neighbouring rounds [s]."""
     ratios = [slow / fast for fast, slow in zip(ours, theirs, strict=True)]
     return Result(
         name, what, unit, count / statistics.median(ours), count / statistics.median(theirs),
-        statistics.median(ratios), min(ratios), max(ratios), platform.processor() or platform.machine(),
-        torch.get_num_threads(), datetime.date.today().isoformat(),
+        statistics.median(ratios), min(ratios), max(ratios), device or processor(), torch.get_num_threads(),
+        datetime.date.today().isoformat(),
     )  # fmt: skip
+
+
+def of_costs(
+    name: str, what: str, unit: str, ours: Sequence[float], theirs: Sequence[float], device: str = ""
+) -> Result:
+    """Like `of_times` for what should be small and is shown as it is: bytes, or seconds."""
+    inverse = of_times(name, what, unit, 1, ours, theirs, device)
+    return replace(inverse, radz=statistics.median(ours), reference=statistics.median(theirs))
+
+
+def processor() -> str:
+    """The kind of processor, not which one: results are compared between machines of a kind."""
+    return platform.processor() or platform.machine()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now (Linux)."""
+    return _status("VmRSS")
+
+
+def reset_peak() -> None:
+    """Forget the largest memory so far, so that loading does not count as work (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """Largest memory in bytes since `reset_peak`."""
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
+
+
+def in_fresh_process(module: str, *arguments: str) -> float:
+    """The number that `python -m module arguments` prints last.
+
+    Freed memory goes back to the system at once there (`MALLOC_MMAP_THRESHOLD_`), on both sides: what the C library
+    keeps for later would count as needed.
+    """
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], env=environment, cwd=CHECKOUT, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"{module} {' '.join(arguments)}: {done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1])

@@ -6,32 +6,79 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from benchmarks import pixels, tables
+from benchmarks import checkpoints, contrast, embed, gpu, pixels, startup, tables, train
 from benchmarks.common import Result
+from data_modules.corpus_config import one_of
 from data_modules.errors import InputError, nearest
 from data_modules.files import replacing
+from radz.config import DfatConfig
 
-BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {"P7": pixels.run, "P8": tables.run}
+BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {
+    "P1": train.speed,
+    "P2": train.memory,
+    # Where the installed radz can cache gradients.
+    **({"P3": train.larger} if hasattr(DfatConfig, "gradient_cache") else {}),
+    "P4": embed.images,
+    "P5": embed.texts,
+    "P6": embed.anchors,
+    "P7": pixels.run,
+    "P8": tables.run,
+    "P12": startup.run,
+    "P13": contrast.run,
+    "P15": checkpoints.run,
+}
+PAGE = Path(__file__).with_name("RESULTS.md")
+START, END = "<!-- table: written by radz bench -->", "<!-- end -->"
 RESULTS = Path(__file__).with_name("results.json")
 
 
-def bench(only: list[str]) -> list[str]:
-    """Run the benchmarks `only` (all when empty); returns the lines of the table, written to results.json as well.
+def bench(only: list[str], device: str = "cpu") -> list[str]:
+    """Run the benchmarks `only` (all when empty) on a device; returns the lines of the table.
 
-    Results of benchmarks that were not run stay in the file.
+    results.json and RESULTS.md receive them as well; what was not run, or ran on another device, stays there.
     """
+    one_of("device", device, ("cpu", "gpu"))
     for name in only:
         if name not in BENCHMARKS:
             raise InputError(f"only: there is no benchmark '{name}'{nearest(name, BENCHMARKS)}")
-    wanted = only or list(BENCHMARKS)
-    found = [result for name in wanted for result in BENCHMARKS[name]()]
+    if device == "gpu":
+        found = [result for result in gpu.run() if not only or result.id in only]
+    else:
+        found = [result for name in only or BENCHMARKS for result in BENCHMARKS[name]()]
     before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
-    content = [entry for entry in before if entry["id"] not in wanted] + [asdict(result) for result in found]
+    fresh = {(result.id, result.device) for result in found}
+    content = [entry for entry in before if (entry["id"], entry["device"]) not in fresh] + list(map(asdict, found))
+    content.sort(key=lambda entry: (int(entry["id"][1:]), entry["device"]))
     with replacing(RESULTS) as draft:
-        draft.write_text(json.dumps(sorted(content, key=lambda entry: entry["id"]), indent=1) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    with replacing(PAGE) as draft:
+        draft.write_text(_with_table(page, content), encoding="utf-8")
     lines = [f"{'id':4} {'radz':>10} {'reference':>10} {'ratio':>8} {'range':>16}  what"]
     for r in found:
-        spread = f"{r.low:.1f} to {r.high:.1f}"
-        lines.append(f"{r.id:4} {r.radz:10.1f} {r.reference:10.1f} {r.ratio:8.1f} {spread:>16}  {r.what} ({r.unit})")
+        spread = f"{r.low:.2f} to {r.high:.2f}"
+        lines.append(
+            f"{r.id:4} {_short(r.radz):>10} {_short(r.reference):>10} {r.ratio:8.2f} {spread:>16}  {r.what} ({r.unit})"
+        )
     return lines
+
+
+def _short(value: float) -> str:
+    """Three digits that tell something."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def _with_table(page: str, content: list[dict[str, Any]]) -> str:
+    """The page with the table between its two marks made of `content`."""
+    rows = [
+        "| id | what | radz | reference | ratio | range | device, threads | date |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in content:
+        values = [r["what"], f"{_short(r['radz'])} {r['unit']}", _short(r["reference"]), f"{r['ratio']:.2f}"]
+        values += [f"{r['low']:.2f} to {r['high']:.2f}", f"{r['device']}, {r['threads']}", r["date"]]
+        rows.append(f"| {r['id']} | {' | '.join(values)} |")
+    before, after = page.split(START)[0], page.split(END)[1]
+    return f"{before}{START}\n" + "\n".join(rows) + f"\n{END}{after}"

@@ -31,7 +31,7 @@ from data_modules.study import StudyTable
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Raise when a change of `pixels.py`, `volumes.py` or `decode.py` changes what a file decodes to."""
 POOL_FROM = 500
 """Planes to decode from which starting processes pays off when the number of workers is left open."""

@@ -184,19 +184,22 @@ def fit(image: Gray, size: int, resize: str) -> Gray:
     """Return uint8 [size, size], antialiased bicubic.
 
     `resize`: pad (longer side fits, black border, centred), crop (shorter side fits, centre), squash (both fit).
+    Sides and borders are rounded as transformers' image processors round them, so that an exported one does the same.
     """
     height, width = image.shape
     if resize == "squash":
         new = (size, size)
+    elif resize == "pad":
+        scale = min(size / height, size / width)
+        new = (max(1, int(height * scale)), max(1, int(width * scale)))
     else:
-        scale = size / (max if resize == "pad" else min)(height, width)
-        new = (max(1, round(height * scale)), max(1, round(width * scale)))
+        new = (int(size * height / min(height, width)), int(size * width / min(height, width)))
     if new != image.shape:
         image = np.asarray(Image.fromarray(image).resize((new[1], new[0]), Image.Resampling.BICUBIC))
     if resize == "crop":
         top, left = (new[0] - size) // 2, (new[1] - size) // 2
         return np.ascontiguousarray(image[top : top + size, left : left + size])
     square = np.zeros((size, size), dtype=np.uint8)
-    top, left = (size - new[0]) // 2, (size - new[1]) // 2
+    top, left = (size - new[0] + 1) // 2, (size - new[1] + 1) // 2
     square[top : top + new[0], left : left + new[1]] = image
     return square

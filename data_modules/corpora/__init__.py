@@ -23,6 +23,7 @@ from data_modules.corpora import (
     table,
     vindr_cxr,
 )
+from data_modules.corpora.official import Layout
 from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
@@ -54,8 +55,8 @@ READERS: dict[str, Reader] = {
     "lidc_idri": lidc_idri.read,
     "inspect": inspect_ctpa.read,
 }
-PUBLISHED: dict[str, Mapping[str, int]] = {
-    corpus.LAYOUT.reader: corpus.LAYOUT.published
+LAYOUTS: dict[str, Layout] = {
+    corpus.LAYOUT.reader: corpus.LAYOUT
     for corpus in (
         chestxray14,
         chexpert,
@@ -73,6 +74,8 @@ PUBLISHED: dict[str, Mapping[str, int]] = {
         vindr_cxr,
     )
 }
+"""Reader -> the published corpus that it reads."""
+PUBLISHED: dict[str, Mapping[str, int]] = {reader: layout.published for reader, layout in LAYOUTS.items()}
 """Reader -> images per split of the published release, where such numbers were published."""
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,10 +18,13 @@ from data_modules.errors import InputError
 from data_modules.findings import Finding, Ontology
 from radz.anchors import AnchorBank
 from radz.backbones import load_backbone
+from radz.backbones.hub import resolve
+from radz.checkpoints import check_weights, read_checkpoint
 from radz.config import Experiment
 from radz.config_checks import known_findings
 from radz.descriptions import load_descriptions
 from radz.dfat import DFAT
+from radz.distributed import own_device
 from radz.dkam import build_bank
 from radz.encode import Encoder
 from radz.environment import folder_digest
@@ -29,6 +32,7 @@ from radz.experiment import find_resource
 from radz.labels import LabelView
 from radz.scoring.statistics import undefined_reason
 from radz.scoring.zero_shot import ClassTexts
+from radz.sharding import load_trained
 
 if TYPE_CHECKING:
     from radz.baselines.cnn_run import ScoredCNN
@@ -49,9 +53,9 @@ def data_module(experiment: Experiment, sample: int | None = None) -> StudyDataM
 
 
 def backbone_folder(experiment: Experiment) -> Path:
-    """The configured folder, or that of the tiny backbone, written when missing."""
+    """The configured folder, the local copy of a hub id, or the tiny backbone's folder, written when missing."""
     if experiment.backbone.path is not None:
-        return Path(experiment.backbone.path).expanduser()
+        return resolve(experiment.backbone.path)
     from data_modules.phantom.report import training_reports
     from radz.backbones.tiny import tiny_folder
 
@@ -148,10 +152,13 @@ def bank(
 ) -> AnchorBank:
     """Encode a bank with base weights (`base` must not have been trained)."""
     import lightning.pytorch as pl
+    from lightning.pytorch.plugins.environments import LightningEnvironment
 
+    # Every process encodes the bank by itself, on its own device, whatever launcher started it.
+    where = experiment.trainer.accelerator
     trainer = pl.Trainer(
-        accelerator=experiment.trainer.accelerator, devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, barebones=False,
+        accelerator=where, devices=own_device(where), plugins=[LightningEnvironment()], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     known = known_findings(experiment.data)
     texts = {name: finding_text(known, name) for name in findings}
@@ -161,6 +168,29 @@ def bank(
 def descriptions_file(experiment: Experiment, folder: Path) -> Path:
     """Where this run's descriptions stand: written ones in the run folder, else the configured file."""
     return folder / "descriptions.yaml" if experiment.dkam.write else find_resource(experiment.dkam.descriptions)
+
+
+def stored_descriptions(experiment: Experiment, folder: Path) -> Path:
+    """The descriptions of a trained run: those kept in its folder come first, since the configured file may change."""
+    stored = folder / "descriptions.yaml"
+    return stored if stored.is_file() else descriptions_file(experiment, folder)
+
+
+def restore(experiment: Experiment, encoder: Encoder, bank: AnchorBank, file: Path, checkpoint: Path) -> DFAT:
+    """Put the trained weights of a checkpoint into an encoder that has the base weights.
+
+    Args:
+        bank: the run's anchor bank; file: its descriptions.
+
+    Returns:
+        The module around `encoder`.
+    """
+    view = LabelView((), (), torch.zeros(1, 0, 4), torch.zeros(1, 0, 4))
+    texts = class_texts(experiment, list(bank.names), file)
+    modalities = [corpus.modality for corpus in experiment.data.corpora]
+    found = module(experiment, encoder, bank, view, texts, bank.vectors, modalities)
+    load_weights(found, checkpoint)
+    return found
 
 
 def class_texts(experiment: Experiment, findings: list[str], file: Path) -> ClassTexts:
@@ -185,9 +215,14 @@ def class_anchors(
             base, _ = encoder(experiment)
         settings = replace(experiment, dkam=replace(experiment.dkam, write=False))
         full = training.extended(bank(settings, base, base_digest, extra, file))
-    place = {name: i for i, name in enumerate(full.names)}
-    missing = torch.full((training.vectors.shape[1],), float("nan"))
-    return torch.stack([full.vectors[place[n]] if n in place else missing for n in texts.findings])
+    return known_anchors(full, texts)
+
+
+def known_anchors(bank: AnchorBank, texts: ClassTexts) -> torch.Tensor:
+    """Raw anchors [C, d] of findings; NaN where the bank has none."""
+    place = {name: i for i, name in enumerate(bank.names)}
+    missing = torch.full((bank.vectors.shape[1],), float("nan"))
+    return torch.stack([bank.vectors[place[n]] if n in place else missing for n in texts.findings])
 
 
 def module(
@@ -199,23 +234,6 @@ def module(
     return DFAT(encoder, training, view, texts, anchors, *settings, modalities)
 
 
-def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's content; only tensors and plain values are unpickled.
-
-    Raises:
-        InputError: missing, damaged, or holding anything else.
-    """
-    if not checkpoint.is_file():
-        raise InputError(f"{checkpoint}: no such checkpoint; the run has not finished its first validation")
-    try:
-        content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for a damaged archive
-        raise InputError(
-            f"{checkpoint}: not a readable checkpoint ({type(error).__name__}); delete it to start anew"
-        ) from None
-    return content
-
-
 def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> None:
     """Put the trainable weights of a checkpoint into a module.
 
@@ -224,4 +242,5 @@ def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> None:
     """
     content = read_checkpoint(checkpoint)
     module.on_load_checkpoint(content)
-    module.load_state_dict(content["state_dict"], strict=module.strict_loading)
+    check_weights(content["state_dict"], module.state_dict(), module.strict_loading)
+    load_trained(module, content["state_dict"], module.strict_loading)

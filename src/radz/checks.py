@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from data_modules.errors import InputError
-from radz.backbones.base import check_folder, reading
+from radz.backbones.folder import check_folder, reading
+from radz.backbones.hub import resolve
 from radz.config import Experiment, TrainerConfig
 from radz.descriptions import load_descriptions
 from radz.experiment import find_resource
 from radz.run_folder import make_folder
+from radz.sharding import check_launch
 
 FUSED_ANCHORS = 3
 """Similarities to fewer anchors, less their mean, hold no direction."""
@@ -21,11 +23,12 @@ FUSED_ANCHORS = 3
 def before_data(experiment: Experiment) -> None:
     """InputError for places, devices, backbone files or descriptions that cannot be used."""
     make_folder(Path(experiment.cache_dir).expanduser(), "cache_dir")
+    check_launch(experiment.trainer)
     _devices(experiment.trainer)
     if experiment.method != "dfat":
         return
     if experiment.backbone.path is not None:
-        folder = Path(experiment.backbone.path).expanduser()
+        folder = resolve(experiment.backbone.path)
         check_folder(experiment.backbone, folder)
         _weights(folder)
     if not experiment.dkam.write:

@@ -57,6 +57,11 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write("radz: stopped; repeat the command\n")
         return 3
     except Exception as error:
+        from radz.memory import advice, is_out_of_memory
+
+        if is_out_of_memory(error):
+            sys.stderr.write(f"radz: {advice(options.verb)}\n")
+            return 2
         if type(error).__name__ != "Stopped":
             raise
         sys.stderr.write(f"radz: {error}\n")
@@ -187,7 +192,7 @@ def _bench(options: argparse.Namespace) -> None:
     import data_modules
     from data_modules.errors import InputError
 
-    keys = _pairs(options.keys, {"only"}, set())
+    keys = _pairs(options.keys, {"only", "device"}, set())
     checkout = Path(data_modules.__file__).resolve().parents[1]
     if not (checkout / "benchmarks/run.py").is_file():
         raise InputError("bench: benchmarks/ is not part of the wheel; run it from a checkout, after make setup")
@@ -196,7 +201,7 @@ def _bench(options: argparse.Namespace) -> None:
     from benchmarks.run import bench
 
     only = [name.strip() for name in keys.get("only", "").strip("[]").split(",") if name.strip()]
-    sys.stdout.write("\n".join(bench(only)) + "\n")
+    sys.stdout.write("\n".join(bench(only, keys.get("device", "cpu"))) + "\n")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -232,6 +237,18 @@ def _report(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     sys.stdout.write(f"{_runs().report(Path(options.run))}\n")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from radz.cli_models import export
+
+    export(options.run, _pairs(options.keys, {"out", "merge", "dtype"}, required={"out"}))
+
+
+def _import(options: argparse.Namespace) -> None:
+    from radz.cli_models import import_
+
+    import_(options.src, _pairs(options.keys, {"out", "tower", "conversation"}, required={"out"}))
 
 
 def _runs() -> ModuleType:
@@ -284,8 +301,11 @@ def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[st
 
 KEYS = {
     "predict": "input=FOLDER out=CSV findings=[a,b]",
+    "export": "out=DIR merge=true (false: LoRA stays a PEFT adapter) dtype=auto (that of the backbone; float32, "
+    "float16, bfloat16)",
+    "import": "out=DIR tower=DIR (CLIP, where the checkpoint has none) conversation=v1 | mistral_instruct | plain",
     "report": "takes none",
-    "bench": "only=P7",
+    "bench": "only=P1,P4 (all without it) device=gpu (P1, P2, P4 at 7B shapes on one GPU)",
     "sweep": "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "
     "of the experiment",
     "data": "check, cache: EXPERIMENT and overrides of it; check: images=100 (looked at, of each corpus and split) or "
@@ -302,8 +322,10 @@ VERBS = {
     "train": Verb(("EXPERIMENT",), "build anchors if missing, fit, test the best checkpoint, write the report", _train),
     "anchors": Verb(("EXPERIMENT",), "write (write=true) and encode the bank of anchors", _anchors),
     "eval": Verb(("EXPERIMENT",), "score the experiment's data with a trained run (run=RUN)", _eval),
-    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run", _predict),
+    "predict": Verb(("RUN",), "score a folder of DICOM, PNG and JPEG images with a trained run or an export", _predict),
     "data": Verb(("ACTION",), DATA, _data),
+    "export": Verb(("RUN",), "a trained run to a Hugging Face folder, with heads, anchors and model card", _export),
+    "import": Verb(("SRC",), "an original LLaVA or LLaVA-Med v1.5 checkpoint to a Hugging Face folder", _import),
     "report": Verb(("RUN",), "write report.html of a finished run anew", _report),
     "sweep": Verb(("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", _sweep),
     "bench": Verb((), "measure radz beside plain implementations (from a checkout; all, or only=IDS)", _bench),

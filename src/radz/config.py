@@ -45,8 +45,8 @@ class DfatConfig:
     """may follow the report (method.md 2.2)"""
     max_text_tokens: int = 256
     """reports are cut to this many tokens; the number cut is logged"""
-    text_groups: int = 1
-    """texts of a batch are encoded in this many groups of like length, which saves padding"""
+    text_groups: int = 4
+    """texts of a batch are encoded in at most this many groups of like length, which saves padding"""
     head: str = "linear"
     """identity | linear | mlp, one each for image, text and anchor"""
     head_width: int = 0
@@ -191,6 +191,11 @@ class TrainerConfig:
     max_epochs: int | None = None
     max_steps: int | None = None
     devices: int = 1
+    """processes on each node, one per GPU"""
+    num_nodes: int = 1
+    """machines; more than one needs torchrun or srun (experiments/cluster/)"""
+    strategy: str = "auto"
+    """auto (ddp from two processes on) | ddp | fsdp (FSDP2 shards weights and optimiser; backbone.train=full only)"""
     accelerator: str = "auto"
     """auto | cpu | gpu"""
     precision: str = "auto"
@@ -199,10 +204,16 @@ class TrainerConfig:
     log_every_steps: int = 10
     progress_bar: bool = True
 
+    @property
+    def processes(self) -> int:
+        """Of all nodes."""
+        return self.devices * self.num_nodes
+
     def __post_init__(self) -> None:
         one_of("trainer.precision", self.precision, ("auto", "32-true", "64-true", "bf16-mixed"))
         one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
-        for key in ("devices", "validate_every_epochs", "log_every_steps"):
+        one_of("trainer.strategy", self.strategy, ("auto", "ddp", "fsdp"))
+        for key in ("devices", "num_nodes", "validate_every_epochs", "log_every_steps"):
             in_range(f"trainer.{key}", getattr(self, key), 1)
         for key in ("max_epochs", "max_steps"):
             if getattr(self, key) is not None:
@@ -290,6 +301,10 @@ class Experiment:
             raise InputError("trainer.max_epochs: missing; set it or trainer.max_steps")
         if self.scoring.unit == "image" and any(corpus.modality == "chest_ct" for corpus in self.data.corpora):
             raise InputError("scoring.unit: image conflicts with chest_ct, whose slices have no labels; use study")
+        if self.trainer.strategy == "fsdp" and (self.method != "dfat" or self.backbone.train != "full"):
+            raise InputError(
+                "trainer.strategy: fsdp conflicts with backbone.train other than full; adapters fit one GPU, use ddp"
+            )
         if self.dkam.write and self.backbone.depth == "feature":
             raise InputError("backbone.depth: feature conflicts with dkam.write=true, which needs depth full")
         if self.backbone.path is None and self.backbone.tiny.image_size != self.data.image_size:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
@@ -17,6 +18,7 @@ from data_modules.errors import InputError
 from data_modules.reports import digest64
 from radz.anchors import AnchorBank
 from radz.callbacks.metrics import FindingMetrics, as_log_dict
+from radz.checkpoints import check_weights
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
 from radz.distributed import world
 from radz.encode import MODALITY_TEXT, Encoder
@@ -24,6 +26,7 @@ from radz.gradient_cache import cached_features
 from radz.labels import LabelView, label_sentence, pick
 from radz.losses import Features, alignment, category
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
+from radz.sharding import shard, whole
 
 log = logging.getLogger(__name__)
 FIRST_BIAS = -2.0
@@ -62,7 +65,7 @@ class DFAT(LightningModule):
         self.class_anchors: Tensor
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
-        self.category_bias = nn.Parameter(torch.tensor(FIRST_BIAS)) if dkam.category == "sigmoid" else None
+        self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
         self.bank_columns = labels.columns(bank.names)
         self.no_finding = bank.names.index("no_finding") if "no_finding" in bank.names else None
         self.classifier = ZeroShot(encoder, texts, dfat, scoring, modalities)
@@ -141,12 +144,18 @@ class DFAT(LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and stop before a non-finite update; gradients are already those of all ranks."""
         parameters = [p for p in self.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.dfat.gradient_clip)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.dfat.gradient_clip))
         if not torch.isfinite(norm):
             raise InputError(
                 f"training: the gradient is {norm.item()} at step {self.global_step}; nothing was updated. "
                 "Lower dfat.learning_rate, or resume from the last checkpoint"
             )
+
+    def configure_model(self) -> None:
+        """Shard under FSDP2; called before every stage."""
+        found = self.trainer.strategy
+        if isinstance(found, ModelParallelStrategy):
+            shard(self, found.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     def configure_optimizers(self) -> Any:
         """AdamW in three groups (decoder and tower, projector, heads); warm-up, then cosine to zero."""
@@ -157,7 +166,7 @@ class DFAT(LightningModule):
                     "heads"
                     if ".heads." in name or name == "category_bias"
                     else "projector"
-                    if "multi_modal_projector" in name
+                    if self.encoder.backbone.part_of(name) == "projector"
                     else "base"
                 )
                 groups[part].append(parameter)
@@ -218,11 +227,23 @@ class DFAT(LightningModule):
         """Drop frozen weights; note what the rest belongs to."""
         kept = {name for name, p in self.named_parameters() if p.requires_grad} | {"anchors"}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
-        checkpoint["radz"] = {"base_digest": self.bank.info.base_digest, "findings": list(self.bank.names)}
+        checkpoint["radz"] = {
+            "base_digest": self.bank.info.base_digest,
+            "findings": list(self.bank.names),
+            "image_tokens": self.dfat.image_tokens,
+            "text_tokens": self.dfat.text_tokens,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another backbone, another bank or other trainable parts."""
+        """Refuse a checkpoint of another backbone, number of tokens, bank, or of other trainable parts, before any is
+        loaded."""
         note = checkpoint.get("radz", {})
+        for key in ("image_tokens", "text_tokens"):
+            if key in note and note[key] != getattr(self.dfat, key):
+                raise InputError(
+                    f"checkpoint: it has dfat.{key}={note[key]} where this run has {getattr(self.dfat, key)}; start a "
+                    "new run"
+                )
         if note.get("base_digest") != self.bank.info.base_digest:
             raise InputError("checkpoint: it was trained on another backbone or other modality tokens; start a new run")
         if note["findings"] != list(self.bank.names):
@@ -234,3 +255,4 @@ class DFAT(LightningModule):
             raise InputError(
                 f"checkpoint: its trainable parts differ from this run's, first at {first}; start a new run"
             )
+        check_weights(checkpoint["state_dict"], self.state_dict(), strict=False)

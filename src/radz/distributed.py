@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -42,6 +43,14 @@ class _Gather(torch.autograd.Function):
 def is_main_process() -> bool:
     """Whether this is rank 0, also before the process group exists (launchers set the rank in the environment)."""
     return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def own_device(accelerator: str) -> int | list[int]:
+    """What a Trainer of one process takes as `devices`: where there are several GPUs, that of this local rank."""
+    if accelerator == "cpu" or torch.cuda.device_count() < 2:
+        return 1
+    rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
+    return [int(rank) % torch.cuda.device_count()]
 
 
 def gather(tensor: Tensor) -> Tensor:

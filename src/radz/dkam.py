@@ -54,8 +54,8 @@ class DKAM(LightningModule):
         return {name: parse_answer(name, answer) for name, answer in zip(findings, answers, strict=True)}
 
     def predict_dataloader_for(self, texts: Sequence[str]) -> DataLoader[str]:
-        """Loader over descriptions, in order."""
-        return DataLoader(list(texts), batch_size=32, collate_fn=list)  # type: ignore[arg-type]
+        """Loader over descriptions, in order; the encoder makes groups of like length of them."""
+        return DataLoader(list(texts), batch_size=1024, collate_fn=list)  # type: ignore[arg-type]
 
     def predict_step(self, batch: list[str], batch_idx: int) -> Tensor:
         """Raw vectors fp32 [n, d] of n descriptions."""

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from data_modules.errors import InputError
 from radz.backbones import Backbone
 from radz.config import DfatConfig
+from radz.grouping import like_lengths
 from radz.losses import Features, at_least_fp32
 
 log = logging.getLogger(__name__)
+DESCRIPTIONS = 32
+"""descriptions that are encoded together at most"""
 MODALITY_TEXT = {"chest_xray": "chest X-ray", "chest_ct": "chest CT"}
 
 
@@ -56,25 +59,28 @@ class Encoder(nn.Module):
             modalities: B keys of MODALITY_TEXT.
         """
         images = self.backbone.image_embeddings(self.backbone.prepare(pixels))
-        sequences = [self._image_sequence(*study) for study in zip(counts.tolist(), modalities, strict=True)]
+        studies, side = zip(counts.tolist(), modalities, strict=True), pixels.shape[-1]
+        sequences = [self._image_sequence(count, modality, side) for count, modality in studies]
+        self._check_placeholders(sequences, images)
         ids, mask = self._pad(sequences)
         embeddings = self.backbone.word_embeddings(ids)
         patches = ids == self.backbone.image_token
         embeddings = embeddings.masked_scatter(patches[..., None], images.to(embeddings.dtype))
-        states = self.backbone.decode(embeddings, mask)
+        states = self.backbone.decode(embeddings, mask, patches)
         tokens = self._is_in(ids, self.backbone.image_ids)
         return self._pool(states, tokens, patches, mask, self.heads["image"])
 
-    def encode_texts(self, texts: list[str]) -> Features:
+    def encode_texts(self, texts: list[str], most: int | None = None) -> Features:
         """Features [N, e] of reports, captions, prompts or descriptions.
 
-        Each distinct text is computed once, in `text_groups` groups of like length, so that few tokens are padding.
+        Each distinct text is computed once, in `text_groups` groups of like length, so that few tokens are padding;
+        with `most`, in more groups where one would hold more texts.
         """
-        distinct = sorted(dict.fromkeys(texts), key=len)
-        size = -(-len(distinct) // min(self.config.text_groups, len(distinct)))
-        groups = [distinct[i : i + size] for i in range(0, len(distinct), size)]
-        parts = [self._pool(*self._text_states(group), self.heads["text"]) for group in groups]
-        place = {text: i for i, text in enumerate(distinct)}
+        distinct = list(dict.fromkeys(texts))
+        words = self._words(distinct)
+        groups = like_lengths(list(map(len, words)), self.config.text_groups, most)
+        parts = [self._pool(*self._text_states([words[i] for i in group]), self.heads["text"]) for group in groups]
+        place = {distinct[i]: n for n, i in enumerate(i for group in groups for i in group)}
         joined = Features(
             torch.cat([part.overall for part in parts]),
             torch.cat([part.local for part in parts]),
@@ -94,24 +100,34 @@ class Encoder(nn.Module):
             return torch.stack(
                 [at_least_fp32(self.backbone.word_embeddings(row.to(self.backbone.device))).mean(0) for row in ids]
             )
-        states, tokens, _, _ = self._text_states(texts)
-        return _masked_mean(at_least_fp32(states), tokens)
+        words = self._words(texts)
+        groups = like_lengths(list(map(len, words)), self.config.text_groups, DESCRIPTIONS)
+        parts = []
+        for group in groups:
+            states, tokens, _, _ = self._text_states([words[i] for i in group])
+            parts.append(_masked_mean(at_least_fp32(states), tokens))
+        order = torch.tensor([i for group in groups for i in group], device=parts[0].device)
+        return torch.cat(parts)[order.argsort()]
 
     def anchor_features(self, vectors: Tensor) -> Tensor:
         """Raw anchors [K, d] through the anchor head: [K, e]."""
         with torch.autocast(vectors.device.type, enabled=False):
             return self.heads["anchor"](vectors)
 
-    def _text_states(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        tokenizer, limit = self.backbone.tokenizer, self.config.max_text_tokens
+    def _words(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of texts, cut to `max_text_tokens`."""
+        words, limit = self.backbone.tokenizer(texts, add_special_tokens=False).input_ids, self.config.max_text_tokens
+        self.texts_cut += sum(len(row) > limit for row in words)
+        return [row[:limit] for row in words]
+
+    def _text_states(self, texts: list[list[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        tokenizer = self.backbone.tokenizer
         start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
         question = (
             tokenizer(self.config.text_prompt, add_special_tokens=False).input_ids if self.config.text_prompt else []
         )
         sequences, kinds = [], []
-        for words in tokenizer(texts, add_special_tokens=False).input_ids:
-            self.texts_cut += len(words) > limit
-            words = words[:limit]
+        for words in texts:
             sequences.append([*start, *words, *question, *self.backbone.text_ids])
             kinds.append([0] * len(start) + [1] * len(words) + [0] * (len(question) + len(self.backbone.text_ids)))
         self._check_length(max(map(len, sequences)), "dfat.max_text_tokens")
@@ -120,20 +136,30 @@ class Encoder(nn.Module):
         states = self.backbone.decode(self.backbone.word_embeddings(ids), mask)
         return states, self._is_in(ids, self.backbone.text_ids), content.bool() & mask, mask
 
-    def check_images(self, most: Mapping[str, int]) -> None:
-        """InputError where the study of most images ({modality: images}) does not fit the backbone's context."""
+    def check_images(self, most: Mapping[str, int], side: int) -> None:
+        """InputError where images of `side` pixels do not fit the tower, or the study of most images
+        ({modality: images}) the context.
+        """
         for modality, images in most.items():
-            self._image_sequence(images, modality)
+            self._image_sequence(images, modality, side)
 
-    def _build_image_sequence(self, images: int, modality: str) -> list[int]:
+    def _check_placeholders(self, sequences: list[list[int]], images: Tensor) -> None:
+        found, features = sum(row.count(self.backbone.image_token) for row in sequences), images.shape[:2].numel()
+        if found != features:
+            raise InputError(
+                f"image sequences: {found} image placeholders for {features} image features; the images of all studies "
+                "must add up to those given, and dfat.instruction must not hold the backbone's image token"
+            )
+
+    def _build_image_sequence(self, images: int, modality: str, side: int) -> list[int]:
+        each = self.backbone.tokens_per_image(side)
         instruction = self.config.instruction.format(modality=MODALITY_TEXT[modality])
         ids = self.backbone.tokenizer(self.backbone.chat(instruction, images)).input_ids
         sequence: list[int] = []
         for token in ids:
-            repeat = self.backbone.tokens_per_image if token == self.backbone.image_token else 1
-            sequence += [token] * repeat
+            sequence += [token] * (each if token == self.backbone.image_token else 1)
         sequence += self.backbone.image_ids
-        each, remedy = self.backbone.tokens_per_image, "show fewer images of a study or raise backbone.image_pool"
+        remedy = "show fewer images of a study or raise backbone.image_pool"
         if modality == "chest_ct":
             remedy = "lower data.ct.slices (or raise data.ct.every_mm) or raise backbone.image_pool"
         other = len(sequence) - images * each

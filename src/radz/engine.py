@@ -17,11 +17,10 @@ from data_modules.decode import Recipe, decode
 from data_modules.errors import InputError, nearest
 from data_modules.volumes import is_volume
 from radz import build
-from radz.anchors import AnchorBank
 from radz.config import Experiment
 from radz.config_checks import known_findings
 from radz.descriptions import finding_name
-from radz.labels import LabelView
+from radz.exporting.load import Trained, is_export, load_export, load_trained
 from radz.losses import Features, normalise
 from radz.run_folder import load_run
 from radz.scoring.zero_shot import SCORERS, ZeroShot
@@ -36,38 +35,27 @@ BATCH = 32
 class Radz:
     """A trained run: its encoder, its anchors and its way of preparing pixels."""
 
-    def __init__(self, experiment: Experiment, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, experiment: Experiment, trained: Trained, device: str = "cpu") -> None:
         """Use `from_pretrained`."""
-        if experiment.method != "dfat":
-            raise InputError(
-                f"{folder}: a run of method {experiment.method} has no text side; give a run of method dfat"
-            )
-        self.experiment, self.folder, self.device = experiment, folder, device
+        self.experiment, self.device = experiment, device
         self.data: DataConfig = experiment.data
         self.modalities = tuple(dict.fromkeys(corpus.modality for corpus in experiment.data.corpora))
-        self.bank = AnchorBank.load(folder / "anchors")
-        encoder, self._digest = build.encoder(experiment)
-        self.bank.check_base(self._digest, encoder.backbone.hidden_size)
-        # The texts of the run itself come first: the configured file may have changed since.
-        stored = folder / "descriptions.yaml"
-        self._file = stored if stored.is_file() else build.descriptions_file(experiment, folder)
-        view = LabelView((), (), torch.zeros(1, 0, 4), torch.zeros(1, 0, 4))
-        texts = build.class_texts(experiment, list(self.bank.names), self._file)
-        module = build.module(experiment, encoder, self.bank, view, texts, self.bank.vectors, self.modalities)
-        build.load_weights(module, folder / "checkpoints" / "best.ckpt")
-        self.module = module.eval().to(device)
-        self.encoder = module.encoder
+        self.bank, self._trained = trained.bank, trained
+        self.encoder = trained.encoder.eval().to(device)
         self._classifiers: dict[tuple[str, ...], ZeroShot] = {}
 
     @staticmethod
     def from_pretrained(folder: str | Path, device: str = "cpu") -> Radz:
-        """Load a finished run folder.
+        """Load a finished run folder, or what `radz export` made of it.
 
         Raises:
-            InputError: not a run folder, or its parts do not belong together.
+            InputError: neither of the two, or its parts do not belong together.
         """
         path = Path(folder).expanduser()
-        return Radz(load_run(path), path, device)
+        if is_export(path):
+            return Radz(*load_export(path), device)
+        experiment = load_run(path)
+        return Radz(experiment, load_trained(experiment, path), device)
 
     def images(self, path: str | Path) -> Tensor:
         """uint8 [M, C, S, S], prepared as in training: one image of a DICOM, PNG or JPEG file, the slices of a CT.
@@ -90,10 +78,7 @@ class Radz:
     def embed_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features."""
         with torch.no_grad():
-            parts = [
-                normalise(self.encoder.encode_texts(list(sentences[i : i + BATCH])).overall)
-                for i in range(0, len(sentences), BATCH)
-            ]
+            parts = [normalise(self.encoder.encode_texts(list(sentences), BATCH).overall)] if len(sentences) else []
         return _stack(parts, self.encoder.width)
 
     def score(self, paths: Sequence[str | Path], findings: Sequence[str], scorer: str | None = None) -> pd.DataFrame:
@@ -150,8 +135,8 @@ class Radz:
     def _classifier(self, names: tuple[str, ...]) -> ZeroShot:
         """Class texts and anchors of findings; encoded once for each set of them."""
         if names not in self._classifiers:
-            texts = build.class_texts(self.experiment, list(names), self._file)
-            anchors = build.class_anchors(self.experiment, self.bank, self._digest, texts, self._file, None)
+            texts = build.class_texts(self.experiment, list(names), self._trained.file)
+            anchors = self._trained.class_anchors(self.experiment, texts)
             one = ZeroShot(self.encoder, texts, self.experiment.dfat, self.experiment.scoring, self.modalities)
             one.refresh(self.bank.vectors.to(self.device), anchors.to(self.device))
             self._classifiers[names] = one

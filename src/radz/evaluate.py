@@ -22,6 +22,7 @@ from data_modules.leaks import leaked
 from radz.build import NO_PATHOLOGY
 from radz.config import Experiment
 from radz.distributed import gather_objects
+from radz.exporting.load import exported_thresholds
 from radz.report.html import Case
 from radz.run_folder import read_environment, write_json
 from radz.scoring.results import Thresholds, results, thresholds_from
@@ -183,6 +184,8 @@ def _thresholds(corpus: str, val: list[ScoreTable], trained: Path | None) -> tup
     for table in [t for t in tables if t.corpus == corpus] or tables[: len(tables) == 1]:
         log.info("%s has no validation split: thresholds are those of %s in %s", corpus, table.key, trained)
         return f"{table.key} of the trained run", thresholds_from(table)
+    if trained is not None and (kept := exported_thresholds(trained, corpus)) is not None:
+        return f"validation of {kept[0]} of the exported run", kept[1]
     log.info("%s has no validation split: F1 at the validation threshold is unavailable", corpus)
     return None, None
 

@@ -81,6 +81,17 @@ def to_yaml(experiment: Experiment) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(experiment))
 
 
+def from_plain(content: dict[str, Any], source: str) -> Experiment:
+    """An experiment from plain values; keys that are not there have their defaults.
+
+    Raises:
+        InputError: naming the key and `source`.
+    """
+    origin: dict[str, str] = {}
+    _check(content, Experiment, "", source, origin)
+    return _instantiate(OmegaConf.create(content), origin, source)
+
+
 def digest(experiment: Experiment) -> str:
     """First 8 hex digits of the digest of the config without places and device count (contract.md).
 
@@ -89,7 +100,8 @@ def digest(experiment: Experiment) -> str:
     plain = dataclasses.asdict(experiment)
     for key in ("run_dir", "cache_dir", "overwrite", "run"):
         plain.pop(key)
-    plain["trainer"].pop("devices")
+    for key in ("devices", "num_nodes", "strategy"):
+        plain["trainer"].pop(key)
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
     if not experiment.dkam.write and experiment.method == "dfat":

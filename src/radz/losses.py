@@ -164,7 +164,7 @@ def category(
         anchors: [K, d] anchor features after the anchor head.
         labels: [B, K] as in `category_targets`.
         usable: bool [B], studies that have this modality.
-        bias: [] added to every logit of the sigmoid.
+        bias: [1] added to every logit of the sigmoid.
 
     Returns:
         The loss (scalar, nats) and the share of studies of all ranks that were used.

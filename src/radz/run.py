@@ -21,18 +21,18 @@ from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable
 from radz.callbacks.csv_log import CsvLog
 from radz.callbacks.wandb_log import log_results
+from radz.checkpoints import read_checkpoint
 from radz.config import Experiment
 from radz.distributed import is_main_process
 from radz.environment import environment, peak_memory_gb
 from radz.experiment import digest, to_yaml
+from radz.exporting.load import Trained, is_export, knowledge, load_export, trained_experiment
 from radz.report.html import write_report
 from radz.run_folder import (
     check_empty,
     is_finished,
-    load_run,
     make_folder,
     open_folder,
-    read_environment,
     run_folder,
     write_json,
 )
@@ -81,7 +81,7 @@ def train(experiment: Experiment) -> Path:
     trainer = make_trainer(experiment, run_dir, log_file)
     _record(experiment, parts, run_dir)
     if last.is_file():
-        step = build.read_checkpoint(last)["global_step"]
+        step = read_checkpoint(last)["global_step"]
         log_file.cut_after(step)
         log.info("resuming %s after step %d", run_dir, step)
     try:
@@ -114,31 +114,39 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
     data = build.data_module(experiment)
     data.setup("test" if trained else None)
     findings = build.scored_findings(experiment, data)
-    known = _known(folder) if trained and folder else {}
+    known = knowledge(folder) if trained and folder else {}
     if experiment.method == "cnn":
         return _prepare_cnn(experiment, data, findings, known)
     stored = _stored_bank(folder)
     names = list(stored.names) if stored else build.bank_findings(experiment, data)
     checks.before_model(experiment, findings, names, stored is not None)
-    base, base_digest = build.encoder(experiment)
     view = build.label_view(data)
-    file = build.descriptions_file(experiment, folder or Path())
-    base.eval()
-    if stored is None:
-        bank = build.bank(experiment, base, base_digest, names, file)
-        if folder is not None and is_main_process():
-            _save_bank(bank, folder)
+    if folder is not None and is_export(folder):
+        model = load_export(folder)[1]
     else:
-        bank = stored
-        bank.check_base(base_digest, base.backbone.hidden_size)
-    texts = build.class_texts(experiment, findings, file)
-    anchors = build.class_anchors(experiment, bank, base_digest, texts, file, base)
-    base.check_images(data.most_images())
+        model = _base_model(experiment, folder, stored, names)
+    base, bank = model.encoder, model.bank
+    texts = build.class_texts(experiment, findings, model.file)
+    anchors = model.class_anchors(experiment, texts, base)
+    base.check_images(data.most_images(), experiment.data.image_size)
     module = build.module(experiment, base, bank, view, texts, anchors, data.modalities)
     module.train()
     log_trainable(module)
     known = known or _knowledge(data, build.training_texts(experiment, data))
     return Parts(data, findings, known, module, bank)
+
+
+def _base_model(experiment: Experiment, folder: Path | None, bank: AnchorBank | None, names: list[str]) -> Trained:
+    """The encoder with base weights, and its bank, which is built unless it is given."""
+    base, base_digest = build.encoder(experiment)
+    file = build.descriptions_file(experiment, folder or Path())
+    base.eval()
+    if bank is None:
+        bank = build.bank(experiment, base, base_digest, names, file)
+        if folder is not None and is_main_process():
+            _save_bank(bank, folder)
+    bank.check_base(base_digest, base.backbone.hidden_size)
+    return Trained(base, bank, base_digest, file)
 
 
 def finish(
@@ -193,14 +201,14 @@ def evaluate_run(experiment: Experiment) -> Path:
     if experiment.run is None:
         raise InputError("run: missing; name a trained run folder, such as run=runs/demo/seed0-0123abcd")
     trained = Path(experiment.run).expanduser()
-    settings, best = load_run(trained), trained / "checkpoints" / "best.ckpt"
-    if not best.is_file():
-        raise InputError(f"{best}: no such checkpoint; finish the run with its train command first")
+    settings = trained_experiment(trained)
     _pixels_of_training(settings.data, experiment.data)
     settings.data, settings.scoring = experiment.data, experiment.scoring
     settings.trainer, settings.cache_dir = experiment.trainer, experiment.cache_dir
     settings.name = experiment.name
-    out = Path(experiment.run_dir).expanduser() if experiment.run_dir else trained / "eval" / experiment.name
+    # An exported folder stays as it was written.
+    place = Path("runs") / "eval" / trained.resolve().name if is_export(trained) else trained / "eval"
+    out = Path(experiment.run_dir).expanduser() if experiment.run_dir else place / experiment.name
     if (out / "checkpoints").exists():
         raise InputError(f"run_dir: {out} holds a trained run; choose another folder for what is scored now")
     if is_main_process():
@@ -209,7 +217,8 @@ def evaluate_run(experiment: Experiment) -> Path:
         make_folder(out, "run_dir")
     checks.before_data(settings)
     parts = prepare(settings, trained, trained=True)
-    build.load_weights(parts.module, best)
+    if not is_export(trained):
+        build.load_weights(parts.module, trained / "checkpoints" / "best.ckpt")
     trainer = make_trainer(settings, out, CsvLog(out / "metrics.csv"))
     if is_main_process():
         (out / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
@@ -238,7 +247,7 @@ def _prepare_cnn(experiment: Experiment, data: StudyDataModule, findings: list[s
     from radz.baselines.cnn_run import ScoredCNN
 
     steps = experiment.trainer.max_steps or (
-        len(data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.devices)
+        len(data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.processes)
         * (experiment.trainer.max_epochs or 1)
     )  # fmt: skip
     trained = tuple(known["findings"]) if known else None
@@ -248,14 +257,6 @@ def _prepare_cnn(experiment: Experiment, data: StudyDataModule, findings: list[s
 
 def _knowledge(data: StudyDataModule, texts: list[str]) -> dict[str, Any]:
     return {"findings": list(data.findings), "seen": build.seen_findings(data, texts)}
-
-
-def _known(trained: Path) -> dict[str, Any]:
-    """What a trained run knows, as it noted it."""
-    found = read_environment(trained)
-    if not {"findings", "seen"} <= set(found):
-        raise InputError(f"{trained / 'environment.json'}: does not say what the run has seen; train it again")
-    return {key: found[key] for key in ("findings", "seen")}
 
 
 def _stored_bank(folder: Path | None) -> AnchorBank | None:

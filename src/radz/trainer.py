@@ -15,11 +15,14 @@ from lightning.pytorch.loggers import Logger
 from radz.callbacks.csv_log import CsvLog
 from radz.callbacks.metrics import MONITOR
 from radz.callbacks.wandb_log import DivergenceAlert, wandb_logger
+from radz.checkpoints import CheckedIO
 from radz.config import Experiment
+from radz.sharding import strategy
 
 log = logging.getLogger(__name__)
 NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
+    r"It is recommended to use `self\.log\(",  # what is logged per epoch is equal on all ranks already
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen towers are meant to be
 )
 """Warnings that say nothing about a run."""
@@ -57,7 +60,8 @@ def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Train
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
-        strategy="ddp" if settings.devices > 1 else "auto",
+        num_nodes=settings.num_nodes,
+        strategy=strategy(settings),
         precision=precision,
         max_epochs=settings.max_epochs if settings.max_epochs is not None else -1,
         max_steps=settings.max_steps if settings.max_steps is not None else -1,
@@ -68,6 +72,7 @@ def make_trainer(experiment: Experiment, run_dir: Path, csv: CsvLog) -> pl.Train
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,
         callbacks=callbacks,
+        plugins=[CheckedIO()],
         logger=loggers(experiment, run_dir, csv),
         default_root_dir=run_dir,
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_run import SMALL
 
-from radz.backbones import load_backbone
+from radz.backbones import FAMILIES, load_backbone
 from radz.backbones.tiny import write_tiny
 from radz.config import BackboneConfig, DfatConfig, TinyConfig
 from radz.encode import Encoder
@@ -23,6 +23,8 @@ TEXTS = [
     "Rounded opacity in the left mid zone, 20 mm, well defined, in keeping with a nodule.",
     "A pacemaker lies over the left chest wall. Findings of this chest X-ray",
 ]
+NAMES = dict(zip(("llava", "llava_next", "qwen2_5_vl", "gemma3"), FAMILIES, strict=True))
+"""architecture of every tiny family"""
 SHAPE = {"image_size": 64, "vision_width": 32, "width": 32, "vocabulary": 400, "context": 256}
 
 
@@ -48,6 +50,29 @@ def make_encoder(tiny_path: Path):
         config = BackboneConfig(path=str(tiny_path), **{"lora_rank": 4, "lora_alpha": 8, **backbone})
         torch.manual_seed(0)
         return Encoder(load_backbone(config, tiny_path, settings.image_tokens, settings.text_tokens), settings)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny folder of every family."""
+    found = {name: tmp_path_factory.mktemp(name) for name in NAMES}
+    for name, folder in found.items():
+        write_tiny(folder, TinyConfig(family=name, **SHAPE), TEXTS * 20)
+    return found
+
+
+@pytest.fixture
+def make_family(family_folders: dict[str, Path]):
+    """Encoder of a family's tiny folder, identity heads; keywords go to BackboneConfig."""
+
+    def build(family: str, **backbone) -> Encoder:
+        folder = family_folders[family]
+        config = BackboneConfig(path=str(folder), **{"lora_rank": 4, "lora_alpha": 8, **backbone})
+        torch.manual_seed(0)
+        settings = DfatConfig(image_tokens=2, text_tokens=3, head="identity")
+        return Encoder(load_backbone(config, folder, 2, 3), settings)
 
     return build
 

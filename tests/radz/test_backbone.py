@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from data_modules.errors import InputError
 from radz.backbones import load_backbone
@@ -106,7 +104,7 @@ def test_truncated_equals_full_depth(make_encoder, layer: int) -> None:
 
 
 def test_truncation_drops_layers_and_norm(make_encoder) -> None:
-    model = make_encoder(train="frozen").backbone.llava.model
+    model = make_encoder(train="frozen").backbone.core.model
     assert len(model.language_model.layers) == 5
     assert isinstance(model.language_model.norm, torch.nn.Identity)
     assert len(model.vision_tower.encoder.layers) == 3
@@ -136,23 +134,14 @@ def test_a_padded_vocabulary_is_never_shrunk(tiny_path: Path, tmp_path: Path) ->
     model = LlavaForConditionalGeneration.from_pretrained(folder)
     model.resize_token_embeddings(640, mean_resizing=False)
     model.save_pretrained(folder)
-    assert load(folder).llava.get_input_embeddings().weight.shape[0] == 640
-
-
-def test_prepare_equals_the_image_processor(tiny_path: Path) -> None:
-    from transformers import AutoImageProcessor
-
-    processor = AutoImageProcessor.from_pretrained(tiny_path)
-    pictures = PIXELS.expand(-1, 3, -1, -1)
-    expected = processor(images=list(pictures), return_tensors="pt")["pixel_values"]
-    assert torch.allclose(load(tiny_path).prepare(PIXELS), expected, atol=1e-5)
+    assert load(folder).core.get_input_embeddings().weight.shape[0] == 640
 
 
 def test_sequences_hold_the_placeholders_and_one_bos(make_encoder) -> None:
     encoder = make_encoder()
     backbone = encoder.backbone
     for images in (1, 3):
-        sequence = encoder._image_sequence(images, "chest_xray")
+        sequence = encoder._image_sequence(images, "chest_xray", 64)
         assert sequence.count(backbone.image_token) == images * 16
         assert sequence.count(backbone.tokenizer.bos_token_id) == 1
         assert sequence[-2:] == backbone.image_ids
@@ -176,87 +165,45 @@ def test_trainable_table_adds_up(make_encoder) -> None:
     assert "other" not in [part[0] for part in parts]
 
 
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [("tokenizer.json", "tokenizer"), ("config.json", "config.json"), ("preprocessor_config.json", "preprocessor"),
-     ("model.safetensors", "safetensors"), ("chat_template.jinja", "chat template")],
-)  # fmt: skip
-def test_folder_without_a_part(tiny_path: Path, tmp_path: Path, missing: str, message: str) -> None:
-    folder = copy(tiny_path, tmp_path / "part")
-    (folder / missing).unlink()
-    with pytest.raises(InputError, match=message) as fault:
-        load(folder)
-    assert "\n" not in str(fault.value)
+@pytest.mark.parametrize(("tower", "strategy", "tokens"), [
+    ("siglip_vision_model", "full", 16), ("clip_vision_model", "full", 17), ("pixtral", "full", 0),
+])  # fmt: skip
+def test_other_towers_of_llava(tiny_path: Path, tmp_path: Path, tower: str, strategy: str, tokens: int) -> None:
+    """A tower without class token, a class token that is kept, and a tower that is not known."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    folder = copy(tiny_path, tmp_path / "tower")
+    config = LlavaConfig.from_pretrained(folder)
+    vision = {"model_type": tower, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
+              "num_attention_heads": 4, "image_size": 64, "patch_size": 16}  # fmt: skip
+    model = LlavaForConditionalGeneration(
+        LlavaConfig(vision_config=vision, text_config=config.text_config, image_token_index=config.image_token_id,
+                    vision_feature_select_strategy=strategy)
+    ).eval()  # fmt: skip
+    model.save_pretrained(folder)
+    if not tokens:
+        with pytest.raises(InputError, match="vision tower of type pixtral is not supported; known: clip_vision_model"):
+            load(folder)
+        return
+    backbone = load(folder, train="frozen", train_tower=True)
+    assert backbone.tokens_per_image(64) == tokens
+    prepared = backbone.prepare(PIXELS)
+    with torch.no_grad():
+        found, expected = backbone.image_embeddings(prepared), model.model.get_image_features(prepared).pooler_output
+    torch.testing.assert_close(found, torch.stack(list(expected)), rtol=1e-4, atol=1e-5)
+    backbone.image_embeddings(prepared).square().sum().backward()
+    assert [
+        name for name, p in backbone.named_parameters() if p.requires_grad and p.grad is None and "row" not in name
+    ] == []
 
 
-def test_unknown_architecture(tiny_path: Path, tmp_path: Path) -> None:
-    folder = copy(tiny_path, tmp_path / "other")
-    settings = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**settings, "architectures": ["OtherModel"]}))
-    with pytest.raises(InputError, match="OtherModel"):
-        load(folder)
-
-
-def edited(folder: Path, name: str, **changes: object) -> None:
-    content = json.loads((folder / name).read_text())
-    (folder / name).write_text(json.dumps({**content, **changes}))
-
-
-def weights(folder: Path, **changes: torch.Tensor) -> None:
-    kept = load_file(folder / "model.safetensors")
-    save_file({**kept, **changes}, folder / "model.safetensors", {"format": "pt"})
-
-
-def cut(folder: Path, name: str, size: int) -> None:
-    (folder / name).write_bytes((folder / name).read_bytes()[:size])
-
-
-def only_a_pickle(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "adapter.safetensors")
-    torch.save({}, folder / "pytorch_model.bin")
-
-
-HEAD = "language_model.lm_head.weight"
-DAMAGE = {
-    "header cut": (lambda f: cut(f, "model.safetensors", 500), "the model cannot be read"),
-    "tensors cut": (lambda f: cut(f, "model.safetensors", -500), "the model cannot be read"),
-    "git-lfs pointer": (lambda f: (f / "model.safetensors").write_text("version 1\noid 2\n"), "the model cannot be"),
-    "pickle": (only_a_pickle, "no file named model.safetensors"),
-    "other shape": (lambda f: weights(f, **{HEAD: torch.zeros(9, 32)}), "another shape.*lm_head.weight"),
-    "vision config": (lambda f: edited(f, "config.json", vision_config=3), "the model cannot be read"),
-    "model type": (lambda f: edited(f, "config.json", model_type="llama"), "weights are missing"),
-    "architectures": (lambda f: edited(f, "config.json", architectures=3), "architecture 3 is not supported"),
-    "config": (lambda f: (f / "config.json").write_text("[1]"), "config.json: holds no keys"),
-    "feature list": (lambda f: edited(f, "config.json", vision_feature_layer=[-2]), "vision_feature_layer"),
-    "feature layer": (lambda f: edited(f, "config.json", vision_feature_layer=9), "vision_feature_layer 9"),
-    "tokenizer cut": (lambda f: cut(f, "tokenizer.json", 300), "the tokenizer cannot be read"),
-    "tokenizer": (lambda f: edited(f, "tokenizer.json", model={"type": "Guess"}), "the tokenizer cannot be read"),
-    "mean": (lambda f: edited(f, "preprocessor_config.json", image_mean=0.5), "image_mean of three numbers"),
-    "std": (lambda f: edited(f, "preprocessor_config.json", image_std=[1, 0, 1]), "image_std .* above 0"),
-}
-
-
-@pytest.mark.parametrize("case", DAMAGE)
-def test_a_damaged_folder_is_one_line(tiny_path: Path, tmp_path: Path, case: str) -> None:
-    spoil, message = DAMAGE[case]
-    folder = copy(tiny_path, tmp_path / "damaged")
-    spoil(folder)
-    with pytest.raises(InputError, match=message) as fault:
-        load(folder)
-    assert "\n" not in str(fault.value) and str(folder) in str(fault.value)
-
-
-def test_pickles_are_never_read(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = copy(tiny_path, tmp_path / "pickle")
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened"))
-    load(folder)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="no safetensors weights"):
-        load(folder)
-    (folder / "adapter.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="no file named model"):
-        load(folder)
+def test_placeholders_and_features_must_agree(make_encoder) -> None:
+    told = "48 image placeholders for 32 image features"
+    with pytest.raises(InputError, match=told):
+        make_encoder().encode_images(PIXELS[:2], torch.tensor([2, 1]), XRAYS[:2])
+    encoder = make_encoder({"instruction": "Find <image> here."})
+    with pytest.raises(InputError, match="shows 2 image placeholders for 1 images"):
+        encoder.encode_images(PIXELS[:1], torch.tensor([1]), XRAYS[:1])
 
 
 def test_wrong_image_size_is_named(make_encoder) -> None:
@@ -269,10 +216,10 @@ def test_pooled_tokens_are_means_of_squares(make_encoder) -> None:
     with torch.no_grad():
         each = plain.image_embeddings(plain.prepare(PIXELS))
         found = pooled.image_embeddings(pooled.prepare(PIXELS))
-    assert (plain.tokens_per_image, pooled.tokens_per_image) == (16, 4)
+    assert (plain.tokens_per_image(64), pooled.tokens_per_image(64)) == (16, 4)
     for token, square in enumerate(([0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15])):
         torch.testing.assert_close(found[:, token], each[:, square].mean(1))
-    sequence = make_encoder(image_pool=4)._image_sequence(32, "chest_ct")
+    sequence = make_encoder(image_pool=4)._image_sequence(32, "chest_ct", 64)
     assert sequence.count(pooled.image_token) == 32 * 4
     with pytest.raises(InputError, match=r"image_pool: 9 conflicts with the tower's 4 x 4 patches, which 3 does not"):
         make_encoder(image_pool=9)
@@ -282,7 +229,7 @@ def test_pooled_tokens_are_means_of_squares(make_encoder) -> None:
 
 def test_slices_beyond_the_context_are_told_with_the_sum(make_encoder) -> None:
     encoder = make_encoder()
-    encoder.check_images({"chest_xray": 1, "chest_ct": 12})
+    encoder.check_images({"chest_xray": 1, "chest_ct": 12}, 64)
     told = r"a study of 16 chest CT image\(s\): .*\(16 x 16 \+ \d+\) exceeds.* 256; lower data.ct.slices .*image_pool"
     with pytest.raises(InputError, match=told):
-        encoder.check_images({"chest_xray": 1, "chest_ct": 16})
+        encoder.check_images({"chest_xray": 1, "chest_ct": 16}, 64)

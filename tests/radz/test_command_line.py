@@ -26,6 +26,8 @@ VERBS = {
     "eval": (["experiment", "keys"], OPTIONS | {"--print-config"}),
     "predict": (["run", "keys"], OPTIONS),
     "data": (["action", "keys"], OPTIONS),
+    "export": (["run", "keys"], OPTIONS),
+    "import": (["src", "keys"], OPTIONS),
     "sweep": (["sweep", "keys"], OPTIONS),
     "bench": (["keys"], OPTIONS),
     "report": (["run", "keys"], OPTIONS),

@@ -63,8 +63,8 @@ class Dictated(nn.Module):
 
 
 def dictate(encoder: Encoder, texts: list[str]) -> Dictated:
-    encoder.backbone.llava.lm_head = Dictated(encoder.backbone.tokenizer, texts)
-    return encoder.backbone.llava.lm_head
+    encoder.backbone.core.lm_head = Dictated(encoder.backbone.tokenizer, texts)
+    return encoder.backbone.core.lm_head
 
 
 def trainer() -> pl.Trainer:

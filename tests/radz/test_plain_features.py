@@ -20,7 +20,7 @@ from radz import Radz
 from radz.backbones import load_backbone
 from radz.build import backbone_folder
 from radz.config import BackboneConfig
-from radz.run import load_run
+from radz.run_folder import load_run
 
 SIDE = 64
 EXTRA = 3

@@ -19,9 +19,12 @@ from small_run import SMALL
 
 from data_modules.errors import InputError
 from radz import Radz, build
+from radz.checkpoints import write_checkpoint
 from radz.dfat import DFAT
 from radz.experiment import load_experiment
+from radz.exporting.load import load_trained
 from radz.run import Stopped, train
+from radz.run_folder import load_run
 from radz.trainer import MONITOR
 
 LORA = ["backbone.train=lora", "backbone.lora_rank=4", "backbone.train_tower=false", "dfat.learning_rate=0.01"]
@@ -112,6 +115,14 @@ def test_a_run_may_end_by_steps(tmp_path: Path, cache_dir: Path, steps: int, bes
     assert (run / "metrics.json").is_file() and np.isfinite(Radz.from_pretrained(run).embed_texts(["edema"])).all()
 
 
+@pytest.fixture(scope="module")
+def module(trained_run: Path) -> DFAT:
+    """The trained module of a run; what is refused leaves it as it is."""
+    experiment = load_run(trained_run)
+    of = load_trained(experiment, trained_run)
+    return build.restore(experiment, of.encoder, of.bank, of.file, trained_run / "checkpoints/best.ckpt")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -120,16 +131,25 @@ def test_a_run_may_end_by_steps(tmp_path: Path, cache_dir: Path, steps: int, bes
         (lambda c: c["state_dict"].pop("encoder.heads.text.weight"), "encoder.heads.text.weight"),
         (lambda c: c["state_dict"].update(extra=torch.zeros(1)), "extra"),
         (lambda c: c.pop("radz"), "another backbone"),
+        (lambda c: c["radz"].update(image_tokens=9), r"dfat.image_tokens=9 where this run has \d"),
+        (lambda c: c["radz"].update(text_tokens=9), r"dfat.text_tokens=9 where this run has \d"),
+        (
+            lambda c: c["state_dict"].update({"encoder.heads.text.weight": torch.zeros(48, 32)}),
+            r"encoder.heads.text.weight is \[48, 32\] there and \[32, 32\]",
+        ),
     ],
 )
-def test_a_foreign_checkpoint_is_refused(trained_run: Path, tmp_path: Path, change: Any, message: str) -> None:
-    module = Radz.from_pretrained(trained_run).module
+def test_a_foreign_checkpoint_is_refused(
+    module: DFAT, trained_run: Path, tmp_path: Path, change: Any, message: str
+) -> None:
     content = torch.load(trained_run / "checkpoints/best.ckpt", weights_only=True)
     change(content)
-    torch.save(content, tmp_path / "x.ckpt")
+    write_checkpoint(content, tmp_path / "x.ckpt")
+    before = {name: value.clone() for name, value in module.state_dict().items()}
     with pytest.raises(InputError, match=message) as fault:
         build.load_weights(module, tmp_path / "x.ckpt")
     assert "\n" not in str(fault.value)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items()), "half loaded"
 
 
 class Evil:
@@ -142,8 +162,7 @@ class Evil:
         return (Path.touch, (self.mark,))
 
 
-def test_a_checkpoint_never_runs_code(trained_run: Path, tmp_path: Path) -> None:
-    module = Radz.from_pretrained(trained_run).module
+def test_a_checkpoint_never_runs_code(module: DFAT, tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "radz": Evil(tmp_path / "ran")}, tmp_path / "evil.ckpt")
     (tmp_path / "junk.ckpt").write_bytes(b"PK\x03\x04 junk")
     for name in ("evil", "junk", "absent"):

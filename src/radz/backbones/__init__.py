@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from data_modules.errors import InputError
-from radz.backbones.base import Backbone, check_folder
+from radz.backbones.base import Backbone
+from radz.backbones.folder import check_folder
 from radz.config import BackboneConfig
+
+FAMILIES = {
+    "LlavaForConditionalGeneration": ("llava", "LlavaBackbone"),
+    "LlavaNextForConditionalGeneration": ("llava_next", "LlavaNextBackbone"),
+    "Qwen2_5_VLForConditionalGeneration": ("qwen2_5_vl", "Qwen25VlBackbone"),
+    "Gemma3ForConditionalGeneration": ("gemma3", "Gemma3Backbone"),
+}
+"""file and class here of each `architectures` entry of a config.json"""
 
 
 def load_backbone(config: BackboneConfig, folder: Path, image_tokens: int, text_tokens: int) -> Backbone:
@@ -18,13 +28,13 @@ def load_backbone(config: BackboneConfig, folder: Path, image_tokens: int, text_
     settings = check_folder(config, folder)
     named = settings.get("architectures") or ["none"]
     architecture = named[0] if isinstance(named, list) else named
-    if architecture == "LlavaForConditionalGeneration":
-        from radz.backbones.llava import LlavaBackbone
+    if architecture not in FAMILIES:
+        raise InputError(
+            f"backbone.path: {folder}: architecture {architecture} is not supported; known: {', '.join(FAMILIES)}"
+        )
+    file, name = FAMILIES[architecture]
+    family: type[Backbone] = getattr(import_module(f"radz.backbones.{file}"), name)
+    return family(config, folder, image_tokens, text_tokens)
 
-        return LlavaBackbone(config, folder, image_tokens, text_tokens)
-    raise InputError(
-        f"backbone.path: {folder}: architecture {architecture} is not supported; known: LlavaForConditionalGeneration"
-    )
 
-
-__all__ = ["Backbone", "load_backbone"]
+__all__ = ["FAMILIES", "Backbone", "load_backbone"]

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import torch
 from torch import nn
 
 from data_modules.errors import InputError
+from radz.backbones.fused_lora import fuse_lora
 from radz.config import BackboneConfig
 
 log = logging.getLogger(__name__)
 
-# Anchored on the language model: a bare suffix list would also adapt the CLIP tower (anchors.md, facts 0.7 and D1).
+# Anchored on the language model: a bare suffix list would also adapt the tower (anchors.md, facts 0.7 and D1).
 LORA_TARGETS = r"model\.language_model\.layers\.({layers})\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
+TITLES = {
+    "tower": "vision tower",
+    "projector": "projector",
+    "lora": "decoder LoRA",
+    "rows": "modality rows",
+    "decoder": "decoder",
+    "head": "language model head",
+}
+"""how the table of what trains calls the parts that `Backbone.part_of` names"""
 
 
 def modality_tokens(image_tokens: int, text_tokens: int) -> tuple[list[str], list[str]]:
@@ -22,12 +33,17 @@ def modality_tokens(image_tokens: int, text_tokens: int) -> tuple[list[str], lis
     return [f"<ImgCls_{i}>" for i in range(image_tokens)], [f"<TxtCls_{i}>" for i in range(text_tokens)]
 
 
-def add_modality_tokens(model: Any, tokenizer: Any, image_tokens: int, text_tokens: int) -> tuple[list[int], list[int]]:
+def add_modality_tokens(
+    model: Any, tokenizer: Any, image_tokens: int, text_tokens: int, keep: bool = False
+) -> tuple[list[int], list[int]]:
     """Give each slot a token id and an embedding row: the mean of the old rows plus seeded noise.
 
     The table is only ever enlarged, since released checkpoints pad their vocabulary beyond the tokenizer.
+    `keep`: the folder is an exported one, whose tokens and rows are used as they are.
     """
     image, text = modality_tokens(image_tokens, text_tokens)
+    if keep:
+        return _kept_tokens(model, tokenizer, image, text)
     taken = [token for token in image + text if token in tokenizer.get_vocab()]
     if taken:
         raise InputError(
@@ -51,45 +67,65 @@ def add_modality_tokens(model: Any, tokenizer: Any, image_tokens: int, text_toke
     return ids[:image_tokens], ids[image_tokens:]
 
 
-def adapt(model: Any, config: BackboneConfig, token_ids: list[int], layer: int, tower_layer: int) -> Any:
+def _kept_tokens(model: Any, tokenizer: Any, image: list[str], text: list[str]) -> tuple[list[int], list[int]]:
+    """Ids of modality tokens that are there; InputError unless they are exactly these, each with a row."""
+    there = {token for token in tokenizer.get_vocab() if re.fullmatch(r"<(Img|Txt)Cls_\d+>", token)}
+    if there != {*image, *text}:
+        raise InputError(
+            f"backbone.modality_tokens: keep, but the tokenizer holds {len(there)} modality tokens where "
+            f"dfat.image_tokens={len(image)} and dfat.text_tokens={len(text)} ask for {len(image) + len(text)}"
+        )
+    ids = tokenizer.convert_tokens_to_ids(image + text)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if max(ids) >= rows:
+        raise InputError(f"backbone.path: the tokenizer has id {max(ids)} and the embedding table only {rows} rows")
+    return ids[: len(image)], ids[len(image) :]
+
+
+def add_lora(model: Any, config: BackboneConfig, token_ids: list[int], layers: int) -> Any:
+    """`model` with LoRA on the first `layers` layers of its decoder, and rows of `token_ids` that train."""
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=LORA_TARGETS.format(layers="|".join(map(str, range(layers)))),
+        trainable_token_indices={"embed_tokens": token_ids},
+    )
+    model = get_peft_model(model, settings)
+    fuse_lora(model)
+    return model
+
+
+def adapt(backbone: Any, config: BackboneConfig) -> None:
     """Freeze everything, then open what `config` names. Every trainable parameter is fp32 afterwards.
 
     With `train: lora` the decoder learns through LoRA and only the modality rows of the embedding move; with
     `train: full` the decoder and its embedding table move; with `train: frozen` neither does. What takes no part in
-    the features stays frozen, since DDP would wait for its gradients for ever: at full depth that is all beyond
-    `layer` of the decoder and `tower_layer` of the tower (indices into `hidden_states`).
+    the features stays frozen, since DDP would wait for its gradients for ever: at full depth that is all beyond the
+    feature layer of the decoder, and what the family names as idle in its tower.
     """
-    model.requires_grad_(False)
+    backbone.model.requires_grad_(False)
     if config.train == "lora":
-        from peft import LoraConfig, get_peft_model
-
-        settings = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            target_modules=LORA_TARGETS.format(layers="|".join(map(str, range(layer)))),
-            trainable_token_indices={"embed_tokens": token_ids},
-        )
-        model = get_peft_model(model, settings)
-        core = model.get_base_model().model
-    else:
-        core = model.model
+        backbone.model = add_lora(backbone.model, config, backbone.image_ids + backbone.text_ids, backbone.layer)
     if config.train == "full":
-        core.language_model.requires_grad_(True)
-        core.language_model.layers[layer:].requires_grad_(False)
+        decoder = backbone.decoder
+        decoder.requires_grad_(True)
+        decoder.layers[backbone.layer :].requires_grad_(False)
         # Hugging Face gives the last hidden state after the norm, the others before it.
-        core.language_model.norm.requires_grad_(layer == len(core.language_model.layers))
-    core.multi_modal_projector.requires_grad_(config.train_projector)
+        decoder.norm.requires_grad_(backbone.layer == len(decoder.layers))
     if config.train_tower:
-        core.vision_tower.requires_grad_(True)
-        core.vision_tower.encoder.layers[tower_layer:].requires_grad_(False)
-        core.vision_tower.post_layernorm.requires_grad_(False)
-        # A frozen patch projection trains more stably (Chen et al. 2021, arXiv 2104.02057) and its gradient is costly.
-        core.vision_tower.embeddings.patch_embedding.requires_grad_(False)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
+        backbone.tower.requires_grad_(True)
+        for part in backbone.idle_tower_parts():
+            part.requires_grad_(False)
+    for name, parameter in backbone.core.named_parameters():
+        if backbone.part_of(name) == "projector":
+            parameter.requires_grad_(config.train_projector)
+    for name, parameter in backbone.core.named_parameters():
+        # A tower that trains is fp32 as a whole: on CPUs a layer norm of bf16 refuses what an fp32 layer hands to it.
+        if parameter.requires_grad or (config.train_tower and backbone.part_of(name) == "tower"):
             parameter.data = at_least_float32(parameter.data)
-    return model
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
@@ -98,19 +134,13 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def trainable_table(module: nn.Module) -> list[tuple[str, int, int]]:
-    """(part, trainable parameters, all parameters) per part of the model, totals last."""
-    parts = {
-        "vision tower": "vision_tower.",
-        "projector": "multi_modal_projector.",
-        "decoder LoRA": ".lora_",
-        "modality rows": "trainable_tokens_",
-        "decoder": "language_model.",
-        "language model head": "lm_head",
-        "heads": "heads.",
-    }
-    counts: dict[str, list[int]] = {part: [0, 0] for part in [*parts, "other", "total"]}
+    """(part, trainable parameters, all parameters) per part of a module that holds a backbone, totals last."""
+    place, backbone = next((name, part) for name, part in module.named_modules() if hasattr(part, "part_of"))
+    inside = f"{place}." if place else ""
+    counts: dict[str, list[int]] = {part: [0, 0] for part in [*TITLES.values(), "heads", "other", "total"]}
     for name, parameter in module.named_parameters():
-        part = next((part for part, mark in parts.items() if mark in name), "other")
+        outside = "heads" if "heads." in name else "other"
+        part = TITLES[backbone.part_of(name)] if name.startswith(inside) else outside
         for row in (part, "total"):
             counts[row][0] += parameter.numel() if parameter.requires_grad else 0
             counts[row][1] += parameter.numel()

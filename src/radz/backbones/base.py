@@ -1,70 +1,267 @@
-"""What every backbone family offers to the rest of radz."""
+"""What every backbone family offers to the rest of radz, and what the families share.
+
+Shapes: M images of all studies, B sequences of T tokens, P tokens of an image, d hidden size of the decoder.
+"""
 
 from __future__ import annotations
 
 import abc
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_modules.errors import InputError
+from radz.backbones.adapt import adapt, add_modality_tokens
+from radz.backbones.folder import image_placeholder, image_settings, load_model, load_tokenizer
+from radz.backbones.recompute import ElementwiseRecompute
 from radz.config import BackboneConfig
 
 
 class Backbone(nn.Module, abc.ABC):
-    """A loaded multimodal model behind one interface.
+    """A loaded multimodal model behind one interface; one subclass per family.
 
     Attributes:
+        architecture: class in transformers, which `architectures` of config.json names.
+        tower_path: where the vision tower lies in the model.
+        projector_paths: where the projector lies, and what else belongs to it.
+        model: the transformers model, wrapped by peft when LoRA is on; `core` is without the wrapper.
         tokenizer: the folder's tokenizer, modality tokens included.
-        hidden_size: d of the decoder.
-        image_size: side in pixels of the images `prepare` expects.
-        image_token: id of the image placeholder; it is repeated `tokens_per_image` times in a sequence.
+        hidden_size: d.
+        image_size: the one side in pixels that `prepare` takes; None where the family takes several.
+        image_token: id of the image placeholder; it stands `tokens_per_image(side)` times in a sequence.
         context: longest sequence in tokens.
         image_ids, text_ids: ids of the modality tokens, one per slot.
+        layer: index of the features in `hidden_states`, 1 to the number of layers.
     """
 
-    tokenizer: Any
-    hidden_size: int
-    image_size: int
-    image_token: int
-    tokens_per_image: int
-    context: int
-    image_ids: list[int]
-    text_ids: list[int]
+    architecture: ClassVar[str]
+    tower_path: ClassVar[str] = "model.vision_tower"
+    projector_paths: ClassVar[tuple[str, ...]] = ("model.multi_modal_projector",)
+    image_size: int | None = None
+    _scale: Tensor
+    _shift: Tensor
+
+    def __init__(self, config: BackboneConfig, folder: Path, image_tokens: int, text_tokens: int) -> None:
+        super().__init__()
+        self.model: Any = load_model(self.architecture, config, folder)
+        self.tokenizer: Any = load_tokenizer(folder)
+        self.tokenizer.padding_side = config.padding
+        self.image_token: int = self.model.config.image_token_id
+        self._image_text = image_placeholder(self.model, self.tokenizer, folder)
+        text = self.model.config.text_config
+        self.context: int = text.max_position_embeddings
+        self.hidden_size: int = text.hidden_size
+        self.depth, self.padding = config.depth, config.padding
+        self._pool, self._tower_trains = math.isqrt(config.image_pool), config.train_tower
+        settings = image_settings(folder)
+        scale, std = settings.get("rescale_factor", 1 / 255), torch.tensor(settings["image_std"])
+        self.register_buffer("_scale", (scale / std)[:, None, None], persistent=False)
+        self.register_buffer("_shift", (-torch.tensor(settings["image_mean"]) / std)[:, None, None], persistent=False)
+        self.read_settings(folder, settings)
+        if self.image_size is not None:
+            self.tokens_per_image(self.image_size)
+        self.image_ids, self.text_ids = add_modality_tokens(
+            self.model, self.tokenizer, image_tokens, text_tokens, keep=config.modality_tokens == "keep"
+        )
+        self.layer = layer_index(config.feature_layer, text.num_hidden_layers)
+        if config.depth == "feature":
+            self._truncate()
+        if config.gradient_checkpointing:
+            # The tower recomputes only while it is in training mode, which a frozen one never is.
+            old = self.model.gradient_checkpointing_enable
+            getattr(self.model, "activation_checkpointing_enable", old)({"use_reentrant": False})  # its name since 5.2x
+        adapt(self, config)
+        if config.compile:
+            for layer in self.decoder.layers:
+                layer.compile()  # in place: the names of the weights stay
+        # Checkpointing makes the whole layer again, and compiled code decides by itself what it keeps.
+        elementwise = config.recompute == "elementwise" and not (config.gradient_checkpointing or config.compile)
+        self._recompute = ElementwiseRecompute(self.decoder.layers) if elementwise else None
+        self.train(self.training)
+
+    # What a family says.
 
     @abc.abstractmethod
-    def prepare(self, pixels: Tensor) -> Tensor:
-        """uint8 [M, C, H, W] (C 1 or 3) to the tower's normalised input, on the device of `pixels`."""
+    def read_settings(self, folder: Path, settings: dict[str, Any]) -> None:
+        """Check and keep what the family needs of `self.model.config` and the image processor's `settings`."""
+
+    @abc.abstractmethod
+    def idle_tower_parts(self) -> list[nn.Module]:
+        """Parts of the tower that stay frozen with `train_tower`: those without part in the features among them."""
+
+    @abc.abstractmethod
+    def grid(self, side: int) -> int:
+        """Projected tokens along one side of a square image of `side` pixels, before `image_pool`."""
 
     @abc.abstractmethod
     def image_embeddings(self, prepared: Tensor) -> Tensor:
-        """Tower and projector: prepared images to [M, tokens_per_image, d]."""
+        """Tower and projector: what `prepare` returned to [M, P, d]; the tower runs inside `tower_graph`."""
 
-    @abc.abstractmethod
-    def word_embeddings(self, ids: Tensor) -> Tensor:
-        """Token ids [...] to input embeddings [..., d]."""
+    def truncate_tower(self) -> None:
+        """Drop the tower's layers beyond the one that is read, if the family reads an earlier one."""
 
-    @abc.abstractmethod
-    def decode(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states [B, T, d] at `feature_layer` for input embeddings [B, T, d] and mask bool [B, T]."""
+    def run_decoder(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, arguments: dict[str, Any]) -> Any:
+        """Output of the decoder for [B, T, d]; `arguments` are those that all families take."""
+        return self.decoder(inputs_embeds=embeddings, **arguments)
 
-    @abc.abstractmethod
-    def write(self, prompts: list[str], max_new_tokens: int) -> list[str]:
-        """Greedy answers of the language model to text-only chats (depth full only)."""
+    # What the rest of radz uses.
 
-    @abc.abstractmethod
-    def chat(self, instruction: str, images: int) -> str:
-        """The folder's chat template around `instruction` and `images` placeholders, generation prompt included."""
+    @property
+    def core(self) -> Any:
+        """The transformers model without the peft wrapper."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def tower(self) -> Any:
+        """The vision tower."""
+        return self.core.get_submodule(self.tower_path)
+
+    @property
+    def decoder(self) -> Any:
+        """The language model without its head: `embed_tokens`, `layers`, `norm`."""
+        return self.core.model.language_model
 
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next(self.parameters()).device
+
+    def part_of(self, name: str) -> str:
+        """tower | projector | lora | rows | head | decoder: the part that a parameter belongs to, by its full name."""
+        path = f".{name}."
+        if "trainable_tokens_" in name:
+            return "rows"
+        if ".lora_" in name:
+            return "lora"
+        if any(f".{part}." in path for part in self.projector_paths):
+            return "projector"
+        if f".{self.tower_path}." in path:
+            return "tower"
+        return "head" if ".lm_head." in path else "decoder"
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Frozen towers stay in eval mode."""
+        super().train(mode)
+        if not self._tower_trains:
+            self.tower.eval()
+        return self
+
+    def check_side(self, side: int) -> None:
+        """InputError where images of `side` pixels do not fit the tower."""
+        if self.image_size is not None and side != self.image_size:
+            raise InputError(
+                f"data.image_size: {side} conflicts with the backbone's {self.image_size}; set it to {self.image_size}"
+            )
+
+    def tokens_per_image(self, side: int) -> int:
+        """Placeholders of a square image of `side` pixels in a sequence."""
+        self.check_side(side)
+        return self.pooled_grid(self.grid(side)) ** 2
+
+    def pooled_grid(self, grid: int) -> int:
+        """A side of the grid after `image_pool`."""
+        if grid % self._pool:
+            raise InputError(
+                f"backbone.image_pool: {self._pool**2} conflicts with the tower's {grid} x {grid} patches, which "
+                f"{self._pool} does not divide; choose another of 1, 4, 9"
+            )
+        return grid // self._pool
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """A square grid of projected tokens [M, g, g, d] averaged over squares of `image_pool`: [M, g', g', d]."""
+        if self._pool == 1:
+            return tokens
+        return F.avg_pool2d(tokens.permute(0, 3, 1, 2), self._pool).permute(0, 2, 3, 1)
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """uint8 [M, C, S, S] (C 1 or 3) to the tower's input, on the device of `pixels`."""
+        self.check_side(pixels.shape[-1])
+        return self.normalised(pixels)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """[M, C, S, S] of 0 to 255 to [M, 3, S, S]; gray becomes three channels on the device."""
+        return pixels.expand(-1, 3, -1, -1) * self._scale + self._shift
+
+    def tower_graph(self) -> Any:
+        """Context of the tower's pass: it keeps a graph only where the tower trains."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self._tower_trains)
+
+    def word_embeddings(self, ids: Tensor) -> Tensor:
+        """Token ids [...] to input embeddings [..., d]."""
+        return self.core.get_input_embeddings()(ids)
+
+    def decode(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None = None) -> Tensor:
+        """Hidden states [B, T, d] at `feature_layer` for input embeddings [B, T, d].
+
+        Args:
+            mask: bool [B, T], true at real tokens.
+            patches: bool [B, T], true at image tokens; None for sequences of text.
+        """
+        # Under a causal mask, padding on the right cannot reach a real token, so no mask has to be built.
+        arguments: dict[str, Any] = {"use_cache": False}
+        if self.padding == "left":
+            arguments["attention_mask"] = mask.long()
+            arguments["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
+        if self.depth == "full":
+            arguments["output_hidden_states"] = True
+        embeddings = embeddings.to(self.decoder.layers[0].input_layernorm.weight.dtype)
+        with self._recompute.active() if self._recompute else nullcontext():
+            output = self.run_decoder(embeddings, mask, patches, arguments)
+        return output.last_hidden_state if self.depth == "feature" else output.hidden_states[self.layer]
+
+    @torch.no_grad()
+    def write(self, prompts: list[str], max_new_tokens: int) -> list[str]:
+        """Greedy answers to text-only chats (depth full only), one prompt at a time: no padding can touch them."""
+        if self.depth != "full":
+            raise InputError("backbone.depth: feature conflicts with writing descriptions, which needs depth full")
+        answers = []
+        for prompt in prompts:
+            ids = self.tokenizer(self.chat(prompt, 0), return_tensors="pt").input_ids.to(self.device)
+            out = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
+            answers.append(self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip())
+        return answers
+
+    def chat(self, instruction: str, images: int) -> str:
+        """One user turn in the folder's chat template, `images` placeholders and generation prompt included."""
+        return self._chat(instruction, images, self._image_text)
+
+    def _chat(self, instruction: str, images: int, mark: str) -> str:
+        """The turn, checked to show `mark` once for each image."""
+        content = [{"type": "image"}] * images + [{"type": "text", "text": instruction}]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        # The tokenizer adds BOS by itself; templates that spell it out would double it.
+        bos = self.tokenizer.bos_token
+        text = text.removeprefix(bos) if bos else text
+        found = text.count(mark)
+        if found != images:
+            raise InputError(f"backbone.path: the chat template shows {found} image placeholders for {images} images")
+        return text
+
+    def _truncate(self) -> None:
+        """Drop what lies beyond `hidden_states[layer]` of the decoder and beyond the tower's feature layer.
+
+        A truncated decoder must lose its final norm, unless the feature is the last one, which Hugging Face gives after
+        the norm; otherwise it is not the same number (method.md 2.3).
+        """
+        decoder = self.decoder
+        if self.layer < len(decoder.layers):
+            decoder.layers = decoder.layers[: self.layer]
+            decoder.norm = nn.Identity()
+            decoder.config.num_hidden_layers = self.layer
+        self.truncate_tower()
 
 
 def layer_index(layer: int, layers: int) -> int:
@@ -80,51 +277,3 @@ def layer_index(layer: int, layers: int) -> int:
             f"give 1 to {layers} or -{layers} to -1"
         )
     return index
-
-
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of a backbone folder; {} when it is not there."""
-    path = folder / name
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); the backbone folder is damaged") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no keys; the backbone folder is damaged")
-    return content
-
-
-@contextmanager
-def reading(folder: Path, part: str) -> Iterator[None]:
-    """Turn what Hugging Face raises on a damaged `part` of a folder into one line."""
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # tokenizers raises Exception itself, safetensors and the config classes their own
-        cause = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(
-            f"backbone.path: {folder}: the {part} cannot be read ({cause}); copy the folder from its source again"
-        ) from None
-
-
-def check_folder(config: BackboneConfig, folder: Path) -> dict[str, Any]:
-    """The folder's config.json.
-
-    Raises:
-        InputError: no folder, no config, no tokenizer or no image processor.
-    """
-    if not folder.is_dir():
-        raise InputError(f"backbone.path: {config.path}: no such folder; give a Hugging Face model folder")
-    settings = read_json(folder, "config.json")
-    if not settings:
-        raise InputError(f"backbone.path: {folder}: no config.json; this is not a Hugging Face model folder")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
-        raise InputError(f"backbone.path: {folder}: no tokenizer.json or tokenizer.model; add the model's tokenizer")
-    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
-        raise InputError(f"backbone.path: {folder}: no preprocessor_config.json; add the model's image processor")
-    if not list(folder.glob("*.safetensors")):
-        raise InputError(f"backbone.path: {folder}: no safetensors weights; convert them first (pickles are not read)")
-    return settings

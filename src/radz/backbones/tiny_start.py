@@ -205,12 +205,17 @@ def _projector(projector: Any, place: slice, kept: int) -> None:
 
 
 def _decoder_layer(layer: Any, layers: int, place: int) -> None:
-    """Random weights of the size a thin decoder needs; the MLP's gate sees the position, the other branch the rest."""
-    for name, weight in layer.named_parameters():
-        if weight.dim() == 2:
-            scale = 1 / math.sqrt(2 * layers) if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
-            nn.init.normal_(weight, std=scale / math.sqrt(weight.shape[1]))
+    """As `decoder_layer`; the MLP's gate sees the position, the other branch the rest."""
+    decoder_layer(layer, layers)
     gate, up = layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight
     gate[:, :-place] = 0
     nn.init.normal_(gate[:, -place:], std=1 / math.sqrt(place))
     up[:, -place:] = 0
+
+
+def decoder_layer(layer: Any, layers: int) -> None:
+    """Random weights of the size that a thin decoder of `layers` layers needs."""
+    for name, weight in layer.named_parameters():
+        if weight.dim() == 2:
+            scale = 1 / math.sqrt(2 * layers) if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
+            nn.init.normal_(weight, std=scale / math.sqrt(weight.shape[1]))

@@ -188,7 +188,7 @@ def _artifacts(run: Any, run_dir: Path, name: str) -> None:
     import wandb
     from safetensors.torch import save_file
 
-    from radz.build import read_checkpoint
+    from radz.checkpoints import read_checkpoint
 
     with tempfile.TemporaryDirectory() as draft:
         weights = read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["state_dict"]

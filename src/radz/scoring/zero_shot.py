@@ -17,6 +17,8 @@ from radz.config import DfatConfig, ScoringConfig
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.losses import Features, normalise
 
+BATCH = 64
+"""class texts that are encoded together at most"""
 SCORERS = ("prompt", "description", "anchor", "fused")
 
 
@@ -107,8 +109,8 @@ class ZeroShot:
         """
         # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
         described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
-        self._prompts = {name: self.encoder.encode_texts(self._sentences(name)) for name in self.modalities}
-        self._described = self.encoder.encode_texts(described)
+        self._prompts = {name: self.encoder.encode_texts(self._sentences(name), BATCH) for name in self.modalities}
+        self._described = self.encoder.encode_texts(described, BATCH)
         self._anchors = self.encoder.anchor_features(anchors)
         self._has_anchor = ~class_anchors.isnan().any(1)
         self._class_anchors = self.encoder.anchor_features(class_anchors.nan_to_num())

@@ -1,0 +1,202 @@
+"""A Hugging Face folder: what must lie in it, and its model, tokenizer and image processor settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_modules.errors import InputError
+from radz.config import BackboneConfig
+
+SDPA = "scaled_dot_product_attention"
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a backbone folder; {} when it is not there."""
+    path = folder / name
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); the backbone folder is damaged") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no keys; the backbone folder is damaged")
+    return content
+
+
+@contextmanager
+def reading(folder: Path, part: str) -> Iterator[None]:
+    """Turn what Hugging Face raises on a damaged `part` of a folder into one line."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # tokenizers raises Exception itself, safetensors and the config classes their own
+        cause = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(
+            f"backbone.path: {folder}: the {part} cannot be read ({cause}); copy the folder from its source again"
+        ) from None
+
+
+def check_folder(config: BackboneConfig, folder: Path) -> dict[str, Any]:
+    """The folder's config.json.
+
+    Raises:
+        InputError: no folder, no config, no tokenizer, no image processor, no weights or a missing shard; or 4-bit
+            weights where they cannot be.
+    """
+    if config.quantize == "4bit":
+        _check_four_bit()
+    if not folder.is_dir():
+        raise InputError(f"backbone.path: {config.path}: no such folder; give a Hugging Face model folder")
+    settings = read_json(folder, "config.json")
+    if not settings:
+        raise InputError(f"backbone.path: {folder}: no config.json; this is not a Hugging Face model folder")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        raise InputError(f"backbone.path: {folder}: no tokenizer.json or tokenizer.model; add the model's tokenizer")
+    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        raise InputError(f"backbone.path: {folder}: no preprocessor_config.json; add the model's image processor")
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(f"backbone.path: {folder}: no safetensors weights; convert them first (pickles are not read)")
+    shards = read_json(folder, "model.safetensors.index.json").get("weight_map", {})
+    absent = sorted({name for name in shards.values() if not (folder / name).is_file()})
+    if absent:
+        raise InputError(
+            f"backbone.path: {folder}: {len(absent)} of {len(set(shards.values()))} weight files are missing, such as "
+            f"{absent[0]}; copy the folder from its source again"
+        )
+    return settings
+
+
+def image_settings(folder: Path) -> dict[str, Any]:
+    """The image processor's settings, with a mean and a spread of three numbers."""
+    settings = read_json(folder, "preprocessor_config.json")
+    settings = settings or read_json(folder, "processor_config.json").get("image_processor", {})
+    for key in ("image_mean", "image_std"):
+        values = settings.get(key)
+        if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
+            raise InputError(f"backbone.path: {folder}: the image processor gives no {key} of three numbers")
+    if min(settings["image_std"]) <= 0:
+        raise InputError(f"backbone.path: {folder}: image_std of the image processor must be above 0")
+    return settings
+
+
+def load_model(architecture: str, config: BackboneConfig, folder: Path) -> Any:
+    """The transformers model `architecture` of a folder, with SDPA attention, complete and finite.
+
+    Raises:
+        InputError: damaged, incomplete or non-finite weights, or no SDPA.
+    """
+    import transformers
+
+    auto = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    dtype = {"auto": auto, "float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
+    loader: Any = getattr(transformers, architecture)
+    extra = {"quantization_config": _four_bit()} if config.quantize == "4bit" else {}
+    with reading(folder, "model"):
+        # Weights of another shape are let through here and refused by name below.
+        model, report = loader.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True,
+            ignore_mismatched_sizes=True, local_files_only=True, **extra,
+        )  # fmt: skip
+    unfit = sorted(entry[0] for entry in report["mismatched_keys"])
+    if unfit:
+        raise InputError(
+            f"backbone.path: {folder}: {len(unfit)} weights have another shape than config.json says, such as "
+            f"{unfit[0]}; copy the folder from its source again"
+        )
+    lost = sorted(report["missing_keys"])
+    if lost:
+        raise InputError(f"backbone.path: {folder}: {len(lost)} weights are missing, such as {lost[0]}")
+    _check_attention(model, folder)
+    _check_finite(model, folder)
+    return model
+
+
+def _check_four_bit() -> None:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError("backbone.quantize: 4bit needs the package bitsandbytes; run pip install 'radz[quantize]'")
+    if not torch.cuda.is_available():
+        raise InputError("backbone.quantize: 4bit needs an NVIDIA GPU, and none is visible; use none")
+
+
+def _four_bit() -> Any:
+    """Settings of 4-bit weights (QLoRA: Dettmers et al. 2023, arXiv 2305.14314); tower, projector and head stay."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["vision_tower", "visual", "multi_modal_projector", "lm_head"],
+    )
+
+
+def _check_attention(model: Any, folder: Path) -> None:
+    """Eager attention holds T x T scores of every head and layer, so it is no silent fallback."""
+    for part in (model.config, model.config.text_config, model.config.vision_config):
+        if part._attn_implementation != "sdpa":
+            raise InputError(
+                f"backbone.path: {folder}: {type(part).__name__} runs with {part._attn_implementation} attention; radz "
+                f"needs torch's {SDPA}, so choose a model that has it"
+            )
+
+
+@torch.no_grad()
+def _check_finite(model: Any, folder: Path) -> None:
+    """Smallest and largest value of every tensor: one pass over the memory, and NaN goes through both."""
+    for name, weight in model.named_parameters():
+        if weight.numel() and weight.is_floating_point() and not torch.isfinite(torch.stack(weight.aminmax())).all():
+            raise InputError(
+                f"backbone.path: {folder}: {name} holds NaN or infinite values; copy the folder from its source again"
+            )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer with a chat template and a padding token."""
+    from transformers import AutoTokenizer
+
+    with reading(folder, "tokenizer"):
+        # Code that a folder brings along is never run, nor asked about.
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if not tokenizer.chat_template:
+        # Older folders keep the template in a file that belongs to the processor.
+        tokenizer.chat_template = read_json(folder, "chat_template.json").get("chat_template")
+    if not tokenizer.chat_template:
+        raise InputError(f"backbone.path: {folder}: no chat template; add chat_template.jinja to the folder")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
+
+
+def image_placeholder(model: Any, tokenizer: Any, folder: Path) -> str:
+    """Text of the image token, after a check that model and tokenizer know the same tokens.
+
+    Raises:
+        InputError: token ids beyond the embedding table, or an image id that is not a special token.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    last, token = max((number, token) for token, number in tokenizer.get_vocab().items())
+    if last >= rows:
+        raise InputError(
+            f"backbone.path: {folder}: the tokenizer knows ids up to {last} ({token}), but the model's embedding table "
+            f"has {rows} rows; tokenizer and weights are of different models"
+        )
+    number = model.config.image_token_id
+    added = tokenizer.added_tokens_decoder
+    if number not in added:
+        found = tokenizer.convert_ids_to_tokens(number) if number <= last else None
+        raise InputError(
+            f"backbone.path: {folder}: config.json gives the image token the id {number}, which is "
+            f"{'no special token' if found else 'no token'} of the tokenizer; tokenizer and weights are of different "
+            "models"
+        )
+    return str(added[number].content)
