@@ -87,7 +87,8 @@ class DfatConfig:
         for key in ("temperature", "gradient_clip"):
             above_zero(f"dfat.{key}", getattr(self, key))
         for key in (
-            "learning_rate", "projector_learning_rate", "head_learning_rate", "weight_decay", "head_width", "gradient_cache"
+            "learning_rate", "projector_learning_rate", "head_learning_rate", "weight_decay", "head_width",
+            "gradient_cache",
         ):  # fmt: skip
             in_range(f"dfat.{key}", getattr(self, key), 0)
         share("dfat.warmup", self.warmup)
@@ -305,6 +306,8 @@ class Experiment:
             raise InputError(
                 "trainer.strategy: fsdp conflicts with backbone.train other than full; adapters fit one GPU, use ddp"
             )
+        if self.trainer.strategy == "fsdp" and self.dfat.gradient_cache:
+            raise InputError("dfat.gradient_cache: conflicts with trainer.strategy=fsdp, which shards the weights")
         if self.dkam.write and self.backbone.depth == "feature":
             raise InputError("backbone.depth: feature conflicts with dkam.write=true, which needs depth full")
         if self.backbone.path is None and self.backbone.tiny.image_size != self.data.image_size:

@@ -48,12 +48,7 @@ def cached_features(
     image, text = found[: len(starts)], found[len(starts) :]
     place = {words: i for i, words in enumerate(distinct)}
     index = torch.tensor([place[words] for words in texts], device=text[0].overall.device)
-    return _join(image), _join(text).rows(index)
-
-
-def _join(parts: Sequence[Features]) -> Features:
-    share = sum(part.peak_share * len(part.overall) for part in parts) / sum(len(part.overall) for part in parts)
-    return Features(torch.cat([part.overall for part in parts]), torch.cat([part.local for part in parts]), share)
+    return Features.join(image), Features.join(text).rows(index)
 
 
 def _encode(encoder: Encoder, chunks: Sequence[Encode]) -> list[Features]:

@@ -7,6 +7,7 @@ the ranks is the gradient of the mean over the joint batch. All arithmetic is at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from radz.distributed import gather, total, world
 
 @dataclass
 class Features:
-    """Global [B, d] and local [B, d] features of one modality; `peak_share` [] is the pooling diagnostic."""
+    """Global [B, d] and local [B, d] features of one modality; `peak_share` [] is the pooling diagnostic, a mean."""
 
     overall: Tensor
     local: Tensor
@@ -27,6 +28,13 @@ class Features:
     def rows(self, index: Tensor) -> Features:
         """Features of the studies `index`, in that order."""
         return Features(self.overall[index], self.local[index], self.peak_share)
+
+    @staticmethod
+    def join(parts: Sequence[Features]) -> Features:
+        """Features of several batches as those of one."""
+        overall, local = (torch.cat(side) for side in zip(*[(part.overall, part.local) for part in parts], strict=True))
+        share = sum(part.peak_share * len(part.overall) for part in parts) / len(overall)
+        return Features(overall, local, share)
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from data_modules.batch import StudyBatch
+from data_modules.errors import InputError
 from data_modules.reports import digest64
 from radz.anchors import AnchorBank, BankInfo
 from radz.backbones import load_backbone
@@ -31,8 +32,10 @@ FINDINGS = ("no_finding", "edema", "nodule", "mass")
 REPORTS = [
     "There is a small left pleural effusion with a meniscus.", "Normal chest radiograph.", "",
     "A pacemaker lies over the left chest wall.", "Normal chest radiograph.", "The heart is enlarged.",
+    "Patchy opacity in the right lower zone, ill defined.", "No pneumothorax is seen.",
 ]  # fmt: skip
-COUNTS = [1, 2, 1, 3, 1, 1]
+Backbone = dict[str, Any]
+COUNTS = [1, 2, 1, 3, 1, 1, 1, 2]
 
 
 class Quiet(DFAT):
@@ -45,9 +48,15 @@ class Quiet(DFAT):
         return self.training_step(batch, 0)
 
 
-def make(folder: Path, kind: type[DFAT] = Quiet, category: str = "softmax", dropout: float = 0.0, **dfat: Any) -> DFAT:
+def make(
+    folder: Path,
+    kind: type[DFAT] = Quiet,
+    category: str = "softmax",
+    backbone: dict[str, Any] | None = None,
+    **dfat: Any,
+) -> DFAT:
     settings = DfatConfig(image_tokens=2, text_tokens=3, **dfat)
-    config = BackboneConfig(path=str(folder), lora_rank=4, lora_alpha=8, lora_dropout=dropout)
+    config = BackboneConfig(path=str(folder), **{"lora_rank": 4, "lora_alpha": 8, **(backbone or {})})
     torch.manual_seed(0)
     encoder = Encoder(load_backbone(config, folder, 2, 3), settings)
     generator = torch.Generator().manual_seed(1)
@@ -87,10 +96,9 @@ def apart(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
-@pytest.mark.parametrize("loss", ["cross", "global", "global_local"])
-@pytest.mark.parametrize("category", ["softmax", "sigmoid"])
-def test_gradients_equal_the_plain_big_batch(tiny_path: Path, loss: str, category: str) -> None:
-    plain, cached = (make(tiny_path, category=category, loss=loss, gradient_cache=size) for size in (0, 2))
+def compare(folder: Path, **settings: Any) -> None:
+    """One step with caching in chunks of two and one without agree in loss, gradients and what is logged."""
+    plain, cached = (make(folder, **settings, gradient_cache=size) for size in (0, 2))
     (value, expected), (again, found) = gradients(plain, studies()), gradients(cached, studies())
     assert again == pytest.approx(value, rel=1e-6)
     assert apart(found, expected) < 1e-5
@@ -99,15 +107,39 @@ def test_gradients_equal_the_plain_big_batch(tiny_path: Path, loss: str, categor
     assert torch.isclose(plain.shares, cached.shares) and plain.encoder.texts_cut == cached.encoder.texts_cut
 
 
+@pytest.mark.parametrize("loss", ["cross", "global", "global_local"])
+@pytest.mark.parametrize("category", ["softmax", "sigmoid"])
+def test_gradients_equal_the_plain_big_batch(tiny_path: Path, loss: str, category: str) -> None:
+    compare(tiny_path, category=category, loss=loss)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        {"gradient_checkpointing": True},
+        {"gradient_checkpointing": True, "recompute": "none"},
+        {"recompute": "none"},
+        {"train": "full", "train_tower": True},
+        {"train": "frozen", "train_projector": False},
+    ],
+    ids=str,
+)
+def test_whatever_trains_and_whatever_is_made_again(tiny_path: Path, backbone: Backbone) -> None:
+    compare(tiny_path, backbone=backbone)
+
+
 def test_with_dropout_each_chunk_meets_the_same_random_numbers_twice(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cached, plain = make(tiny_path, dropout=0.3, gradient_cache=4), make(tiny_path, dropout=0.3)
+    cached, plain = (
+        make(tiny_path, backbone={"lora_dropout": 0.3}, gradient_cache=4),
+        make(tiny_path, backbone={"lora_dropout": 0.3}),
+    )
 
     def by_hand(batch: StudyBatch, texts: list[str]) -> tuple[Features, Features]:
-        """The chunks of `cached` in one plain graph: four studies and two, then four distinct texts and one."""
+        """The chunks of `cached` in one plain graph: four studies twice, then four distinct texts and three."""
         encode, words = plain.encoder, sorted(set(texts), key=len)
-        modalities = ["chest_xray"] * 6
+        modalities = ["chest_xray"] * 8
         parts = [
             encode.encode_images(batch.pixels[:7], batch.image_counts[:4], modalities[:4]),
             encode.encode_images(batch.pixels[7:], batch.image_counts[4:], modalities[4:]),
@@ -129,7 +161,10 @@ def test_with_dropout_each_chunk_meets_the_same_random_numbers_twice(
     assert results[1][0] == pytest.approx(results[0][0], rel=1e-6) and apart(results[1][1], results[0][1]) < 1e-5
     assert torch.equal(*states)  # encoding again leaves the random numbers of the next step alone
     torch.manual_seed(6)
-    assert apart(gradients(make(tiny_path, dropout=0.3, gradient_cache=4), studies())[1], results[0][1]) > 1e-2
+    assert (
+        apart(gradients(make(tiny_path, backbone={"lora_dropout": 0.3}, gradient_cache=4), studies())[1], results[0][1])
+        > 1e-2
+    )
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -152,43 +187,73 @@ def test_lightning_trains_as_on_the_plain_batch(tiny_path: Path, precision: Any)
     assert plain.norm() > 1e-2 and cosine > (0.9999 if precision == "32-true" else 0.9)
 
 
-def worker(rank: int, port: int, folder: str, tiny: str) -> None:
+Case = dict[str, Any]
+FEW: list[Case] = [
+    {"category": "sigmoid", "gradient_cache": 2, "loss": "cross"},
+    {"category": "softmax", "gradient_cache": 3, "loss": "global_local"},
+    {"category": "softmax", "gradient_cache": 0, "loss": "global"},
+]
+ALL: list[Case] = [
+    {"category": category, "gradient_cache": size, "loss": loss, "positives": positives}
+    for category in ("softmax", "sigmoid")
+    for size in (0, 2)
+    for loss in ("cross", "global", "global_local")
+    for positives in ("same_text", "same_labels", "diagonal")
+]
+
+
+def worker(rank: int, world: int, port: int, folder: str, tiny: str, cases: list[Case]) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    run(rank, folder, tiny)
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    for number, case in enumerate(cases):
+        run(rank, world, Path(folder) / f"{number}.pt", make(Path(tiny), **case))
     dist.barrier()
     dist.destroy_process_group()
 
 
-def run(rank: int, folder: str, tiny: str) -> None:
-    module = make(Path(tiny), category="sigmoid", gradient_cache=2)
+def run(rank: int, world: int, file: Path, module: DFAT) -> None:
     reduced: list[int] = []
 
-    def count(state: Any, bucket: Any) -> Any:
+    def count(state, bucket):
         reduced.append(bucket.buffer().numel())
-        return dist.all_reduce(bucket.buffer() / 2, async_op=True).get_future().then(lambda done: done.value()[0])
+        return dist.all_reduce(bucket.buffer() / world, async_op=True).get_future().then(lambda done: done.value()[0])
 
     wrapped = nn.parallel.DistributedDataParallel(module)
     wrapped.register_comm_hook(None, count)
-    wrapped(studies(slice(3 * rank, 3 * rank + 3))).backward()
-    wanted = [p for p in module.parameters() if p.requires_grad]
+    each = len(COUNTS) // world
+    loss = wrapped(studies(slice(each * rank, each * (rank + 1))))
+    loss.backward()
+    value = loss.detach().clone()
+    dist.all_reduce(value)
     if rank == 0:
-        found = torch.cat([p.grad.flatten() for p in wanted])
-        torch.save({"gradients": found, "reduced": sum(reduced)}, Path(folder) / "found.pt")
+        found = torch.cat([p.grad.flatten() for p in module.parameters() if p.requires_grad])
+        torch.save({"loss": value / world, "gradients": found, "reduced": sum(reduced)}, file)
 
 
-def test_two_processes_equal_one_and_reduce_once(tiny_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("world", "cases"),
+    [(2, FEW), *(pytest.param(world, ALL, marks=pytest.mark.slow) for world in (2, 4))],
+    ids=["2-few", "2-all", "4-all"],
+)
+def test_several_processes_equal_one_and_reduce_once(
+    tiny_path: Path, tmp_path: Path, world: int, cases: list[Case]
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(worker, (port, str(tmp_path), str(tiny_path)), nprocs=2)
-    found = torch.load(tmp_path / "found.pt", weights_only=True)
-    _, expected = gradients(make(tiny_path, category="sigmoid"), studies())
-    assert apart(found["gradients"], expected) < 1e-5
-    assert found["reduced"] == expected.numel()
+    mp.spawn(worker, (world, port, str(tmp_path), str(tiny_path), cases), nprocs=world)
+    for number, case in enumerate(cases):
+        found = torch.load(tmp_path / f"{number}.pt", weights_only=True)
+        value, expected = gradients(make(tiny_path, **{**case, "gradient_cache": 0}), studies())
+        assert found["loss"].item() == pytest.approx(value, rel=1e-5), case
+        assert apart(found["gradients"], expected) < 1e-5, case
+        assert found["reduced"] == expected.numel()
 
 
-def test_the_key_is_checked() -> None:
-    with pytest.raises(Exception, match=r"dfat\.gradient_cache"):
-        load_experiment("demo", ["dfat.gradient_cache=-1"])
+@pytest.mark.parametrize(
+    "overrides", [["dfat.gradient_cache=-1"], ["dfat.gradient_cache=2", "backbone.train=full", "trainer.strategy=fsdp"]]
+)
+def test_the_key_is_checked(overrides: list[str]) -> None:
+    with pytest.raises(InputError, match=r"^dfat\.gradient_cache"):
+        load_experiment("demo", overrides)
