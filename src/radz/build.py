@@ -179,6 +179,8 @@ def stored_descriptions(experiment: Experiment, folder: Path) -> Path:
 def restore(experiment: Experiment, encoder: Encoder, bank: AnchorBank, file: Path, checkpoint: Path) -> DFAT:
     """Put the trained weights of a checkpoint into an encoder that has the base weights.
 
+    A temperature that was learned takes the place of the first one in `experiment`.
+
     Args:
         bank: the run's anchor bank; file: its descriptions.
 
@@ -190,6 +192,7 @@ def restore(experiment: Experiment, encoder: Encoder, bank: AnchorBank, file: Pa
     modalities = [corpus.modality for corpus in experiment.data.corpora]
     found = module(experiment, encoder, bank, view, texts, bank.vectors, modalities)
     load_weights(found, checkpoint)
+    experiment.dfat.temperature = round(float(found.temperature), 6)
     return found
 
 

@@ -60,8 +60,10 @@ class DfatConfig:
     global_weight: float = 0.5
     """w of global_local"""
     positives: str = "same_text"
-    """same_text | diagonal"""
+    """same_text | diagonal | same_labels (equal in all training findings, none of them unknown)"""
     temperature: float = 0.05
+    learn_temperature: bool = False
+    """train the temperature from this value on, kept between .01 and 1, at the heads' learning rate"""
     alignment_weight: float = 0.5
     """lambda: total = lambda * alignment + (1 - lambda) * category"""
     learning_rate: float = 2e-5
@@ -81,11 +83,15 @@ class DfatConfig:
         one_of("dfat.head_order", self.head_order, ("head_then_mean", "mean_then_head"))
         one_of("dfat.local_pool", self.local_pool, ("content", "rest"))
         one_of("dfat.loss", self.loss, ("cross", "global", "global_local"))
-        one_of("dfat.positives", self.positives, ("same_text", "diagonal"))
+        one_of("dfat.positives", self.positives, ("same_text", "diagonal", "same_labels"))
         for key in ("image_tokens", "text_tokens", "text_groups", "max_text_tokens"):
             in_range(f"dfat.{key}", getattr(self, key), 1)
         for key in ("temperature", "gradient_clip"):
             above_zero(f"dfat.{key}", getattr(self, key))
+        if self.learn_temperature and not 0.01 <= self.temperature <= 1:
+            raise InputError(
+                f"dfat.temperature={self.temperature}: must lie between 0.01 and 1 with dfat.learn_temperature=true"
+            )
         for key in (
             "learning_rate", "projector_learning_rate", "head_learning_rate", "weight_decay", "head_width",
             "gradient_cache",

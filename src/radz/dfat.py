@@ -24,13 +24,20 @@ from radz.distributed import world
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.gradient_cache import cached_features
 from radz.labels import LabelView, label_sentence, pick
-from radz.losses import Features, alignment, category
+from radz.losses import Features, alignment, category, positive_pairs
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
-from radz.sharding import shard, whole
+from radz.sharding import local, shard, whole
 
 log = logging.getLogger(__name__)
 FIRST_BIAS = -2.0
 """where the bias of the sigmoid category loss starts: about one known pair in eight is a present finding"""
+NO_FINDING = "no_finding"
+LARGEST_SCALE = math.log(100)
+"""of a learned temperature, as in CLIP: it lies between .01 and 1"""
+
+
+def _index(names: Sequence[str]) -> int | None:
+    return list(names).index(NO_FINDING) if NO_FINDING in names else None
 
 
 class DFAT(LightningModule):
@@ -66,13 +73,23 @@ class DFAT(LightningModule):
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
         self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
+        first = torch.tensor([-math.log(dfat.temperature)])
+        self.log_scale = nn.Parameter(first) if dfat.learn_temperature else None
         self.bank_columns = labels.columns(bank.names)
-        self.no_finding = bank.names.index("no_finding") if "no_finding" in bank.names else None
+        self.no_finding = _index(bank.names)
+        # What no corpus labels is unknown in every study and tells none from another; no_finding follows from the rest.
+        told = [(n, c) for n, c in zip(bank.names, self.bank_columns, strict=True) if c >= 0 or n == NO_FINDING]
+        self.pair_columns, self.pair_no_finding = [c for _, c in told], _index([n for n, _ in told])
         self.classifier = ZeroShot(encoder, texts, dfat, scoring, modalities)
         self.class_columns = labels.columns(texts.findings)
         self.metrics = FindingMetrics(texts.findings)
         self.scored: list[tuple[Tensor, dict[str, Tensor]]] = []
         self._warned = False
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """As configured, or [1] as learned."""
+        return self.dfat.temperature if self.log_scale is None else (-self.log_scale).exp()
 
     def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
         """Total loss of one batch."""
@@ -81,15 +98,16 @@ class DFAT(LightningModule):
         image, text = self._features(batch, texts)
         usable = torch.tensor([bool(words) for words in texts], device=self.device)
         with torch.autocast(self.device.type, enabled=False):
+            pairs = positive_pairs(digest, self.dfat.positives, pick(labels, self.pair_columns), self.pair_no_finding)
             aligned = alignment(
-                image, text, digest, usable, loss=self.dfat.loss, positives=self.dfat.positives,
-                temperature=self.dfat.temperature, global_weight=self.dfat.global_weight,
+                image, text, pairs, usable, loss=self.dfat.loss, temperature=self.temperature,
+                global_weight=self.dfat.global_weight,
             )  # fmt: skip
             anchors = self.encoder.anchor_features(self.anchors)
             seen = pick(labels, self.bank_columns)
             every = torch.ones_like(usable)
             settings: dict[str, Any] = {
-                "no_finding": self.no_finding, "temperature": self.dfat.temperature, "bias": self.category_bias,
+                "no_finding": self.no_finding, "temperature": self.temperature, "bias": self.category_bias,
             }  # fmt: skip
             of_image, used = category(image.overall, anchors, seen, every, **settings)
             of_text, _ = category(text.overall, anchors, seen, usable, **settings)
@@ -127,6 +145,8 @@ class DFAT(LightningModule):
                 "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
             }
         )
+        if self.log_scale is not None:
+            self.log("train/temperature", self.temperature)
         # Reading the share waits for the device, so it is looked at now and then only.
         if not self._warned and self.global_step % 50 == 0 and share > 0.5:
             self._warned = True
@@ -137,7 +157,9 @@ class DFAT(LightningModule):
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, outputs: Any, batch: StudyBatch, batch_idx: int) -> None:
-        """Log study-report pairs per second over all ranks."""
+        """Keep a learned temperature within its bounds; log study-report pairs per second over all ranks."""
+        if self.log_scale is not None:
+            local(self.log_scale.detach()).clamp_(0, LARGEST_SCALE)
         seconds = time.perf_counter() - self._started
         self.log("pairs_per_second", len(batch) * world()[1] / seconds, prog_bar=True)
 
@@ -158,12 +180,14 @@ class DFAT(LightningModule):
             shard(self, found.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     def configure_optimizers(self) -> Any:
-        """AdamW in three groups (decoder and tower, projector, heads); warm-up, then cosine to zero."""
-        groups: dict[str, list[Tensor]] = {"base": [], "projector": [], "heads": []}
+        """AdamW in groups (decoder and tower, projector, heads, temperature); warm-up, then cosine to zero."""
+        groups: dict[str, list[Tensor]] = {"base": [], "projector": [], "heads": [], "temperature": []}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 part = (
-                    "heads"
+                    "temperature"
+                    if parameter is self.log_scale
+                    else "heads"
                     if ".heads." in name or name == "category_bias"
                     else "projector"
                     if self.encoder.backbone.part_of(name) == "projector"
@@ -174,8 +198,13 @@ class DFAT(LightningModule):
             "base": self.dfat.learning_rate,
             "projector": self.dfat.projector_learning_rate,
             "heads": self.dfat.head_learning_rate,
+            "temperature": self.dfat.head_learning_rate,
         }
-        settings = [{"params": groups[key], "lr": rates[key], "name": key} for key in groups if groups[key]]
+        settings: list[dict[str, Any]] = [
+            {"params": groups[key], "lr": rates[key], "name": key} for key in groups if groups[key]
+        ]
+        if self.log_scale is not None:
+            settings[-1]["weight_decay"] = 0.0  # decay would pull it to the temperature 1
         optimizer = torch.optim.AdamW(settings, weight_decay=self.dfat.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         warm = max(1, round(self.dfat.warmup * steps))
@@ -192,7 +221,7 @@ class DFAT(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Encode the class texts with the weights of now."""
-        self.classifier.refresh(self.anchors, self.class_anchors)
+        self.classifier.refresh(self.anchors, self.class_anchors, float(self.temperature))
         self.metrics.reset()
 
     def validation_step(self, batch: StudyBatch, batch_idx: int) -> None:
@@ -211,7 +240,7 @@ class DFAT(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Encode the class texts; forget earlier scores."""
-        self.classifier.refresh(self.anchors, self.class_anchors)
+        self.classifier.refresh(self.anchors, self.class_anchors, float(self.temperature))
         self.scored = []
 
     def test_step(self, batch: StudyBatch, batch_idx: int, dataloader_idx: int = 0) -> None:

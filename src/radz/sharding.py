@@ -83,6 +83,11 @@ def whole(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
+def local(value: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor; any other as it is."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 def load_trained(module: nn.Module, weights: Mapping[str, Tensor], strict: bool) -> None:
     """Put weights, whole tensors, into a module that may be sharded; unless `strict`, what is not named stays."""
     from torch.distributed.tensor import distribute_tensor
