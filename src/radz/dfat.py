@@ -21,10 +21,12 @@ from radz.callbacks.metrics import FindingMetrics, as_log_dict
 from radz.checkpoints import check_weights
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
 from radz.distributed import world
+from radz.dkam import encode_now
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.gradient_cache import cached_features
 from radz.labels import LabelView, label_sentence, pick
 from radz.losses import Features, alignment, category, positive_pairs
+from radz.optimizer import adamw
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
 from radz.sharding import local, shard, whole
 
@@ -65,6 +67,7 @@ class DFAT(LightningModule):
         modalities: Sequence[str],
     ) -> None:
         super().__init__()
+        self.dkam = dkam
         self.strict_loading = False  # frozen weights are not in the checkpoint; on_load_checkpoint checks the rest
         self.encoder, self.bank, self.labels, self.dfat = encoder, bank, labels, dfat
         self.headline, self.modalities = scoring.headline, tuple(modalities)
@@ -93,6 +96,8 @@ class DFAT(LightningModule):
 
     def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
         """Total loss of one batch."""
+        if self.refreshes and self.global_step and self.global_step % self.dkam.anchor_refresh_steps == 0:
+            self.refresh_anchors()
         labels = self.labels.loss(batch)
         texts, digest = self._texts(batch, labels)
         image, text = self._features(batch, texts)
@@ -116,6 +121,19 @@ class DFAT(LightningModule):
             loss = weight * aligned + (1 - weight) * guided
         self._log_step(loss, aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
         return loss
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether anchors follow the weights."""
+        return self.dkam.anchor_refresh == "every_n_steps"
+
+    def refresh_anchors(self) -> None:
+        """Encode the anchors, of the bank and of the findings to be scored, with the weights of now."""
+        texts = [*self.bank.descriptions, *self.classifier.texts.descriptions]
+        vectors = encode_now(self.encoder, texts, self.dkam.anchor_encoder)
+        bank, classes = vectors.split([len(self.anchors), len(self.class_anchors)])
+        self.anchors.copy_(bank)
+        self.class_anchors.copy_(classes)
 
     def _features(self, batch: StudyBatch, texts: list[str]) -> tuple[Features, Features]:
         images = batch.pixels, batch.image_counts, self._modalities(batch)
@@ -163,6 +181,11 @@ class DFAT(LightningModule):
         seconds = time.perf_counter() - self._started
         self.log("pairs_per_second", len(batch) * world()[1] / seconds, prog_bar=True)
 
+    def on_train_epoch_end(self) -> None:
+        """Anchors of the weights that last.ckpt will hold, also where no validation came before."""
+        if self.refreshes:
+            self.refresh_anchors()
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and stop before a non-finite update; gradients are already those of all ranks."""
         parameters = [p for p in self.parameters() if p.grad is not None]
@@ -180,48 +203,20 @@ class DFAT(LightningModule):
             shard(self, found.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     def configure_optimizers(self) -> Any:
-        """AdamW in groups (decoder and tower, projector, heads, temperature); warm-up, then cosine to zero."""
-        groups: dict[str, list[Tensor]] = {"base": [], "projector": [], "heads": [], "temperature": []}
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                part = (
-                    "temperature"
-                    if parameter is self.log_scale
-                    else "heads"
-                    if ".heads." in name or name == "category_bias"
-                    else "projector"
-                    if self.encoder.backbone.part_of(name) == "projector"
-                    else "base"
-                )
-                groups[part].append(parameter)
-        rates = {
-            "base": self.dfat.learning_rate,
-            "projector": self.dfat.projector_learning_rate,
-            "heads": self.dfat.head_learning_rate,
-            "temperature": self.dfat.head_learning_rate,
-        }
-        settings: list[dict[str, Any]] = [
-            {"params": groups[key], "lr": rates[key], "name": key} for key in groups if groups[key]
-        ]
-        if self.log_scale is not None:
-            settings[-1]["weight_decay"] = 0.0  # decay would pull it to the temperature 1
-        optimizer = torch.optim.AdamW(settings, weight_decay=self.dfat.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        warm = max(1, round(self.dfat.warmup * steps))
-
-        def factor(step: int) -> float:
-            if step < warm:
-                return (step + 1) / warm
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """See `radz.optimizer`."""
+        return adamw(self, self.dfat, int(self.trainer.estimated_stepping_batches))
 
     # Validation and test: the same scores; validation reduces them to the monitor, test keeps them as a table.
 
-    def on_validation_epoch_start(self) -> None:
+    def _refresh_classifier(self) -> None:
         """Encode the class texts with the weights of now."""
+        if self.refreshes:
+            self.refresh_anchors()
         self.classifier.refresh(self.anchors, self.class_anchors, float(self.temperature))
+
+    def on_validation_epoch_start(self) -> None:
+        """Encode the class texts; forget earlier scores."""
+        self._refresh_classifier()
         self.metrics.reset()
 
     def validation_step(self, batch: StudyBatch, batch_idx: int) -> None:
@@ -240,7 +235,7 @@ class DFAT(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Encode the class texts; forget earlier scores."""
-        self.classifier.refresh(self.anchors, self.class_anchors, float(self.temperature))
+        self._refresh_classifier()
         self.scored = []
 
     def test_step(self, batch: StudyBatch, batch_idx: int, dataloader_idx: int = 0) -> None:

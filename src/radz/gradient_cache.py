@@ -76,7 +76,10 @@ class _Chunk:
         self.random = torch.get_rng_state()
         self.cuda_random = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         kind = self.device.type
-        self.autocast = {"enabled": torch.is_autocast_enabled(kind), "dtype": torch.get_autocast_dtype(kind)}
+        self.autocast: dict[str, Any] = {
+            "enabled": torch.is_autocast_enabled(kind),
+            "dtype": torch.get_autocast_dtype(kind),
+        }
         features = self.encode()
         self.peak_share = features.peak_share
         return features.overall, features.local
@@ -113,9 +116,9 @@ class _Cached(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         sums: list[Tensor | None] = [None] * len(ctx.parameters)
         for number, job in enumerate(ctx.jobs):
-            pairs = zip(job.again(), gradients[2 * number : 2 * number + 2], strict=True)
+            both = zip(job.again(), gradients[2 * number : 2 * number + 2], strict=True)
             # A side on which nothing trains has no graph.
-            pairs = [(feature, gradient) for feature, gradient in pairs if feature.requires_grad]
+            pairs = [(feature, gradient) for feature, gradient in both if feature.requires_grad]
             if not pairs:
                 continue
             features, wanted = zip(*pairs, strict=True)

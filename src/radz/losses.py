@@ -32,8 +32,8 @@ class Features:
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
         """Features of several batches as those of one."""
-        overall, local = (torch.cat(side) for side in zip(*[(part.overall, part.local) for part in parts], strict=True))
-        share = sum(part.peak_share * len(part.overall) for part in parts) / len(overall)
+        overall, local = torch.cat([part.overall for part in parts]), torch.cat([part.local for part in parts])
+        share = torch.stack([part.peak_share * len(part.overall) for part in parts]).sum() / len(overall)
         return Features(overall, local, share)
 
 

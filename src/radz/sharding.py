@@ -19,7 +19,8 @@ from data_modules.errors import InputError
 from radz.config import TrainerConfig
 
 ENTRIES = (
-    "training_step", "validation_step", "test_step", "on_validation_epoch_start", "on_test_epoch_start"
+    "training_step", "validation_step", "test_step", "on_validation_epoch_start", "on_test_epoch_start",
+    "on_train_epoch_end",
 )  # fmt: skip
 """Methods of the module that compute with its weights; FSDP2 gathers those at the root before them."""
 

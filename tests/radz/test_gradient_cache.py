@@ -34,7 +34,7 @@ REPORTS = [
     "A pacemaker lies over the left chest wall.", "Normal chest radiograph.", "The heart is enlarged.",
     "Patchy opacity in the right lower zone, ill defined.", "No pneumothorax is seen.",
 ]  # fmt: skip
-Backbone = dict[str, Any]
+Settings = dict[str, Any]
 COUNTS = [1, 2, 1, 3, 1, 1, 1, 2]
 
 
@@ -52,7 +52,8 @@ def make(
     folder: Path,
     kind: type[DFAT] = Quiet,
     category: str = "softmax",
-    backbone: dict[str, Any] | None = None,
+    backbone: Settings | None = None,
+    dkam: Settings | None = None,
     **dfat: Any,
 ) -> DFAT:
     settings = DfatConfig(image_tokens=2, text_tokens=3, **dfat)
@@ -67,8 +68,8 @@ def make(
     bank = AnchorBank(FINDINGS, FINDINGS, vectors, BankInfo("decoder", (), "", "", "", "base", "", 0))
     policy = torch.tensor([float("nan"), 0.0, 1.0, float("nan")]).expand(1, 4, 4)
     view, texts = LabelView(FINDINGS, FINDINGS, policy, policy), ClassTexts(FINDINGS, FINDINGS, FINDINGS)
-    dkam = DkamConfig(category=category)
-    return kind(encoder, bank, view, texts, vectors, settings, dkam, ScoringConfig(), ["chest_xray"]).train()
+    anchors = DkamConfig(category=category, **(dkam or {}))
+    return kind(encoder, bank, view, texts, vectors, settings, anchors, ScoringConfig(), ["chest_xray"]).train()
 
 
 def studies(part: slice = slice(None)) -> StudyBatch:
@@ -124,7 +125,7 @@ def test_gradients_equal_the_plain_big_batch(tiny_path: Path, loss: str, categor
     ],
     ids=str,
 )
-def test_whatever_trains_and_whatever_is_made_again(tiny_path: Path, backbone: Backbone) -> None:
+def test_whatever_trains_and_whatever_is_made_again(tiny_path: Path, backbone: Settings) -> None:
     compare(tiny_path, backbone=backbone)
 
 
@@ -189,8 +190,8 @@ def test_lightning_trains_as_on_the_plain_batch(tiny_path: Path, precision: Any)
 
 Case = dict[str, Any]
 FEW: list[Case] = [
-    {"category": "sigmoid", "gradient_cache": 2, "loss": "cross"},
-    {"category": "softmax", "gradient_cache": 3, "loss": "global_local"},
+    {"category": "sigmoid", "gradient_cache": 2, "loss": "cross", "learn_temperature": True},
+    {"category": "softmax", "gradient_cache": 3, "loss": "global_local", "positives": "same_labels"},
     {"category": "softmax", "gradient_cache": 0, "loss": "global"},
 ]
 ALL: list[Case] = [

@@ -45,7 +45,7 @@ def test_resume_at_an_epoch_boundary_equals_the_uninterrupted_run(
     caplog: pytest.LogCaptureFixture, interruptible: None,
 ) -> None:  # fmt: skip
     """Stopped in the second epoch by the scheduler and in the third by Ctrl-C. The second is no improvement on the
-    first; `last` must be the second all the same."""
+    first; `last` must be the second all the same. Temperature and anchors change as the weights do."""
     log, step, stop = DFAT.log, DFAT.training_step, {"term": -1, "interrupt": -1}
 
     def falling(self: DFAT, name: str, value: Any, **settings: Any) -> None:
@@ -63,7 +63,8 @@ def test_resume_at_an_epoch_boundary_equals_the_uninterrupted_run(
 
     def run(name: str) -> Path:
         places = [f"run_dir={tmp_path / name}", f"cache_dir={cache_dir}", "trainer.max_epochs=3"]
-        return train(load_experiment("demo", [*SMALL, *LORA, "scoring.pixel_baseline=false", *places]))
+        moving = ["dfat.learn_temperature=true", "dkam.anchor_refresh=every_n_steps", "dkam.anchor_refresh_steps=2"]
+        return train(load_experiment("demo", [*SMALL, *LORA, *moving, "scoring.pixel_baseline=false", *places]))
 
     with caplog.at_level(logging.INFO):
         whole = run("whole")
