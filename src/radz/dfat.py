@@ -20,7 +20,7 @@ from radz.anchors import AnchorBank
 from radz.callbacks.metrics import FindingMetrics, as_log_dict
 from radz.checkpoints import check_weights
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
-from radz.distributed import world
+from radz.distributed import over_ranks, world
 from radz.dkam import encode_now
 from radz.encode import MODALITY_TEXT, Encoder
 from radz.gradient_cache import cached_features
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 FIRST_BIAS = -2.0
 """where the bias of the sigmoid category loss starts: about one known pair in eight is a present finding"""
 NO_FINDING = "no_finding"
+LARGE_BANK = 512
+"""anchors from which on the ranks share the work of the anchor head"""
 LARGEST_SCALE = math.log(100)
 """of a learned temperature, as in CLIP: it lies between .01 and 1"""
 
@@ -108,7 +110,7 @@ class DFAT(LightningModule):
                 image, text, pairs, usable, loss=self.dfat.loss, temperature=self.temperature,
                 global_weight=self.dfat.global_weight,
             )  # fmt: skip
-            anchors = self.encoder.anchor_features(self.anchors)
+            anchors = over_ranks(self.encoder.anchor_features, self.anchors, LARGE_BANK)
             seen = pick(labels, self.bank_columns)
             every = torch.ones_like(usable)
             settings: dict[str, Any] = {

@@ -12,10 +12,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from radz.distributed import over_ranks
 from radz.losses import Features, alignment, category, positive_pairs
 
 NAN = float("nan")
-ROWS, WIDTH, ANCHORS = 20, 6, 4
+ROWS, WIDTH, ANCHORS = 20, 6, 5
 
 
 def data(dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -51,7 +52,7 @@ class Toy(nn.Module):
         pairs = positive_pairs(part["digest"], self.positives, part["labels"], 0)
         tau = (-self.log_scale).exp()
         aligned = alignment(image, text, pairs, part["usable"], loss=self.loss, temperature=tau, global_weight=0.4)
-        anchors = self.anchor(part["anchors"])
+        anchors = over_ranks(self.anchor, part["anchors"], ANCHORS)  # 5 fill no rank evenly
         guided, _ = category(
             image.overall, anchors, part["labels"], part["usable"] | True, no_finding=0, temperature=0.05
         )
