@@ -8,18 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import checkpoints, contrast, embed, gpu, pixels, startup, statistics, tables, train
+from benchmarks import checkpoints, contrast, embed, gpu, gradient_cache, pixels, startup, statistics, tables, train
 from benchmarks.common import Result
 from data_modules.corpus_config import one_of
 from data_modules.errors import InputError, nearest
 from data_modules.files import replacing
-from radz.config import DfatConfig
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {
     "P1": train.speed,
     "P2": train.memory,
-    # Where the installed radz can cache gradients.
-    **({"P3": train.larger} if hasattr(DfatConfig, "gradient_cache") else {}),
+    "P3": train.larger,
     "P4": embed.images,
     "P5": embed.texts,
     "P6": embed.anchors,
@@ -28,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {
     **statistics.RUNS,
     "P12": startup.run,
     "P13": contrast.run,
+    "P14": gradient_cache.run,
     "P15": checkpoints.run,
 }
 PAGE = Path(__file__).with_name("RESULTS.md")

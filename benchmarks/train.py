@@ -23,7 +23,7 @@ from benchmarks import common, shapes, sides
 from benchmarks.common import Result
 from benchmarks.reference import train_step
 
-PAIRS, STEPS, LARGER, CHUNK = 16, 6, 8, 16
+PAIRS, STEPS, LARGER, CHUNK = 16, 6, 8, 2
 """Pairs of a batch; steps, of which the first warms up; times that gradient caching enlarges the batch; its chunks."""
 RADZ: dict[str, dict[str, Any]] = {"radz": {}, "radz-checkpointing": {"gradient_checkpointing": True}}
 REFERENCE = {"reference": False, "reference-checkpointing": True}

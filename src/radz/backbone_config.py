@@ -83,9 +83,9 @@ class BackboneConfig:
     quantize: str = "none"
     """weights of the decoder: none | 4bit (nf4, needs bitsandbytes and an NVIDIA GPU)"""
     gradient_checkpointing: bool = False
+    """compute every decoder layer twice: least memory"""
     compile: bool = False
     """compile the decoder's layers with torch.compile: minutes once, then faster steps"""
-    """compute every decoder layer twice: least memory"""
     recompute: str = "elementwise"
     """elementwise (norms and gates of the decoder are computed twice: a third less memory, hardly any time) | none"""
 

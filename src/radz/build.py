@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,7 +20,7 @@ from data_modules.findings import Finding, Ontology
 from radz.anchors import AnchorBank
 from radz.backbones import load_backbone
 from radz.backbones.hub import resolve
-from radz.checkpoints import check_weights, read_checkpoint
+from radz.checkpoints import check_weights, content_digest, read_checkpoint
 from radz.config import Experiment
 from radz.config_checks import known_findings
 from radz.descriptions import load_descriptions
@@ -186,6 +187,8 @@ def stored_descriptions(experiment: Experiment, folder: Path) -> Path:
 def restore(experiment: Experiment, encoder: Encoder, bank: AnchorBank, file: Path, checkpoint: Path) -> DFAT:
     """Put the trained weights of a checkpoint into an encoder that has the base weights.
 
+    A temperature that was learned takes the place of the first one in `experiment`.
+
     Args:
         bank: the run's anchor bank; file: its descriptions.
 
@@ -197,6 +200,8 @@ def restore(experiment: Experiment, encoder: Encoder, bank: AnchorBank, file: Pa
     modalities = [corpus.modality for corpus in experiment.data.corpora]
     found = module(experiment, encoder, bank, view, texts, bank.vectors, modalities)
     load_weights(found, checkpoint)
+    if found.log_scale is not None:
+        experiment.dfat.temperature = round(math.exp(-found.log_scale.item()), 6)
     return found
 
 
@@ -241,8 +246,21 @@ def module(
     return DFAT(encoder, training, view, texts, anchors, *settings, modalities)
 
 
-def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> None:
+def trained_bank(module: DFAT, checkpoint: Mapping[str, Any]) -> AnchorBank:
+    """The bank with the anchors of a checkpoint, which `module` holds, and a note of what encoded them."""
+    bank = module.bank
+    if not module.refreshes:
+        return bank
+    weights = {name: value for name, value in checkpoint["state_dict"].items() if name != "anchors"}
+    info = replace(bank.info, adapter_digest=content_digest(weights), step=checkpoint["global_step"])
+    return replace(bank, vectors=module.anchors.detach().cpu().clone(), info=info)
+
+
+def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> dict[str, Any]:
     """Put the trainable weights of a checkpoint into a module.
+
+    Returns:
+        The content of the checkpoint.
 
     Raises:
         InputError: unreadable, or of another backbone, bank or network.
@@ -251,3 +269,4 @@ def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> None:
     module.on_load_checkpoint(content)
     check_weights(content["state_dict"], module.state_dict(), module.strict_loading)
     load_trained(module, content["state_dict"], module.strict_loading)
+    return content

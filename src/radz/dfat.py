@@ -21,17 +21,29 @@ from radz.callbacks.finite import stop_unless_finite
 from radz.callbacks.metrics import FindingMetrics, as_log_dict
 from radz.checkpoints import check_weights
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
-from radz.distributed import world
+from radz.distributed import over_ranks, world
+from radz.dkam import encode_now
 from radz.encode import MODALITY_TEXT, Encoder
+from radz.gradient_cache import cached_features
 from radz.labels import LabelView, label_sentence, pick
-from radz.losses import alignment, category
+from radz.losses import Features, alignment, category, positive_pairs
+from radz.optimizer import adamw
 from radz.scoring.kept import Keeper
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
-from radz.sharding import shard, whole
+from radz.sharding import local, shard, whole
 
 log = logging.getLogger(__name__)
 FIRST_BIAS = -2.0
 """where the bias of the sigmoid category loss starts: about one known pair in eight is a present finding"""
+NO_FINDING = "no_finding"
+LARGE_BANK = 512
+"""anchors from which on the ranks share the work of the anchor head"""
+LARGEST_SCALE = math.log(100)
+"""of a learned temperature, as in CLIP: it lies between .01 and 1"""
+
+
+def _index(names: Sequence[str]) -> int | None:
+    return list(names).index(NO_FINDING) if NO_FINDING in names else None
 
 
 class DFAT(LightningModule):
@@ -59,6 +71,7 @@ class DFAT(LightningModule):
         modalities: Sequence[str],
     ) -> None:
         super().__init__()
+        self.dkam = dkam
         self.strict_loading = False  # frozen weights are not in the checkpoint; on_load_checkpoint checks the rest
         self.encoder, self.bank, self.labels, self.dfat = encoder, bank, labels, dfat
         self.headline, self.modalities = scoring.headline, tuple(modalities)
@@ -67,8 +80,13 @@ class DFAT(LightningModule):
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
         self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
+        first = torch.tensor([-math.log(dfat.temperature)])
+        self.log_scale = nn.Parameter(first) if dfat.learn_temperature else None
         self.bank_columns = labels.columns(bank.names)
-        self.no_finding = bank.names.index("no_finding") if "no_finding" in bank.names else None
+        self.no_finding = _index(bank.names)
+        # What no corpus labels is unknown in every study and tells none from another; no_finding follows from the rest.
+        told = [(n, c) for n, c in zip(bank.names, self.bank_columns, strict=True) if c >= 0 or n == NO_FINDING]
+        self.pair_columns, self.pair_no_finding = [c for _, c in told], _index([n for n, _ in told])
         self.classifier = ZeroShot(encoder, texts, dfat, scoring, modalities)
         self.class_columns = labels.columns(texts.findings)
         self.metrics = FindingMetrics(texts.findings)
@@ -77,23 +95,30 @@ class DFAT(LightningModule):
         self.timed: list[tuple[int, float]] = []
         self._warned = False
 
+    @property
+    def temperature(self) -> float | Tensor:
+        """As configured, or [1] as learned."""
+        return self.dfat.temperature if self.log_scale is None else (-self.log_scale).exp()
+
     def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
         """Total loss of one batch."""
-        image = self.encoder.encode_images(batch.pixels, batch.image_counts, self._modalities(batch))
+        if self.refreshes and self.global_step and self.global_step % self.dkam.anchor_refresh_steps == 0:
+            self.refresh_anchors()
         labels = self.labels.loss(batch)
         texts, digest = self._texts(batch, labels)
-        text = self.encoder.encode_texts(texts)
+        image, text = self._features(batch, texts)
         usable = torch.tensor([bool(words) for words in texts], device=self.device)
         with torch.autocast(self.device.type, enabled=False):
+            pairs = positive_pairs(digest, self.dfat.positives, pick(labels, self.pair_columns), self.pair_no_finding)
             aligned = alignment(
-                image, text, digest, usable, loss=self.dfat.loss, positives=self.dfat.positives,
-                temperature=self.dfat.temperature, global_weight=self.dfat.global_weight,
+                image, text, pairs, usable, loss=self.dfat.loss, temperature=self.temperature,
+                global_weight=self.dfat.global_weight,
             )  # fmt: skip
-            anchors = self.encoder.anchor_features(self.anchors)
+            anchors = over_ranks(self.encoder.anchor_features, self.anchors, LARGE_BANK)
             seen = pick(labels, self.bank_columns)
             every = torch.ones_like(usable)
             settings: dict[str, Any] = {
-                "no_finding": self.no_finding, "temperature": self.dfat.temperature, "bias": self.category_bias,
+                "no_finding": self.no_finding, "temperature": self.temperature, "bias": self.category_bias,
             }  # fmt: skip
             of_image, used = category(image.overall, anchors, seen, every, **settings)
             of_text, _ = category(text.overall, anchors, seen, usable, **settings)
@@ -103,6 +128,25 @@ class DFAT(LightningModule):
         self._log_step(loss, aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
         self._loss, self._rows = loss.detach(), batch.rows
         return loss
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether anchors follow the weights."""
+        return self.dkam.anchor_refresh == "every_n_steps"
+
+    def refresh_anchors(self) -> None:
+        """Encode the anchors, of the bank and of the findings to be scored, with the weights of now."""
+        texts = [*self.bank.descriptions, *self.classifier.texts.descriptions]
+        vectors = encode_now(self.encoder, texts, self.dkam.anchor_encoder)
+        bank, classes = vectors.split([len(self.anchors), len(self.class_anchors)])
+        self.anchors.copy_(bank)
+        self.class_anchors.copy_(classes)
+
+    def _features(self, batch: StudyBatch, texts: list[str]) -> tuple[Features, Features]:
+        images = batch.pixels, batch.image_counts, self._modalities(batch)
+        if self.dfat.gradient_cache:
+            return cached_features(self.encoder, *images, texts, self.dfat.gradient_cache)
+        return self.encoder.encode_images(*images), self.encoder.encode_texts(texts)
 
     def _modalities(self, batch: StudyBatch) -> list[str]:
         """The modality of each study."""
@@ -126,6 +170,8 @@ class DFAT(LightningModule):
                 "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
             }
         )
+        if self.log_scale is not None:
+            self.log("train/temperature", self.temperature)
         # Reading the share waits for the device, so it is looked at now and then only.
         if not self._warned and self.global_step % 50 == 0 and share > 0.5:
             self._warned = True
@@ -136,9 +182,16 @@ class DFAT(LightningModule):
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, outputs: Any, batch: StudyBatch, batch_idx: int) -> None:
-        """Log study-report pairs per second over all ranks."""
+        """Keep a learned temperature within its bounds; log study-report pairs per second over all ranks."""
+        if self.log_scale is not None:
+            local(self.log_scale.detach()).clamp_(0, LARGEST_SCALE)
         seconds = time.perf_counter() - self._started
         self.log("pairs_per_second", len(batch) * world()[1] / seconds, prog_bar=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Anchors of the weights that last.ckpt will hold, also where no validation came before."""
+        if self.refreshes:
+            self.refresh_anchors()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, and stop before a non-finite update; gradients are already those of all ranks."""
@@ -153,41 +206,20 @@ class DFAT(LightningModule):
             shard(self, found.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     def configure_optimizers(self) -> Any:
-        """AdamW in three groups (decoder and tower, projector, heads); warm-up, then cosine to zero."""
-        groups: dict[str, list[Tensor]] = {"base": [], "projector": [], "heads": []}
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                part = (
-                    "heads"
-                    if ".heads." in name or name == "category_bias"
-                    else "projector"
-                    if self.encoder.backbone.part_of(name) == "projector"
-                    else "base"
-                )
-                groups[part].append(parameter)
-        rates = {
-            "base": self.dfat.learning_rate,
-            "projector": self.dfat.projector_learning_rate,
-            "heads": self.dfat.head_learning_rate,
-        }
-        settings = [{"params": groups[key], "lr": rates[key], "name": key} for key in groups if groups[key]]
-        optimizer = torch.optim.AdamW(settings, weight_decay=self.dfat.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        warm = max(1, round(self.dfat.warmup * steps))
-
-        def factor(step: int) -> float:
-            if step < warm:
-                return (step + 1) / warm
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """See `radz.optimizer`."""
+        return adamw(self, self.dfat, int(self.trainer.estimated_stepping_batches))
 
     # Validation and test: the same scores; validation reduces them to the monitor, test keeps them as a table.
 
-    def on_validation_epoch_start(self) -> None:
+    def _refresh_classifier(self) -> None:
         """Encode the class texts with the weights of now."""
-        self.classifier.refresh(self.anchors, self.class_anchors)
+        if self.refreshes:
+            self.refresh_anchors()
+        self.classifier.refresh(self.anchors, self.class_anchors, float(self.temperature))
+
+    def on_validation_epoch_start(self) -> None:
+        """Encode the class texts; forget earlier scores."""
+        self._refresh_classifier()
         self.metrics.reset()
 
     def validation_step(self, batch: StudyBatch, batch_idx: int) -> None:
@@ -206,7 +238,7 @@ class DFAT(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Encode the class texts; forget earlier scores and times (images, seconds of each batch)."""
-        self.classifier.refresh(self.anchors, self.class_anchors)
+        self._refresh_classifier()
         self.scored, self.timed = [], []
 
     def test_step(self, batch: StudyBatch, batch_idx: int, dataloader_idx: int = 0) -> None:

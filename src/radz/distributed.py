@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -61,6 +62,20 @@ def gather(tensor: Tensor) -> Tensor:
         return _Gather.apply(tensor)
     # gloo has no boolean all-gather on every version.
     return _all_gather(tensor.byte()).bool() if tensor.dtype == torch.bool else _all_gather(tensor)
+
+
+def over_ranks(function: Callable[[Tensor], Tensor], rows: Tensor, least: int) -> Tensor:
+    """`function` of rows [K, d], one by one, as [K, e]; from `least` rows on each rank computes its share of them.
+
+    Values and gradients (of DDP, the mean over the ranks) are those of computing all rows on every rank.
+    """
+    rank, size = world()
+    if size == 1 or len(rows) < least:
+        return function(rows)
+    each = -(-len(rows) // size)
+    # Every rank gives as many: the last ones are filled up with a row whose result is dropped.
+    padded = torch.cat([rows, rows[:1].expand(each * size - len(rows), -1)])
+    return gather(function(padded[rank * each : (rank + 1) * each]))[: len(rows)]
 
 
 def total(value: Tensor) -> Tensor:

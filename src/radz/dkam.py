@@ -73,6 +73,25 @@ class _Writer(LightningModule):
         return self.encoder.backbone.write(batch, self.max_new_tokens)
 
 
+@torch.no_grad()
+def encode_now(encoder: Encoder, descriptions: Sequence[str], kind: str) -> Tensor:
+    """Raw vectors fp32 [K, d] of descriptions under the encoder's present weights, without dropout; NaN rows for ''.
+
+    Args:
+        kind: `decoder` or `embedding`, see `Encoder.encode_descriptions`.
+    """
+    described = list(dict.fromkeys(text for text in descriptions if text))
+    training = encoder.training
+    encoder.eval()
+    # As a bank is encoded before training: not in the reduced precision of the step around.
+    with torch.autocast(encoder.backbone.device.type, enabled=False):
+        vectors = encoder.encode_descriptions(described, kind).float()
+    encoder.train(training)
+    place = {text: i for i, text in enumerate(described)}
+    unknown = vectors.new_full((1, vectors.shape[1]), float("nan"))
+    return torch.cat([vectors, unknown])[[place.get(text, len(described)) for text in descriptions]]
+
+
 def build_bank(
     encoder: Encoder,
     config: DkamConfig,

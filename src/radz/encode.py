@@ -103,11 +103,7 @@ class Encoder(nn.Module):
         groups = like_lengths(list(map(len, words)), self.config.text_groups, most)
         parts = [self._pool(*self._text_states([words[i] for i in group]), self.heads["text"]) for group in groups]
         place = {distinct[i]: n for n, i in enumerate(i for group in groups for i in group)}
-        joined = Features(
-            torch.cat([part.overall for part in parts]),
-            torch.cat([part.local for part in parts]),
-            torch.stack([part.peak_share for part in parts]).amax(),
-        )
+        joined = Features.join(parts)
         return joined.rows(torch.tensor([place[text] for text in texts], device=joined.overall.device))
 
     def encode_descriptions(self, texts: list[str], encoder: str) -> Tensor:

@@ -7,6 +7,7 @@ the ranks is the gradient of the mean over the joint batch. All arithmetic is at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from radz.distributed import gather, total, world
 
 @dataclass
 class Features:
-    """Global [B, d] and local [B, d] features of one modality; `peak_share` [] is the pooling diagnostic."""
+    """Global [B, d] and local [B, d] features of one modality; `peak_share` [] is the pooling diagnostic, a mean."""
 
     overall: Tensor
     local: Tensor
@@ -27,6 +28,13 @@ class Features:
     def rows(self, index: Tensor) -> Features:
         """Features of the studies `index`, in that order."""
         return Features(self.overall[index], self.local[index], self.peak_share)
+
+    @staticmethod
+    def join(parts: Sequence[Features]) -> Features:
+        """Features of several batches as those of one."""
+        overall, local = torch.cat([part.overall for part in parts]), torch.cat([part.local for part in parts])
+        share = torch.stack([part.peak_share * len(part.overall) for part in parts]).sum() / len(overall)
+        return Features(overall, local, share)
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:
@@ -45,12 +53,13 @@ def global_mean(values: Tensor, used: Tensor) -> Tensor:
     return world()[1] * torch.where(used, values, torch.zeros_like(values)).sum() / count
 
 
-def positive_pairs(digest: Tensor, kind: str) -> Tensor:
-    """Which pairs count as matches, bool [B, G].
+def positive_pairs(digest: Tensor, kind: str, labels: Tensor | None = None, no_finding: int | None = None) -> Tensor:
+    """Which pairs count as matches, bool [B, G]; a study always matches its own text.
 
     Args:
         digest: int64 [B], identity of each study's text.
-        kind: `diagonal` (a study and its own text) or `same_text` (every study whose text is identical).
+        kind: `diagonal` (only its own), `same_text` (every study whose text is identical) or `same_labels` (see there).
+        labels, no_finding: as for `same_labels`, which needs them.
     """
     rank, size = world()
     rows = digest.shape[0]
@@ -58,10 +67,33 @@ def positive_pairs(digest: Tensor, kind: str) -> Tensor:
     own[torch.arange(rows), rank * rows + torch.arange(rows)] = True
     if kind == "diagonal":
         return own
-    return own | (digest[:, None] == gather(digest)[None, :])
+    if kind == "same_text":
+        return own | (digest[:, None] == gather(digest)[None, :])
+    assert labels is not None
+    return own | same_labels(labels, no_finding)
 
 
-def info_nce(first: Tensor, second: Tensor, positives: Tensor, usable: Tensor, temperature: float) -> Tensor:
+def same_labels(labels: Tensor, no_finding: int | None) -> Tensor:
+    """Pairs of studies with the same label vector, bool [B, G].
+
+    A study with an unknown column (after the loss policy, which says what uncertain and unmentioned mean) matches none:
+    it may have the finding or not. Neither does one without any finding where nothing says that it is healthy.
+
+    Args:
+        labels: [B, K], 1 present, 0 absent, NaN unknown.
+        no_finding: column of no_finding; where unknown, it is filled in from the others as in `category_targets`.
+    """
+    target, known, _ = category_targets(labels, no_finding)
+    present = target > 0
+    if no_finding is not None:
+        present[:, no_finding] &= labels[:, no_finding] != 0  # "absent" says that something else is there
+    complete = known.all(1) & present.any(1)
+    ours, all_of = present.float(), gather(present).float()
+    differing = ours @ (1 - all_of).T + (1 - ours) @ all_of.T
+    return (differing == 0) & complete[:, None] & gather(complete)[None, :]
+
+
+def info_nce(first: Tensor, second: Tensor, positives: Tensor, usable: Tensor, temperature: float | Tensor) -> Tensor:
     """Symmetric InfoNCE of L2-normalised pairs against the negatives of all ranks (van den Oord 2018, CLIP 2021).
 
     Args:
@@ -90,20 +122,18 @@ def info_nce(first: Tensor, second: Tensor, positives: Tensor, usable: Tensor, t
 def alignment(
     image: Features,
     text: Features,
-    digest: Tensor,
+    pairs: Tensor,
     usable: Tensor,
     *,
     loss: str,
-    positives: str,
-    temperature: float,
+    temperature: float | Tensor,
     global_weight: float,
 ) -> Tensor:
-    """Alignment loss between the images and texts of a batch.
+    """Alignment loss between the images and texts of a batch; `pairs` are those of `positive_pairs`.
 
     `cross`: mean of NCE(global image, local text) and NCE(local image, global text). `global`: NCE(global, global).
     `global_local`: global_weight * NCE(global, global) + (1 - global_weight) * NCE(local, local).
     """
-    pairs = positive_pairs(digest, positives)
 
     def nce(a: Tensor, b: Tensor) -> Tensor:
         return info_nce(a, b, pairs, usable, temperature)
@@ -150,7 +180,7 @@ def category(
     usable: Tensor,
     *,
     no_finding: int | None,
-    temperature: float,
+    temperature: float | Tensor,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Category-guided loss of cosine / temperature, as a softmax or, with a `bias`, as a sigmoid over the anchors.
@@ -164,6 +194,7 @@ def category(
         anchors: [K, d] anchor features after the anchor head.
         labels: [B, K] as in `category_targets`.
         usable: bool [B], studies that have this modality.
+        temperature: a number, or a tensor [1] that is learned.
         bias: [1] added to every logit of the sigmoid.
 
     Returns:

@@ -10,9 +10,9 @@ MARKS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
 TRAINING = (
-    "lower data.batch_size",
     "set backbone.gradient_checkpointing=true",
-    "raise backbone.image_pool or lower data.image_size (a backbone may take one size only)",
+    "set dfat.gradient_cache to a part of data.batch_size, such as 8, which keeps the loss of the whole batch",
+    "lower data.batch_size, or raise backbone.image_pool or lower data.image_size (a backbone may take one size only)",
 )
 ADVICE = {
     "train": TRAINING,

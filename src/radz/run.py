@@ -77,9 +77,11 @@ def train(experiment: Experiment, before: Callable[[Parts], None] | None = None)
             if trainer.is_global_zero:
                 shutil.copyfile(checkpoints / LAST, best)
         trainer.strategy.barrier()
-        build.load_weights(parts.module, best)
-        if parts.bank is not None and trainer.is_global_zero:
-            save_bank(parts.bank, run_dir)
+        content = build.load_weights(parts.module, best)
+        if parts.bank is not None:
+            parts.bank = build.trained_bank(parts.module, content)
+            if trainer.is_global_zero:
+                save_bank(parts.bank, run_dir)
         finish(experiment, parts, trainer, run_dir)
     return run_dir
 

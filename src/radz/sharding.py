@@ -19,7 +19,8 @@ from data_modules.errors import InputError
 from radz.config import TrainerConfig
 
 ENTRIES = (
-    "training_step", "validation_step", "test_step", "on_validation_epoch_start", "on_test_epoch_start"
+    "training_step", "validation_step", "test_step", "on_validation_epoch_start", "on_test_epoch_start",
+    "on_train_epoch_end",
 )  # fmt: skip
 """Methods of the module that compute with its weights; FSDP2 gathers those at the root before them."""
 
@@ -81,6 +82,11 @@ def shard(module: nn.Module, mesh: Any, low_precision: bool) -> None:
 def whole(value: Tensor) -> Tensor:
     """A sharded tensor gathered; any other as it is."""
     return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def local(value: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor; any other as it is."""
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def load_trained(module: nn.Module, weights: Mapping[str, Tensor], strict: bool) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from radz.losses import Features, alignment, category, category_targets, info_nce, normalise, positive_pairs
+from radz.losses import (
+    Features,
+    alignment,
+    category,
+    category_targets,
+    info_nce,
+    normalise,
+    positive_pairs,
+    same_labels,
+)
 
 NAN = float("nan")
 
@@ -44,6 +54,29 @@ def test_equal_texts_share_the_mass() -> None:
     assert torch.isclose(info_nce(a, b, pairs, all_of(3), 0.1), expected, rtol=1e-6)
 
 
+def filled(row: list[float]) -> list[float] | None:
+    """Labels of a study that may match another; the first is no_finding, which follows from the rest where unknown."""
+    if any(math.isnan(value) for value in row[1:]):
+        return None
+    first = (0.0 if 1 in row[1:] else 1.0) if math.isnan(row[0]) else row[0]
+    return [first, *row[1:]] if 1 in [first, *row[1:]] else None
+
+
+def test_equal_labels_match_where_all_are_known() -> None:
+    rows = [list(row) for row in itertools.product((0.0, 1.0, NAN), repeat=4)]
+    found = same_labels(torch.tensor(rows), 0)
+    wanted = [[filled(one) is not None and filled(one) == filled(other) for other in rows] for one in rows]
+    assert found.tolist() == wanted and 20 < found.sum() < 200
+
+
+def test_without_a_column_of_no_finding_nothing_says_that_studies_are_alike_healthy() -> None:
+    labels = torch.tensor([[0.0, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 1], [1, NAN, 1]])
+    pairs = positive_pairs(torch.arange(5), "same_labels", labels)
+    expected = torch.eye(5, dtype=torch.bool)
+    expected[2, 3] = expected[3, 2] = True
+    assert torch.equal(pairs, expected)
+
+
 def test_a_study_without_text_takes_no_part() -> None:
     a, b = rows(0), rows(1)
     usable = torch.tensor([True, True, False, True, True, False])
@@ -69,9 +102,8 @@ def test_alignment_pairs(loss: str) -> None:
         "global": nce(image.overall, text.overall),
         "global_local": 0.3 * nce(image.overall, text.overall) + 0.7 * nce(image.local, text.local),
     }[loss]
-    found = alignment(
-        image, text, digest, all_of(6), loss=loss, positives="same_text", temperature=0.05, global_weight=0.3
-    )
+    pairs = positive_pairs(digest, "same_text")
+    found = alignment(image, text, pairs, all_of(6), loss=loss, temperature=0.05, global_weight=0.3)
     assert torch.isclose(found, expected)
 
 

@@ -30,7 +30,7 @@ def lose_cublas() -> None:
 @pytest.mark.parametrize(
     ("verb", "arguments", "steps"),
     [
-        ("train", ["demo"], ("data.batch_size", "backbone.gradient_checkpointing=true", "backbone.image_pool")),
+        ("train", ["demo"], ("gradient_checkpointing=true", "dfat.gradient_cache", "lower data.batch_size")),
         ("eval", ["demo", "run=x"], ("data.eval_batch_size", "data.workers=0", "fewer corpora")),
         ("report", ["x"], ("close other programs", "smaller files", "more memory")),
     ],

@@ -46,7 +46,8 @@ def test_a_run_stopped_by_signals_goes_on_bit_for_bit(
     caplog: pytest.LogCaptureFixture, interruptible: None,
 ) -> None:  # fmt: skip
     """Stopped in the middle of the second epoch by the scheduler and of the third by Ctrl-C: the step is finished and
-    saved. No epoch is an improvement on the first; `last` must be the latest all the same."""
+    saved. No epoch is an improvement on the first; `last` must be the latest all the same. Temperature and
+    anchors change as the weights do."""
     log, step, stop = DFAT.log, DFAT.training_step, {"term": -1, "interrupt": -1}
 
     def falling(self: DFAT, name: str, value: Any, **settings: Any) -> None:
@@ -64,7 +65,8 @@ def test_a_run_stopped_by_signals_goes_on_bit_for_bit(
 
     def run(name: str) -> Path:
         places = [f"run_dir={tmp_path / name}", f"cache_dir={cache_dir}", "trainer.max_epochs=3"]
-        return train(load_experiment("demo", [*SMALL, *LORA, "scoring.pixel_baseline=false", *places]))
+        moving = ["dfat.learn_temperature=true", "dkam.anchor_refresh=every_n_steps", "dkam.anchor_refresh_steps=2"]
+        return train(load_experiment("demo", [*SMALL, *LORA, *moving, "scoring.pixel_baseline=false", *places]))
 
     with caplog.at_level(logging.INFO):
         whole = run("whole")

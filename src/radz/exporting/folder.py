@@ -90,7 +90,7 @@ def portable(experiment: Experiment) -> dict[str, Any]:
 
 
 class _Trained:
-    """A run's encoder at full depth: first with base weights, which encode further anchors, then as trained."""
+    """A run's encoder at full depth, as trained; further anchors are encoded by the weights that encoded the bank."""
 
     def __init__(self, experiment: Experiment, folder: Path, base: Path, dtype: str) -> None:
         self.experiment, self.base_folder, self.dtype = experiment, base, dtype
@@ -105,8 +105,14 @@ class _Trained:
         self.file = build.stored_descriptions(experiment, folder)
         others = [name for name in load_descriptions(self.file) if name not in self.bank.names]
         plain = replace(settings, dkam=replace(settings.dkam, write=False))
-        self.others = build.bank(plain, self.encoder, self.base_digest, others, self.file) if others else None
-        build.restore(experiment, self.encoder, self.bank, self.file, folder / "checkpoints" / "best.ckpt")
+        self.others: AnchorBank | None = None
+        restore = experiment, self.encoder, self.bank, self.file, folder / "checkpoints" / "best.ckpt"
+        if experiment.dkam.anchor_refresh == "every_n_steps":
+            build.restore(*restore)
+        if others:
+            self.others = build.bank(plain, self.encoder, self.base_digest, others, self.file)
+        if experiment.dkam.anchor_refresh == "frozen":
+            build.restore(*restore)
 
     @property
     def backbone(self) -> Backbone:

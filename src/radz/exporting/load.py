@@ -14,6 +14,7 @@ from radz.anchors import AnchorBank
 from radz.backbones import load_backbone
 from radz.backbones.folder import read_json
 from radz.config import Experiment
+from radz.dkam import encode_now
 from radz.encode import Encoder
 from radz.environment import folder_digest
 from radz.experiment import from_plain
@@ -42,6 +43,8 @@ class Trained:
         """Raw anchors [C, d]; see `build.class_anchors`. `base`: an encoder with base weights, where there is one."""
         if self.others is not None:
             return build.known_anchors(self.bank.extended(self.others), texts)
+        if experiment.dkam.anchor_refresh == "every_n_steps":
+            return encode_now(self.encoder, texts.descriptions, experiment.dkam.anchor_encoder).cpu()
         return build.class_anchors(experiment, self.bank, self.base_digest, texts, self.file, base)
 
 

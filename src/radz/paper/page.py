@@ -1,4 +1,4 @@
-"""The page of `make paper`: every section with its pictures, published numbers beside ours, CSV files beside the page."""
+"""The page of `make paper`: sections with pictures, published numbers beside ours, CSV files beside the page."""
 
 from __future__ import annotations
 

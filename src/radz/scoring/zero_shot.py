@@ -113,13 +113,15 @@ class ZeroShot:
         self.modalities = tuple(dict.fromkeys(modalities))
 
     @torch.no_grad()
-    def refresh(self, anchors: Tensor, class_anchors: Tensor) -> None:
+    def refresh(self, anchors: Tensor, class_anchors: Tensor, temperature: float | None = None) -> None:
         """Encode prompts and descriptions.
 
         Args:
             anchors: raw vectors [K, d] of the training bank, the axes of `fused`.
             class_anchors: raw vectors [C, d] of the findings to be scored; a NaN row has no anchor.
+            temperature: of `fused: authors`; None is that of the settings.
         """
+        self._temperature = self.dfat.temperature if temperature is None else temperature
         # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
         described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
         self.classes = {
@@ -206,7 +208,7 @@ class ZeroShot:
         combined = torch.full_like(prompt, float("nan"))
         if len(self._anchors) >= 3:
             profile = over_prompts(cosine(self._anchors, prompts.overall), classes).T
-            combined = fused(cosine(image.overall, self._anchors), profile, self.scoring.fused, self.dfat.temperature)
+            combined = fused(cosine(image.overall, self._anchors), profile, self.scoring.fused, self._temperature)
         nan = torch.tensor(float("nan"), device=combined.device)
         description = to_unit(pair_similarity(image, self._described, kind, self.dfat))
         anchor = to_unit(cosine(image.overall, self._class_anchors))

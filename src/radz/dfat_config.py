@@ -1,0 +1,129 @@
+"""Schema of alignment and anchors: the sections `dfat` and `dkam` of an experiment (method.md 2 and 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from data_modules.corpus_config import in_range, one_of
+from data_modules.errors import InputError
+from radz.config_checks import above_zero, placeholders, share
+
+
+@dataclass
+class DfatConfig:
+    """Decoding-side feature alignment training (method.md 2)."""
+
+    image_tokens: int = 4
+    """number of <ImgCls> tokens"""
+    text_tokens: int = 8
+    """number of <TxtCls> tokens"""
+    instruction: str = "Describe the findings of this {modality}."
+    """text beside the image; {modality} becomes chest X-ray or chest CT"""
+    text_source: str = "report"
+    """report | labels"""
+    label_sentence: str = "This is a {modality} showing {finding}."
+    """sentence of `text_source: labels`; {finding} becomes the list of findings present"""
+    text_prompt: str = ""
+    """may follow the report (method.md 2.2)"""
+    max_text_tokens: int = 256
+    """reports are cut to this many tokens; the number cut is logged"""
+    text_groups: int = 4
+    """texts of a batch are encoded in at most this many groups of like length, which saves padding"""
+    head: str = "linear"
+    """identity | linear | mlp, one each for image, text and anchor"""
+    head_width: int = 0
+    """feature dimension after the head; 0 is the decoder's hidden size"""
+    head_order: str = "head_then_mean"
+    """head_then_mean | mean_then_head"""
+    local_pool: str = "content"
+    """content (image patches, report words) | rest (all other real positions)"""
+    loss: str = "cross"
+    """cross | global | global_local"""
+    global_weight: float = 0.5
+    """w of global_local"""
+    positives: str = "same_text"
+    """same_text | diagonal | same_labels (equal in all training findings, none of them unknown)"""
+    temperature: float = 0.05
+    learn_temperature: bool = False
+    """train the temperature from this value on, kept between .01 and 1, at the heads' learning rate"""
+    alignment_weight: float = 0.5
+    """lambda: total = lambda * alignment + (1 - lambda) * category"""
+    learning_rate: float = 2e-5
+    """of the decoder (LoRA or full) and the tower"""
+    projector_learning_rate: float = 2e-6
+    head_learning_rate: float = 2e-5
+    weight_decay: float = 0.0
+    warmup: float = 0.03
+    """share of all steps"""
+    gradient_clip: float = 1.0
+    gradient_cache: int = 0
+    """studies encoded at a time: the loss of the whole batch in the memory of so many (Gao et al. 2021); 0 is off"""
+
+    def __post_init__(self) -> None:
+        one_of("dfat.text_source", self.text_source, ("report", "labels"))
+        one_of("dfat.head", self.head, ("identity", "linear", "mlp"))
+        one_of("dfat.head_order", self.head_order, ("head_then_mean", "mean_then_head"))
+        one_of("dfat.local_pool", self.local_pool, ("content", "rest"))
+        one_of("dfat.loss", self.loss, ("cross", "global", "global_local"))
+        one_of("dfat.positives", self.positives, ("same_text", "diagonal", "same_labels"))
+        for key in ("image_tokens", "text_tokens", "text_groups", "max_text_tokens"):
+            in_range(f"dfat.{key}", getattr(self, key), 1)
+        for key in ("temperature", "gradient_clip"):
+            above_zero(f"dfat.{key}", getattr(self, key))
+        if self.learn_temperature and not 0.01 <= self.temperature <= 1:
+            raise InputError(
+                f"dfat.temperature={self.temperature}: must lie between 0.01 and 1 with dfat.learn_temperature=true"
+            )
+        for key in (
+            "learning_rate", "projector_learning_rate", "head_learning_rate", "weight_decay", "head_width",
+            "gradient_cache",
+        ):  # fmt: skip
+            in_range(f"dfat.{key}", getattr(self, key), 0)
+        share("dfat.warmup", self.warmup)
+        for key in ("alignment_weight", "global_weight"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise InputError(f"dfat.{key}: {getattr(self, key)} must lie between 0 and 1")
+        if self.head == "identity" and self.head_width:
+            raise InputError("dfat.head_width: conflicts with dfat.head=identity, which keeps the decoder's width")
+        placeholders("dfat.instruction", self.instruction, ("modality",))
+        placeholders("dfat.label_sentence", self.label_sentence, ("finding", "modality"))
+        if "{finding}" not in self.label_sentence:
+            raise InputError("dfat.label_sentence: must contain {finding}")
+
+
+@dataclass
+class DkamConfig:
+    """Domain knowledge anchoring module (method.md 3)."""
+
+    descriptions: str = "descriptions/chest_xray.yaml"
+    """file of descriptions: a path, or a path below the experiments folder"""
+    write: bool = False
+    """true: the backbone's own language model writes the descriptions first"""
+    max_new_tokens: int = 320
+    """length limit of one written description"""
+    aspects: list[str] = field(
+        default_factory=lambda: ["location", "shape", "boundary", "density", "definition", "clinical"]
+    )
+    """parts of a description that enter the anchor, in this order"""
+    anchor_encoder: str = "decoder"
+    """decoder (text sequence, global feature) | embedding (mean input embedding)"""
+    anchor_refresh: str = "frozen"
+    """frozen (anchors stay as the base weights encode them) | every_n_steps (encoded again by the weights of then)"""
+    anchor_refresh_steps: int = 100
+    """n of every_n_steps; they are also encoded before a checkpoint, so that its anchors are those of its weights"""
+    findings: list[str] = field(default_factory=list)
+    """findings of the training bank; empty: no_finding and all that training labels know as present"""
+
+    category: str = "softmax"
+    """loss against the anchors: softmax (a study's findings share the mass, the paper) | sigmoid (each pair alone)"""
+
+    def __post_init__(self) -> None:
+        one_of("dkam.category", self.category, ("softmax", "sigmoid"))
+        one_of("dkam.anchor_encoder", self.anchor_encoder, ("decoder", "embedding"))
+        for aspect in self.aspects:
+            one_of("dkam.aspects", aspect, ("location", "shape", "boundary", "density", "definition", "clinical"))
+        one_of("dkam.anchor_refresh", self.anchor_refresh, ("frozen", "every_n_steps"))
+        for key in ("max_new_tokens", "anchor_refresh_steps"):
+            in_range(f"dkam.{key}", getattr(self, key), 1)
+        if not self.aspects:
+            raise InputError("dkam.aspects: name at least one part of the description")

@@ -1,0 +1,148 @@
+"""Anchors and a temperature that follow the weights: in steps, in a run with all such options, in its export."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_run import SMALL
+from test_gradient_cache import Quiet, make, studies
+from torch.utils.data import DataLoader
+
+from data_modules.errors import InputError
+from radz import Radz
+from radz.anchors import AnchorBank
+from radz.checkpoints import content_digest
+from radz.dfat import DFAT
+from radz.dkam import encode_now
+from radz.experiment import load_experiment
+from radz.exporting.folder import export_run
+from radz.run import train
+
+
+class Watched(DFAT):
+    """Notes when anchors are encoded."""
+
+    def refresh_anchors(self) -> None:
+        self.__dict__.setdefault("refreshed", []).append(self.global_step)
+        super().refresh_anchors()
+        self.modes = self.encoder.training
+
+
+def fit(module: DFAT, steps: int) -> pl.Trainer:
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader([studies()] * steps, batch_size=None))  # type: ignore[arg-type]
+    return trainer
+
+
+def test_the_temperature_has_the_gradient_of_its_logarithm(tiny_path: Path) -> None:
+    module = make(tiny_path, learn_temperature=True, temperature=0.1, head="identity")
+    module.training_step(studies(), 0).backward()
+    step, values = 1e-3, []
+    for sign in (1, -1):
+        fixed = make(tiny_path, temperature=0.1 * math.exp(-sign * step), head="identity")
+        values.append(fixed.training_step(studies(), 0).item())
+    assert module.log_scale is not None and module.log_scale.shape == (1,)
+    assert module.log_scale.grad.item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=0.02)
+
+
+def test_the_temperature_stays_within_its_bounds_and_is_not_decayed(tiny_path: Path) -> None:
+    for start in (10.0, -10.0):
+        module = make(tiny_path, DFAT, learn_temperature=True, weight_decay=0.5, head_learning_rate=0.01)
+        module.log_scale.data.fill_(start)
+        trainer = fit(module, 1)
+        assert module.temperature.item() == pytest.approx(0.01 if start > 0 else 1.0)
+    groups = {group["name"]: group for group in trainer.optimizers[0].param_groups}
+    assert groups["temperature"]["params"] == [module.log_scale] and groups["temperature"]["weight_decay"] == 0
+    assert {name: group["weight_decay"] for name, group in groups.items() if name != "temperature"} == {
+        "base": 0.5, "projector": 0.5, "heads": 0.5
+    }  # fmt: skip
+
+
+def test_anchors_are_encoded_every_n_steps_and_for_the_checkpoint(tiny_path: Path) -> None:
+    moving = {"anchor_refresh": "every_n_steps", "anchor_refresh_steps": 2}
+    module = make(tiny_path, Watched, dkam=moving, backbone={"lora_dropout": 0.2}, learning_rate=0.01)
+    start = module.anchors.clone()
+    fit(module, 5)
+    assert module.refreshed == [2, 4, 5] and module.modes
+    module.encoder.eval()
+    with torch.no_grad():
+        expected = module.encoder.encode_descriptions(list(module.bank.descriptions), "decoder")
+    torch.testing.assert_close(module.anchors, expected)
+    assert not torch.allclose(module.anchors, start, atol=0.1)
+    frozen = make(tiny_path, Watched)
+    fit(frozen, 3)
+    assert not hasattr(frozen, "refreshed") and torch.equal(frozen.anchors, start)
+
+
+def test_a_finding_without_description_has_no_anchor(tiny_path: Path) -> None:
+    found = encode_now(make(tiny_path, Quiet).encoder, ["A dense area.", "", "A dense area."], "decoder")
+    assert found[1].isnan().all() and torch.equal(found[0], found[2]) and found[0].isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+    """The demo in small with every option of this file."""
+    folder = tmp_path_factory.mktemp("runs") / "moving"
+    options = [
+        "backbone.train=lora", "backbone.lora_rank=4", "dfat.learning_rate=0.01", "dfat.gradient_cache=3",
+        "dfat.positives=same_labels", "dfat.learn_temperature=true", "dfat.temperature=0.5", "scoring.fused=authors",
+        "dkam.anchor_refresh=every_n_steps", "dkam.anchor_refresh_steps=2", "scoring.pixel_baseline=false",
+    ]  # fmt: skip
+    return train(load_experiment("demo", [*SMALL, *options, f"run_dir={folder}", f"cache_dir={cache_dir}"]))
+
+
+def checkpoint(run: Path) -> dict[str, Any]:
+    return torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+
+
+def test_the_run_keeps_temperature_and_anchors_of_its_best_weights(run: Path) -> None:
+    content = checkpoint(run)
+    learned = math.exp(-content["state_dict"]["log_scale"].item())
+    logged = pd.read_csv(run / "metrics.csv")["train/temperature"].dropna()
+    assert len(logged) == 3 and logged.iloc[0] == pytest.approx(0.5) and learned != pytest.approx(0.5, rel=1e-4)
+    bank, model = AnchorBank.load(run / "anchors"), Radz.from_pretrained(run)
+    assert torch.equal(bank.vectors, content["state_dict"].pop("anchors"))
+    assert bank.info.step == 3 and bank.info.adapter_digest == content_digest(content["state_dict"])
+    assert model.experiment.dfat.temperature == pytest.approx(learned, abs=1e-6)
+    torch.testing.assert_close(encode_now(model.encoder, bank.descriptions, "decoder"), bank.vectors)
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_engine_and_export_score_as_the_run(run: Path, tmp_path: Path, phantom_folder: Path, exported: bool) -> None:
+    """The run encoded the findings beyond the bank with its trained weights; so must whoever uses it."""
+    table, folder = pd.read_csv(run / "predictions/phantom_test.csv"), run
+    names = [column.removeprefix("anchor/") for column in table if column.startswith("anchor/")]
+    assert set(names) - set(AnchorBank.load(run / "anchors").names)
+    if exported:
+        folder = export_run(str(run), str(tmp_path / "out"))
+        noted = json.loads((folder / "radz.json").read_text())["experiment"]["dfat"]["temperature"]
+        assert noted == pytest.approx(math.exp(-checkpoint(run)["state_dict"]["log_scale"].item()), abs=1e-6)
+    model, files = Radz.from_pretrained(folder), [phantom_folder / f"images/{study}.dcm" for study in table.study_id]
+    for scorer in ("anchor", "fused"):
+        expected = table[[f"{scorer}/{name}" for name in names]].to_numpy()
+        np.testing.assert_allclose(model.score(files, names, scorer).to_numpy(), expected, atol=1e-4)
+        assert expected.std(axis=0).min() > 0
+
+
+@pytest.mark.parametrize(
+    "override", ["dkam.anchor_refresh=often", "dkam.anchor_refresh_steps=0", "dfat.positives=labels"]
+)
+def test_the_keys_are_checked(override: str) -> None:
+    with pytest.raises(InputError, match=f"^{override.partition('=')[0]}"):
+        load_experiment("demo", [override])
+
+
+def test_a_learned_temperature_starts_within_its_bounds() -> None:
+    with pytest.raises(InputError, match=r"^dfat\.temperature=0\.005"):
+        load_experiment("demo", ["dfat.learn_temperature=true", "dfat.temperature=0.005"])
