@@ -35,7 +35,7 @@ from radz.scoring.zero_shot import ClassTexts
 from radz.sharding import load_trained
 
 if TYPE_CHECKING:
-    from radz.baselines.cnn_run import ScoredCNN
+    from radz.baselines.scored import Scored
 
 log = logging.getLogger(__name__)
 TINY_TEXTS = 2000
@@ -75,6 +75,12 @@ def encoder(experiment: Experiment) -> tuple[Encoder, str]:
     module = Encoder(backbone, experiment.dfat)
     torch.random.set_rng_state(state)
     return module, folder_digest(folder, backbone.image_ids + backbone.text_ids)
+
+
+def total_steps(experiment: Experiment, data: StudyDataModule) -> int:
+    """Optimizer steps of a whole run."""
+    epoch = len(data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.processes)
+    return experiment.trainer.max_steps or epoch * (experiment.trainer.max_epochs or 1)
 
 
 def label_view(data: StudyDataModule) -> LabelView:
@@ -241,7 +247,7 @@ def module(
     return DFAT(encoder, training, view, texts, anchors, *settings, modalities)
 
 
-def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> None:
+def load_weights(module: DFAT | Scored, checkpoint: Path) -> None:
     """Put the trainable weights of a checkpoint into a module.
 
     Raises:

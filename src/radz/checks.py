@@ -28,13 +28,13 @@ def before_data(experiment: Experiment) -> None:
     make_folder(Path(experiment.cache_dir).expanduser(), "cache_dir")
     check_launch(experiment.trainer)
     _devices(experiment.trainer)
-    if experiment.method != "dfat":
+    if experiment.method not in ("dfat", "vqa"):
         return
     if experiment.backbone.path is not None:
         folder = resolve(experiment.backbone.path)
         check_folder(experiment.backbone, folder)
         _weights(folder)
-    if not experiment.dkam.write:
+    if experiment.method == "dfat" and not experiment.dkam.write:
         known = load_descriptions(find_resource(experiment.dkam.descriptions))
         _described(experiment, experiment.dkam.findings, known)
 

@@ -46,6 +46,8 @@ class DFAT(LightningModule):
         modalities: one for each corpus that `StudyBatch.corpus` counts.
     """
 
+    trains = True
+
     def __init__(
         self,
         encoder: Encoder,

@@ -21,6 +21,7 @@ from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
 from data_modules.leaks import leaked
 from radz import beside
+from radz.baselines.answers import unread
 from radz.build import NO_PATHOLOGY, UNREACHABLE
 from radz.config import Experiment
 from radz.distributed import gather_objects
@@ -168,6 +169,8 @@ def write_results(
             entry["thresholds_from"] = source
             for values in entry["scorers"].values():
                 values["excluded"] |= _not_scored(experiment, data, table.findings)
+            for name, count in unread(table.scores).items():
+                entry["scorers"][name]["unread"] = count
             entry["subgroups"] = beside.within_subgroups(experiment, data, table, headline, primary)
             if (found_again := beside.retrieved(experiment, kept, table)) is not None:
                 entry["retrieval"] = found_again

@@ -30,7 +30,7 @@ def finish(
 
     `trained`: folder of the run that is scored, when that is not `run_dir`.
     """
-    headline = "cnn" if experiment.method == "cnn" else experiment.scoring.headline
+    headline = parts.module.headline
     names = tuple(parts.findings)
     there = [split for split in ("val", "test") if len(parts.data.table.rows(split))]
     splits = {}

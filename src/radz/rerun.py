@@ -109,6 +109,8 @@ def _numbers(folder: Path) -> dict[str, Any]:
 
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     walk({key: value for key, value in metrics.items() if key not in NOT_RESULTS}, "")
+    if not (folder / "metrics.csv").is_file():  # a method without training steps
+        return found
     with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             for key, cell in row.items():
