@@ -59,11 +59,17 @@ def backbone_folder(experiment: Experiment) -> Path:
     """The configured folder, the local copy of a hub id, or the tiny backbone's folder, written when missing."""
     if experiment.backbone.path is not None:
         return resolve(experiment.backbone.path)
-    from data_modules.phantom.report import training_reports
     from radz.backbones.tiny import tiny_folder
 
-    texts = [*training_reports(TINY_TEXTS, seed=0), *[experiment.dfat.instruction] * TINY_TEXTS]
+    texts = [*tiny_texts(), *[experiment.dfat.instruction] * TINY_TEXTS]
     return tiny_folder(experiment.backbone.tiny, texts, Path(experiment.cache_dir))
+
+
+def tiny_texts() -> list[str]:
+    """Reports of the phantom, which the tokenizers of tiny models learn from."""
+    from data_modules.phantom.report import training_reports
+
+    return list(training_reports(TINY_TEXTS, seed=0))
 
 
 def encoder(experiment: Experiment) -> tuple[Encoder, str]:

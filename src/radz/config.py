@@ -14,6 +14,7 @@ from data_modules.errors import InputError
 from radz.backbone_config import BackboneConfig, TinyConfig
 from radz.baselines import METHODS
 from radz.class_prompts import ClassPrompts
+from radz.clip_config import ClipConfig, TinyClipConfig
 from radz.cnn_config import CnnConfig
 from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, sentences, share
 from radz.trainer_config import TrainerConfig
@@ -23,11 +24,13 @@ from radz.wandb_config import WandbConfig
 __all__ = [
     "BackboneConfig",
     "ClassPrompts",
+    "ClipConfig",
     "CnnConfig",
     "DfatConfig",
     "DkamConfig",
     "Experiment",
     "ScoringConfig",
+    "TinyClipConfig",
     "TinyConfig",
     "TrainerConfig",
     "VqaConfig",
@@ -209,7 +212,7 @@ class Experiment:
     name: str = ""
     """set from the file name"""
     method: str = "dfat"
-    """dfat | cnn (a supervised network, as a reference) | vqa (the backbone asked in words)"""
+    """dfat | cnn (a supervised network, as a reference) | vqa (the backbone asked in words) | clip (two towers)"""
     seed: int = 0
     run_dir: str | None = None
     """default: runs/<experiment>/seed<seed>-<digest>"""
@@ -224,6 +227,7 @@ class Experiment:
     dfat: DfatConfig = field(default_factory=DfatConfig)
     dkam: DkamConfig = field(default_factory=DkamConfig)
     cnn: CnnConfig = field(default_factory=CnnConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
     vqa: VqaConfig = field(default_factory=VqaConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -241,6 +245,8 @@ class Experiment:
             raise InputError("data.corpora: no corpus; name at least one under data.corpora")
         if self.trainer.max_epochs is None and self.trainer.max_steps is None:
             raise InputError("trainer.max_epochs: missing; set it or trainer.max_steps")
+        if self.method == "clip":
+            self.clip.check(self.data.image_size)
         if self.scoring.unit == "image" and any(corpus.modality == "chest_ct" for corpus in self.data.corpora):
             raise InputError("scoring.unit: image conflicts with chest_ct, whose slices have no labels; use study")
         if self.trainer.strategy == "fsdp" and (self.method != "dfat" or self.backbone.train != "full"):

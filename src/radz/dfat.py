@@ -15,15 +15,14 @@ from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
-from data_modules.reports import digest64
 from radz.anchors import AnchorBank
 from radz.callbacks.finite import stop_unless_finite
 from radz.callbacks.metrics import FindingMetrics, as_log_dict
 from radz.checkpoints import check_weights
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
 from radz.distributed import world
-from radz.encode import MODALITY_TEXT, Encoder
-from radz.labels import LabelView, label_sentence, pick
+from radz.encode import Encoder
+from radz.labels import LabelView, batch_texts, pick
 from radz.losses import alignment, category
 from radz.scoring.kept import Keeper
 from radz.scoring.zero_shot import ClassTexts, ZeroShot
@@ -83,7 +82,7 @@ class DFAT(LightningModule):
         """Total loss of one batch."""
         image = self.encoder.encode_images(batch.pixels, batch.image_counts, self._modalities(batch))
         labels = self.labels.loss(batch)
-        texts, digest = self._texts(batch, labels)
+        texts, digest = batch_texts(batch, self.labels, self.dfat, self.modalities)
         text = self.encoder.encode_texts(texts)
         usable = torch.tensor([bool(words) for words in texts], device=self.device)
         with torch.autocast(self.device.type, enabled=False):
@@ -109,13 +108,6 @@ class DFAT(LightningModule):
     def _modalities(self, batch: StudyBatch) -> list[str]:
         """The modality of each study."""
         return [self.modalities[corpus] for corpus in batch.corpus.tolist()]
-
-    def _texts(self, batch: StudyBatch, labels: Tensor) -> tuple[list[str], Tensor]:
-        if self.dfat.text_source == "report":
-            return batch.reports, batch.text_digest
-        rows = zip(labels.tolist(), self._modalities(batch), strict=True)
-        texts = [label_sentence(row, self.labels, self.dfat.label_sentence, MODALITY_TEXT[name]) for row, name in rows]
-        return texts, torch.tensor([digest64(text) for text in texts], device=self.device)
 
     def _log_step(self, loss: Tensor, aligned: Tensor, guided: Tensor, used: Tensor, share: Tensor) -> None:
         self.log("train/loss", loss, prog_bar=True)

@@ -61,7 +61,7 @@ def positive_pairs(digest: Tensor, kind: str) -> Tensor:
     return own | (digest[:, None] == gather(digest)[None, :])
 
 
-def info_nce(first: Tensor, second: Tensor, positives: Tensor, usable: Tensor, temperature: float) -> Tensor:
+def info_nce(first: Tensor, second: Tensor, positives: Tensor, usable: Tensor, temperature: float | Tensor) -> Tensor:
     """Symmetric InfoNCE of L2-normalised pairs against the negatives of all ranks (van den Oord 2018, CLIP 2021).
 
     Args:

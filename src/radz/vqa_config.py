@@ -25,7 +25,7 @@ class VqaConfig:
     """asked once for every finding; {modality} becomes chest X-ray or chest CT"""
     yes: str = "Yes"
     no: str = "No"
-    """score of yes_no: log P(yes) - log P(no), mapped into [0, 1] without touching its order; 0.5 where they are equal"""
+    """score of yes_no: log P(yes) - log P(no), mapped into [0, 1] with its order kept; 0.5 where they are equal"""
     choice: str = "Which of these does this {modality} show?\n{options}\nAnswer with one of them."
     """asked once; {options} becomes one line for each finding that is scored"""
     answers: str = "letters"

@@ -87,6 +87,23 @@ def test_answers_equal_a_full_forward_of_plain_transformers(
         assert text == backbone.tokenizer.decode(ids[start:], skip_special_tokens=True).strip()
 
 
+@torch.no_grad()
+def test_an_answer_may_hold_the_image_token(make_family: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = make_family("llava", depth="full").backbone.eval()
+    images = backbone.image_embeddings(backbone.prepare(PIXELS[:2]))
+    steps: list[int] = []
+
+    def always(embeddings: torch.Tensor, patches: torch.Tensor, last: int = 1) -> torch.Tensor:
+        steps.append(int(patches.sum()))
+        found = torch.zeros(len(embeddings), last, len(backbone.tokenizer))
+        found[..., backbone.image_token] = 1
+        return found
+
+    monkeypatch.setattr(backbone, "logits", always)
+    assert ask.written(backbone, images, ask.question(backbone, TEXT, 1), 3) == ["", ""]
+    assert steps == [images.shape[:2].numel()] * 3
+
+
 def mapped(odds: torch.Tensor) -> torch.Tensor:
     return (1 + odds / (1 + odds.abs())) / 2
 

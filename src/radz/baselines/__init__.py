@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from radz.baselines.scored import Scored
     from radz.config import Experiment
 
-METHODS = {"cnn": "cnn_run", "vqa": "vqa"}
+METHODS = {"cnn": "cnn_run", "vqa": "vqa", "clip": "clip"}
 """`method` -> file here, which holds `build` as below"""
-READS_TEXT = ("vqa",)
+READS_TEXT = ("vqa", "clip")
 """methods whose training, where there is one, reads the training texts"""
 
 
 def needs_training_data(experiment: Experiment) -> bool:
     """Whether the method learns from the training split."""
-    return experiment.method != "vqa"
+    return experiment.method != "vqa" and not (experiment.method == "clip" and not experiment.clip.train)
 
 
 def build_baseline(

@@ -112,13 +112,16 @@ def _logits(backbone: Backbone, images: Tensor, ids: Sequence[int], last: int, s
         )
     row = [token for one in ids for token in ([one] * each if one == mark else [one])]
     rows = torch.tensor(row, device=images.device).expand(len(images), -1)
+    patches = rows == mark
     if said is not None:
+        # An answer may hold the image token as a word; no image belongs to it.
+        patches = torch.cat([patches, torch.zeros_like(said, dtype=torch.bool)], dim=1)
         rows = torch.cat([rows, said], dim=1)
     if rows.shape[1] > backbone.context:
         raise InputError(
             f"vqa: a question of {rows.shape[1]} tokens, images included, exceeds the backbone's context of "
             f"{backbone.context}; shorten it, score fewer findings or show fewer images"
         )
-    embeddings, patches = backbone.word_embeddings(rows), rows == mark
+    embeddings = backbone.word_embeddings(rows)
     embeddings = embeddings.masked_scatter(patches[..., None], images.to(embeddings.dtype))
     return backbone.logits(embeddings, patches, last)

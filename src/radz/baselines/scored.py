@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -21,10 +21,13 @@ from radz.scoring.kept import Keeper
 class Scored(LightningModule):
     """Base of the baselines; a subclass calls `set_up` at the end of its `__init__` and says `score`."""
 
-    trains: ClassVar[bool] = True
+    trains: bool = True
     """whether steps of training come before scoring"""
     headline: str
     """scorer of the monitor and of the summary"""
+
+    base_digest: str | None = None
+    """of the folder that the weights began as, where there is one"""
 
     def set_up(self, labels: LabelView, findings: Sequence[str]) -> None:
         """`findings`: those that are scored, C of them."""
