@@ -30,7 +30,8 @@ def before_data(experiment: Experiment) -> None:
     _devices(experiment.trainer)
     if experiment.method == "clip" and experiment.clip.path is None and not experiment.clip.train:
         raise InputError("clip.path: missing; name a CLIP or SigLIP folder, or train the tiny one with clip.train=true")
-    if experiment.method not in ("dfat", "vqa"):
+    labelled = experiment.method in ("probe", "finetune") and experiment.supervised.encoder == "backbone"
+    if experiment.method not in ("dfat", "vqa") and not labelled:
         return
     if experiment.backbone.path is not None:
         folder = resolve(experiment.backbone.path)

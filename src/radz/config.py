@@ -17,6 +17,7 @@ from radz.class_prompts import ClassPrompts
 from radz.clip_config import ClipConfig, TinyClipConfig
 from radz.cnn_config import CnnConfig
 from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, sentences, share
+from radz.supervised_config import SupervisedConfig
 from radz.trainer_config import TrainerConfig
 from radz.vqa_config import VqaConfig
 from radz.wandb_config import WandbConfig
@@ -30,6 +31,7 @@ __all__ = [
     "DkamConfig",
     "Experiment",
     "ScoringConfig",
+    "SupervisedConfig",
     "TinyClipConfig",
     "TinyConfig",
     "TrainerConfig",
@@ -212,7 +214,8 @@ class Experiment:
     name: str = ""
     """set from the file name"""
     method: str = "dfat"
-    """dfat | cnn (a supervised network, as a reference) | vqa (the backbone asked in words) | clip (two towers)"""
+    """dfat | cnn (a supervised network, as a reference) | vqa (the backbone asked in words) | clip (two towers) |
+    probe (logistic regression on features) | finetune (a head on an encoder)"""
     seed: int = 0
     run_dir: str | None = None
     """default: runs/<experiment>/seed<seed>-<digest>"""
@@ -227,6 +230,7 @@ class Experiment:
     dfat: DfatConfig = field(default_factory=DfatConfig)
     dkam: DkamConfig = field(default_factory=DkamConfig)
     cnn: CnnConfig = field(default_factory=CnnConfig)
+    supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
     vqa: VqaConfig = field(default_factory=VqaConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
@@ -245,7 +249,7 @@ class Experiment:
             raise InputError("data.corpora: no corpus; name at least one under data.corpora")
         if self.trainer.max_epochs is None and self.trainer.max_steps is None:
             raise InputError("trainer.max_epochs: missing; set it or trainer.max_steps")
-        if self.method == "clip":
+        if "clip" in (self.method, self.supervised.encoder):
             self.clip.check(self.data.image_size)
         if self.scoring.unit == "image" and any(corpus.modality == "chest_ct" for corpus in self.data.corpora):
             raise InputError("scoring.unit: image conflicts with chest_ct, whose slices have no labels; use study")

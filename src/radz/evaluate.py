@@ -40,10 +40,13 @@ GREY = 128
 """value of every pixel of a blank image"""
 
 
-class _Rows(pl.LightningDataModule):
-    """Rows to score. Their loader is made on demand: how many processes share it is known only inside the test."""
+class Rows(pl.LightningDataModule):
+    """Rows to score. Their loader is made on demand: how many processes share it is known only inside the test.
 
-    def __init__(self, data: StudyDataModule, rows: NDArray[np.int64], blank: bool) -> None:
+    `blank`: every image is an even grey one.
+    """
+
+    def __init__(self, data: StudyDataModule, rows: NDArray[np.int64], blank: bool = False) -> None:
         super().__init__()
         self._data, self._rows, self._blank = data, rows, blank
 
@@ -66,7 +69,7 @@ def score(
     the features.
     """
     chosen = data.table.rows(split) if blank is None else blank
-    trainer.test(module, datamodule=_Rows(data, chosen, blank is not None), verbose=False)
+    trainer.test(module, datamodule=Rows(data, chosen, blank is not None), verbose=False)
     own = [(rows.numpy(), {k: v.numpy() for k, v in scores.items()}) for rows, scores in module.scored]
     parts = [part for rank in gather_objects(own) for part in rank]
     rows = np.concatenate([part[0] for part in parts])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from radz.baselines.scored import Scored
     from radz.config import Experiment
 
-METHODS = {"cnn": "cnn_run", "vqa": "vqa", "clip": "clip"}
+METHODS = {"cnn": "cnn_run", "vqa": "vqa", "clip": "clip", "probe": "probe", "finetune": "finetune"}
 """`method` -> file here, which holds `build` as below"""
 READS_TEXT = ("vqa", "clip")
 """methods whose training, where there is one, reads the training texts"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -79,12 +79,6 @@ class Scored(LightningModule):
 def modalities_of(batch: StudyBatch, modalities: Sequence[str]) -> list[str]:
     """The modality of each study; `modalities` has one for each corpus."""
     return [modalities[corpus] for corpus in batch.corpus.tolist()]
-
-
-def trainable_only(module: LightningModule, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Of a checkpoint's weights those that train, and buffers that are not the backbone's."""
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    return {name: value for name, value in checkpoint["state_dict"].items() if name not in frozen}
 
 
 def warm_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> dict[str, Any]:
