@@ -36,7 +36,7 @@ from radz.scoring.zero_shot import ClassTexts
 from radz.sharding import load_trained
 
 if TYPE_CHECKING:
-    from radz.baselines.cnn_run import ScoredCNN
+    from radz.baselines.scored import Scored
 
 log = logging.getLogger(__name__)
 TINY_TEXTS = 2000
@@ -60,11 +60,17 @@ def backbone_folder(experiment: Experiment) -> Path:
     """The configured folder, the local copy of a hub id, or the tiny backbone's folder, written when missing."""
     if experiment.backbone.path is not None:
         return resolve(experiment.backbone.path)
-    from data_modules.phantom.report import training_reports
     from radz.backbones.tiny import tiny_folder
 
-    texts = [*training_reports(TINY_TEXTS, seed=0), *[experiment.dfat.instruction] * TINY_TEXTS]
+    texts = [*tiny_texts(), *[experiment.dfat.instruction] * TINY_TEXTS]
     return tiny_folder(experiment.backbone.tiny, texts, Path(experiment.cache_dir))
+
+
+def tiny_texts() -> list[str]:
+    """Reports of the phantom, which the tokenizers of tiny models learn from."""
+    from data_modules.phantom.report import training_reports
+
+    return list(training_reports(TINY_TEXTS, seed=0))
 
 
 def encoder(experiment: Experiment) -> tuple[Encoder, str]:
@@ -76,6 +82,12 @@ def encoder(experiment: Experiment) -> tuple[Encoder, str]:
     module = Encoder(backbone, experiment.dfat)
     torch.random.set_rng_state(state)
     return module, folder_digest(folder, backbone.image_ids + backbone.text_ids)
+
+
+def total_steps(experiment: Experiment, data: StudyDataModule) -> int:
+    """Optimizer steps of a whole run."""
+    epoch = len(data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.processes)
+    return experiment.trainer.max_steps or epoch * (experiment.trainer.max_epochs or 1)
 
 
 def label_view(data: StudyDataModule) -> LabelView:
@@ -256,7 +268,7 @@ def trained_bank(module: DFAT, checkpoint: Mapping[str, Any]) -> AnchorBank:
     return replace(bank, vectors=module.anchors.detach().cpu().clone(), info=info)
 
 
-def load_weights(module: DFAT | ScoredCNN, checkpoint: Path) -> dict[str, Any]:
+def load_weights(module: DFAT | Scored, checkpoint: Path) -> dict[str, Any]:
     """Put the trainable weights of a checkpoint into a module.
 
     Returns:

@@ -28,13 +28,16 @@ def before_data(experiment: Experiment) -> None:
     make_folder(Path(experiment.cache_dir).expanduser(), "cache_dir")
     check_launch(experiment.trainer)
     _devices(experiment.trainer)
-    if experiment.method != "dfat":
+    if experiment.method == "clip" and experiment.clip.path is None and not experiment.clip.train:
+        raise InputError("clip.path: missing; name a CLIP or SigLIP folder, or train the tiny one with clip.train=true")
+    labelled = experiment.method in ("probe", "finetune") and experiment.supervised.encoder == "backbone"
+    if experiment.method not in ("dfat", "vqa") and not labelled:
         return
     if experiment.backbone.path is not None:
         folder = resolve(experiment.backbone.path)
         check_folder(experiment.backbone, folder)
         _weights(folder)
-    if not experiment.dkam.write:
+    if experiment.method == "dfat" and not experiment.dkam.write:
         known = load_descriptions(find_resource(experiment.dkam.descriptions))
         _described(experiment, experiment.dkam.findings, known)
 
@@ -46,7 +49,7 @@ def before_model(experiment: Experiment, scored: Sequence[str], bank: Sequence[s
         scored: findings to be scored.
         bank: findings of the training bank, which `bank_is_there` says is built already.
     """
-    _prompts(experiment, scored)
+    check_prompts(experiment, scored)
     # The backbone describes the findings of the bank and no others.
     written = experiment.dkam.write
     known: Collection[str] = bank if written else load_descriptions(find_resource(experiment.dkam.descriptions))
@@ -66,8 +69,8 @@ def before_model(experiment: Experiment, scored: Sequence[str], bank: Sequence[s
         )
 
 
-def _prompts(experiment: Experiment, scored: Sequence[str]) -> None:
-    """The sentences of all scored classes, as they will be encoded."""
+def check_prompts(experiment: Experiment, scored: Sequence[str]) -> None:
+    """InputError for a fault in the sentences of the scored classes, as they will be encoded."""
     known, scoring = known_findings(experiment.data), experiment.scoring
     words = {name: known[name].text if name in known else name.replace("_", " ") for name in scored}
     for modality in sorted({corpus.modality for corpus in experiment.data.corpora}):

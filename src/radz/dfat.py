@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
-from data_modules.reports import digest64
 from radz.anchors import AnchorBank
 from radz.callbacks.finite import stop_unless_finite
 from radz.callbacks.metrics import FindingMetrics, as_log_dict
@@ -23,9 +22,9 @@ from radz.checkpoints import check_weights
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
 from radz.distributed import over_ranks, world
 from radz.dkam import encode_now
-from radz.encode import MODALITY_TEXT, Encoder
+from radz.encode import Encoder
 from radz.gradient_cache import cached_features
-from radz.labels import LabelView, label_sentence, pick
+from radz.labels import LabelView, batch_texts, pick
 from radz.losses import Features, alignment, category, positive_pairs
 from radz.optimizer import adamw
 from radz.scoring.kept import Keeper
@@ -57,6 +56,8 @@ class DFAT(LightningModule):
         class_anchors: raw vectors [C, d] of those findings, NaN rows where there is none.
         modalities: one for each corpus that `StudyBatch.corpus` counts.
     """
+
+    trains = True
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class DFAT(LightningModule):
         if self.refreshes and self.global_step and self.global_step % self.dkam.anchor_refresh_steps == 0:
             self.refresh_anchors()
         labels = self.labels.loss(batch)
-        texts, digest = self._texts(batch, labels)
+        texts, digest = batch_texts(batch, self.labels, self.dfat, self.modalities)
         image, text = self._features(batch, texts)
         usable = torch.tensor([bool(words) for words in texts], device=self.device)
         with torch.autocast(self.device.type, enabled=False):
@@ -151,13 +152,6 @@ class DFAT(LightningModule):
     def _modalities(self, batch: StudyBatch) -> list[str]:
         """The modality of each study."""
         return [self.modalities[corpus] for corpus in batch.corpus.tolist()]
-
-    def _texts(self, batch: StudyBatch, labels: Tensor) -> tuple[list[str], Tensor]:
-        if self.dfat.text_source == "report":
-            return batch.reports, batch.text_digest
-        rows = zip(labels.tolist(), self._modalities(batch), strict=True)
-        texts = [label_sentence(row, self.labels, self.dfat.label_sentence, MODALITY_TEXT[name]) for row, name in rows]
-        return texts, torch.tensor([digest64(text) for text in texts], device=self.device)
 
     def _log_step(self, loss: Tensor, aligned: Tensor, guided: Tensor, used: Tensor, share: Tensor) -> None:
         self.log("train/loss", loss, prog_bar=True)

@@ -36,7 +36,8 @@ def dry_run(experiment: Experiment) -> list[str]:
     steps = len(parts.data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.processes)
     if experiment.trainer.overfit_batches:
         steps = min(steps, experiment.trainer.overfit_batches)
-    lines += _cost(experiment, parts, steps)
+    if parts.module.trains:
+        lines += _cost(experiment, parts, steps)
     lines.append(f"steps per epoch: {steps}; run folder: {run_folder(experiment)}")
     return lines
 

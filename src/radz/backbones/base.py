@@ -245,6 +245,24 @@ class Backbone(nn.Module, abc.ABC):
             return self.run_decoder(embeddings, mask, patches, arguments)
 
     @torch.no_grad()
+    def logits(self, embeddings: Tensor, patches: Tensor, last: int = 1) -> Tensor:
+        """What follows each of the `last` positions of sequences of one length: float32 [B, last, V] (depth full only).
+
+        Args:
+            embeddings: [B, T, d]; patches: bool [B, T], true at image tokens.
+
+        Modality tokens are -inf: they are no words, and the table as it was released does not hold them.
+        """
+        if self.depth != "full":
+            raise InputError("backbone.depth: feature conflicts with asking in words, which needs depth full")
+        embeddings = embeddings.to(self.decoder.layers[0].input_layernorm.weight.dtype)
+        output = self.run_decoder(embeddings, torch.ones_like(patches), patches, {"use_cache": False})
+        head = self.core.lm_head
+        found = head(output.last_hidden_state[:, -last:].to(head.weight.dtype)).float()
+        found[..., self.image_ids + self.text_ids] = -torch.inf
+        return found
+
+    @torch.no_grad()
     def write(self, prompts: list[str], max_new_tokens: int) -> list[str]:
         """Greedy answers to text-only chats (depth full only), one prompt at a time: no padding can touch them."""
         if self.depth != "full":

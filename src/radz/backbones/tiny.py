@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -29,11 +29,16 @@ def tiny_folder(config: TinyConfig, texts: Iterable[str], cache_dir: Path) -> Pa
     if config.family == TinyConfig.family:
         del shape["family"]  # so that folders written before there were families are found again
     key = json.dumps(shape, sort_keys=True) + "\n".join(corpus)
-    folder = cache_dir / "backbones" / f"tiny-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    return cached_folder("tiny", key, lambda draft: write_tiny(draft, config, corpus), cache_dir)
+
+
+def cached_folder(kind: str, key: str, write: Callable[[Path], None], cache_dir: Path) -> Path:
+    """cache_dir/backbones/<kind>-<digest of key>, filled by `write` when it is missing."""
+    folder = cache_dir / "backbones" / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".tiny-"))
-        write_tiny(draft, config, corpus)
+        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{kind}-"))
+        write(draft)
         try:
             draft.rename(folder)
         except OSError:  # another process was faster; its folder is equal

@@ -31,24 +31,37 @@ SUBDIVISION = 2  # pooled quarters: 2 x 2 of a patch
 @torch.no_grad()
 def structured_start(model: Any, config: TinyConfig) -> None:
     """Fill the weights of a LlavaForConditionalGeneration of this shape; uses torch's global generator."""
-    tower, side = model.model.vision_tower, config.image_size // config.patch_size
-    place, pooled = config.vision_width // 8, config.vision_width // 4
+    structured_tower(model.model.vision_tower, config.image_size, config.patch_size, config.vision_width, config.heads)
+    place, pooled = _channels(config.vision_width)
     content = config.vision_width - place - pooled
-    basis = _cosines(config.patch_size, content)
-    gain = _gain(config.patch_size, content)
+    _projector(model.model.multi_modal_projector, slice(content, content + place), config.width // 8)
+    for layer in model.model.language_model.layers:
+        _decoder_layer(layer, config.layers, config.width // 8)
+
+
+@torch.no_grad()
+def structured_tower(tower: Any, image_size: int, patch_size: int, width: int, heads: int) -> None:
+    """Fill the weights of a CLIP vision model of this shape."""
+    side = image_size // patch_size
+    place, pooled = _channels(width)
+    content = width - place - pooled
+    basis = _cosines(patch_size, content)
+    gain = _gain(patch_size, content)
     patch = torch.zeros_like(tower.embeddings.patch_embedding.weight)
-    patch[:content] = (basis * gain[:, None, None] / 3)[:, None] * 2 / math.sqrt(config.patch_size)
+    patch[:content] = (basis * gain[:, None, None] / 3)[:, None] * 2 / math.sqrt(patch_size)
     tower.embeddings.patch_embedding.weight.copy_(patch)
     position = torch.zeros_like(tower.embeddings.position_embedding.weight)
     position[1:, content : content + place] = POSITION_SIZE * side * _cosines(side, place).flatten(1).T
     tower.embeddings.position_embedding.weight.copy_(position)
     for layer in tower.encoder.layers:
-        _near_identity(layer.self_attn, config.heads)
+        _near_identity(layer.self_attn, heads)
     _wavelet_layer(tower.encoder.layers[0].mlp, basis / gain[:, None, None], pooled)
-    _unit_variance(tower, len(_wavelets(config.patch_size)[0]), pooled)
-    _projector(model.model.multi_modal_projector, slice(content, content + place), config.width // 8)
-    for layer in model.model.language_model.layers:
-        _decoder_layer(layer, config.layers, config.width // 8)
+    _unit_variance(tower, len(_wavelets(patch_size)[0]), pooled)
+
+
+def _channels(width: int) -> tuple[int, int]:
+    """Of the tower's stream, how many hold the position and how many the pooled wavelets."""
+    return width // 8, width // 4
 
 
 def _cosines(side: int, count: int) -> Tensor:

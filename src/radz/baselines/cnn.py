@@ -143,10 +143,6 @@ class SupervisedCNN(LightningModule):
         """`rows` int64 [B] and `scores` float32 [B, K] in [0, 1]."""
         return {"rows": batch.rows, "scores": self(batch).sigmoid()}
 
-    def validation_step(self, batch: StudyBatch, batch_idx: int) -> dict[str, Tensor]:
-        """The scores, for the metric callbacks; see `predict_step`."""
-        return self.predict_step(batch, batch_idx)
-
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a warm-up and cosine schedule per step; norms and biases are not decayed."""
         decayed = [p for p in self.parameters() if p.ndim > 1]

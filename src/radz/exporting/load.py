@@ -120,13 +120,14 @@ def exported_experiment(folder: Path) -> tuple[Experiment, dict[str, Any]]:
     return from_plain(plain, str(folder / RADZ_JSON)), content
 
 
-def load_export(folder: Path) -> tuple[Experiment, Trained]:
-    """Experiment and model of an export folder.
+def load_export(folder: Path, depth: str = "feature") -> tuple[Experiment, Trained]:
+    """Experiment and model of an export folder, its decoder as deep as `backbone.depth` would say.
 
     Raises:
         InputError: a part is missing, damaged, or was changed after the export.
     """
     experiment, content = exported_experiment(folder)
+    experiment.backbone.depth = depth
     merged = content["backbone"]["merged"]
     place = folder / BACKBONE
     dfat = experiment.dfat

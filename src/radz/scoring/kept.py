@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from data_modules.batch import StudyBatch
 from radz.distributed import gather_objects
-from radz.encode import Encoder
 from radz.losses import Features, at_least_fp32
 
 
@@ -38,6 +38,13 @@ class Kept:
         return Kept(self.rows[at.numpy()], self.image.rows(at), self.text.rows(used), owner)
 
 
+class EncodesTexts(Protocol):
+    """An encoder of reports."""
+
+    def encode_texts(self, texts: list[str]) -> Features:
+        """Features of N texts."""
+
+
 class Keeper:
     """Collects the features of one pass over a split on this rank."""
 
@@ -45,7 +52,7 @@ class Keeper:
         self._studies: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self._reports: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def add(self, batch: StudyBatch, image: Features, encoder: Encoder) -> None:
+    def add(self, batch: StudyBatch, image: Features, encoder: EncodesTexts) -> None:
         """Keep the studies of a batch that have a report; a report met before is not encoded again."""
         there = torch.tensor([i for i, words in enumerate(batch.reports) if words], dtype=torch.int64)
         if not len(there):

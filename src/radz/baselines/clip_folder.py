@@ -1,0 +1,178 @@
+"""A CLIP or SigLIP folder as an encoder of images and texts, and a small random CLIP written as such a folder.
+
+Shapes: M images, N texts, e dimension in which they are compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_modules.errors import InputError
+from radz.backbones.folder import check_folder, image_settings, load_model, reading
+from radz.backbones.hub import resolve
+from radz.backbones.tiny import cached_folder
+from radz.backbones.tiny_models import PIXELS
+from radz.clip_config import TinyClipConfig
+from radz.config import BackboneConfig
+from radz.losses import at_least_fp32
+
+log = logging.getLogger(__name__)
+KINDS = {"clip": "CLIPModel", "siglip": "SiglipModel"}
+"""`model_type` of config.json -> class in transformers"""
+
+
+class ClipEncoder(nn.Module):
+    """Both towers of a folder, in float32.
+
+    Raises:
+        InputError: not a complete CLIP or SigLIP folder.
+    """
+
+    _scale: Tensor
+    _shift: Tensor
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        with _named_clip():
+            config = BackboneConfig(path=str(folder), dtype="float32")
+            kind = check_folder(config, folder).get("model_type")
+            if kind not in KINDS:
+                raise InputError(
+                    f"clip.path: {folder}: model type {kind} in config.json is not one of {', '.join(KINDS)}"
+                )
+            self.model: Any = load_model(KINDS[str(kind)], config, folder)
+            settings = image_settings(folder)
+            with reading(folder, "tokenizer"):
+                from transformers import AutoTokenizer
+
+                self.tokenizer: Any = AutoTokenizer.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False
+                )
+        self.image_size: int = self.model.config.vision_config.image_size
+        self.context: int = self.model.config.text_config.max_position_embeddings
+        self.width: int = getattr(self.model.config, "projection_dim", 0) or self.model.config.text_config.hidden_size
+        scale, std = settings.get("rescale_factor", 1 / 255), torch.tensor(settings["image_std"])
+        self.register_buffer("_scale", (scale / std)[:, None, None], persistent=False)
+        self.register_buffer("_shift", (-torch.tensor(settings["image_mean"]) / std)[:, None, None], persistent=False)
+        # SigLIP pools the last of 64 positions, whatever stands there: it was trained on texts padded to full length.
+        self._padding: Any = "max_length" if kind == "siglip" else True
+        self._masked = kind == "clip"
+        self._told = False
+
+    @property
+    def temperature(self) -> Tensor:
+        """What similarities are divided by in training; CLIP never goes below 1/100."""
+        return (-self.model.logit_scale.clamp(max=4.6052)).exp()
+
+    def check_side(self, side: int) -> None:
+        """InputError where images of `side` pixels do not fit the tower."""
+        if side != self.image_size:
+            raise InputError(
+                f"data.image_size: {side} conflicts with the CLIP's {self.image_size}; set it to {self.image_size}"
+            )
+
+    def images(self, pixels: Tensor) -> Tensor:
+        """uint8 [M, C, S, S] (C 1 or 3) to float32 [M, e]."""
+        values = pixels.expand(-1, 3, -1, -1) * self._scale + self._shift
+        return at_least_fp32(self.model.get_image_features(pixel_values=values).pooler_output)
+
+    def texts(self, texts: list[str]) -> Tensor:
+        """N texts to float32 [N, e]; longer ones are cut to the context, which is said once."""
+        device = self._scale.device
+        if not self._told and any(len(row) > self.context for row in self.tokenizer(texts).input_ids):
+            self._told = True
+            log.warning("clip: texts of more than %d tokens are cut to the context of the model", self.context)
+        found = self.tokenizer(
+            texts, padding=self._padding, truncation=True, max_length=self.context, return_tensors="pt"
+        )
+        arguments = {"input_ids": found.input_ids.to(device)}
+        if self._masked:
+            arguments["attention_mask"] = found.attention_mask.to(device)
+        return at_least_fp32(self.model.get_text_features(**arguments).pooler_output)
+
+
+@contextmanager
+def _named_clip() -> Iterator[None]:
+    """Faults of the folder name the key that stands in the experiment here."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace("backbone.path", "clip.path", 1)) from None
+
+
+def clip_folder(path: str) -> Path:
+    """The folder of `clip.path`: a local folder, or the snapshot of a hub id."""
+    with _named_clip():
+        return resolve(path)
+
+
+def tiny_clip(config: TinyClipConfig, image_size: int, texts: Iterable[str], cache_dir: Path) -> Path:
+    """Folder of a random CLIP, its tokenizer learned from `texts`; written once per cache.
+
+    Its image tower starts with the wavelets of the tiny LLaVA's (`tiny_start`), so that the two are compared on equal
+    terms.
+    """
+    corpus = list(texts)
+    key = json.dumps([dataclasses.asdict(config), image_size], sort_keys=True) + "\n".join(corpus)
+    return cached_folder("clip", key, lambda draft: write_tiny_clip(draft, config, image_size, corpus), cache_dir)
+
+
+def write_tiny_clip(folder: Path, config: TinyClipConfig, image_size: int, texts: Iterable[str]) -> None:
+    """Write model, tokenizer and image processor of a random CLIP into `folder`."""
+    from transformers import CLIPConfig, CLIPModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from radz.backbones.tiny_start import structured_tower
+
+    tokenizer = _tokenizer(config, texts)
+    shared = {"num_attention_heads": config.heads, "attention_dropout": 0.0, "projection_dim": config.projection}
+    vision = {
+        "hidden_size": config.vision_width, "intermediate_size": 3 * config.vision_width, "image_size": image_size,
+        "num_hidden_layers": config.vision_layers, "patch_size": config.patch_size, **shared,
+    }  # fmt: skip
+    text = {
+        "hidden_size": config.width, "intermediate_size": 4 * config.width, "num_hidden_layers": config.layers,
+        "vocab_size": len(tokenizer), "max_position_embeddings": config.context,
+        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id, **shared,
+    }  # fmt: skip
+    state = torch.random.get_rng_state()
+    torch.manual_seed(config.seed)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=config.projection))
+    structured_tower(model.vision_model, image_size, config.patch_size, config.vision_width, config.heads)
+    torch.random.set_rng_state(state)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    size = {"height": image_size, "width": image_size}
+    CLIPImageProcessorPil(size={"shortest_edge": image_size}, crop_size=size, **PIXELS).save_pretrained(folder)
+
+
+def _tokenizer(config: TinyClipConfig, texts: Iterable[str]) -> Any:
+    """Byte-level BPE that begins and ends each text, as CLIP's does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    named = {"pad": "<pad>", "unk": "<unk>", "bos": "<s>", "eos": "</s>"}
+    raw = Tokenizer(models.BPE(unk_token=named["unk"]))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocabulary, special_tokens=list(named.values()), show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    raw.train_from_iterator(texts, trainer)
+    ends = [(token, raw.token_to_id(token)) for token in (named["bos"], named["eos"])]
+    raw.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, model_max_length=config.context,
+        **{f"{name}_token": token for name, token in named.items()},
+    )  # fmt: skip

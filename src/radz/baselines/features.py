@@ -1,0 +1,98 @@
+"""One vector per study, from the encoder that `supervised.encoder` names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from data_modules.base import StudyDataModule
+from data_modules.errors import InputError
+from radz import build as parts
+from radz.baselines.clip import load_clip
+from radz.baselines.clip_folder import ClipEncoder
+from radz.baselines.cnn import study_mean
+from radz.checkpoints import check_weights, read_checkpoint
+from radz.config import Experiment
+from radz.encode import Encoder
+from radz.exporting.load import is_export, load_export, load_trained, trained_experiment
+from radz.losses import normalise
+
+SAME = ("image_size", "resize", "equalize", "frames", "ct")
+"""keys of `data` that must be as in the run whose encoder is used"""
+
+
+class StudyFeatures(nn.Module):
+    """B studies to float32 [B, width]: features of a DFAT encoder, or the mean of a CLIP's L2-normalised images."""
+
+    def __init__(self, encoder: Encoder | ClipEncoder, kind: str) -> None:
+        """`kind`: global, local or both; a CLIP has one vector per image, whatever it says."""
+        super().__init__()
+        self.encoder, self.kind = encoder, kind
+        self.width = encoder.width * (2 if kind == "both" and isinstance(encoder, Encoder) else 1)
+
+    def forward(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> Tensor:
+        """Arguments as for `Encoder.encode_images`."""
+        if isinstance(self.encoder, ClipEncoder):
+            return study_mean(normalise(self.encoder.images(pixels)), counts)
+        found = self.encoder.encode_images(pixels, counts, modalities)
+        sides = {"global": [found.overall], "local": [found.local], "both": [found.overall, found.local]}
+        return torch.cat(sides[self.kind], dim=1)
+
+    def only_images(self) -> None:
+        """Freeze what has no part in the features of images."""
+        if isinstance(self.encoder, Encoder):
+            for side in ("text", "anchor"):
+                self.encoder.heads[side].requires_grad_(False)
+        else:
+            for name, parameter in self.encoder.named_parameters():
+                if name.startswith(("model.text_", "model.logit_")):
+                    parameter.requires_grad_(False)
+
+
+def load_features(experiment: Experiment, data: StudyDataModule) -> tuple[StudyFeatures, str]:
+    """The encoder of `supervised.encoder`, and what its weights began as.
+
+    Raises:
+        InputError: the run is none of method dfat or clip, its pixels were made otherwise, or the studies do not fit.
+    """
+    features, digest = _load(experiment)
+    if isinstance(features.encoder, Encoder):
+        features.encoder.check_images(data.most_images(), experiment.data.image_size)
+    return features, digest
+
+
+def _load(experiment: Experiment) -> tuple[StudyFeatures, str]:
+    settings = experiment.supervised
+    if settings.encoder == "backbone":
+        encoder, digest = parts.encoder(experiment)
+        return StudyFeatures(encoder, settings.features), digest
+    if settings.encoder == "clip":
+        clip, digest = load_clip(experiment)
+        return StudyFeatures(clip, settings.features), digest
+    folder = Path(str(settings.run)).expanduser()
+    trained = trained_experiment(folder)
+    for key in SAME if not is_export(folder) else SAME[:-1]:
+        if getattr(trained.data, key) != getattr(experiment.data, key):
+            raise InputError(
+                f"data.{key}: {getattr(experiment.data, key)} conflicts with supervised.run, which was trained with "
+                f"{getattr(trained.data, key)}; set it so"
+            )
+    trained = replace(trained, cache_dir=experiment.cache_dir)
+    if trained.method == "clip":
+        clip, digest = load_clip(trained)
+        if trained.clip.train:
+            _load_clip_weights(clip, folder / "checkpoints" / "best.ckpt")
+        return StudyFeatures(clip, settings.features), digest
+    found = load_export(folder)[1] if is_export(folder) else load_trained(trained, folder)
+    return StudyFeatures(found.encoder, settings.features), found.base_digest
+
+
+def _load_clip_weights(clip: ClipEncoder, checkpoint: Path) -> None:
+    weights = read_checkpoint(checkpoint)["state_dict"]
+    own = {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")}
+    check_weights(own, clip.state_dict(), strict=True)
+    clip.load_state_dict(own)
