@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.config import DataConfig
+from data_modules.corpus_config import one_of
 from data_modules.decode import Recipe, decode
 from data_modules.errors import InputError, nearest
+from data_modules.pixels import read_gray
+from data_modules.placing import to_original
 from data_modules.volumes import is_volume
 from radz import build
 from radz.config import Experiment
 from radz.config_checks import known_findings
 from radz.descriptions import finding_name
+from radz.evidence.maps import Mapper, target_of
 from radz.exporting.load import Trained, is_export, load_export, load_trained
 from radz.losses import Features, normalise
 from radz.run_folder import load_run
@@ -93,6 +97,28 @@ class Radz:
         starts = range(0, max(len(paths), 1), BATCH)  # without paths the request is still checked
         rows = [self.score_images(*self._read(paths[i : i + BATCH]), names, scorer) for i in starts]
         return pd.DataFrame(np.concatenate(rows), index=[str(path) for path in paths], columns=names)
+
+    def heatmap(self, path: str | Path, finding: str, kind: str = "attention") -> NDArray[np.float32]:
+        """Where in a radiograph a finding is seen: float32 [H, W] in the pixels of the file, NaN where a crop cut off.
+
+        Args:
+            kind: `attention` (gradient-weighted, from 0) or `similarity` (of patches with the finding, a cosine);
+                `radz evidence` measures which of them a run's maps can be trusted in.
+
+        Raises:
+            InputError: a CT volume, unreadable, or a finding without the description that its scorer needs.
+        """
+        one_of("kind", kind, ("attention", "similarity"))
+        if is_volume(Path(path)):
+            raise InputError(f"{path}: is a CT volume; heat-maps are of radiographs")
+        names = self.names([finding])
+        mapper = Mapper(self.encoder, self._classifier(tuple(names)), target_of(self.experiment.scoring.headline))
+        if not mapper.classifier.readable(mapper.target)[0]:
+            raise InputError(f"finding: {names[0]} has no description, which the run's scorer needs")
+        studies = (*self._pixels([self.images(path)]), [self.modality(path)])
+        grid = mapper.similarity(*studies) if kind == "similarity" else mapper.attention(*studies, [0])
+        shape = read_gray(Path(path), frames=self.data.frames).shape
+        return to_original(grid[0, 0].float().cpu().numpy(), shape, self.data.image_size, self.data.resize)
 
     def names(self, findings: Sequence[str]) -> list[str]:
         """The ontology's names of findings, however they are called; other words stay as they are.
