@@ -103,22 +103,27 @@ class Radz:
 
         Args:
             kind: `attention` (gradient-weighted, from 0) or `similarity` (of patches with the finding, a cosine);
-                `radz evidence` measures which of them a run's maps can be trusted in.
+                `radz evidence` measures how far a run's maps can be trusted.
 
         Raises:
             InputError: a CT volume, unreadable, or a finding without the description that its scorer needs.
         """
+        return self.heatmaps(path, self.names([finding]), kind)[0]
+
+    def heatmaps(self, path: str | Path, names: Sequence[str], kind: str = "attention") -> NDArray[np.float32]:
+        """`heatmap` of several findings at once, [C, H, W], for what `names` returned."""
         one_of("kind", kind, ("attention", "similarity"))
         if is_volume(Path(path)):
             raise InputError(f"{path}: is a CT volume; heat-maps are of radiographs")
-        names = self.names([finding])
         mapper = Mapper(self.encoder, self._classifier(tuple(names)), target_of(self.experiment.scoring.headline))
-        if not mapper.classifier.readable(mapper.target)[0]:
-            raise InputError(f"finding: {names[0]} has no description, which the run's scorer needs")
-        studies = (*self._pixels([self.images(path)]), [self.modality(path)])
-        grid = mapper.similarity(*studies) if kind == "similarity" else mapper.attention(*studies, [0])
+        for name, there in zip(names, mapper.classifier.readable(mapper.target), strict=True):
+            if not there:
+                raise InputError(f"finding: {name} has no description, which the run's scorer needs")
+        one = (*self._pixels([self.images(path)]), [self.modality(path)])
+        grids = mapper.similarity(*one) if kind == "similarity" else mapper.attention(*one, range(len(names)))
         shape = read_gray(Path(path), frames=self.data.frames).shape
-        return to_original(grid[0, 0].float().cpu().numpy(), shape, self.data.image_size, self.data.resize)
+        size, resize = self.data.image_size, self.data.resize
+        return np.stack([to_original(grid, shape, size, resize) for grid in grids[0].float().cpu().numpy()])
 
     def names(self, findings: Sequence[str]) -> list[str]:
         """The ontology's names of findings, however they are called; other words stay as they are.

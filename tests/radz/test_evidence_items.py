@@ -135,6 +135,17 @@ def test_the_engine_gives_the_same_map(run: Opened, run_folder: Path) -> None:
         model.heatmap(path, "purple spots")
 
 
+def test_predict_draws_each_radiograph_and_finding(run: Opened, run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    shutil.copy(run.data.table.image_paths[0], tmp_path / "in" / "deep" / "a.dcm")
+    (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
+    keys = [f"input={tmp_path / 'in'}", f"out={tmp_path / 'scores.csv'}", f"heatmaps={tmp_path / 'maps'}"]
+    assert main(["predict", str(run_folder), *keys, "findings=mass,edema"]) == 0
+    drawn = sorted(path.relative_to(tmp_path / "maps").as_posix() for path in (tmp_path / "maps").rglob("*.png"))
+    assert drawn == ["deep/a.dcm_edema.png", "deep/a.dcm_mass.png"]
+    assert Image.open(tmp_path / "maps" / drawn[0]).size == (64, 64)
+
+
 def test_the_score_that_gradients_are_taken_of_is_the_one_that_is_reported(run: Opened) -> None:
     batch = next(run.batches(run.rows("test", 2), 2))
     given = run.sequences(batch)
