@@ -15,6 +15,7 @@ from radz.backbone_config import BackboneConfig, TinyConfig
 from radz.class_prompts import ClassPrompts
 from radz.cnn_config import CnnConfig
 from radz.config_checks import above_zero, canonical, known_findings, placeholders, seed_range, sentences, share
+from radz.dkam_config import DkamConfig
 from radz.wandb_config import WandbConfig
 
 __all__ = [
@@ -102,38 +103,6 @@ class DfatConfig:
         placeholders("dfat.label_sentence", self.label_sentence, ("finding", "modality"))
         if "{finding}" not in self.label_sentence:
             raise InputError("dfat.label_sentence: must contain {finding}")
-
-
-@dataclass
-class DkamConfig:
-    """Domain knowledge anchoring module (method.md 3)."""
-
-    descriptions: str = "descriptions/chest_xray.yaml"
-    """file of descriptions: a path, or a path below the experiments folder"""
-    write: bool = False
-    """true: the backbone's own language model writes the descriptions first"""
-    max_new_tokens: int = 320
-    """length limit of one written description"""
-    aspects: list[str] = field(
-        default_factory=lambda: ["location", "shape", "boundary", "density", "definition", "clinical"]
-    )
-    """parts of a description that enter the anchor, in this order"""
-    anchor_encoder: str = "decoder"
-    """decoder (text sequence, global feature) | embedding (mean input embedding)"""
-    findings: list[str] = field(default_factory=list)
-    """findings of the training bank; empty: no_finding and all that training labels know as present"""
-
-    category: str = "softmax"
-    """loss against the anchors: softmax (a study's findings share the mass, the paper) | sigmoid (each pair alone)"""
-
-    def __post_init__(self) -> None:
-        one_of("dkam.category", self.category, ("softmax", "sigmoid"))
-        one_of("dkam.anchor_encoder", self.anchor_encoder, ("decoder", "embedding"))
-        for aspect in self.aspects:
-            one_of("dkam.aspects", aspect, ("location", "shape", "boundary", "density", "definition", "clinical"))
-        in_range("dkam.max_new_tokens", self.max_new_tokens, 1)
-        if not self.aspects:
-            raise InputError("dkam.aspects: name at least one part of the description")
 
 
 @dataclass

@@ -18,6 +18,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
+from small_run import SMALL as SMALL_RUN
 
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
@@ -26,13 +27,13 @@ from radz import Radz
 from radz.cli import main
 from radz.encode import Encoder
 from radz.evidence import attention, features, layers, robustness
-from radz.evidence.config import EvidenceConfig, read_keys
+from radz.evidence.config import ITEMS, EvidenceConfig, read_keys
 from radz.evidence.opened import Opened, open_run
 from radz.evidence.perturb import FAULTS, perturbed
 from radz.report.html import write_report
 
-SMALL = ["studies=16", "train_studies=24", "heatmap_studies=5", "attention_studies=5", "robustness_studies=8"]
-FAST = [*SMALL, "overlays=1", "replicates=100", "batch_size=4"]
+BOUNDS = ["studies=16", "train_studies=24", "heatmap_studies=5", "attention_studies=5", "robustness_studies=8"]
+FAST = [*BOUNDS, "overlays=1", "replicates=100", "batch_size=4"]
 Build = Callable[..., Encoder]
 
 
@@ -313,3 +314,26 @@ def test_faults_of_folders_are_one_line(run_folder: Path, tmp_path: Path, capsys
     shutil.copy(run_folder / "config.yaml", tmp_path)
     assert main(["evidence", str(tmp_path)]) == 2
     assert "the run is not finished" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "extra", "only"),
+    [
+        ("demo", ["backbone.tiny.family=llava_next"], "[]"),
+        ("demo", ["backbone.tiny.family=qwen2_5_vl"], "[]"),
+        ("demo", ["backbone.tiny.family=gemma3", "scoring.headline=fused"], "[]"),
+        ("demo_ct", [], "layers,robustness,features,attention"),
+    ],
+)
+def test_every_family_and_ct(
+    tmp_path: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str], experiment: str, extra: list[str], only: str
+) -> None:
+    folder = tmp_path / "run"
+    assert main(["train", experiment, *SMALL_RUN, *extra, f"run_dir={folder}", f"cache_dir={cache_dir}"]) == 0
+    assert main(["evidence", str(folder), *FAST, f"only={only}"]) == 0
+    written = {path.stem for path in (folder / "evidence").glob("*.json")}
+    assert written == set(ITEMS if only == "[]" else only.split(","))
+    if experiment == "demo_ct":
+        assert main(["evidence", str(folder), *FAST, "only=heatmaps"]) == 2
+        assert "maps of CT slices are not made" in capsys.readouterr().err
