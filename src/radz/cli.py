@@ -146,13 +146,14 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    keys = _pairs(options.keys, {"input", "out", "findings"}, required={"input", "out"})
+    keys = _pairs(options.keys, {"input", "out", "findings", "heatmaps"}, required={"input", "out"})
     _check_out(keys["out"])
     _runs()
     from radz.predict import predict_folder
 
     findings = [name.strip() for name in keys.get("findings", "").strip("[]").split(",") if name.strip()]
-    sys.stdout.write(f"{predict_folder(options.run, keys['input'], keys['out'], findings)}\n")
+    done = predict_folder(options.run, keys["input"], keys["out"], findings, keys.get("heatmaps"))
+    sys.stdout.write(f"{done}\n")
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -357,7 +358,7 @@ def _pairs(items: Sequence[str], known: set[str], required: set[str]) -> dict[st
 
 
 KEYS = {
-    "predict": "input=FOLDER out=CSV findings=[a,b]",
+    "predict": "input=FOLDER out=CSV findings=[a,b] heatmaps=DIR",
     "export": "out=DIR merge=true (false: LoRA stays a PEFT adapter) dtype=auto (that of the backbone; float32, "
     "float16, bfloat16)",
     "import": "out=DIR tower=DIR (CLIP, where the checkpoint has none) conversation=v1 | mistral_instruct | plain",

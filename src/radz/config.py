@@ -17,7 +17,8 @@ from radz.class_prompts import ClassPrompts
 from radz.clip_config import ClipConfig, TinyClipConfig
 from radz.cnn_config import CnnConfig
 from radz.config_checks import canonical, known_findings, seed_range, sentences
-from radz.dfat_config import DfatConfig, DkamConfig
+from radz.dfat_config import DfatConfig
+from radz.dkam_config import DkamConfig
 from radz.supervised_config import SupervisedConfig
 from radz.trainer_config import TrainerConfig
 from radz.vqa_config import VqaConfig

@@ -1,8 +1,8 @@
-"""Schema of alignment and anchors: the sections `dfat` and `dkam` of an experiment (method.md 2 and 3)."""
+"""The dfat section of an experiment."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from data_modules.corpus_config import in_range, one_of
 from data_modules.errors import InputError
@@ -89,41 +89,3 @@ class DfatConfig:
         placeholders("dfat.label_sentence", self.label_sentence, ("finding", "modality"))
         if "{finding}" not in self.label_sentence:
             raise InputError("dfat.label_sentence: must contain {finding}")
-
-
-@dataclass
-class DkamConfig:
-    """Domain knowledge anchoring module (method.md 3)."""
-
-    descriptions: str = "descriptions/chest_xray.yaml"
-    """file of descriptions: a path, or a path below the experiments folder"""
-    write: bool = False
-    """true: the backbone's own language model writes the descriptions first"""
-    max_new_tokens: int = 320
-    """length limit of one written description"""
-    aspects: list[str] = field(
-        default_factory=lambda: ["location", "shape", "boundary", "density", "definition", "clinical"]
-    )
-    """parts of a description that enter the anchor, in this order"""
-    anchor_encoder: str = "decoder"
-    """decoder (text sequence, global feature) | embedding (mean input embedding)"""
-    anchor_refresh: str = "frozen"
-    """frozen (anchors stay as the base weights encode them) | every_n_steps (encoded again by the weights of then)"""
-    anchor_refresh_steps: int = 100
-    """n of every_n_steps; they are also encoded before a checkpoint, so that its anchors are those of its weights"""
-    findings: list[str] = field(default_factory=list)
-    """findings of the training bank; empty: no_finding and all that training labels know as present"""
-
-    category: str = "softmax"
-    """loss against the anchors: softmax (a study's findings share the mass, the paper) | sigmoid (each pair alone)"""
-
-    def __post_init__(self) -> None:
-        one_of("dkam.category", self.category, ("softmax", "sigmoid"))
-        one_of("dkam.anchor_encoder", self.anchor_encoder, ("decoder", "embedding"))
-        for aspect in self.aspects:
-            one_of("dkam.aspects", aspect, ("location", "shape", "boundary", "density", "definition", "clinical"))
-        one_of("dkam.anchor_refresh", self.anchor_refresh, ("frozen", "every_n_steps"))
-        for key in ("max_new_tokens", "anchor_refresh_steps"):
-            in_range(f"dkam.{key}", getattr(self, key), 1)
-        if not self.aspects:
-            raise InputError("dkam.aspects: name at least one part of the description")

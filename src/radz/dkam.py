@@ -25,6 +25,7 @@ from radz.descriptions import (
     writing_prompt,
 )
 from radz.encode import Encoder
+from radz.experiment import find_resource
 
 log = logging.getLogger(__name__)
 DECODING = "greedy"
@@ -120,15 +121,32 @@ def build_bank(
             descriptions_file, written, f"Written by the backbone, {DECODING} decoding. Review, then edit."
         )
         log.info("descriptions written to %s", descriptions_file)
-    known = load_descriptions(descriptions_file)
-    missing = [name for name in findings if name not in known]
-    if missing:
-        raise InputError(f"dkam.descriptions: {descriptions_file} has no {missing[0]}; add it or write with dkam.write")
-    texts = [known[name].text(config.aspects) for name in findings]
-    parts = trainer.predict(module, module.predict_dataloader_for(texts), return_predictions=True)
-    info = BankInfo(
-        config.anchor_encoder, tuple(config.aspects), descriptions_file.name, prompt, decoding, base_digest, "", 0
-    )
-    bank = AnchorBank(tuple(findings), tuple(texts), torch.cat(parts), info)
+    sets = description_sets(config, list(findings), descriptions_file)
+    every = [text for texts in sets for text in texts]
+    parts = trainer.predict(module, module.predict_dataloader_for(every), return_predictions=True)
+    vectors = torch.cat(parts).split([len(texts) for texts in sets])
+    source = ", ".join([descriptions_file.name, *(Path(name).name for name in config.sources)])
+    info = BankInfo(config.anchor_encoder, tuple(config.aspects), source, prompt, decoding, base_digest, "", 0)
+    means = torch.stack([vector.mean(0) for vector in vectors])
+    bank = AnchorBank(tuple(findings), tuple("\n".join(texts) for texts in sets), means, info)
     log.info("anchor bank: %d findings, digest %s, %s", len(bank.names), bank.digest(), geometry(bank.vectors))
     return bank
+
+
+def description_sets(config: DkamConfig, findings: Sequence[str], descriptions_file: Path) -> list[list[str]]:
+    """The texts of each finding, whose mean is its anchor: one of each file, or of each aspect of each file.
+
+    Raises:
+        InputError: a file without one of the findings.
+    """
+    files = {"dkam.descriptions": descriptions_file}
+    files |= {f"dkam.sources.{n}": find_resource(name) for n, name in enumerate(config.sources)}
+    sets: list[list[str]] = [[] for _ in findings]
+    groups = [config.aspects] if config.sets == "whole" else [[aspect] for aspect in config.aspects]
+    for key, file in files.items():
+        known = load_descriptions(file)
+        for name, texts in zip(findings, sets, strict=True):
+            if name not in known:
+                raise InputError(f"{key}: {file} has no {name}; add it or write with dkam.write")
+            texts += [known[name].text(group) for group in groups]
+    return sets

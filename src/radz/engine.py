@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.config import DataConfig
+from data_modules.corpus_config import one_of
 from data_modules.decode import Recipe, decode
 from data_modules.errors import InputError, nearest
+from data_modules.pixels import read_gray
+from data_modules.placing import to_original
 from data_modules.volumes import is_volume
 from radz import build
 from radz.config import Experiment
 from radz.config_checks import known_findings
 from radz.descriptions import finding_name
+from radz.evidence.maps import Mapper, target_of
 from radz.exporting.load import Trained, is_export, load_export, load_trained
 from radz.losses import Features, normalise
 from radz.run_folder import load_run
@@ -93,6 +97,33 @@ class Radz:
         starts = range(0, max(len(paths), 1), BATCH)  # without paths the request is still checked
         rows = [self.score_images(*self._read(paths[i : i + BATCH]), names, scorer) for i in starts]
         return pd.DataFrame(np.concatenate(rows), index=[str(path) for path in paths], columns=names)
+
+    def heatmap(self, path: str | Path, finding: str, kind: str = "attention") -> NDArray[np.float32]:
+        """Where in a radiograph a finding is seen: float32 [H, W] in the pixels of the file, NaN where a crop cut off.
+
+        Args:
+            kind: `attention` (gradient-weighted, from 0) or `similarity` (of patches with the finding, a cosine);
+                `radz evidence` measures how far a run's maps can be trusted.
+
+        Raises:
+            InputError: a CT volume, unreadable, or a finding without the description that its scorer needs.
+        """
+        return self.heatmaps(path, self.names([finding]), kind)[0]
+
+    def heatmaps(self, path: str | Path, names: Sequence[str], kind: str = "attention") -> NDArray[np.float32]:
+        """`heatmap` of several findings at once, [C, H, W], for what `names` returned."""
+        one_of("kind", kind, ("attention", "similarity"))
+        if is_volume(Path(path)):
+            raise InputError(f"{path}: is a CT volume; heat-maps are of radiographs")
+        mapper = Mapper(self.encoder, self._classifier(tuple(names)), target_of(self.experiment.scoring.headline))
+        for name, there in zip(names, mapper.classifier.readable(mapper.target), strict=True):
+            if not there:
+                raise InputError(f"finding: {name} has no description, which the run's scorer needs")
+        one = (*self._pixels([self.images(path)]), [self.modality(path)])
+        grids = mapper.similarity(*one) if kind == "similarity" else mapper.attention(*one, range(len(names)))
+        shape = read_gray(Path(path), frames=self.data.frames).shape
+        size, resize = self.data.image_size, self.data.resize
+        return np.stack([to_original(grid, shape, size, resize) for grid in grids[0].float().cpu().numpy()])
 
     def names(self, findings: Sequence[str]) -> list[str]:
         """The ontology's names of findings, however they are called; other words stay as they are.

@@ -7,7 +7,6 @@ known one.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -105,11 +104,19 @@ def digest(experiment: Experiment) -> str:
     plain["data"].pop("workers")
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
-    if not experiment.dkam.write and experiment.method == "dfat":
-        with contextlib.suppress(InputError):  # a file that is gone cannot be told from its name alone
-            content = find_resource(experiment.dkam.descriptions).read_bytes()
-            plain["dkam"]["descriptions"] = hashlib.sha256(content).hexdigest()
+    if experiment.method == "dfat":
+        plain["dkam"]["sources"] = [_content(name) for name in experiment.dkam.sources]
+        if not experiment.dkam.write:
+            plain["dkam"]["descriptions"] = _content(experiment.dkam.descriptions)
     return hashlib.sha256(json.dumps(_text_keys(plain), sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _content(name: str) -> str:
+    """The digest of a data file; its name where it is gone."""
+    try:
+        return hashlib.sha256(find_resource(name).read_bytes()).hexdigest()
+    except InputError:
+        return name
 
 
 def _text_keys(value: Any) -> Any:

@@ -13,19 +13,23 @@ from tqdm import tqdm
 from data_modules.dicom import SUFFIXES as DICOM_SUFFIXES
 from data_modules.errors import InputError
 from data_modules.files import replacing
+from data_modules.pixels import read_gray
+from data_modules.volumes import is_volume
 from radz.engine import BATCH, Radz
+from radz.evidence.overlay import overlay, write_png
 
 log = logging.getLogger(__name__)
 SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg", "")
 VOLUMES = (".nii", ".nii.gz", ".npz")
 
 
-def predict_folder(run: str, source: str, out: str, findings: list[str]) -> Path:
+def predict_folder(run: str, source: str, out: str, findings: list[str], heatmaps: str | None = None) -> Path:
     """Score every study below `source` with the headline scorer and write `out`, as a whole or not at all.
 
     A study is a picture, a CT volume, or a folder with the DICOM slices of one CT series.
     Columns: file (relative to `source`), error (why a file has no scores), then one column per finding, by its name
-    in the ontology. `findings` empty means those of the run's bank, without no_finding.
+    in the ontology. `findings` empty means those of the run's bank, without no_finding. `heatmaps`: a folder for a
+    picture of each radiograph and finding, `<file>_<finding>.png` in the pixels of the file; volumes have none.
 
     Raises:
         InputError: no images, none of them readable, or `out` cannot be written.
@@ -54,6 +58,8 @@ def predict_folder(run: str, source: str, out: str, findings: list[str]) -> Path
             for path, error, scores in _scored(model, images, names):
                 writer.writerow([path.relative_to(folder), error, *(scores or blank)])
                 faults += [error] * bool(error)
+                if heatmaps is not None and not error and not is_volume(path):
+                    _draw(model, path, names, Path(heatmaps).expanduser() / path.relative_to(folder))
             if len(faults) == len(images):
                 raise InputError(f"input: none of {len(images)} files in {source} could be read; first: {faults[0]}")
     except OSError as error:
@@ -63,6 +69,15 @@ def predict_folder(run: str, source: str, out: str, findings: list[str]) -> Path
         len(images) - len(faults), len(images), len(faults), len(files) - len(wanted),
     )  # fmt: skip
     return target
+
+
+def _draw(model: Radz, path: Path, names: list[str], target: Path) -> None:
+    """Overlays of one radiograph, beside each other under the name of its file."""
+    image = read_gray(path, frames=model.data.frames)
+    for name, heat in zip(names, model.heatmaps(path, names), strict=True):
+        write_png(
+            target.with_name(f"{target.name}_{name.replace(' ', '_').replace('/', '_')}.png"), overlay(image, heat)
+        )
 
 
 def _may_be_image(path: Path) -> bool:

@@ -22,7 +22,7 @@ from radz.config import DkamConfig
 from radz.descriptions import FIELDS, Description, answer_lines, load_descriptions, writing_prompt
 from radz.dkam import build_bank
 from radz.encode import Encoder
-from radz.experiment import find_resource, load_experiment
+from radz.experiment import digest, find_resource, load_experiment
 from radz.run import anchors
 from radz.scoring.zero_shot import ClassTexts
 
@@ -271,3 +271,38 @@ def test_the_shipped_descriptions_serve_the_demo(trained_run: Path) -> None:
     shipped = load_descriptions(find_resource("descriptions/chest_xray.yaml"))
     aspects = ["location", "shape", "boundary", "density"]
     assert bank.descriptions == tuple(shipped[name].text(aspects) for name in bank.names)
+
+
+@pytest.mark.parametrize("sets", ["whole", "aspects"])
+def test_an_anchor_of_several_texts_is_their_mean(
+    make_encoder: Any, descriptions: Path, tmp_path: Path, sets: str
+) -> None:
+    """Two sources, two aspects: one text of each source, or one of each aspect of each source."""
+    encoder = make_encoder(train="frozen").eval()
+    other = tmp_path / "other.yaml"
+    other.write_text(descriptions.read_text().replace("Hazy", "Blurred").replace("sharp", "well defined"))
+    config = DkamConfig(aspects=["boundary", "density"], sets=sets, sources=[str(other)])
+    bank = build_bank(encoder, config, FINDINGS, descriptions, "base", trainer())
+    assert bank.info.source == "ours.yaml, other.yaml"
+    for name, vector, kept in zip(bank.names, bank.vectors, bank.descriptions, strict=True):
+        both = [load_descriptions(file)[name] for file in (descriptions, other)]
+        if sets == "whole":
+            texts = [f"{one.boundary} {one.density}" for one in both]
+        else:
+            texts = [text for one in both for text in (one.boundary, one.density)]
+        assert kept == "\n".join(texts)
+        alone = torch.cat([encoder.encode_descriptions([text], "decoder") for text in texts])
+        assert torch.allclose(vector, alone.mean(0), atol=1e-5) and alone.std(0).max() > 1e-3
+    other.write_text(descriptions.read_text().replace("nodule:", "mass:"))
+    with pytest.raises(InputError, match=r"dkam\.sources\.0: .*other\.yaml has no nodule"):
+        build_bank(encoder, config, FINDINGS, descriptions, "base", trainer())
+
+
+def test_the_text_of_further_sources_is_part_of_the_experiment(descriptions: Path) -> None:
+    keys = [f"dkam.descriptions={descriptions}", f"dkam.sources=[{descriptions}]"]
+    before = digest(load_experiment("demo", keys))
+    assert before != digest(load_experiment("demo", keys[:1]))
+    descriptions.write_text(descriptions.read_text().replace("Hazy", "Blurred"))
+    assert digest(load_experiment("demo", keys)) != before
+    with pytest.raises(InputError, match=r"dkam\.sets: 'each'"):
+        load_experiment("demo", ["dkam.sets=each"])

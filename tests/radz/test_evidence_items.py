@@ -18,19 +18,22 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
+from small_run import SMALL as SMALL_RUN
 
+from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
+from data_modules.placing import to_original
+from radz import Radz
 from radz.cli import main
 from radz.encode import Encoder
 from radz.evidence import attention, features, layers, robustness
-from radz.evidence.config import EvidenceConfig, read_keys
-from radz.evidence.maps import attention_maps, similarity_maps
+from radz.evidence.config import ITEMS, EvidenceConfig, read_keys
 from radz.evidence.opened import Opened, open_run
 from radz.evidence.perturb import FAULTS, perturbed
 from radz.report.html import write_report
 
-SMALL = ["studies=16", "train_studies=24", "heatmap_studies=5", "attention_studies=5", "robustness_studies=8"]
-FAST = [*SMALL, "overlays=1", "replicates=100", "batch_size=4"]
+BOUNDS = ["studies=16", "train_studies=24", "heatmap_studies=5", "attention_studies=5", "robustness_studies=8"]
+FAST = [*BOUNDS, "overlays=1", "replicates=100", "batch_size=4"]
 Build = Callable[..., Encoder]
 
 
@@ -97,14 +100,51 @@ def test_places_hold_what_the_model_computes(run: Opened, tmp_path: Path) -> Non
 def test_maps_are_of_each_study_alone(run: Opened) -> None:
     """A study's maps do not depend on what it is batched with; the mean similarity is that of the mean by hand."""
     rows = run.rows("test", 4)
-    together = next(run.batches(rows, 4))
-    every, gradient = similarity_maps(run, together), attention_maps(run, together, [0, 2])
+    together = parts(run, next(run.batches(rows, 4)))
+    every, gradient = run.mapper.similarity(*together), run.mapper.attention(*together, [0, 2])
     assert every.shape == (4, len(run.findings), 4, 4) and gradient.shape == (4, 2, 4, 4)
     assert (gradient >= 0).all() and gradient.amax() > 0
     assert run.encoder.backbone.decoder.config._attn_implementation == "sdpa"
-    for number, alone in enumerate(run.batches(rows, 1)):
-        torch.testing.assert_close(similarity_maps(run, alone)[0], every[number], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(attention_maps(run, alone, [0, 2])[0], gradient[number], atol=1e-5, rtol=1e-3)
+    for number, batch in enumerate(run.batches(rows, 1)):
+        alone = parts(run, batch)
+        torch.testing.assert_close(run.mapper.similarity(*alone)[0], every[number], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(run.mapper.attention(*alone, [0, 2])[0], gradient[number], atol=1e-5, rtol=1e-3)
+
+
+def parts(run: Opened, batch: StudyBatch) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    return batch.pixels, batch.image_counts, run.modalities(batch)
+
+
+def test_the_engine_gives_the_same_map(run: Opened, run_folder: Path) -> None:
+    row = int(run.rows("test", 1)[0])
+    path, name = run.data.table.image_paths[run.data.table.image_offsets[row]], run.findings[1]
+    model = Radz.from_pretrained(run_folder)
+    one = parts(run, next(run.batches(np.array([row]), 1)))
+    for kind, grid in (
+        ("similarity", run.mapper.similarity(*one)[0, 1]),
+        ("attention", run.mapper.attention(*one, [1])[0, 0]),
+    ):
+        found = model.heatmap(path, name, kind)
+        assert found.shape == (64, 64) and found.dtype == np.float32
+        np.testing.assert_allclose(found, to_original(grid.numpy(), (64, 64), 64, "pad"), atol=1e-4)
+    with pytest.raises(InputError, match="kind: 'saliency'"):
+        model.heatmap(path, name, "saliency")
+    with pytest.raises(InputError, match=r"volume\.nii: is a CT volume"):
+        model.heatmap("volume.nii", name)
+    model.experiment.scoring.headline = "anchor"
+    with pytest.raises(InputError, match="finding: purple spots has no description"):
+        model.heatmap(path, "purple spots")
+
+
+def test_predict_draws_each_radiograph_and_finding(run: Opened, run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    shutil.copy(run.data.table.image_paths[0], tmp_path / "in" / "deep" / "a.dcm")
+    (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
+    keys = [f"input={tmp_path / 'in'}", f"out={tmp_path / 'scores.csv'}", f"heatmaps={tmp_path / 'maps'}"]
+    assert main(["predict", str(run_folder), *keys, "findings=mass,edema"]) == 0
+    drawn = sorted(path.relative_to(tmp_path / "maps").as_posix() for path in (tmp_path / "maps").rglob("*.png"))
+    assert drawn == ["deep/a.dcm_edema.png", "deep/a.dcm_mass.png"]
+    assert Image.open(tmp_path / "maps" / drawn[0]).size == (64, 64)
 
 
 def test_the_score_that_gradients_are_taken_of_is_the_one_that_is_reported(run: Opened) -> None:
@@ -274,3 +314,26 @@ def test_faults_of_folders_are_one_line(run_folder: Path, tmp_path: Path, capsys
     shutil.copy(run_folder / "config.yaml", tmp_path)
     assert main(["evidence", str(tmp_path)]) == 2
     assert "the run is not finished" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "extra", "only"),
+    [
+        ("demo", ["backbone.tiny.family=llava_next"], "[]"),
+        ("demo", ["backbone.tiny.family=qwen2_5_vl"], "[]"),
+        ("demo", ["backbone.tiny.family=gemma3", "scoring.headline=fused"], "[]"),
+        ("demo_ct", [], "layers,robustness,features,attention"),
+    ],
+)
+def test_every_family_and_ct(
+    tmp_path: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str], experiment: str, extra: list[str], only: str
+) -> None:
+    folder = tmp_path / "run"
+    assert main(["train", experiment, *SMALL_RUN, *extra, f"run_dir={folder}", f"cache_dir={cache_dir}"]) == 0
+    assert main(["evidence", str(folder), *FAST, f"only={only}"]) == 0
+    written = {path.stem for path in (folder / "evidence").glob("*.json")}
+    assert written == set(ITEMS if only == "[]" else only.split(","))
+    if experiment == "demo_ct":
+        assert main(["evidence", str(folder), *FAST, "only=heatmaps"]) == 2
+        assert "maps of CT slices are not made" in capsys.readouterr().err

@@ -59,6 +59,8 @@ def compute(run: Opened) -> Item:
     )
     item = Item("heatmaps", "Where in the image", [], {"target": run.target, "studies": len({c.row for c in cases})})
     item.pictures.append(("heatmaps", *_sheet(run, pictures), caption))
+    if mute := [n for n, there in zip(run.findings, run.classifier.readable(run.target), strict=True) if not there]:
+        item.says.append(f"Without a description, and so without maps: {', '.join(map(figures.plain, mute))}.")
     if located:
         _measured(run, item, located)
     else:
@@ -73,18 +75,21 @@ def _marks(run: Opened) -> list[Marks | None]:
 def _images(run: Opened, known: list[Marks | None]) -> Any:
     """(row, image, finding -> kind -> map, finding -> mask) of each radiograph; marked ones where there are marks."""
     data, table = run.data, run.data.table
-    rows = _chosen(run, known)
+    rows, readable = _chosen(run, known), run.classifier.readable(run.target)
     labels = dict(zip(rows.tolist(), run.labels(rows), strict=True))
     for batch in run.batches(rows):
-        present = [{run.findings[k] for k in np.flatnonzero(labels[row] == 1)} for row in batch.rows.tolist()]
+        present = [
+            {run.findings[k] for k in np.flatnonzero(labels[row] == 1) if readable[k]} for row in batch.rows.tolist()
+        ]
         wanted = [k for k, name in enumerate(run.findings) if any(name in there for there in present)]
         if not wanted:
             continue
-        similarity = maps.similarity_maps(run, batch)
+        studies = batch.pixels, batch.image_counts, run.modalities(batch)
+        similarity = run.mapper.similarity(*studies)
         found = {
             "similarity": similarity[:, wanted],
-            "contrast": maps.contrast_maps(similarity)[:, wanted],
-            "attention": maps.attention_maps(run, batch, wanted),
+            "contrast": maps.contrast(similarity)[:, wanted],
+            "attention": run.mapper.attention(*studies, wanted),
         }
         arrays = {kind: values.float().cpu().numpy() for kind, values in found.items()}
         start = 0

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from data_modules import privacy
 from data_modules.base import StudyDataModule
@@ -22,6 +21,7 @@ from radz.config import Experiment
 from radz.dfat import DFAT
 from radz.encode import Encoder, Sequences
 from radz.evidence.config import EvidenceConfig
+from radz.evidence.maps import Mapper, target_of
 from radz.experiment import load_experiment
 from radz.exporting.load import is_export
 from radz.parts import prepare
@@ -64,9 +64,12 @@ class Opened:
     @property
     def target(self) -> str:
         """What patches are compared with, `anchor` or `prompt`."""
-        if self.settings.target != "headline":
-            return self.settings.target
-        return "anchor" if self.scorer == "anchor" else "prompt"
+        return target_of(self.scorer) if self.settings.target == "headline" else self.settings.target
+
+    @property
+    def mapper(self) -> Mapper:
+        """Maker of heat-maps."""
+        return Mapper(self.encoder, self.classifier, self.target)
 
     def rows(self, split: str, most: int) -> Rows:
         """Rows of a split in table order, at most so many, drawn by the seed."""
@@ -137,8 +140,3 @@ def open_run(folder: Path, settings: EvidenceConfig, overrides: list[str]) -> Op
     seen = [name for name in parts.findings if parts.seen[name] == "label"]
     primary = parts.findings if experiment.scoring.primary == "all" else seen
     return Opened(folder, experiment, settings, parts.data, module, parts.findings, primary or parts.findings)
-
-
-def per_image(values: Tensor, given: Sequences, images: int) -> Tensor:
-    """Values [B, T, ...] at the image tokens, as [M, P, ...]: tokens of an image follow each other."""
-    return values[given.patches].unflatten(0, (images, -1))

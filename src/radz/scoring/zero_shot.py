@@ -189,6 +189,11 @@ class ZeroShot:
                 found.setdefault(scorer, values.new_empty(len(modalities), values.shape[1]))[rows] = values
         return found
 
+    def readable(self, scorer: str) -> list[bool]:
+        """Which findings `anchor` or `description` can score: those described; every one for the other scorers."""
+        of = {"anchor": self._has_anchor, "description": self._has_text}
+        return of[scorer].tolist() if scorer in of else [True] * len(self.texts.findings)
+
     def patch_scores(self, patches: Tensor, modality: str, scorer: str) -> Tensor:
         """Similarity [N, C] of the features [N, e] of single image tokens to the findings: where an image speaks.
 

@@ -1,0 +1,56 @@
+"""The dkam section of an experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from data_modules.corpus_config import in_range, one_of
+from data_modules.errors import InputError
+
+
+@dataclass
+class DkamConfig:
+    """Domain knowledge anchoring module (method.md 3)."""
+
+    descriptions: str = "descriptions/chest_xray.yaml"
+    """file of descriptions: a path, or a path below the experiments folder"""
+    sources: list[str] = field(default_factory=list)
+    """further files of descriptions of the same findings; the anchor is the mean over all files"""
+    sets: str = "whole"
+    """whole (the aspects of a file are one text) | aspects (each is a text of its own, and the anchor their mean)"""
+    write: bool = False
+    """true: the backbone's own language model writes the descriptions first"""
+    max_new_tokens: int = 320
+    """length limit of one written description"""
+    aspects: list[str] = field(
+        default_factory=lambda: ["location", "shape", "boundary", "density", "definition", "clinical"]
+    )
+    """parts of a description that enter the anchor, in this order"""
+    anchor_encoder: str = "decoder"
+    """decoder (text sequence, global feature) | embedding (mean input embedding)"""
+    anchor_refresh: str = "frozen"
+    """frozen (anchors stay as the base weights encode them) | every_n_steps (encoded again by the weights of then)"""
+    anchor_refresh_steps: int = 100
+    """n of every_n_steps; they are also encoded before a checkpoint, so that its anchors are those of its weights"""
+    findings: list[str] = field(default_factory=list)
+    """findings of the training bank; empty: no_finding and all that training labels know as present"""
+
+    category: str = "softmax"
+    """loss against the anchors: softmax (a study's findings share the mass, the paper) | sigmoid (each pair alone)"""
+
+    def __post_init__(self) -> None:
+        one_of("dkam.category", self.category, ("softmax", "sigmoid"))
+        one_of("dkam.sets", self.sets, ("whole", "aspects"))
+        one_of("dkam.anchor_encoder", self.anchor_encoder, ("decoder", "embedding"))
+        for aspect in self.aspects:
+            one_of("dkam.aspects", aspect, ("location", "shape", "boundary", "density", "definition", "clinical"))
+        one_of("dkam.anchor_refresh", self.anchor_refresh, ("frozen", "every_n_steps"))
+        for key in ("max_new_tokens", "anchor_refresh_steps"):
+            in_range(f"dkam.{key}", getattr(self, key), 1)
+        if self.anchor_refresh != "frozen" and (self.sources or self.sets != "whole"):
+            raise InputError(
+                "dkam.anchor_refresh: conflicts with dkam.sources and dkam.sets=aspects; an anchor that follows the "
+                "weights has one text"
+            )
+        if not self.aspects:
+            raise InputError("dkam.aspects: name at least one part of the description")
