@@ -202,6 +202,17 @@ class Backbone(nn.Module, abc.ABC):
             mask: bool [B, T], true at real tokens.
             patches: bool [B, T], true at image tokens; None for sequences of text.
         """
+        output = self._run(embeddings, mask, patches)
+        return output.last_hidden_state if self.depth == "feature" else output.hidden_states[self.layer]
+
+    def logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The language model's logits [B, T, vocabulary] of texts [B, T] (depth full only); mask as for `decode`."""
+        head = self.core.get_output_embeddings()
+        states = self._run(self.word_embeddings(ids), mask, None).last_hidden_state
+        logits: Tensor = head(states.to(head.weight.dtype))
+        return logits
+
+    def _run(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None) -> Any:
         # Under a causal mask, padding on the right cannot reach a real token, so no mask has to be built.
         arguments: dict[str, Any] = {"use_cache": False}
         if self.padding == "left":
@@ -211,8 +222,7 @@ class Backbone(nn.Module, abc.ABC):
             arguments["output_hidden_states"] = True
         embeddings = embeddings.to(self.decoder.layers[0].input_layernorm.weight.dtype)
         with self._recompute.active() if self._recompute else nullcontext():
-            output = self.run_decoder(embeddings, mask, patches, arguments)
-        return output.last_hidden_state if self.depth == "feature" else output.hidden_states[self.layer]
+            return self.run_decoder(embeddings, mask, patches, arguments)
 
     @torch.no_grad()
     def write(self, prompts: list[str], max_new_tokens: int) -> list[str]:
