@@ -156,6 +156,10 @@ class Experiment:
             )
         if self.trainer.strategy == "fsdp" and self.dfat.gradient_cache:
             raise InputError("dfat.gradient_cache: conflicts with trainer.strategy=fsdp, which shards the weights")
+        if self.dfat.lm_weight and self.backbone.depth == "feature":
+            raise InputError("backbone.depth: feature conflicts with dfat.lm_weight, which needs depth full")
+        if self.dfat.lm_weight and self.trainer.strategy == "fsdp":
+            raise InputError("dfat.lm_weight: conflicts with trainer.strategy=fsdp; use ddp")
         if self.dkam.write and self.backbone.depth == "feature":
             raise InputError("backbone.depth: feature conflicts with dkam.write=true, which needs depth full")
         if self.backbone.path is None and self.backbone.tiny.image_size != self.data.image_size:

@@ -20,7 +20,7 @@ from radz.callbacks.finite import stop_unless_finite
 from radz.callbacks.metrics import FindingMetrics, as_log_dict
 from radz.checkpoints import check_weights
 from radz.config import DfatConfig, DkamConfig, ScoringConfig
-from radz.distributed import over_ranks, world
+from radz.distributed import over_ranks, total, world
 from radz.dkam import encode_now
 from radz.encode import Encoder
 from radz.gradient_cache import cached_features
@@ -126,9 +126,21 @@ class DFAT(LightningModule):
             guided = (of_image + of_text) / 2
             weight = self.dfat.alignment_weight
             loss = weight * aligned + (1 - weight) * guided
+        if self.dfat.lm_weight:
+            loss = loss + self.dfat.lm_weight * self._language_loss(texts)
         self._log_step(loss, aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
         self._loss, self._rows = loss.detach(), batch.rows
         return loss
+
+    def _language_loss(self, texts: list[str]) -> Tensor:
+        """Mean over the tokens of all ranks, as the means of `radz.losses`."""
+        loss, tokens = self.encoder.language_loss(texts, self.dfat.gradient_cache or None)
+        mean = world()[1] * loss / total(loss.new_tensor(tokens)).clamp(min=1)
+        self._log_language(mean)
+        return mean
+
+    def _log_language(self, mean: Tensor) -> None:
+        self.log("train/loss_language", mean)
 
     @property
     def refreshes(self) -> bool:

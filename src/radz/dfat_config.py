@@ -48,6 +48,8 @@ class DfatConfig:
     """train the temperature from this value on, kept between .01 and 1, at the heads' learning rate"""
     alignment_weight: float = 0.5
     """lambda: total = lambda * alignment + (1 - lambda) * category"""
+    lm_weight: float = 0.0
+    """of the language model's loss on the training texts, which is added and keeps generation alive; 0 is off"""
     learning_rate: float = 2e-5
     """of the decoder (LoRA or full) and the tower"""
     projector_learning_rate: float = 2e-6
@@ -76,7 +78,7 @@ class DfatConfig:
             )
         for key in (
             "learning_rate", "projector_learning_rate", "head_learning_rate", "weight_decay", "head_width",
-            "gradient_cache",
+            "gradient_cache", "lm_weight",
         ):  # fmt: skip
             in_range(f"dfat.{key}", getattr(self, key), 0)
         share("dfat.warmup", self.warmup)

@@ -6,12 +6,15 @@ Shapes: B studies, M images of all studies, T tokens, d hidden size, e feature w
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from data_modules.errors import InputError
 from radz.backbones import Backbone
@@ -106,6 +109,38 @@ class Encoder(nn.Module):
         joined = Features.join(parts)
         return joined.rows(torch.tensor([place[text] for text in texts], device=joined.overall.device))
 
+    def language_loss(self, texts: Sequence[str], most: int | None = None) -> tuple[Tensor, int]:
+        """How well the language model foretells texts and their end: summed cross-entropy [] in nats, and its tokens.
+
+        Args:
+            texts: each distinct one is computed once and counts as often as it stands there; empty ones do not.
+            most: texts that are computed together at most; their graph is then made again in the backward pass.
+        """
+        times, cut = Counter(text for text in texts if text), self.texts_cut
+        words = self._words(list(times)) if times else []
+        self.texts_cut = cut  # counted where they are encoded
+        rows = [[*self._start, *row, self.backbone.tokenizer.eos_token_id] for row in words]
+        weights, loss = list(times.values()), torch.zeros((), device=self.backbone.device)
+        for group in like_lengths(list(map(len, rows)), self.config.text_groups, most) if rows else []:
+            part = [rows[i] for i in group], [weights[i] for i in group]
+            one = self._foretold(*part) if most is None else checkpoint(self._foretold, *part, use_reentrant=False)
+            loss = loss + one
+        return loss, sum((len(row) - 1) * weight for row, weight in zip(rows, weights, strict=True))
+
+    def _foretold(self, rows: list[list[int]], weights: list[int]) -> Tensor:
+        ids, mask = self._pad(rows)
+        logits = self.backbone.text_logits(ids, mask)
+        with torch.autocast(ids.device.type, enabled=False):
+            terms = F.cross_entropy(at_least_fp32(logits[:, :-1]).transpose(1, 2), ids[:, 1:], reduction="none")
+            told = terms * (mask[:, :-1] & mask[:, 1:])
+            return (told.sum(1) * torch.tensor(weights, device=ids.device)).sum()
+
+    @property
+    def _start(self) -> list[int]:
+        """What a text begins with."""
+        first = self.backbone.tokenizer.bos_token_id
+        return [] if first is None else [first]
+
     def encode_descriptions(self, texts: list[str], encoder: str) -> Tensor:
         """Raw anchors [K, d], before the anchor head.
 
@@ -140,7 +175,7 @@ class Encoder(nn.Module):
 
     def _text_states(self, texts: list[list[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         tokenizer = self.backbone.tokenizer
-        start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+        start = self._start
         question = (
             tokenizer(self.config.text_prompt, add_special_tokens=False).input_ids if self.config.text_prompt else []
         )

@@ -44,6 +44,9 @@ class Quiet(DFAT):
     def _log_step(self, *values: Tensor) -> None:
         self.shares = values[-1].detach()
 
+    def _log_language(self, mean: Tensor) -> None:
+        self.language = mean.detach()
+
     def forward(self, batch: StudyBatch) -> Tensor:
         return self.training_step(batch, 0)
 
@@ -192,6 +195,7 @@ Case = dict[str, Any]
 FEW: list[Case] = [
     {"category": "sigmoid", "gradient_cache": 2, "loss": "cross", "learn_temperature": True},
     {"category": "softmax", "gradient_cache": 3, "loss": "global_local", "positives": "same_labels"},
+    {"gradient_cache": 2, "loss": "cross", "lm_weight": 0.3, "backbone": {"depth": "full"}},
     {"category": "softmax", "gradient_cache": 0, "loss": "global"},
 ]
 ALL: list[Case] = [

@@ -98,6 +98,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
         "backbone.train=lora", "backbone.lora_rank=4", "dfat.learning_rate=0.01", "dfat.gradient_cache=3",
         "dfat.positives=same_labels", "dfat.learn_temperature=true", "dfat.temperature=0.5", "scoring.fused=authors",
         "dkam.anchor_refresh=every_n_steps", "dkam.anchor_refresh_steps=2", "scoring.pixel_baseline=false",
+        "dfat.lm_weight=0.1", "backbone.depth=full",
     ]  # fmt: skip
     return train(load_experiment("demo", [*SMALL, *options, f"run_dir={folder}", f"cache_dir={cache_dir}"]))
 
@@ -109,7 +110,9 @@ def checkpoint(run: Path) -> dict[str, Any]:
 def test_the_run_keeps_temperature_and_anchors_of_its_best_weights(run: Path) -> None:
     content = checkpoint(run)
     learned = math.exp(-content["state_dict"]["log_scale"].item())
-    logged = pd.read_csv(run / "metrics.csv")["train/temperature"].dropna()
+    metrics = pd.read_csv(run / "metrics.csv")
+    logged = metrics["train/temperature"].dropna()
+    assert metrics["train/loss_language"].dropna().between(1, 10).all()  # the logarithm of the vocabulary is 7
     assert len(logged) == 3 and logged.iloc[0] == pytest.approx(0.5) and learned != pytest.approx(0.5, rel=1e-4)
     bank, model = AnchorBank.load(run / "anchors"), Radz.from_pretrained(run)
     assert torch.equal(bank.vectors, content["state_dict"].pop("anchors"))

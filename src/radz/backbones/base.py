@@ -234,6 +234,13 @@ class Backbone(nn.Module, abc.ABC):
         grid = self.pooled_grid(self.grid(side))
         return values.unflatten(1, (grid, grid))
 
+    def text_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The language model's logits [B, T, vocabulary] of texts [B, T] (depth full only); mask as for `decode`."""
+        head = self.core.get_output_embeddings()
+        states = self._decoded(self.word_embeddings(ids), mask, None, {}).last_hidden_state
+        logits: Tensor = head(states.to(head.weight.dtype))
+        return logits
+
     def _decoded(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, wanted: dict[str, Any]) -> Any:
         # Under a causal mask, padding on the right cannot reach a real token, so no mask has to be built.
         arguments: dict[str, Any] = {"use_cache": False, **wanted}
@@ -257,7 +264,7 @@ class Backbone(nn.Module, abc.ABC):
             raise InputError("backbone.depth: feature conflicts with asking in words, which needs depth full")
         embeddings = embeddings.to(self.decoder.layers[0].input_layernorm.weight.dtype)
         output = self.run_decoder(embeddings, torch.ones_like(patches), patches, {"use_cache": False})
-        head = self.core.lm_head
+        head = self.core.get_output_embeddings()
         found = head(output.last_hidden_state[:, -last:].to(head.weight.dtype)).float()
         found[..., self.image_ids + self.text_ids] = -torch.inf
         return found

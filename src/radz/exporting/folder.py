@@ -86,6 +86,7 @@ def portable(experiment: Experiment) -> dict[str, Any]:
     corpora = [{key: corpus[key] for key in ("modality", "findings")} for corpus in data["corpora"]]
     backbone = {key: plain["backbone"][key] for key in ("feature_layer", "image_pool", "padding")}
     found["dkam"]["descriptions"], found["dkam"]["write"] = "descriptions.yaml", False
+    found["dfat"]["lm_weight"] = 0.0  # needs a depth that use of the features does not
     return {**found, "data": {**kept, "corpora": corpora}, "backbone": backbone}
 
 
