@@ -26,7 +26,7 @@ from data_modules.errors import InputError
 from data_modules.findings import Ontology, complete, ontology, policy_table
 from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
 from data_modules.study import StudyTable
-from data_modules.subsets import by_image, limited, shuffled
+from data_modules.subsets import by_image, fraction_of_patients, limited, shuffled
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class StudyDataModule(LightningDataModule):
             raise InputError(f"data.corpora: modality {modality} is not one of {', '.join(self.serves)}")
         table.check_splits(salt)
         table.states = complete(table.states, table.findings, known)
-        table = limited(table, {split: getattr(config.limit, split) for split in SPLITS}, self.seed)
+        table = fraction_of_patients(limited(table, vars(config.limit), self.seed), config.fraction, self.seed)
         table = by_image(table, ("val", "test")) if self.unit == "image" else table
         if self.sample is None:
             table, self.cache = self._decode(table, salt)
@@ -209,6 +209,7 @@ class StudyDataModule(LightningDataModule):
             "data_digest": self.table.digest(),
             "pixel_digest": self.cache.digest(),
             "counts": self.counts(),
+            "fraction": self.config.fraction,
             "cache": [str(folder) for folder in self.cache.folders],
             "coverage": self.table.coverage.to_dict(),
         }

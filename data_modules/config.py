@@ -109,7 +109,9 @@ class DataConfig:
     shuffle_pairs: bool = False
     """Negative control: reports and labels together permuted against the images inside each split of each corpus."""
     limit: Limit = field(default_factory=Limit)
-    """Fewer studies, for trials and label-efficiency runs."""
+    """Fewer studies, for trials."""
+    fraction: float = 1.0
+    """Share of the training patients of each corpus that are kept, by the seed; a smaller share lies in a larger."""
 
     def __post_init__(self) -> None:
         """Check the whole section; InputError names the key as it is typed."""
@@ -127,6 +129,8 @@ class DataConfig:
             limit = getattr(self.limit, split)
             if limit is not None:
                 in_range(f"data.limit.{split}", limit, 1)
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"data.fraction={self.fraction}: must be above 0 and at most 1")
         for term in self.mask_terms:
             if not term.strip():
                 raise InputError("data.mask_terms: holds an empty term")

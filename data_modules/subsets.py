@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Collection
 from dataclasses import replace
@@ -25,6 +26,30 @@ def limited(table: StudyTable, limits: dict[str, int | None], seed: int) -> Stud
             kept.append(rows)
     rows = np.sort(np.concatenate(kept))
     return table if len(rows) == len(table) else table.take(rows)
+
+
+def fraction_of_patients(table: StudyTable, share: float, seed: int) -> StudyTable:
+    """Keep a share of the training patients of each corpus, at least one, and all of their training studies.
+
+    Patients stand in an order of their own for each seed, made of hashes of seed, corpus and patient, and the first are
+    kept: what a smaller share keeps, a larger one keeps too, and other patients or another order of the table change
+    nothing in it.
+    """
+    if share == 1:
+        return table
+    kept = np.ones(len(table), dtype=bool)
+    for corpus in table.corpora:
+        rows = table.rows("train", corpus)
+        patients = sorted(set(table.patient[rows]), key=lambda patient: _rank(seed, corpus, patient))
+        chosen = set(patients[: max(1, round(share * len(patients)))])
+        kept[rows] = [patient in chosen for patient in table.patient[rows]]
+        log.info("data.fraction=%g: %d of %d training patients of %s", share, len(chosen), len(patients), corpus)
+    return table.take(np.flatnonzero(kept))
+
+
+def _rank(seed: int, corpus: str, patient: str) -> tuple[bytes, str]:
+    """Sorts patients; the name settles equal hashes."""
+    return hashlib.blake2b(f"{seed}\0{corpus}\0{patient}".encode(), digest_size=16).digest(), patient
 
 
 def by_image(table: StudyTable, splits: Collection[str]) -> StudyTable:

@@ -24,6 +24,9 @@ BASES = {
     (p.parent / f"{str(raw['base']).removesuffix('.yaml')}.yaml").resolve() for p, raw in RAW.items() if raw.get("base")
 }
 
+FRACTIONS = ["data.batch_size=1", "data.corpora.0.phantom.studies={train: 300, val: 12, test: 16}"]
+"""So many that 1 % of them are three patients."""
+
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(ROOT)) for p in FILES])
 def test_every_experiment_resolves(path: Path, tmp_path: Path) -> None:
@@ -72,7 +75,11 @@ def _corpora() -> list[Path]:
 def test_every_experiment_without_user_data_runs_in_small(
     path: Path, tmp_path: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    small = [*SMALL, *(key for number in range(1, len(_readers()[path])) for key in small_phantom(number))]
+    small = [
+        *SMALL,
+        *(FRACTIONS if path.parent.name == "fractions" else []),
+        *(key for number in range(1, len(_readers()[path])) for key in small_phantom(number)),
+    ]
     with caplog.at_level(logging.INFO, "radz"):
         folder = train(load_experiment(str(path), [*small, f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]))
     assert (folder / "metrics.json").is_file() and (folder / "report.html").is_file()
