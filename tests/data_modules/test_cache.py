@@ -61,6 +61,7 @@ def test_rows_are_the_fitted_images(studies: StudyTable, tmp_path: Path) -> None
     assert len(built) == 12
 
 
+@pytest.mark.fault(14)
 def test_opening_again_reads_no_image(studies: StudyTable, tmp_path: Path, decoded: list[str]) -> None:
     first = build(studies, tmp_path)
     assert len(decoded) == 12
@@ -151,7 +152,7 @@ def test_damage_on_disk_is_found_at_the_first_read(studies: StudyTable, tmp_path
         again.get(3)
 
 
-@pytest.mark.parametrize("spoil", ["index", "other", "short"])
+@pytest.mark.parametrize("spoil", ["index", "other", "plain", "short"])
 @pytest.mark.fault(14)
 def test_an_incomplete_store_is_built_anew(studies: StudyTable, tmp_path: Path, decoded: list[str], spoil: str) -> None:
     built = build(studies, tmp_path)
@@ -159,6 +160,8 @@ def test_an_incomplete_store_is_built_anew(studies: StudyTable, tmp_path: Path, 
         (place(built) / "index.npy").write_bytes((place(built) / "index.npy").read_bytes()[:-9])
     elif spoil == "other":
         np.save(place(built) / "index.npy", np.array([{}], dtype=object), allow_pickle=True)
+    elif spoil == "plain":
+        np.save(place(built) / "index.npy", np.arange(12))
     else:
         (place(built) / "pixels.u8").write_bytes(b"")
     again = build(studies, tmp_path)

@@ -70,6 +70,7 @@ def test_another_modality_is_refused(make: Make, corpus: Corpus) -> None:
         make([corpus.config(modality="chest_ct")]).setup()
 
 
+@pytest.mark.fault(19)
 def test_a_test_image_that_is_a_training_image_is_named(make: Make, corpus: Corpus) -> None:
     """Row 2 of the table (training) and row 11 (test) hold the same picture under two names."""
     corpus.write()

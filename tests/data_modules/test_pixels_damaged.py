@@ -6,10 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    JPEGLSLossless,
-)
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGLSLossless
 from synthetic_dicom import bundled, dataset, written
 
 from data_modules import dicom
@@ -90,6 +87,23 @@ def test_missing_decoder_names_the_transfer_syntax(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(dicom, "get_decoder", lambda syntax: Absent())
     with pytest.raises(InputError, match=r"1\.2\.840\.10008\.1\.2\.4\.80 \(JPEG-LS.*install one of: imagecodecs"):
+        read_gray(tmp_path / "x.dcm")
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    ("syntax", "part"), [("1.2.3.4", r"1\.2\.3\.4.*pydicom has no decoder"), (None, "names no transfer syntax")]
+)
+def test_an_unknown_transfer_syntax_is_told_apart_from_damage(tmp_path: Path, syntax: str | None, part: str) -> None:
+    ds = dataset(np.zeros((8, 8), np.uint16))
+    if syntax:
+        ds.file_meta.TransferSyntaxUID = UID(syntax)
+    else:
+        del ds.file_meta.TransferSyntaxUID
+    ds.save_as(tmp_path / "x.dcm", implicit_vr=False, little_endian=True, enforce_file_format=False)
+    data = (tmp_path / "x.dcm").read_bytes()
+    (tmp_path / "x.dcm").write_bytes(data if data[128:132] == b"DICM" else b"\0" * 128 + b"DICM" + data)
+    with pytest.raises(InputError, match=part):
         read_gray(tmp_path / "x.dcm")
 
 

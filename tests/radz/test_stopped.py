@@ -213,6 +213,7 @@ def test_one_bad_process_stops_all_and_a_dead_one_is_not_waited_for(tmp_path: Pa
     assert float((tmp_path / "left").read_text()) < 30
 
 
+@pytest.mark.fault(10)
 def test_the_timeout_reaches_the_processes(tmp_path: Path) -> None:
     more = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.timeout_minutes=0.5", "trainer.overfit_batches=1"]
     trainer = make_trainer(load_experiment("demo", [*SMALL, *more]), tmp_path, CsvLog(tmp_path / "metrics.csv"))
