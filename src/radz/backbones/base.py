@@ -21,10 +21,11 @@ from radz.backbones.adapt import adapt, add_modality_tokens
 from radz.backbones.folder import image_placeholder, image_settings, load_model, load_tokenizer
 from radz.backbones.layers import Layers, layer_index
 from radz.backbones.recompute import ElementwiseRecompute
+from radz.backbones.words import Worded
 from radz.config import BackboneConfig
 
 
-class Backbone(nn.Module, abc.ABC):
+class Backbone(Worded):
     """A loaded multimodal model behind one interface; one subclass per family.
 
     Attributes:
@@ -204,9 +205,7 @@ class Backbone(nn.Module, abc.ABC):
             mask: bool [B, T], true at real tokens.
             patches: bool [B, T], true at image tokens; None for sequences of text.
         """
-        output = self._decoded(
-            embeddings, mask, patches, {"output_hidden_states": True} if self.depth == "full" else {}
-        )
+        output = self.decoded(embeddings, mask, patches, {"output_hidden_states": True} if self.depth == "full" else {})
         return output.last_hidden_state if self.depth == "feature" else output.hidden_states[self.layer]
 
     def decode_all(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, attention: bool) -> Layers:
@@ -214,9 +213,7 @@ class Backbone(nn.Module, abc.ABC):
 
         The last states are those of `decode`; arguments as there.
         """
-        output = self._decoded(
-            embeddings, mask, patches, {"output_hidden_states": True, "output_attentions": attention}
-        )
+        output = self.decoded(embeddings, mask, patches, {"output_hidden_states": True, "output_attentions": attention})
         weights = tuple(output.attentions[: self.layer]) if attention else ()
         return Layers(tuple(output.hidden_states[: self.layer + 1]), weights)
 
@@ -234,14 +231,8 @@ class Backbone(nn.Module, abc.ABC):
         grid = self.pooled_grid(self.grid(side))
         return values.unflatten(1, (grid, grid))
 
-    def text_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The language model's logits [B, T, vocabulary] of texts [B, T] (depth full only); mask as for `decode`."""
-        head = self.core.get_output_embeddings()
-        states = self._decoded(self.word_embeddings(ids), mask, None, {}).last_hidden_state
-        logits: Tensor = head(states.to(head.weight.dtype))
-        return logits
-
-    def _decoded(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, wanted: dict[str, Any]) -> Any:
+    def decoded(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, wanted: dict[str, Any]) -> Any:
+        """The decoder's output for embeddings and mask as in `decode`; `wanted`: further arguments of transformers."""
         # Under a causal mask, padding on the right cannot reach a real token, so no mask has to be built.
         arguments: dict[str, Any] = {"use_cache": False, **wanted}
         if self.padding == "left":
@@ -250,60 +241,6 @@ class Backbone(nn.Module, abc.ABC):
         embeddings = embeddings.to(self.decoder.layers[0].input_layernorm.weight.dtype)
         with self._recompute.active() if self._recompute else nullcontext():
             return self.run_decoder(embeddings, mask, patches, arguments)
-
-    @torch.no_grad()
-    def logits(self, embeddings: Tensor, patches: Tensor, last: int = 1) -> Tensor:
-        """What follows each of the `last` positions of sequences of one length: float32 [B, last, V] (depth full only).
-
-        Args:
-            embeddings: [B, T, d]; patches: bool [B, T], true at image tokens.
-
-        Modality tokens are -inf: they are no words, and the table as it was released does not hold them.
-        """
-        if self.depth != "full":
-            raise InputError("backbone.depth: feature conflicts with asking in words, which needs depth full")
-        embeddings = embeddings.to(self.decoder.layers[0].input_layernorm.weight.dtype)
-        output = self.run_decoder(embeddings, torch.ones_like(patches), patches, {"use_cache": False})
-        head = self.core.get_output_embeddings()
-        found = head(output.last_hidden_state[:, -last:].to(head.weight.dtype)).float()
-        found[..., self.image_ids + self.text_ids] = -torch.inf
-        return found
-
-    @torch.no_grad()
-    def write(self, prompts: list[str], max_new_tokens: int) -> list[str]:
-        """Greedy answers to text-only chats (depth full only), one prompt at a time: no padding can touch them."""
-        if self.depth != "full":
-            raise InputError("backbone.depth: feature conflicts with writing descriptions, which needs depth full")
-        answers = []
-        for prompt in prompts:
-            ids = self.tokenizer(self.chat(prompt, 0), return_tensors="pt").input_ids.to(self.device)
-            out = self.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=self.tokenizer.pad_token_id,
-            )
-            answers.append(self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip())
-        return answers
-
-    def chat(self, instruction: str, images: int) -> str:
-        """One user turn in the folder's chat template, `images` placeholders and generation prompt included."""
-        return self._chat(instruction, images, self._image_text)
-
-    def _chat(self, instruction: str, images: int, mark: str) -> str:
-        """The turn, checked to show `mark` once for each image."""
-        content = [{"type": "image"}] * images + [{"type": "text", "text": instruction}]
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        # The tokenizer adds BOS by itself; templates that spell it out would double it.
-        bos = self.tokenizer.bos_token
-        text = text.removeprefix(bos) if bos else text
-        found = text.count(mark)
-        if found != images:
-            raise InputError(f"backbone.path: the chat template shows {found} image placeholders for {images} images")
-        return text
 
     def _truncate(self) -> None:
         """Drop what lies beyond `hidden_states[layer]` of the decoder and beyond the tower's feature layer.
