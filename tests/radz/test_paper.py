@@ -1,0 +1,104 @@
+"""`make paper`: plans name what is there, published numbers stand where they belong, the page shows every section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from small_run import SMALL
+
+from data_modules.corpora import PUBLISHED
+from data_modules.errors import InputError
+from radz.experiment import load_experiment
+from radz.paper import published
+from radz.paper.__main__ import main
+from radz.paper.plan import read_plan
+from radz.suite.arms import group_arms
+
+ROOT = Path(__file__).parents[2] / "experiments"
+PRESETS = sorted(file.stem for file in (ROOT / "paper").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_everything_a_plan_names_is_there(preset: str) -> None:
+    plan = read_plan(preset)
+    load_experiment(plan.base, plan.keys)
+    for section in plan.sections:
+        for corpus, protocols in section.sets.items():
+            assert corpus in PUBLISHED
+            for protocol in protocols:
+                experiment = load_experiment(f"protocols/{protocol}")
+                assert [one.reader for one in experiment.data.corpora] == [corpus]
+        for name in [*section.arms, *([arm.name for arm in group_arms(section.group)] if section.group else [])]:
+            load_experiment(name, plan.keys)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ({"sections": [{"title": "a"}]}, "section 'a' must have one of sets, group, arms and evidence"),
+        ({"sections": [{"title": "a", "group": "core", "arms": ["demo_cnn"]}]}, "section 'a' must have one of"),
+        ({"sections": []}, "name one seed and one section at least"),
+        ({"sections": [], "sedes": 1}, "sedes"),
+    ],
+)
+def test_a_faulty_plan_is_one_line(
+    content: dict[str, object], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper/ours.yaml").write_text(yaml.safe_dump({"note": "n", "base": "demo", "seeds": [0], **content}))
+    monkeypatch.setattr("radz.paper.plan.experiment_roots", lambda: [tmp_path])
+    with pytest.raises(InputError, match=fault) as error:
+        read_plan("ours")
+    assert "\n" not in str(error.value)
+
+
+def test_faults_of_the_command_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quik"]) == 2
+    assert capsys.readouterr().err == "radz: PRESET=quik: no such preset; nearest is 'quick'\n"
+    assert main(["quick", "base=mimic_cxr"]) == 2
+    assert "root.mimic_cxr: missing" in capsys.readouterr().err
+
+
+def test_published_numbers_stand_by_method_and_set() -> None:
+    frame = published.published(["chestxray14", "rsna"])
+    assert (
+        set(frame.dataset) == {"chestxray14", "rsna"} and frame.value.between(0, 1).all() and (frame.source != "").all()
+    )
+    rows = pd.DataFrame(
+        [["A", "v", "rsna", "binary", "auroc", 0.8], ["B", "v", "rsna", "binary", "auroc", 0.7],
+         ["B", "v", "siim", "", "auroc", 0.6], ["B", "v", "siim", "", "auprc", 0.5]],
+        columns=["method", "variant", "dataset", "classes", "metric", "value"],
+    )  # fmt: skip
+    table = published.side_by_side(rows, "auroc")
+    assert list(table.columns) == ["rsna, binary", "siim"] and list(table.index) == [("A", "v"), ("B", "v")]
+    assert table.loc[("B", "v")].tolist() == [0.7, 0.6] and pd.isna(table.loc[("A", "v"), "siim"])
+
+
+@pytest.mark.slow
+def test_a_small_paper_is_whole(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = yaml.safe_load((ROOT / "paper/quick.yaml").read_text())
+    plan["keys"] = SMALL
+    plan["layout"] = {"train": 24, "val": 16, "test": 30}
+    kept = {"sets", "arms", "evidence"}
+    plan["sections"] = [one for one in plan["sections"] if kept & set(one) or one.get("group") == "core"]
+    plan["sections"][0]["sets"] = {"rsna": ["rsna"], "chexpert": ["chexpert5"]}
+    plan["sections"][1]["arms"] = ["demo_cnn"]
+    (tmp_path / "plans/paper").mkdir(parents=True)
+    (tmp_path / "plans/paper/small.yaml").write_text(yaml.safe_dump(plan))
+    monkeypatch.setattr("radz.paper.plan.experiment_roots", lambda: [tmp_path / "plans"])
+    monkeypatch.chdir(tmp_path)
+    assert main(["small", f"cache_dir={cache_dir}"]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    text = page.read_text()
+    assert "phantom in the layout of rsna" in text and "MedKLIP" in text and "Smoke, not evidence" in text
+    assert all(f"<h2>{one['title']}</h2>" in text for one in plan["sections"])
+    ours = pd.read_csv(page.parent / "zero_shot_on_five_sets/ours.csv")
+    assert set(ours.protocol) == {"rsna", "chexpert5"} and ours.value.between(0, 1).all()
+    compared = pd.read_csv(page.parent / "dfat_and_dkam/comparison.csv")
+    assert set(compared.arm) == {"demo", "ablations/no_alignment", "ablations/no_dkam"}
+    assert main(["small", f"cache_dir={cache_dir}"]) == 0  # at once: nothing runs again
