@@ -148,6 +148,18 @@ def test_good_maps_beat_chance_and_noise_does_not(right: bool) -> None:
     assert localise.table(located(right), 0).equals(lines)
 
 
+def test_differences_cover_the_same_images() -> None:
+    """A finding of a single image has no permuted chance and must not enter one side of the difference alone."""
+    some = located(True)
+    lone = localise.Located(99, "c", "p99", some[0].mask, {"similarity": -some[0].maps["similarity"]})
+    lines = localise.table([*some, lone], 0)
+    found = localise.summary(lines, 100, 0)["similarity"]
+    assert found["findings"]["c"]["pointing minus permuted"]["value"] is None
+    of_two = localise.summary(localise.table(some, 0), 100, 0)["similarity"]["macro"]
+    assert found["macro"]["pointing minus permuted"]["value"] == of_two["pointing minus permuted"]["value"]
+    assert found["macro"]["pointing"]["value"] < of_two["pointing"]["value"]
+
+
 def test_one_image_of_a_finding_has_no_permuted_chance() -> None:
     lines = localise.table(located(True)[:1], 0)
     assert "permuted/pointing" not in lines

@@ -14,7 +14,10 @@ from data_modules.phantom.layouts.case import Case, write_csv
 
 
 def write(cases: list[Case], out: Path) -> None:
-    """Write every study as one image; the split is left to the reader. Each second opaque image has two boxes."""
+    """Write every study as one image; the split is left to the reader. Each second opaque image has two boxes.
+
+    They lie at a place of their own, not where the opacity is.
+    """
     boxes: list[list[object]] = []
     classes: list[list[object]] = []
     for folder in ("stage_2_train_images", "stage_2_test_images"):
@@ -25,7 +28,10 @@ def write(cases: list[Case], out: Path) -> None:
         rows = 2 if case.has("rsna", "Lung Opacity") and case.number % 2 else 1
         classes += [[name, _kind(case)]] * rows
         for box in range(rows):
-            place = [100.0 + 400.0 * box, 300.0, 200.0, 250.0] if case.has("rsna", "Lung Opacity") else [""] * 4
+            place: list[float | str] = [""] * 4
+            if case.has("rsna", "Lung Opacity"):
+                height, width = case.gray.shape
+                place = [(0.1 + 0.4 * box) * width, 0.3 * height, 0.2 * width, 0.25 * height]
             boxes.append([name, *place, int(case.has("rsna", "Lung Opacity"))])
     shutil.copyfile(cases[0].image, out / "stage_2_test_images" / f"{_name(len(cases))}.dcm")
     write_csv(out / "stage_2_train_labels.csv", ["patientId", "x", "y", "width", "height", "Target"], boxes)

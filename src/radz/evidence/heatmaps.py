@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +155,8 @@ def _measured(run: Opened, item: Item, located: list[localise.Located]) -> None:
         "map", "finding", "images", "pointing game", "random pixel", "minus random", "minus permuted", "Dice",
         "Dice minus random", "AUROC of pixels", "minus permuted",
     )  # fmt: skip
-    lines = lines.drop(columns="row")
-    item.tables["localisation"] = [list(lines.columns), *lines.to_numpy().tolist()]
+    lines = lines.drop(columns="row").astype(object).where(lines.drop(columns="row").notna(), "")
+    item.tables["localisation_images"] = [list(lines.columns), *lines.to_numpy().tolist()]
     item.pictures.append(("localisation", *_beyond(found), "Pointing game and chance, with 95 % intervals by patient."))
 
 
@@ -223,6 +224,7 @@ def _sheet(run: Opened, pictures: Mapping[str, list[Picture]]) -> tuple[Any, fig
 def _write_overlays(run: Opened, cases: list[Picture]) -> None:
     """evidence/heatmaps/<finding>_<study hash>_<kind>.png and .dcm, in original pixels."""
     folder = run.folder / FOLDER / "heatmaps"
+    shutil.rmtree(folder, ignore_errors=True)  # of other settings
     for number, case in enumerate(cases, start=1):
         study, patient = run.hashed(case.row), run.hashed(case.row, "patient")
         for kind in SHOWN:

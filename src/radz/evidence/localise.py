@@ -84,44 +84,42 @@ def table(located: Sequence[Located], seed: int) -> pd.DataFrame:
 def summary(lines: pd.DataFrame, replicates: int, seed: int) -> dict[str, Any]:
     """Per kind of map: `macro` and `findings`, of each measure the value, the two chances, and value minus each.
 
-    Means over images, then over findings; intervals by resampling patients, shared by all.
+    Means over images, then over findings; a difference is taken image by image, so that both sides cover the same ones.
+    Intervals by resampling patients, shared by all.
     """
+    lines = lines.copy()
+    for chance in CHANCES:
+        for name in MEASURES:
+            if f"{chance}/{name}" in lines:
+                lines[f"{name} minus {chance}"] = lines[name] - lines[f"{chance}/{name}"]
+    columns = [str(name) for name in lines if name not in ("row", "patient", "finding", "map")]
     found: dict[str, Any] = {}
     for kind, of_kind in lines.groupby("map", sort=False):
         codes = pd.factorize(of_kind["patient"])[0]
         count = int(codes.max()) + 1
         once = np.ones((1, count), dtype=np.int32)
         drawn = np.concatenate(list(statistics.draws(count, replicates, seed, count)))
-        findings, cells = {}, {}
+        cells: dict[Any, dict[str, Any]] = {}
         for finding, group in of_kind.groupby("finding", sort=False):
             at = codes[of_kind["finding"].to_numpy() == finding]
             cells[finding] = {
-                name: tuple(_mean(group[column].to_numpy(float), weights[:, at]) for weights in (once, drawn))
-                for name, column in _columns(lines)
+                name: [_mean(group[name].to_numpy(float), weights[:, at]) for weights in (once, drawn)]
+                for name in columns
             }
-            findings[finding] = {**_entries(cells[finding]), "images": len(group)}
         whole = {
-            name: tuple(statistics.macro([cell[name][part] for cell in cells.values()]) for part in (0, 1))
-            for name, _ in _columns(lines)
+            name: [statistics.macro([cell[name][part] for cell in cells.values()]) for part in (0, 1)]
+            for name in columns
         }
-        found[str(kind)] = {"macro": _entries(whole), "findings": findings}
+        images = of_kind["finding"].value_counts()
+        found[str(kind)] = {
+            "macro": _entries(whole),
+            "findings": {name: {**_entries(cell), "images": int(images[name])} for name, cell in cells.items()},
+        }
     return found
 
 
-def _columns(lines: pd.DataFrame) -> list[tuple[str, str]]:
-    names = [*MEASURES, *(f"{chance}/{name}" for chance in CHANCES for name in MEASURES)]
-    return [(name, name) for name in names if name in lines]
-
-
 def _entries(cell: dict[str, Any]) -> dict[str, Any]:
-    """Each measure with its interval, and its paired difference to each level of chance."""
-    values = {name: entry(float(point[0]), samples) for name, (point, samples) in cell.items()}
-    for chance in CHANCES:
-        for name in MEASURES:
-            if f"{chance}/{name}" in cell:
-                ours, theirs = cell[name], cell[f"{chance}/{name}"]
-                values[f"{name} minus {chance}"] = entry(float(ours[0][0] - theirs[0][0]), ours[1] - theirs[1])
-    return values
+    return {name: entry(float(point[0]), samples) for name, (point, samples) in cell.items()}
 
 
 def _mean(values: NDArray[np.float64], weights: NDArray[np.int32]) -> NDArray[np.float64]:
