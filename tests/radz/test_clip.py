@@ -76,6 +76,17 @@ def test_cosines_equal_the_logits_of_the_plain_model(folders: dict[str, Path], k
     assert torch.allclose(encoder.texts(WORDS[:1]), encoder.texts(WORDS)[:1], atol=1e-5)
 
 
+@torch.no_grad()
+def test_the_tiny_one_tells_images_apart_from_the_start(tmp_path: Path) -> None:
+    """A class token that sees no patch would make all images alike, and nothing could be learned from pairs."""
+    write_tiny_clip(tmp_path, TinyClipConfig(), 128, TEXTS * 20)
+    rows = torch.arange(128.0)[:, None] + torch.zeros(128)
+    images = torch.stack([rows, rows.T, 127 - rows, (rows - 64).abs() * 2])[:, None].to(torch.uint8)
+    unit = torch.nn.functional.normalize(ClipEncoder(tmp_path).images(images), dim=-1)
+    apart = (unit @ unit.T)[~torch.eye(4, dtype=torch.bool)]
+    assert apart.max() < 0.995
+
+
 def module(folder: Path, aggregate: str = "joint", train: bool = False, **scoring: Any) -> Clip:
     policy = torch.tensor([[[0, 1, torch.nan, 0]] * 2])
     labels = LabelView(("nodule", "edema"), ("nodule", "edema"), policy, policy)

@@ -149,11 +149,27 @@ def write_tiny_clip(folder: Path, config: TinyClipConfig, image_size: int, texts
     torch.manual_seed(config.seed)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=config.projection))
     structured_tower(model.vision_model, image_size, config.patch_size, config.vision_width, config.heads)
+    _class_token_as_mean(model.vision_model)
     torch.random.set_rng_state(state)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     size = {"height": image_size, "width": image_size}
     CLIPImageProcessorPil(size={"shortest_edge": image_size}, crop_size=size, **PIXELS).save_pretrained(folder)
+
+
+@torch.no_grad()
+def _class_token_as_mean(tower: Any) -> None:
+    """Let the class token leave the last layer as the mean of all patches.
+
+    Else it is nearly the same for every image at the start, and so are the features: nothing can be told apart.
+    """
+    attention, width = tower.encoder.layers[-1].self_attn, tower.config.hidden_size
+    tower.embeddings.class_embedding.zero_()
+    nn.init.zeros_(attention.q_proj.weight)
+    nn.init.zeros_(attention.q_proj.bias)
+    for part in (attention.v_proj, attention.out_proj):
+        part.weight.copy_(torch.eye(width))
+        nn.init.zeros_(part.bias)
 
 
 def _tokenizer(config: TinyClipConfig, texts: Iterable[str]) -> Any:
