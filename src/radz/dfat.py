@@ -289,6 +289,8 @@ class DFAT(LightningModule):
             raise InputError("checkpoint: it was trained on another backbone or other modality tokens; start a new run")
         if note["findings"] != list(self.bank.names):
             raise InputError("checkpoint: its anchor bank holds other findings than this run; start a new run")
+        if "state_dict" not in checkpoint:
+            return  # FSDP's strategy has loaded and taken it; `radz.run.train` has checked it
         expected = {name for name, p in self.named_parameters() if p.requires_grad} | {"anchors"}
         found = set(checkpoint["state_dict"])
         if expected != found:

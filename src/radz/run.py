@@ -18,6 +18,7 @@ from radz import build, checks, rehearsal
 from radz.callbacks.checkpointing import LAST, usable_checkpoint
 from radz.callbacks.csv_log import CsvLog
 from radz.callbacks.stop import Stopped
+from radz.checkpoints import read_checkpoint
 from radz.config import Experiment
 from radz.distributed import is_main_process
 from radz.experiment import to_yaml
@@ -88,6 +89,8 @@ def _fit(parts: Parts, trainer: pl.Trainer, log_file: CsvLog, best: Path) -> Non
     start = None
     if found := usable_checkpoint(best.parent):
         start, step = found
+        if experiment.trainer.strategy == "fsdp":  # which asks the module only after it has loaded the weights
+            parts.module.on_load_checkpoint(read_checkpoint(start))
         log_file.cut_from(step)
         log.info("resuming %s after step %d", best.parents[1], step)
     trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start, weights_only=True)
