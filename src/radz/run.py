@@ -69,7 +69,7 @@ def train(experiment: Experiment, before: Callable[[Parts], None] | None = None)
     best = checkpoints / "best.ckpt"
     with _stoppable(checkpoints):
         if parts.module.trains:
-            _fit(parts, trainer, log_file, best)
+            _fit(experiment, parts, trainer, log_file, best)
         else:
             parts.module.fit_once(trainer, parts.data)
             trainer.strategy.connect(parts.module)
@@ -84,7 +84,7 @@ def train(experiment: Experiment, before: Callable[[Parts], None] | None = None)
     return run_dir
 
 
-def _fit(parts: Parts, trainer: pl.Trainer, log_file: CsvLog, best: Path) -> None:
+def _fit(experiment: Experiment, parts: Parts, trainer: pl.Trainer, log_file: CsvLog, best: Path) -> None:
     """Train, from the last usable checkpoint on where there is one; `best` is there afterwards."""
     start = None
     if found := usable_checkpoint(best.parent):
