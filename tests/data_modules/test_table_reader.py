@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from small_corpus import SALT, Corpus
 
 from data_modules.config import BadRows, Columns, LabelPolicy, LabelRule, SplitFile, SplitFractions
@@ -309,3 +311,31 @@ def test_compressed_and_tab_separated_tables(corpus: Corpus) -> None:
     (corpus.root / "metadata.tsv.gz").write_bytes(gzip.compress(text.replace(",", "\t").encode()))
     plain = table.read(corpus.config(), ontology(), SALT)
     assert table.read(corpus.config(csv="metadata.tsv.gz"), ontology(), SALT).digest() == plain.digest()
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(patients=st.lists(CELLS, min_size=4, max_size=4), notes=st.lists(CELLS, min_size=4, max_size=4), edema=CELLS)
+def test_any_cells_are_read_as_they_are_or_refused_in_one_line(
+    corpus: Corpus, patients: list[str], notes: list[str], edema: str
+) -> None:
+    for row, patient, note in zip(corpus.rows, patients, notes, strict=False):
+        row.update(patientid=patient, notes=note)
+    corpus.rows[0]["edema"] = edema
+    corpus.splits = [{"filename": row["filename"], "split": "test"} for row in corpus.rows]
+    corpus.write(images=not (corpus.root / "images").is_dir())
+    rule = {"edema": LabelRule("edema", numeric={1: "present", 0: "absent"})}
+    try:
+        found = table.read(corpus.config(labels=rule), ontology(), SALT)
+    except InputError as error:
+        message = str(error)
+        assert "\n" not in message and "metadata.csv" in message
+        assert "row" in message or "column" in message
+        # A cell of a label may be repeated, a patient never; short ones occur in any sentence.
+        assert all(len(one) < 8 or one in edema or one not in message for one in patients)
+        return
+    assert len(found) == 12 and all(patients)
+    assert [text.strip() for text in found.reports[:4]] == [note.strip() for note in notes]
+    assert found.states[0, 0] == {"1": PRESENT, "0": ABSENT, "": UNMENTIONED}[edema.strip().removesuffix(".0")]
