@@ -1,4 +1,4 @@
-"""Faults 1, 2, 5, 6, 7: a run that is killed, or whose checkpoint cannot be written or read, goes on bit for bit."""
+"""Faults 1, 2, 3, 5, 6, 7: a run that is killed, or whose checkpoint cannot be written or read, goes on bit for bit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from survival import STEPS, assert_same, global_step, killed, run
 
 from data_modules.errors import InputError
 from radz.callbacks.checkpointing import keep_previous, random_states, set_random_states, usable_checkpoint
+from radz.callbacks.stop import Stopped
 from radz.checkpoints import read_checkpoint, write_checkpoint
+from radz.dfat import DFAT
 
 EVERY = "trainer.checkpoint_every_n_steps=2"
 
@@ -69,6 +71,19 @@ def test_a_run_by_steps_is_killed_twice(tmp_path: Path, cache_dir: Path) -> None
     for step in (6, 8):  # after the end of an epoch, then within the next
         killed(step, tmp_path / "run", cache_dir, *limits)
     assert_same(whole, run(tmp_path / "run", cache_dir, *limits))
+
+
+@pytest.mark.fault(3)
+def test_a_stop_during_validation_repeats_one_step(
+    whole: Path, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(DFAT, "on_validation_start", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Stopped, match=r"resume from .*last\.ckpt"):
+            run(folder, cache_dir)
+    assert global_step(folder) == STEPS - 1 and not (folder / "checkpoints/best.ckpt").exists()
+    assert_same(whole, run(folder, cache_dir))
 
 
 @pytest.mark.fault(7)

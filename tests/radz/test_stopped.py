@@ -1,4 +1,4 @@
-"""Faults 4, 8, 9, 10: SLURM's warning, numbers that are not finite, a process that is gone."""
+"""Faults 3, 4, 8, 9, 10: signals, SLURM's warning, numbers that are not finite, a process that is gone."""
 
 from __future__ import annotations
 
@@ -91,6 +91,31 @@ def test_only_the_id_of_a_job_is_requeued(scontrol: Path, monkeypatch: pytest.Mo
     assert requeue() == ", not requeued: scontrol ended with 1 (no such job)"
     monkeypatch.setenv("PATH", str(scontrol.parent / "nowhere"))
     assert "not requeued: scontrol failed (FileNotFoundError)" in requeue()
+
+
+@pytest.mark.fault(3)
+def test_a_second_ctrl_c_stops_within_the_step(parts: Parts, tmp_path: Path, cache_dir: Path, monkeypatch: Any) -> None:
+    """The first one waits for the step, which may hang; the second does not."""
+    went_on = []
+
+    def stuck(self: DFAT, batch: Any, batch_idx: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        went_on.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        went_on.append(2)
+        raise AssertionError("the step went on")
+
+    monkeypatch.setattr(DFAT, "training_step", stuck)
+    experiment = load_experiment("demo", [*SMALL, *DROPOUT, f"cache_dir={cache_dir}"])
+    handler = signal.getsignal(signal.SIGINT)  # Lightning switches Ctrl-C off while it shuts down
+    try:
+        with pytest.raises((SystemExit, KeyboardInterrupt)):
+            make_trainer(experiment, tmp_path, CsvLog(tmp_path / "metrics.csv")).fit(
+                parts.module, datamodule=parts.data
+            )
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert went_on == [1]
 
 
 # ---- Numbers that are not finite -------------------------------------------------------------------------------------
