@@ -80,7 +80,7 @@ def select(text: str, wanted: list[str]) -> str:
     """
     found = sections(text)
     chosen = [clean(found[name]) for name in wanted if name in found]
-    if any(chosen):
+    if chosen:  # placeholders alone, such as "none", leave nothing
         return " ".join(part for part in chosen if part)
     if found.keys() <= {""}:
         return clean(text)

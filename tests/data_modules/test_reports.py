@@ -73,6 +73,10 @@ def test_text_without_headings_is_used_whole(text: str) -> None:
     assert select(text, ["findings", "impression"]) == clean(text)
 
 
+def test_wanted_sections_of_placeholders_alone_are_empty() -> None:
+    assert select("Findings: none\nImpression: N/A", ["findings", "impression"]) == ""
+
+
 @given(NAMES, st.data())
 def test_sections_come_back_as_written(names: list[str], data: st.DataObject) -> None:
     bodies = {name: data.draw(WORDS) for name in names}
