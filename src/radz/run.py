@@ -45,7 +45,7 @@ def train(experiment: Experiment, before: Callable[[Parts], None] | None = None)
         before: looks at the parts of the run before anything is trained, and may raise.
 
     Returns:
-        The run folder; with `trainer.fast_dev_run` the one that a real run would have.
+        The run folder; with `trainer.fast_dev_run` it was not made.
     """
     run_dir = run_folder(experiment)
     if experiment.trainer.fast_dev_run:

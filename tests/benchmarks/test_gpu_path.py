@@ -14,6 +14,7 @@ from benchmarks.run import bench
 from data_modules.errors import InputError
 
 
+@pytest.mark.slow
 def test_both_sides_are_measured_and_a_batch_that_does_not_fit_is_told() -> None:
     found = {}
     for side in ("radz", "reference"):

@@ -145,6 +145,7 @@ def test_a_group_in_small(
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"demo", "ablations"}
 
 
+@pytest.mark.slow
 def test_a_scored_arm_equals_eval(trained_run: Path, tmp_path: Path, cache_dir: Path) -> None:
     experiment = load_experiment("ablations/scoring/scoring_prompt", [*SMALL, f"cache_dir={cache_dir}"])
     trained = tmp_path / "run"

@@ -159,6 +159,7 @@ def test_settings_that_cannot_be(keys: dict[str, Any], message: str) -> None:
         SupervisedConfig(**keys)
 
 
+@pytest.mark.slow
 def test_a_probe_of_a_run_and_its_repeated_score(trained_run: Path, tmp_path: Path, cache_dir: Path) -> None:
     """The probe on a trained run equals one made by hand from the engine's features, and scores alike from its file."""
     keys = [*SMALL, f"cache_dir={cache_dir}", "scoring.pixel_baseline=false", "supervised.strengths=[0.1]"]

@@ -107,6 +107,7 @@ def checkpoint(run: Path) -> dict[str, Any]:
     return torch.load(run / "checkpoints/best.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_the_run_keeps_temperature_and_anchors_of_its_best_weights(run: Path) -> None:
     content = checkpoint(run)
     learned = math.exp(-content["state_dict"]["log_scale"].item())
@@ -122,6 +123,7 @@ def test_the_run_keeps_temperature_and_anchors_of_its_best_weights(run: Path) ->
 
 
 @pytest.mark.parametrize("exported", [False, True])
+@pytest.mark.slow
 def test_engine_and_export_score_as_the_run(run: Path, tmp_path: Path, phantom_folder: Path, exported: bool) -> None:
     """The run encoded the findings beyond the bank with its trained weights; so must whoever uses it."""
     table, folder = pd.read_csv(run / "predictions/phantom_test.csv"), run

@@ -19,7 +19,8 @@ def train(options: argparse.Namespace) -> None:
 
         sys.stdout.write("\n".join(dry_run(experiment)) + "\n")
     else:
-        sys.stdout.write(f"{run.train(experiment)}\n")
+        folder = run.train(experiment)
+        sys.stdout.write("nothing kept\n" if experiment.trainer.fast_dev_run else f"{folder}\n")
 
 
 def anchors(options: argparse.Namespace) -> None:
