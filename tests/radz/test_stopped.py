@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -184,28 +185,35 @@ class Names:
 
 
 def worker(rank: int, port: int, folder: Path) -> None:
-    """Step 1 is bad on rank 1 only; then rank 1 dies and rank 0 waits for it."""
+    """Steps 1 and 2 are bad on rank 1 only; then rank 1 dies and rank 0 waits for it.
+
+    The infinite loss of step 1 has a finite gradient, so that rank 0 has it from rank 1 alone; the NaN of step 2 comes
+    to rank 0 with the averaged gradient as well.
+    """
+    # Processes that disagree read each other's gradients as sizes: they must fail, not fill the memory.
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=30))
     torch.manual_seed(0)
     model = nn.parallel.DistributedDataParallel(nn.Linear(3, 1))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    told = ""
+    told = []
     for step in range(3):
         optimizer.zero_grad()
-        loss = model(torch.ones(2, 3) * (float("nan") if (rank, step) == (1, 1) else 1.0)).mean()
+        loss = model(torch.ones(2, 3) * (float("nan") if (rank, step) == (1, 2) else 1.0)).mean()
+        loss = loss + (float("inf") if (rank, step) == (1, 1) else 0.0)
         loss.backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
         before = [p.detach().clone() for p in model.parameters()]
         try:
             stop_unless_finite(norm, loss, torch.arange(9) + 100 * rank, Names(), step)
         except InputError as fault:
-            told = str(fault)
-            break
-        optimizer.step()
-    same = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    (folder / f"{rank}").write_text(f"{step} {same} {told}")
+            same = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+            told.append(f"{step} {same} {fault}\n")
+        else:
+            optimizer.step()
+    (folder / f"{rank}").write_text("".join(told))
     dist.barrier()
     if rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -231,10 +239,11 @@ def test_one_bad_process_stops_all_and_a_dead_one_is_not_waited_for(tmp_path: Pa
         process.join(180)
     assert [process.exitcode for process in processes] == [5, -signal.SIGKILL]
     for rank in range(2):
-        step, same, told = (tmp_path / str(rank)).read_text().split(" ", 2)
-        assert (step, same) == ("1", "True")
-        assert "process 1 of 2" in told and "corpus row 100 (hash)" in told and " and 1 more" in told
-        assert "corpus row 0 " not in told
+        lines = (tmp_path / str(rank)).read_text().splitlines()
+        assert [line.split(" ", 2)[:2] for line in lines] == [["1", "True"], ["2", "True"]]
+        for told in lines:
+            assert "process 1 of 2" in told and "corpus row 100 (hash)" in told and " and 1 more" in told
+            assert "corpus row 0 " not in told
     assert float((tmp_path / "left").read_text()) < 30
 
 
