@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_run import SMALL
 
+from data_modules.corpora.phantom import written
 from radz.backbones import FAMILIES, load_backbone
 from radz.backbones.tiny import write_tiny
 from radz.config import BackboneConfig, DfatConfig, TinyConfig
@@ -103,5 +104,4 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Pa
 @pytest.fixture(scope="session")
 def phantom_folder(trained_run: Path, cache_dir: Path) -> Path:
     """The phantom of SMALL (52 studies), which `trained_run` has written."""
-    tables = cache_dir.glob("phantom/[!.]*/studies.csv")
-    return next(table.parent for table in tables if len(table.read_text().splitlines()) == 53)
+    return written(load_experiment("demo", SMALL).data.corpora[0].phantom, cache_dir)
