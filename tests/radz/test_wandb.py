@@ -14,11 +14,12 @@ import pytest
 import wandb
 import yaml
 from lightning.pytorch.loggers import WandbLogger
+from PIL import Image
 from small_run import SMALL
 from wandb.wandb_agent import Agent
 
 from radz.callbacks.csv_log import CsvLog
-from radz.callbacks.wandb_log import DivergenceAlert, log_results, shared_config, wandb_logger
+from radz.callbacks.wandb_log import DivergenceAlert, log_evidence, log_results, shared_config, wandb_logger
 from radz.config import Experiment
 from radz.experiment import experiment_roots, load_experiment
 from radz.trainer import make_trainer
@@ -221,3 +222,21 @@ def test_a_run_stops_on_the_agents_word_and_can_go_on(
     assert not (tmp_path / "run" / "metrics.json").is_file()
     config_of_run = load_experiment(str(tmp_path / "run" / "config.yaml"))
     assert config_of_run.trainer.max_epochs == 500
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_evidence_goes_to_the_run_it_is_of_and_pictures_only_where_allowed(finished: Path, images: bool) -> None:
+    table = {"header": ["finding", "pointing game"], "rows": [["mass", [0.5, 0.4, 0.6]], ["edema", 0.25]]}
+    item = {"name": "heatmaps", "table": table, "pictures": [{"name": "localisation", "caption": "x"}]}
+    (finished / "evidence").mkdir()
+    Image.new("L", (8, 8)).save(finished / "evidence/localisation.png")
+    experiment = experiment_of(finished, f"wandb.images={str(images).lower()}")
+    log_evidence(experiment, finished, [item])
+    assert not (finished / "wandb").exists(), "the run was never logged to W&B"
+    (finished / "wandb").mkdir()
+    (finished / "wandb/run_id").write_text("0123456789ab\n")
+    log_evidence(experiment, finished, [item])
+    (content,) = [json.loads(path.read_text()) for path in finished.rglob("*.table.json")]
+    assert content["columns"] == table["header"] and content["data"] == [["mass", 0.5], ["edema", 0.25]]
+    assert bool(list((finished / "wandb").rglob("*.png"))) == images
+    assert [path.name for path in (finished / "wandb").glob("offline-run-*-0123456789ab")]

@@ -128,6 +128,29 @@ def log_results(
     run.finish()  # or the next run of this process would go on in it
 
 
+def log_evidence(experiment: Experiment, run_dir: Path, items: Sequence[dict[str, Any]]) -> None:
+    """Send tables of evidence to the W&B run of a run folder, and the pictures with `wandb.images`; end it.
+
+    Args:
+        items: of `radz.report.evidence.items`. Nothing is sent where the run was not logged to W&B.
+    """
+    if not (run_dir / "wandb" / "run_id").is_file() or (logger := wandb_logger(experiment, run_dir)) is None:
+        return
+    import wandb
+
+    run = logger.experiment
+    for item in items:
+        # A cell with an interval is value, low and high; the table holds the value, the report the rest.
+        rows: list[Any] = [
+            [cell[0] if isinstance(cell, list) else cell for cell in row] for row in item["table"]["rows"]
+        ]
+        if rows:
+            run.log({f"evidence/{item['name']}": wandb.Table(item["table"]["header"], rows)})
+        for picture in item["pictures"] if experiment.wandb.images else ():
+            run.log({f"evidence/{picture['name']}": wandb.Image(str(run_dir / "evidence" / f"{picture['name']}.png"))})
+    run.finish()
+
+
 class DivergenceAlert(Callback):
     """Tells W&B when training stops on a number that is not finite, or on any other fault."""
 

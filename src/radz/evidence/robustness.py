@@ -100,7 +100,7 @@ def _paraphrased(run: Opened, rows: Rows) -> dict[str, NDArray[np.float32]]:
             scoring = replace(scoring, prompts=[*one.positive], negative_prompts=[*one.negative], class_prompts={})
         texts = run.classifier.texts
         classifier = ZeroShot(run.encoder, texts, run.experiment.dfat, scoring, run.module.modalities)
-        classifier.refresh(run.module.anchors, run.module.class_anchors)
+        classifier.refresh(run.module.anchors, run.module.class_anchors, float(run.module.temperature))
         for classes in classifier.classes.values():
             lint(
                 dict(zip(texts.findings, classes, strict=True)), dict(zip(texts.findings, texts.names, strict=True)), ()

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
+from radz.callbacks.wandb_log import log_evidence
 from radz.evidence import attention, features, heatmaps, layers, robustness
 from radz.evidence.config import ITEMS, read_keys
 from radz.evidence.opened import Opened, open_run
 from radz.evidence.writing import FOLDER, Item, write_item
 from radz.report import figures
+from radz.report.evidence import items as evidence_items
 from radz.report.evidence import renew
+from radz.run_folder import load_run
 
 log = logging.getLogger(__name__)
 COMPUTE: Mapping[str, Callable[[Opened], Item]] = {
@@ -41,4 +44,6 @@ def evidence(folder: Path, items: list[str]) -> Path:
             log.info("%s: %s", name, sentence)
         log.info("written: %s", path)
     renew(folder)
+    fresh = [item for item in evidence_items(folder) if item["name"] in (settings.only or ITEMS)]
+    log_evidence(load_run(folder), folder, fresh)
     return folder / FOLDER

@@ -19,15 +19,17 @@ WIDEST = 1500
 
 def sections(run_dir: Path) -> list[dict[str, Any]]:
     """What the template needs of each item that has been computed; [] without any."""
-    folder = run_dir / "evidence"
-    found = []
-    for name in ORDER:
-        item = read_json(folder / f"{name}.json")
-        if item:
-            for picture in item["pictures"]:
-                picture["image"] = _embedded(folder / f"{picture['name']}.png")
-            found.append({"name": name, **item})
+    found = items(run_dir)
+    for item in found:
+        for picture in item["pictures"]:
+            picture["image"] = _embedded(run_dir / "evidence" / f"{picture['name']}.png")
     return found
+
+
+def items(run_dir: Path) -> list[dict[str, Any]]:
+    """The items of evidence that have been computed, each with its `name`."""
+    read = {name: read_json(run_dir / "evidence" / f"{name}.json") for name in ORDER}
+    return [{"name": name, **item} for name, item in read.items() if item]
 
 
 def renew(run_dir: Path) -> None:
