@@ -90,11 +90,11 @@ class _Source:
         return np.full(len(self.frame), "", dtype=object) if name is None else self.column(name, f"columns.{which}")
 
     def quoted(self, cell: str, column: str) -> str:
-        """A cell as error texts may show it: short, and never one of a column that tells who the patient is."""
+        """A cell as error texts may show it: short, on one line, never of a column that tells who the patient is."""
         columns = self.config.columns
         if column in (columns.image, columns.patient, columns.study, columns.report):
             return "a value that is not shown"
-        return f"'{cell[:30]}'"
+        return repr(cell[:30])
 
     def where(self, i: int | np.integer[Any]) -> str:
         file = self.frame["source"].iloc[i] if "source" in self.frame else self.path

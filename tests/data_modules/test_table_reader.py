@@ -315,6 +315,12 @@ def test_compressed_and_tab_separated_tables(corpus: Corpus) -> None:
     assert table.read(corpus.config(csv="metadata.tsv.gz"), ontology(), SALT).digest() == plain.digest()
 
 
+def test_a_cell_with_line_breaks_is_shown_on_one_line(corpus: Corpus) -> None:
+    corpus.rows[3]["edema"] = "2\r\nradz: all is well"
+    rule = {"edema": LabelRule("edema", numeric={1: "present", 0: "absent"})}
+    assert r"'2\r\nradz: all is well'" in refused(corpus, labels=rule)
+
+
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
 

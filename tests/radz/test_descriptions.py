@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_modules.errors import InputError
+from data_modules.findings import ontology
 from data_modules.phantom.findings import SEEN, UNSEEN
 from data_modules.phantom.report import training_reports
 from radz.descriptions import (
@@ -17,6 +18,7 @@ from radz.descriptions import (
     FIELDS,
     Description,
     answer_lines,
+    finding_name,
     load_descriptions,
     parse_answer,
     save_descriptions,
@@ -184,7 +186,8 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
 
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1).map(lambda t: " ".join(t.split())).filter(bool)
-descriptions = st.builds(Description, name=texts, **{field: texts for field in FIELDS})
+names = texts.filter(lambda name: finding_name(name, ontology()) == name)
+descriptions = st.builds(Description, name=names, **{field: texts for field in FIELDS})
 
 
 @settings(max_examples=40, deadline=None)
