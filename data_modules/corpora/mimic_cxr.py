@@ -168,6 +168,15 @@ def _from_zip(path: Path, names: list[str]) -> Iterator[bytes | None]:
 
 
 def _from_trees(root: Path, names: list[str]) -> Iterator[bytes | None]:
-    trees = [root / tree for tree in TREES if watched(root / tree / "files").is_dir()]
+    trees = [str(root / tree) for tree in TREES if watched(root / tree / "files").is_dir()]
     for name in names:
-        yield next((path.read_bytes() for path in (watched(tree / name) for tree in trees) if path.is_file()), None)
+        yield next((data for tree in trees if (data := _content(watched(f"{tree}/{name}"))) is not None), None)
+
+
+def _content(path: str) -> bytes | None:
+    """The bytes of a file; None when there is none. Without pathlib, which costs as much as the reading."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
