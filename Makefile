@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 # WHEELS=dir installs from a folder of wheels, without any index (and names the folder that `make wheelhouse` fills).
 CLOSED = $(if $(and $(WHEELS),$(filter-out wheelhouse,$(MAKECMDGOALS))),--no-index --find-links $(WHEELS))
-PIP = $(BIN)/pip install --quiet --no-compile $(CLOSED)
+PIP = $(BIN)/pip install --quiet $(CLOSED)
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
