@@ -44,6 +44,7 @@ def _part(part: Part, results: Results, out: Path) -> dict[str, Any]:
     elif len(part.arms) > 1:
         found["arms"] = part.arms
         found["compared"] = suite.compared(part.arms, folder, None, results.replicates, results.bootstrap_seed)
+        found["unscored"] = suite.unscored(part.arms, found["compared"])
     return found
 
 

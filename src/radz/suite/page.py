@@ -46,8 +46,8 @@ def write_page(
     shown = [arm for arm in arms if arm.runs]
     sections = compared(shown, folder, scorer, replicates, seed)
     page = environment(Path(__file__).parent).get_template("comparison.html.jinja").render(
-        title=title, note=note, arms=shown, failed=failed, sections=sections, seeds=len(shown[0].runs),
-        replicates=replicates,
+        title=title, note=note, arms=shown, failed={**failed, **unscored(shown, sections)}, sections=sections,
+        seeds=len(shown[0].runs), replicates=replicates,
     )  # fmt: skip
     path = folder / "comparison.html"
     with replacing(path) as draft:
@@ -76,6 +76,13 @@ def compared(arms: Sequence[Arm], folder: Path, scorer: str | None, replicates: 
         {"key": key, "group": SEEN[group], "lines": of, "svg": Markup(_forest(of, folder, f"{key}_{group}"))}
         for (key, group), of in lines.items()
     ]
+
+
+def unscored(arms: Sequence[Arm], sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """{arm: reason} of arms that have run and stand in no table of `compared`."""
+    there = {line.arm.name for section in sections for line in section["lines"]}
+    reason = "it ran, but none of its findings has a number; its report.html says why"
+    return {arm.name: reason for arm in arms if arm.name not in there}
 
 
 def frame(lines: Mapping[tuple[str, str], Sequence[Line]]) -> pd.DataFrame:
