@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from radz.labels import LabelView, pick
 from radz.scoring.kept import Keeper
 
 
-class Scored(LightningModule):
+class Scored(LightningModule, abc.ABC):
     """Base of the baselines; a subclass calls `set_up` at the end of its `__init__` and says `score`."""
 
     trains: bool = True
@@ -37,9 +38,9 @@ class Scored(LightningModule):
         self.timed: list[tuple[int, float]] = []
         self.keeper: Keeper | None = None
 
+    @abc.abstractmethod
     def score(self, batch: StudyBatch) -> dict[str, Tensor]:
         """{scorer: float32 [B, C] in [0, 1]}; a column of NaN where a finding has no score."""
-        raise NotImplementedError
 
     def fit_once(self, trainer: Trainer, data: StudyDataModule) -> None:
         """What a baseline does in place of training steps."""

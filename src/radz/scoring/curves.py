@@ -13,18 +13,12 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray, NDArray, N
 
     Points on a straight line between their neighbours are left out. Raises ValueError when a class is missing.
     """
-    reason = statistics.undefined_reason(labels)
-    if reason:
-        raise ValueError(f"no ROC curve: {reason}")
-    ranking = statistics.Ranking(labels, scores)
-    positive = np.zeros(len(ranking.rows), dtype=np.int64)
-    positive[ranking.positive_at] = 1
-    last = np.flatnonzero(np.r_[np.diff(ranking.scores) != 0, True])
-    hits = np.r_[0, np.cumsum(positive)[last]]
+    last, found, scores = _thresholds("ROC", labels, scores)
+    hits = np.r_[0, found]
     false = np.r_[0, last + 1] - hits
     rise, run = np.diff(hits), np.diff(false)
     corner = np.r_[True, rise[:-1] * run[1:] != rise[1:] * run[:-1], True]
-    threshold = np.r_[np.inf, ranking.scores[last]]
+    threshold = np.r_[np.inf, scores]
     return false[corner] / false[-1], hits[corner] / hits[-1], threshold[corner]
 
 
@@ -33,12 +27,16 @@ def precision_recall_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArra
 
     Raises ValueError when a class is missing.
     """
-    reason = statistics.undefined_reason(labels)
-    if reason:
-        raise ValueError(f"no precision-recall curve: {reason}")
+    last, hits, scores = _thresholds("precision-recall", labels, scores)
+    return hits / hits[-1], hits / (last + 1), scores
+
+
+def _thresholds(curve: str, labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
+    """At each distinct score, from the highest down: its last place, the positives up to there, the score itself."""
+    if reason := statistics.undefined_reason(labels):
+        raise ValueError(f"no {curve} curve: {reason}")
     ranking = statistics.Ranking(labels, scores)
     positive = np.zeros(len(ranking.rows), dtype=np.int64)
     positive[ranking.positive_at] = 1
     last = np.flatnonzero(np.r_[np.diff(ranking.scores) != 0, True])
-    hits = np.cumsum(positive)[last]
-    return hits / hits[-1], hits / (last + 1), ranking.scores[last]
+    return last, np.cumsum(positive)[last], ranking.scores[last]
