@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,12 +151,21 @@ class StudyDataModule(LightningDataModule):
             reports.mask_terms(text, config.mask_terms) if train else text
             for text, train in zip(table.reports, training, strict=True)
         ]
-        self._collate = Collator(
-            self.cache, table.image_offsets, self.texts,
-            np.array([reports.digest64(text) for text in self.texts], dtype=np.int64), table.states, table.corpus,
-        )  # fmt: skip
+        self._collate = self._collator()
         self._ready = True
         self._log()
+
+    def reword(self, words: Mapping[str, str]) -> None:
+        """Give the training studies other texts, {text: other}, masked like the first; what has none stays."""
+        for row in self.table.rows("train"):
+            other = words.get(self.texts[row], "")
+            self.texts[row] = reports.mask_terms(other, self.config.mask_terms) or self.texts[row]
+        self._collate = self._collator()
+
+    def _collator(self) -> Collator:
+        digests = np.array([reports.digest64(text) for text in self.texts], dtype=np.int64)
+        table = self.table
+        return Collator(self.cache, table.image_offsets, self.texts, digests, table.states, table.corpus)
 
     def _decode(self, table: StudyTable, salt: bytes) -> tuple[StudyTable, PixelCache]:
         """Open the cache; an unreadable image stops the run or is left out, as its corpus says."""

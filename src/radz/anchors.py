@@ -40,7 +40,7 @@ class BankInfo:
 
 @dataclass
 class AnchorBank:
-    """K findings with their descriptions and raw vectors fp32 [K, d]."""
+    """K findings with their descriptions and raw vectors fp32: one each [K, d], or a set of S each [K, S, d]."""
 
     names: tuple[str, ...]
     descriptions: tuple[str, ...]
@@ -78,14 +78,16 @@ class AnchorBank:
             raise InputError(f"{folder}: not a readable anchor bank ({error}); build it with `radz anchors`") from None
         if not together:
             raise InputError(f"{folder}: {JSON} and {TENSORS} do not belong together; build the bank anew")
-        if vectors.dtype != torch.float32 or vectors.dim() != 2 or not len(names) == len(descriptions) == len(vectors):
+        alike = len(names) == len(descriptions) == len(vectors)
+        if vectors.dtype != torch.float32 or vectors.dim() not in (2, 3) or not alike:
             raise InputError(
                 f"{folder}: {TENSORS} holds {vectors.dtype} {list(vectors.shape)} for {len(names)} findings and "
-                f"{len(descriptions)} descriptions; one float32 vector each is needed, build the bank anew"
+                f"{len(descriptions)} descriptions; one float32 vector each is needed, or one set, build the bank anew"
             )
         if twice := [name for name in names if names.count(name) > 1]:
             raise InputError(f"{folder}: {twice[0]} stands twice in {JSON}; build the bank anew")
-        broken = ~vectors.isfinite().all(1) | (vectors == 0).all(1)
+        rows = vectors if vectors.dim() == 3 else vectors[:, None]
+        broken = (~rows.isfinite().all(2) | (rows == 0).all(2)).any(1)
         if broken.any():
             first = names[int(broken.int().argmax())]
             raise InputError(f"{folder}: the vector of {first} is not finite or zero; build the bank anew")
@@ -98,9 +100,9 @@ class AnchorBank:
                 f"anchors: the bank was encoded by another backbone ({self.info.base_digest} is not {base_digest}); "
                 "build it anew with `radz anchors`"
             )
-        if width is not None and self.vectors.shape[1] != width:
+        if width is not None and self.vectors.shape[-1] != width:
             raise InputError(
-                f"anchors: the vectors have {self.vectors.shape[1]} numbers where the backbone has {width}; "
+                f"anchors: the vectors have {self.vectors.shape[-1]} numbers where the backbone has {width}; "
                 "build the bank anew with `radz anchors`"
             )
 
@@ -121,8 +123,11 @@ class AnchorBank:
 
 
 def geometry(vectors: Tensor) -> dict[str, float]:
-    """Mean cosine between different anchors and effective rank (exponential of the entropy of the singular values)."""
-    unit = torch.nn.functional.normalize(vectors.float(), dim=1)
+    """Mean cosine between different anchors and effective rank (exponential of the entropy of the singular values).
+
+    A set counts by the mean of its vectors.
+    """
+    unit = torch.nn.functional.normalize((vectors.mean(1) if vectors.dim() == 3 else vectors).float(), dim=1)
     count = len(unit)
     cosine = ((unit @ unit.T).sum() - count) / max(count * (count - 1), 1)
     share = torch.linalg.svdvals(unit).square() / count

@@ -128,7 +128,7 @@ def _is_named(finding: Finding, lower_text: str) -> bool:
 def training_texts(experiment: Experiment, data: StudyDataModule) -> list[str]:
     """All sentences that training reads: reports, or the names in its label sentences."""
     rows = data.table.rows("train")
-    if experiment.dfat.text_source == "report":
+    if experiment.dfat.text_source != "labels":
         return [data.texts[row] for row in rows]
     labels = data.loss_labels(rows)
     names = [name for column, name in enumerate(data.findings) if (labels[:, column] == 1).any()]
@@ -170,19 +170,23 @@ def scored_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
 def bank(
     experiment: Experiment, base: Encoder, base_digest: str, findings: list[str], descriptions: Path
 ) -> AnchorBank:
-    """Encode a bank with base weights (`base` must not have been trained)."""
-    import lightning.pytorch as pl
-    from lightning.pytorch.plugins.environments import LightningEnvironment
-
-    # Every process encodes the bank by itself, on its own device, whatever launcher started it.
-    where = experiment.trainer.accelerator
-    trainer = pl.Trainer(
-        accelerator=where, devices=own_device(where), plugins=[LightningEnvironment()], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+    """Encode a bank with base weights (`base` must not have been trained), in every process by itself."""
+    trainer = lone_trainer(experiment)
     known = known_findings(experiment.data)
     texts = {name: finding_text(known, name) for name in findings}
     return build_bank(base, experiment.dkam, texts, descriptions, base_digest, trainer)
+
+
+def lone_trainer(experiment: Experiment) -> Any:
+    """A Trainer for `predict` in this process alone, on its own device, whatever launcher started it."""
+    import lightning.pytorch as pl
+    from lightning.pytorch.plugins.environments import LightningEnvironment
+
+    where = experiment.trainer.accelerator
+    return pl.Trainer(
+        accelerator=where, devices=own_device(where), plugins=[LightningEnvironment()], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
 
 
 def descriptions_file(experiment: Experiment, folder: Path) -> Path:
@@ -243,9 +247,9 @@ def class_anchors(
 
 
 def known_anchors(bank: AnchorBank, texts: ClassTexts) -> torch.Tensor:
-    """Raw anchors [C, d] of findings; NaN where the bank has none."""
+    """Raw anchors [C, d], or sets [C, S, d], of findings; NaN where the bank has none."""
     place = {name: i for i, name in enumerate(bank.names)}
-    missing = torch.full((bank.vectors.shape[1],), float("nan"))
+    missing = torch.full(bank.vectors.shape[1:], float("nan"))
     return torch.stack([bank.vectors[place[n]] if n in place else missing for n in texts.findings])
 
 

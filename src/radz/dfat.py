@@ -53,7 +53,7 @@ class DFAT(LightningModule):
         bank: training bank; its raw vectors are part of the checkpoint.
         labels: label columns and policies of the corpora.
         texts: findings scored in validation and test.
-        class_anchors: raw vectors [C, d] of those findings, NaN rows where there is none.
+        class_anchors: raw vectors [C, d], or sets [C, S, d], of those findings, NaN rows where there is none.
         modalities: one for each corpus that `StudyBatch.corpus` counts.
     """
 

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from data_modules.corpus_config import in_range, one_of
 from data_modules.errors import InputError
 from radz.config_checks import above_zero, placeholders, share
+
+
+@dataclass
+class RewriteConfig:
+    """How the backbone's language model puts reports in other words (`text_source: rewrite`, method.md 2.2)."""
+
+    prompt: str = (
+        "Rewrite this radiology report in plain full sentences, one for each finding. Keep every finding, whether "
+        "present or absent, and add none.\n\n{report}"
+    )
+    """what is asked of every distinct training report, greedily; {report} becomes the report"""
+    max_new_tokens: int = 256
+    """length limit of one answer"""
+    batch_size: int = 16
+    """reports of equal length that are written at a time"""
+    file: str = ""
+    """rewritten reports to be read instead: JSON lines of {"report": ..., "rewritten": ...}"""
+
+    def __post_init__(self) -> None:
+        placeholders("dfat.rewrite.prompt", self.prompt, ("report",))
+        if "{report}" not in self.prompt:
+            raise InputError("dfat.rewrite.prompt: must contain {report}")
+        for key in ("max_new_tokens", "batch_size"):
+            in_range(f"dfat.rewrite.{key}", getattr(self, key), 1)
 
 
 @dataclass
@@ -20,9 +44,10 @@ class DfatConfig:
     instruction: str = "Describe the findings of this {modality}."
     """text beside the image; {modality} becomes chest X-ray or chest CT"""
     text_source: str = "report"
-    """report | labels"""
+    """report | labels (sentences made of them) | rewrite (reports in the backbone's words)"""
     label_sentence: str = "This is a {modality} showing {finding}."
     """sentence of `text_source: labels`; {finding} becomes the list of findings present"""
+    rewrite: RewriteConfig = field(default_factory=RewriteConfig)
     text_prompt: str = ""
     """may follow the report (method.md 2.2)"""
     max_text_tokens: int = 256
@@ -62,7 +87,7 @@ class DfatConfig:
     """studies encoded at a time: the loss of the whole batch in the memory of so many (Gao et al. 2021); 0 is off"""
 
     def __post_init__(self) -> None:
-        one_of("dfat.text_source", self.text_source, ("report", "labels"))
+        one_of("dfat.text_source", self.text_source, ("report", "labels", "rewrite"))
         one_of("dfat.head", self.head, ("identity", "linear", "mlp"))
         one_of("dfat.head_order", self.head_order, ("head_then_mean", "mean_then_head"))
         one_of("dfat.local_pool", self.local_pool, ("content", "rest"))

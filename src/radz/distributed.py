@@ -65,7 +65,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def over_ranks(function: Callable[[Tensor], Tensor], rows: Tensor, least: int) -> Tensor:
-    """`function` of rows [K, d], one by one, as [K, e]; from `least` rows on each rank computes its share of them.
+    """`function` of rows [K, .., d], each alone, as [K, .., e]; from `least` rows on each rank computes its share.
 
     Values and gradients (of DDP, the mean over the ranks) are those of computing all rows on every rank.
     """
@@ -74,7 +74,7 @@ def over_ranks(function: Callable[[Tensor], Tensor], rows: Tensor, least: int) -
         return function(rows)
     each = -(-len(rows) // size)
     # Every rank gives as many: the last ones are filled up with a row whose result is dropped.
-    padded = torch.cat([rows, rows[:1].expand(each * size - len(rows), -1)])
+    padded = torch.cat([rows, rows[:1].expand(each * size - len(rows), *rows.shape[1:])])
     return gather(function(padded[rank * each : (rank + 1) * each]))[: len(rows)]
 
 

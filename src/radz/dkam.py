@@ -127,14 +127,15 @@ def build_bank(
     vectors = torch.cat(parts).split([len(texts) for texts in sets])
     source = ", ".join([descriptions_file.name, *(Path(name).name for name in config.sources)])
     info = BankInfo(config.anchor_encoder, tuple(config.aspects), source, prompt, decoding, base_digest, "", 0)
-    means = torch.stack([vector.mean(0) for vector in vectors])
-    bank = AnchorBank(tuple(findings), tuple("\n".join(texts) for texts in sets), means, info)
+    each = torch.stack(vectors)
+    texts = tuple("\n".join(one) for one in sets)
+    bank = AnchorBank(tuple(findings), texts, each.mean(1) if config.combine == "mean" else each, info)
     log.info("anchor bank: %d findings, digest %s, %s", len(bank.names), bank.digest(), geometry(bank.vectors))
     return bank
 
 
 def description_sets(config: DkamConfig, findings: Sequence[str], descriptions_file: Path) -> list[list[str]]:
-    """The texts of each finding, whose mean is its anchor: one of each file, or of each aspect of each file.
+    """The texts of each finding, equally many: one of each file, or of each aspect of each file.
 
     Raises:
         InputError: a file without one of the findings.

@@ -15,9 +15,11 @@ class DkamConfig:
     descriptions: str = "descriptions/chest_xray.yaml"
     """file of descriptions: a path, or a path below the experiments folder"""
     sources: list[str] = field(default_factory=list)
-    """further files of descriptions of the same findings; the anchor is the mean over all files"""
+    """further files of descriptions of the same findings; see combine"""
     sets: str = "whole"
-    """whole (the aspects of a file are one text) | aspects (each is a text of its own, and the anchor their mean)"""
+    """whole (the aspects of a file are one text) | aspects (each is a text of its own)"""
+    combine: str = "mean"
+    """several texts of a finding: mean (of their vectors, one anchor) | max (a set, of which the nearest counts)"""
     write: bool = False
     """true: the backbone's own language model writes the descriptions first"""
     max_new_tokens: int = 320
@@ -41,6 +43,9 @@ class DkamConfig:
     def __post_init__(self) -> None:
         one_of("dkam.category", self.category, ("softmax", "sigmoid"))
         one_of("dkam.sets", self.sets, ("whole", "aspects"))
+        one_of("dkam.combine", self.combine, ("mean", "max"))
+        if self.combine == "max" and not self.sources and self.sets == "whole":
+            raise InputError("dkam.combine: max needs several texts; name dkam.sources or set dkam.sets=aspects")
         one_of("dkam.anchor_encoder", self.anchor_encoder, ("decoder", "embedding"))
         for aspect in self.aspects:
             one_of("dkam.aspects", aspect, ("location", "shape", "boundary", "density", "definition", "clinical"))

@@ -32,7 +32,7 @@ def dry_run(experiment: Experiment) -> list[str]:
     lines += [f"findings scored: {', '.join(f'{name} ({seen[name]})' for name in parts.findings)}"]
     lines += [f"{part:<20} {n:>13,} trainable of {every:>15,}" for part, n, every in trainable_table(parts.module)]
     if parts.bank is not None:
-        lines.append(f"anchors: {len(parts.bank.names)} of dimension {parts.bank.vectors.shape[1]}")
+        lines.append(f"anchors: {len(parts.bank.names)} of dimension {parts.bank.vectors.shape[-1]}")
     steps = len(parts.data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.processes)
     if experiment.trainer.overfit_batches:
         steps = min(steps, experiment.trainer.overfit_batches)

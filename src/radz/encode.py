@@ -163,7 +163,7 @@ class Encoder(nn.Module):
         return torch.cat(parts)[order.argsort()]
 
     def anchor_features(self, vectors: Tensor) -> Tensor:
-        """Raw anchors [K, d] through the anchor head: [K, e]."""
+        """Raw anchors [K, d] through the anchor head: [K, e]; sets likewise."""
         with torch.autocast(vectors.device.type, enabled=False):
             return self.heads["anchor"](vectors)
 

@@ -57,7 +57,7 @@ def batch_texts(
     Args:
         modalities: one for each corpus.
     """
-    if dfat.text_source == "report":
+    if dfat.text_source != "labels":
         return batch.reports, batch.text_digest
     rows = zip(labels.loss(batch).tolist(), batch.corpus.tolist(), strict=True)
     texts = [label_sentence(row, labels, dfat.label_sentence, MODALITY_TEXT[modalities[c]]) for row, c in rows]

@@ -47,6 +47,12 @@ def normalise(tensor: Tensor) -> Tensor:
     return F.normalize(at_least_fp32(tensor), dim=-1, eps=1e-6)
 
 
+def cosine(first: Tensor, second: Tensor) -> Tensor:
+    """[N, e] and [K, e] to [N, K]. Of sets [K, S, e], the nearest of each counts."""
+    found = normalise(first) @ normalise(second).flatten(0, -2).T
+    return found.unflatten(1, second.shape[:-1]).amax(2) if second.dim() == 3 else found
+
+
 def global_mean(values: Tensor, used: Tensor) -> Tensor:
     """Mean of `values` [B] or [B, K] where `used` (bool, same shape), over all ranks; 0 when no rank has one."""
     count = total(used.sum()).clamp(min=1)
@@ -191,7 +197,7 @@ def category(
 
     Args:
         features: [B, d] global features of one modality.
-        anchors: [K, d] anchor features after the anchor head.
+        anchors: [K, d] anchor features after the anchor head, or sets of them [K, S, d], of which the nearest counts.
         labels: [B, K] as in `category_targets`.
         usable: bool [B], studies that have this modality.
         temperature: a number, or a tensor [1] that is learned.
@@ -201,7 +207,7 @@ def category(
         The loss (scalar, nats) and the share of studies of all ranks that were used.
     """
     target, known, used = category_targets(labels, no_finding)
-    logits = normalise(features) @ normalise(anchors).T / temperature
+    logits = cosine(features, anchors) / temperature
     if bias is not None:
         used = known.any(1) & usable
         terms = F.binary_cross_entropy_with_logits(logits + bias, (target > 0).to(logits.dtype), reduction="none")

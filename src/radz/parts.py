@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from data_modules.base import StudyDataModule
+from data_modules.errors import InputError
 from radz import build, checks
 from radz.anchors import AnchorBank
 from radz.backbones.adapt import log_trainable
@@ -18,6 +20,10 @@ from radz.baselines import READS_TEXT, build_baseline, needs_training_data
 from radz.config import Experiment
 from radz.distributed import is_main_process
 from radz.exporting.load import Trained, is_export, knowledge, load_export
+from radz.rewrite import reword
+from radz.run_folder import read_environment
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -47,10 +53,11 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
     data.setup(None if not trained and needs_training_data(experiment) else "test")
     findings = build.scored_findings(experiment, data)
     known = knowledge(folder) if trained and folder else {}
+    words = {} if trained else _reworded(experiment, data, folder)
     if experiment.method != "dfat":
         baseline = build_baseline(experiment, data, findings, known, folder if trained else None)
         read = build.training_texts(experiment, data) if experiment.method in READS_TEXT else []
-        return Parts(data, findings, known or _knowledge(data, read), baseline, None)
+        return Parts(data, findings, known or _knowledge(data, read) | words, baseline, None)
     stored = _stored_bank(folder)
     names = list(stored.names) if stored else build.bank_findings(experiment, data)
     checks.before_model(experiment, findings, names, stored is not None)
@@ -66,7 +73,7 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
     module = build.module(experiment, base, bank, view, texts, anchors, data.modalities)
     module.train()
     log_trainable(module)
-    known = known or _knowledge(data, build.training_texts(experiment, data))
+    known = known or _knowledge(data, build.training_texts(experiment, data)) | words
     return Parts(data, findings, known, module, bank)
 
 
@@ -81,6 +88,24 @@ def _base_model(experiment: Experiment, folder: Path | None, bank: AnchorBank | 
             save_bank(bank, folder)
     bank.check_base(base_digest, base.backbone.hidden_size)
     return Trained(base, bank, base_digest, file)
+
+
+def _reworded(experiment: Experiment, data: StudyDataModule, folder: Path | None) -> dict[str, str]:
+    """Rewritten reports in the place of the training texts, where they are asked for; what environment.json notes."""
+    reads = experiment.method == "dfat" or (experiment.method in READS_TEXT and needs_training_data(experiment))
+    if experiment.dfat.text_source != "rewrite" or not reads:
+        return {}
+    if folder is None:
+        log.info("dfat.text_source=rewrite: nothing is written now; the reports themselves stand in")
+        return {}
+    found = reword(experiment, data)
+    before = read_environment(folder).get("rewritten_digest", found)
+    if before != found:
+        raise InputError(
+            f"dfat.text_source=rewrite: the rewritten reports are others than {folder} was begun with; put them back "
+            "or start a new run"
+        )
+    return {"rewritten_digest": found}
 
 
 def _knowledge(data: StudyDataModule, texts: list[str]) -> dict[str, Any]:

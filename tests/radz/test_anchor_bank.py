@@ -34,6 +34,18 @@ def test_a_bank_comes_back_bit_for_bit(bank: AnchorBank, tmp_path: Path) -> None
     assert text["digest"] == bank.digest() and text["base_digest"] == "0123456789ab" and text["step"] == 0
 
 
+def test_sets_come_back_and_one_broken_vector_is_named(bank: AnchorBank, tmp_path: Path) -> None:
+    sets = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(1))
+    several = replace(bank, vectors=sets)
+    several.save(tmp_path)
+    assert torch.equal(AnchorBank.load(tmp_path).vectors, sets)
+    assert geometry(sets) == geometry(sets.mean(1))
+    sets[1, 1] = 0
+    several.save(tmp_path)
+    with pytest.raises(InputError, match="vector of b is not finite or zero"):
+        AnchorBank.load(tmp_path)
+
+
 def test_a_bank_of_another_base_is_refused(bank: AnchorBank) -> None:
     bank.check_base("0123456789ab")
     with pytest.raises(InputError, match="another backbone") as fault:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,14 +17,15 @@ from small_run import SMALL
 from torch import Tensor, nn
 
 from data_modules.errors import InputError
-from radz import build
+from radz import Radz, build
 from radz.anchors import AnchorBank
 from radz.config import DkamConfig
 from radz.descriptions import FIELDS, Description, answer_lines, load_descriptions, writing_prompt
 from radz.dkam import build_bank
 from radz.encode import Encoder
 from radz.experiment import digest, find_resource, load_experiment
-from radz.run import anchors
+from radz.exporting.folder import export_run
+from radz.run import anchors, train
 from radz.scoring.zero_shot import ClassTexts
 
 OWN = {
@@ -293,6 +295,8 @@ def test_an_anchor_of_several_texts_is_their_mean(
         assert kept == "\n".join(texts)
         alone = torch.cat([encoder.encode_descriptions([text], "decoder") for text in texts])
         assert torch.allclose(vector, alone.mean(0), atol=1e-5) and alone.std(0).max() > 1e-3
+        together = build_bank(encoder, replace(config, combine="max"), FINDINGS, descriptions, "base", trainer())
+        assert torch.allclose(together.vectors[bank.names.index(name)], alone, atol=1e-5)
     other.write_text(descriptions.read_text().replace("nodule:", "mass:"))
     with pytest.raises(InputError, match=r"dkam\.sources\.0: .*other\.yaml has no nodule"):
         build_bank(encoder, config, FINDINGS, descriptions, "base", trainer())
@@ -306,3 +310,21 @@ def test_the_text_of_further_sources_is_part_of_the_experiment(descriptions: Pat
     assert digest(load_experiment("demo", keys)) != before
     with pytest.raises(InputError, match=r"dkam\.sets: 'each'"):
         load_experiment("demo", ["dkam.sets=each"])
+    with pytest.raises(InputError, match=r"dkam\.combine: max needs several texts"):
+        load_experiment("demo", ["dkam.combine=max"])
+
+
+def test_a_run_on_sets_trains_comes_back_and_is_exported(cache_dir: Path, tmp_path: Path) -> None:
+    """Checkpoint, bank and scores of a folder hold every vector; a finding beyond the bank has a set too."""
+    keys = [*SMALL, f"cache_dir={cache_dir}", f"run_dir={tmp_path / 'run'}", "dkam.sets=aspects", "dkam.combine=max"]
+    folder = train(load_experiment("demo", keys))
+    bank = AnchorBank.load(folder / "anchors")
+    assert bank.vectors.shape == (len(bank.names), 4, 32)
+    image = next((cache_dir / "phantom").rglob("*.dcm"))
+    names = [bank.names[1], "fracture"]
+    assert names[1] not in bank.names
+    found = Radz.load(folder).score([image], names, scorer="anchor")
+    export_run(str(folder), str(tmp_path / "export"))
+    again = Radz.load(tmp_path / "export").score([image], names, scorer="anchor")
+    assert found[names].notna().all(axis=None)
+    assert np.allclose(found[names], again[names], atol=1e-4)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.metrics.pairwise import cosine_similarity
 
 from radz.losses import (
     Features,
     alignment,
     category,
     category_targets,
+    cosine,
     info_nce,
     normalise,
     positive_pairs,
@@ -181,3 +184,11 @@ def test_sigmoid_category_loss_learns_from_studies_without_any_finding() -> None
     assert softmax.item() == 0 and sigmoid.item() > 0
     sigmoid.backward()
     assert (features.grad.norm(dim=1) > 0).all()
+
+
+def test_of_a_set_of_anchors_the_nearest_counts() -> None:
+    """Against scikit-learn, one set at a time; a set of one is the anchor itself."""
+    features, sets = torch.randn(5, 6, generator=torch.Generator().manual_seed(0)), torch.randn(3, 4, 6)
+    expected = np.stack([cosine_similarity(features, one).max(1) for one in sets], axis=1)
+    assert np.allclose(cosine(features, sets), expected, atol=1e-6)
+    assert torch.equal(cosine(features, sets[:, :1]), cosine(features, sets[:, 0]))

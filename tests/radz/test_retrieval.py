@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from radz.losses import Features
+from radz.losses import Features, cosine
 from radz.scoring import retrieval as module
 from radz.scoring.kept import Kept
 from radz.scoring.retrieval import ranks, retrieval
-from radz.scoring.zero_shot import cosine
 
 
 def features(tensor: torch.Tensor) -> Features:

@@ -31,6 +31,7 @@ def data(dtype: torch.dtype) -> dict[str, torch.Tensor]:
         "pixels": torch.randn(ROWS, 8, generator=generator, dtype=dtype),
         "words": torch.randn(ROWS, 8, generator=generator, dtype=dtype),
         "anchors": torch.randn(ANCHORS, WIDTH, generator=generator, dtype=dtype),
+        "sets": torch.randn(ANCHORS, 2, WIDTH, generator=generator, dtype=dtype),
         "digest": torch.randint(0, 12, (ROWS,), generator=generator),
         "labels": labels,
         "usable": usable,
@@ -52,13 +53,14 @@ class Toy(nn.Module):
         pairs = positive_pairs(part["digest"], self.positives, part["labels"], 0)
         tau = (-self.log_scale).exp()
         aligned = alignment(image, text, pairs, part["usable"], loss=self.loss, temperature=tau, global_weight=0.4)
-        anchors = over_ranks(self.anchor, part["anchors"], ANCHORS)  # 5 fill no rank evenly
+        # 5 fill no rank evenly
+        anchors, sets = (over_ranks(self.anchor, part[key], ANCHORS) for key in ("anchors", "sets"))
         guided, _ = category(
             image.overall, anchors, part["labels"], part["usable"] | True, no_finding=0, temperature=0.05
         )
         texts, _ = category(text.overall, anchors, part["labels"], part["usable"], no_finding=0, temperature=0.05)
         alone, _ = category(
-            image.overall, anchors, part["labels"], part["usable"], no_finding=0, temperature=0.05, bias=self.bias
+            image.overall, sets, part["labels"], part["usable"], no_finding=0, temperature=0.05, bias=self.bias
         )
         return 0.5 * aligned + 0.25 * (guided + texts) + 0.2 * alone
 
@@ -81,7 +83,7 @@ def run_cases(rank: int, world: int, folder: str, cases: list[tuple[str, str, to
     # A function of its own: a DDP wrapper that outlives its process group hangs now and then when it is freed.
     for number, (loss, positives, dtype) in enumerate(cases):
         wrapped = nn.parallel.DistributedDataParallel(model(loss, positives, dtype))
-        part = {k: v if k == "anchors" else v.chunk(world)[rank] for k, v in data(dtype).items()}
+        part = {k: v if k in ("anchors", "sets") else v.chunk(world)[rank] for k, v in data(dtype).items()}
         value = wrapped(part)
         value.backward()
         mean = value.detach().clone()

@@ -15,8 +15,8 @@ from torch import Tensor
 from data_modules.errors import InputError
 from radz.config import DfatConfig, ScoringConfig
 from radz.encode import Encoder
-from radz.losses import Features
-from radz.scoring.zero_shot import SCORERS, ClassTexts, ZeroShot, cosine, fused, pair_similarity, to_unit
+from radz.losses import Features, cosine
+from radz.scoring.zero_shot import SCORERS, ClassTexts, ZeroShot, fused, pair_similarity, to_unit
 
 
 def random(*shape: int, seed: int) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -74,13 +76,18 @@ class Worded(nn.Module, abc.ABC):
         return found
 
     @torch.no_grad()
-    def write(self, prompts: list[str], max_new_tokens: int) -> list[str]:
-        """Greedy answers to text-only chats (depth full only), one prompt at a time: no padding can touch them."""
+    def write(self, prompts: list[str], max_new_tokens: int, together: int = 1) -> list[str]:
+        """Greedy answers to text-only chats (depth full only), in the order of the prompts.
+
+        Args:
+            together: prompts of equal length answered at a time at most; no padding can touch any of them.
+        """
         if self.depth != "full":
-            raise InputError("backbone.depth: feature conflicts with writing descriptions, which needs depth full")
-        answers = []
-        for prompt in prompts:
-            ids = self.tokenizer(self.chat(prompt, 0), return_tensors="pt").input_ids.to(self.device)
+            raise InputError("backbone.depth: feature conflicts with writing in words, which needs depth full")
+        asked = [self.tokenizer(self.chat(prompt, 0)).input_ids for prompt in prompts]
+        answers = [""] * len(prompts)
+        for places in equal_lengths(asked, together):
+            ids = torch.tensor([asked[place] for place in places], device=self.device)
             out = self.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
@@ -88,7 +95,8 @@ class Worded(nn.Module, abc.ABC):
                 do_sample=False,
                 pad_token_id=self.tokenizer.pad_token_id,
             )
-            answers.append(self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip())
+            for place, row in zip(places, out, strict=True):
+                answers[place] = self.tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True).strip()
         return answers
 
     def chat(self, instruction: str, images: int) -> str:
@@ -108,3 +116,11 @@ class Worded(nn.Module, abc.ABC):
         if found != images:
             raise InputError(f"backbone.path: the chat template shows {found} image placeholders for {images} images")
         return text
+
+
+def equal_lengths(sequences: Sequence[Sequence[Any]], most: int) -> Iterator[list[int]]:
+    """Places of sequences in groups of one length, at most `most` in each, the shortest first."""
+    order = sorted(range(len(sequences)), key=lambda place: len(sequences[place]))
+    for _, group in itertools.groupby(order, key=lambda place: len(sequences[place])):
+        places = list(group)
+        yield from (places[start : start + most] for start in range(0, len(places), most))

@@ -18,16 +18,18 @@ from data_modules.batch import StudyBatch
 from radz import build as parts
 from radz.baselines.clip_folder import ClipEncoder, clip_folder, tiny_clip
 from radz.baselines.cnn import study_mean
+from radz.baselines.open_clip_folder import OpenClipEncoder, is_open_clip
 from radz.baselines.scored import Scored, modalities_of, warm_cosine
+from radz.baselines.two_towers import TwoTowers
 from radz.callbacks.finite import stop_unless_finite
 from radz.checks import check_prompts
 from radz.config import ClipConfig, DfatConfig, Experiment, ScoringConfig
 from radz.encode import MODALITY_TEXT
 from radz.environment import folder_digest
 from radz.labels import LabelView, batch_texts
-from radz.losses import Features, info_nce, normalise, positive_pairs
+from radz.losses import Features, cosine, info_nce, normalise, positive_pairs
 from radz.scoring.prompts import ClassSentences, sentences
-from radz.scoring.zero_shot import ClassTexts, cosine, over_images, over_prompts, to_unit
+from radz.scoring.zero_shot import ClassTexts, over_images, over_prompts, to_unit
 
 SCORER = "clip"
 
@@ -43,7 +45,7 @@ class Clip(Scored):
     headline = SCORER
 
     def __init__(
-        self, encoder: ClipEncoder, config: ClipConfig, labels: LabelView, texts: ClassTexts, dfat: DfatConfig,
+        self, encoder: TwoTowers, config: ClipConfig, labels: LabelView, texts: ClassTexts, dfat: DfatConfig,
         scoring: ScoringConfig, modalities: Sequence[str],
     ) -> None:  # fmt: skip
         super().__init__()
@@ -129,14 +131,14 @@ class Clip(Scored):
         return Features(found, found, found.new_zeros(()))
 
 
-def load_clip(experiment: Experiment) -> tuple[ClipEncoder, str]:
+def load_clip(experiment: Experiment) -> tuple[TwoTowers, str]:
     """The CLIP of an experiment, checked against the side of its images, and the digest of its folder."""
     if experiment.clip.path is not None:
         folder = clip_folder(experiment.clip.path)
     else:
         place, side = Path(experiment.cache_dir).expanduser(), experiment.data.image_size
         folder = tiny_clip(experiment.clip.tiny, side, parts.tiny_texts(), place)
-    encoder = ClipEncoder(folder)
+    encoder = OpenClipEncoder(folder) if is_open_clip(folder) else ClipEncoder(folder)
     encoder.check_side(experiment.data.image_size)
     return encoder, folder_digest(folder, [])
 

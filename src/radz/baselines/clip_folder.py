@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,27 +20,25 @@ from radz.backbones.folder import check_folder, image_settings, load_model, read
 from radz.backbones.hub import resolve
 from radz.backbones.tiny import cached_folder
 from radz.backbones.tiny_models import PIXELS
+from radz.baselines.two_towers import TwoTowers
 from radz.clip_config import TinyClipConfig
 from radz.config import BackboneConfig
 from radz.losses import at_least_fp32
 
-log = logging.getLogger(__name__)
 KINDS = {"clip": "CLIPModel", "siglip": "SiglipModel"}
 """`model_type` of config.json -> class in transformers"""
 
 
-class ClipEncoder(nn.Module):
+class ClipEncoder(TwoTowers):
     """Both towers of a folder, in float32.
 
     Raises:
         InputError: not a complete CLIP or SigLIP folder.
     """
 
-    _scale: Tensor
-    _shift: Tensor
+    image_parts = ("vision_model", "visual_projection")
 
     def __init__(self, folder: Path) -> None:
-        super().__init__()
         with _named_clip():
             config = BackboneConfig(path=str(folder), dtype="float32")
             kind = check_folder(config, folder).get("model_type")
@@ -49,48 +46,32 @@ class ClipEncoder(nn.Module):
                 raise InputError(
                     f"clip.path: {folder}: model type {kind} in config.json is not one of {', '.join(KINDS)}"
                 )
-            self.model: Any = load_model(KINDS[str(kind)], config, folder)
+            model: Any = load_model(KINDS[str(kind)], config, folder)
             settings = image_settings(folder)
             with reading(folder, "tokenizer"):
                 from transformers import AutoTokenizer
 
-                self.tokenizer: Any = AutoTokenizer.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=False
-                )
-        self.image_size: int = self.model.config.vision_config.image_size
-        self.context: int = self.model.config.text_config.max_position_embeddings
-        self.width: int = getattr(self.model.config, "projection_dim", 0) or self.model.config.text_config.hidden_size
-        scale, std = settings.get("rescale_factor", 1 / 255), torch.tensor(settings["image_std"])
-        self.register_buffer("_scale", (scale / std)[:, None, None], persistent=False)
-        self.register_buffer("_shift", (-torch.tensor(settings["image_mean"]) / std)[:, None, None], persistent=False)
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        words, image = model.config.text_config, model.config.vision_config
+        width = getattr(model.config, "projection_dim", 0) or words.hidden_size
+        factor = settings.get("rescale_factor", 1 / 255)
+        super().__init__(
+            model, image.image_size, words.max_position_embeddings, width, settings["image_mean"],
+            settings["image_std"], factor,
+        )  # fmt: skip
+        self.tokenizer: Any = tokenizer
         # SigLIP pools the last of 64 positions, whatever stands there: it was trained on texts padded to full length.
         self._padding: Any = "max_length" if kind == "siglip" else True
         self._masked = kind == "clip"
-        self._told = False
-
-    @property
-    def temperature(self) -> Tensor:
-        """What similarities are divided by in training; CLIP never goes below 1/100."""
-        return (-self.model.logit_scale.clamp(max=4.6052)).exp()
-
-    def check_side(self, side: int) -> None:
-        """InputError where images of `side` pixels do not fit the tower."""
-        if side != self.image_size:
-            raise InputError(
-                f"data.image_size: {side} conflicts with the CLIP's {self.image_size}; set it to {self.image_size}"
-            )
 
     def images(self, pixels: Tensor) -> Tensor:
-        """uint8 [M, C, S, S] (C 1 or 3) to float32 [M, e]."""
-        values = pixels.expand(-1, 3, -1, -1) * self._scale + self._shift
-        return at_least_fp32(self.model.get_image_features(pixel_values=values).pooler_output)
+        """See `TwoTowers`."""
+        return at_least_fp32(self.model.get_image_features(pixel_values=self.values(pixels)).pooler_output)
 
     def texts(self, texts: list[str]) -> Tensor:
-        """N texts to float32 [N, e]; longer ones are cut to the context, which is said once."""
+        """See `TwoTowers`."""
         device = self._scale.device
-        if not self._told and any(len(row) > self.context for row in self.tokenizer(texts).input_ids):
-            self._told = True
-            log.warning("clip: texts of more than %d tokens are cut to the context of the model", self.context)
+        self.tell_cut(lambda: any(len(row) > self.context for row in self.tokenizer(texts).input_ids))
         found = self.tokenizer(
             texts, padding=self._padding, truncation=True, max_length=self.context, return_tensors="pt"
         )

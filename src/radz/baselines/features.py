@@ -13,8 +13,8 @@ from data_modules.base import StudyDataModule
 from data_modules.errors import InputError
 from radz import build as parts
 from radz.baselines.clip import load_clip
-from radz.baselines.clip_folder import ClipEncoder
 from radz.baselines.cnn import study_mean
+from radz.baselines.two_towers import TwoTowers
 from radz.checkpoints import check_weights, read_checkpoint
 from radz.config import Experiment
 from radz.encode import Encoder
@@ -28,7 +28,7 @@ SAME = ("image_size", "resize", "equalize", "frames", "ct")
 class StudyFeatures(nn.Module):
     """B studies to float32 [B, width]: features of a DFAT encoder, or the mean of a CLIP's L2-normalised images."""
 
-    def __init__(self, encoder: Encoder | ClipEncoder, kind: str) -> None:
+    def __init__(self, encoder: Encoder | TwoTowers, kind: str) -> None:
         """`kind`: global, local or both; a CLIP has one vector per image, whatever it says."""
         super().__init__()
         self.encoder, self.kind = encoder, kind
@@ -36,7 +36,7 @@ class StudyFeatures(nn.Module):
 
     def forward(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> Tensor:
         """Arguments as for `Encoder.encode_images`."""
-        if isinstance(self.encoder, ClipEncoder):
+        if isinstance(self.encoder, TwoTowers):
             return study_mean(normalise(self.encoder.images(pixels)), counts)
         found = self.encoder.encode_images(pixels, counts, modalities)
         sides = {"global": [found.overall], "local": [found.local], "both": [found.overall, found.local]}
@@ -48,9 +48,7 @@ class StudyFeatures(nn.Module):
             for side in ("text", "anchor"):
                 self.encoder.heads[side].requires_grad_(False)
         else:
-            for name, parameter in self.encoder.named_parameters():
-                if name.startswith(("model.text_", "model.logit_")):
-                    parameter.requires_grad_(False)
+            self.encoder.only_images()
 
 
 def load_features(experiment: Experiment, data: StudyDataModule) -> tuple[StudyFeatures, str]:
@@ -91,7 +89,7 @@ def _load(experiment: Experiment) -> tuple[StudyFeatures, str]:
     return StudyFeatures(found.encoder, settings.features), found.base_digest
 
 
-def _load_clip_weights(clip: ClipEncoder, checkpoint: Path) -> None:
+def _load_clip_weights(clip: TwoTowers, checkpoint: Path) -> None:
     weights = read_checkpoint(checkpoint)["state_dict"]
     own = {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")}
     check_weights(own, clip.state_dict(), strict=True)

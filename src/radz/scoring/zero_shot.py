@@ -15,7 +15,7 @@ from torch import Tensor
 from data_modules.errors import InputError
 from radz.config import DfatConfig, ScoringConfig
 from radz.encode import MODALITY_TEXT, Encoder
-from radz.losses import Features, normalise
+from radz.losses import Features, cosine
 from radz.scoring.prompts import ClassSentences, sentences
 
 BATCH = 64
@@ -30,11 +30,6 @@ class ClassTexts:
     findings: tuple[str, ...]
     names: tuple[str, ...]
     descriptions: tuple[str, ...]
-
-
-def cosine(first: Tensor, second: Tensor) -> Tensor:
-    """[N, e] and [C, e] to [N, C]."""
-    return normalise(first) @ normalise(second).T
 
 
 def pair_similarity(image: Features, text: Features, kind: str, config: DfatConfig) -> Tensor:
@@ -117,8 +112,8 @@ class ZeroShot:
         """Encode prompts and descriptions.
 
         Args:
-            anchors: raw vectors [K, d] of the training bank, the axes of `fused`.
-            class_anchors: raw vectors [C, d] of the findings to be scored; a NaN row has no anchor.
+            anchors: raw vectors [K, d] or sets [K, S, d] of the training bank, the axes of `fused`.
+            class_anchors: raw vectors [C, d] or sets [C, S, d] of the findings to be scored; a NaN row has no anchor.
             temperature: of `fused: authors`; None is that of the settings.
         """
         self._temperature = self.dfat.temperature if temperature is None else temperature
@@ -134,7 +129,7 @@ class ZeroShot:
         }
         self._described = self.encoder.encode_texts(described, BATCH)
         self._anchors = self.encoder.anchor_features(anchors)
-        self._has_anchor = ~class_anchors.isnan().any(1)
+        self._has_anchor = ~class_anchors.flatten(1).isnan().any(1)
         self._class_anchors = self.encoder.anchor_features(class_anchors.nan_to_num())
         self._has_text = torch.tensor([bool(text) for text in self.texts.descriptions], device=anchors.device)
 
@@ -212,7 +207,7 @@ class ZeroShot:
         prompt = over_prompts(pair_similarity(image, prompts, kind, self.dfat), classes)
         combined = torch.full_like(prompt, float("nan"))
         if len(self._anchors) >= 3:
-            profile = over_prompts(cosine(self._anchors, prompts.overall), classes).T
+            profile = over_prompts(cosine(prompts.overall, self._anchors).T, classes).T
             combined = fused(cosine(image.overall, self._anchors), profile, self.scoring.fused, self._temperature)
         nan = torch.tensor(float("nan"), device=combined.device)
         description = to_unit(pair_similarity(image, self._described, kind, self.dfat))

@@ -1,0 +1,153 @@
+"""`dfat.text_source: rewrite`: each distinct training report once in the words of the backbone's language model.
+
+The answers stand in a file of the cache, beside the reports, so that a person can read and correct them, and the next
+run finds them. A stopped run goes on behind the last one written. They are patient data: the file is its owner's alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from data_modules.base import StudyDataModule
+from data_modules.errors import InputError
+from data_modules.lock import locked
+from radz import build
+from radz.config import Experiment
+from radz.dfat_config import RewriteConfig
+from radz.encode import Encoder
+from radz.environment import folder_digest
+
+log = logging.getLogger(__name__)
+SAVED = 8
+"""groups of `rewrite.batch_size` reports that are written between two looks at the disk"""
+
+
+def reword(experiment: Experiment, data: StudyDataModule) -> str:
+    """Give the training studies rewritten reports, written now where they are missing.
+
+    Returns:
+        12 hex digits over reports and answers.
+
+    Raises:
+        InputError: a file that cannot be read, or, where `dfat.rewrite.file` names one, a report that it lacks.
+    """
+    config = experiment.dfat.rewrite
+    reports = list(dict.fromkeys(data.texts[row] for row in data.table.rows("train") if data.texts[row]))
+    if config.file:
+        place = Path(config.file).expanduser()
+        known = read(place)
+        if lost := sum(report not in known for report in reports):
+            raise InputError(
+                f"dfat.rewrite.file: {place} lacks {lost} of the {len(reports)} training reports; add them, or leave "
+                "the key empty and the backbone writes all"
+            )
+    else:
+        place = _place(experiment)
+        with locked(place.with_suffix(".lock")):
+            known = _completed(experiment, reports, place)
+    words = {report: known[report] for report in reports}
+    empty = sum(not answer for answer in words.values())
+    log.info("%d distinct training reports rewritten in %s; read them before you believe them", len(words), place)
+    if empty:
+        log.warning("dfat.text_source=rewrite: %d of %d answers are empty; those reports stay", empty, len(words))
+    data.reword(words)
+    return _digest(sorted(words.items()))
+
+
+def _completed(experiment: Experiment, reports: list[str], place: Path) -> dict[str, str]:
+    """The answers in the file of the cache, which afterwards has one for each report."""
+    known = read(place, cut=True) if place.is_file() else {}
+    if missing := [report for report in reports if report not in known]:
+        log.info("the backbone rewrites %d distinct training reports, %d are there", len(missing), len(known))
+        full = replace(experiment, backbone=replace(experiment.backbone, depth="full"))
+        writer = _Writer(build.encoder(full)[0].eval(), experiment.dfat.rewrite, place, len(missing))
+        writer.write(missing, build.lone_trainer(experiment))
+        known = read(place)
+    return known
+
+
+class _Writer(LightningModule):
+    """Reports in, lines of the file out, through `trainer.predict`: the trainer alone knows the device."""
+
+    def __init__(self, encoder: Encoder, config: RewriteConfig, place: Path, count: int) -> None:
+        super().__init__()
+        self.encoder, self.config, self.place = encoder, config, place
+        self.bar = tqdm(total=count, desc="rewrite", unit="report")
+
+    def write(self, reports: Iterable[str], trainer: Any) -> None:
+        """Answer all, those of like length together."""
+        tokenizer = self.encoder.backbone.tokenizer
+        ordered = sorted(reports, key=lambda report: len(tokenizer(report).input_ids))
+        loader: DataLoader[str] = DataLoader(
+            ordered,  # type: ignore[arg-type]
+            batch_size=SAVED * self.config.batch_size,
+            collate_fn=list,
+        )
+        with self.bar:
+            trainer.predict(self, loader, return_predictions=False)
+
+    def predict_step(self, batch: list[str], batch_idx: int) -> None:
+        prompts = [self.config.prompt.format(report=report) for report in batch]
+        answers = self.encoder.backbone.write(prompts, self.config.max_new_tokens, self.config.batch_size)
+        lines = [
+            json.dumps({"report": report, "rewritten": " ".join(answer.split())}, ensure_ascii=False) + "\n"
+            for report, answer in zip(batch, answers, strict=True)
+        ]
+        with open(os.open(self.place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
+            file.writelines(lines)
+        self.bar.update(len(batch))
+
+
+def read(place: Path, cut: bool = False) -> dict[str, str]:
+    """{report: rewritten} of a file; with `cut`, a last line that a stopped process left unfinished is taken away.
+
+    Raises:
+        InputError: missing, or a line that does not hold the two texts. The texts are not repeated in the error.
+    """
+    try:
+        content = place.read_bytes()
+    except OSError as error:
+        raise InputError(f"dfat.rewrite.file: {place}: cannot be read ({error.strerror}); check the path") from None
+    if cut and not content.endswith(b"\n"):
+        content = content[: content.rfind(b"\n") + 1]
+        os.truncate(place, len(content))
+    found: dict[str, str] = {}
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if line.strip():
+            report, answer = _texts(line, f"{place}, line {number}")
+            found[report] = answer
+    return found
+
+
+def _texts(line: bytes, where: str) -> tuple[str, str]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        raise InputError(f"{where}: not JSON in UTF-8; correct or delete the line") from None
+    texts = [entry.get(key) for key in ("report", "rewritten")] if isinstance(entry, Mapping) else []
+    if len(texts) != 2 or not all(isinstance(text, str) for text in texts):
+        raise InputError(f'{where}: must be {{"report": ..., "rewritten": ...}} with two texts; correct the line')
+    return texts[0], texts[1]
+
+
+def _place(experiment: Experiment) -> Path:
+    """Where answers to this prompt by these weights stand."""
+    folder = build.backbone_folder(experiment)
+    config = experiment.dfat.rewrite
+    how = [folder_digest(folder, []), experiment.backbone.quantize, config.prompt, config.max_new_tokens]
+    return Path(experiment.cache_dir).expanduser() / "rewritten" / f"{_digest(how)}.jsonl"
+
+
+def _digest(content: Any) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=6).hexdigest()
