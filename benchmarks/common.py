@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import os
+import itertools
 import platform
 import statistics
 import subprocess
@@ -83,34 +83,34 @@ def processor() -> str:
 
 def resident() -> int:
     """Bytes of memory that this process holds now (Linux)."""
-    return _status("VmRSS")
-
-
-def reset_peak() -> None:
-    """Forget the largest memory so far, so that loading does not count as work (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak() -> int:
-    """Largest memory in bytes since `reset_peak`."""
-    return _status("VmHWM")
-
-
-def _status(key: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
+    return 1024 * int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
+
+class Allocations:
+    """What tensors take between `start` and `stop`: torch's CPU allocator, watched by its profiler.
+
+    As `torch.cuda.max_memory_allocated` on a GPU. The memory that the process holds would be another number: how much
+    of what was freed the C library keeps depends on its settings more than on the work.
+    """
+
+    def start(self) -> None:
+        """Begin at 0."""
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        self.profiler = torch.profiler.profile(activities=activities, profile_memory=True)
+        self.profiler.start()
+
+    def stop(self) -> int:
+        """Largest sum of what was taken and given back since, in bytes."""
+        self.profiler.stop()
+        events = [one for one in self.profiler.profiler.kineto_results.events() if one.name() == "[memory]"]
+        sums = itertools.accumulate(one.nbytes() for one in sorted(events, key=lambda one: one.start_ns()))
+        return max(sums, default=0)
 
 
 def in_fresh_process(module: str, *arguments: str) -> float:
-    """The number that `python -m module arguments` prints last.
-
-    Freed memory goes back to the system at once there (`MALLOC_MMAP_THRESHOLD_`), on both sides: what the C library
-    keeps for later would count as needed.
-    """
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], env=environment, cwd=CHECKOUT, capture_output=True, text=True
-    )
+    """The number that `python -m module arguments` prints last."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=CHECKOUT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{module} {' '.join(arguments)}: {done.stderr[-2000:]}")
     return float(done.stdout.split()[-1])

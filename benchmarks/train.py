@@ -1,7 +1,7 @@
 """P1 to P3: pairs per second and memory of a training step, beside the reference.
 
 radz is measured inside its Trainer, from the start of a batch to its end; after each of its steps, the reference takes
-one on the same batch. Memory is the peak of two steps less what the loaded model holds, in a process of its own.
+one on the same batch. Memory is that of tensors in a second step, beyond model and optimiser, in a process of its own.
 """
 
 from __future__ import annotations
@@ -128,26 +128,38 @@ def _peak(folder: str, variant: str, pairs: int) -> float:
     return common.in_fresh_process("benchmarks.train", folder, variant, str(pairs), threads)
 
 
+class Watch(Callback):
+    """Memory of the tensors of the second step."""
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        """Watch from here."""
+        if batch_idx == 1:
+            self.allocations = common.Allocations()
+            self.allocations.start()
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """To here."""
+        if batch_idx == 1:
+            self.peak = self.allocations.stop()
+
+
 def measure(folder: Path, variant: str, pairs: int) -> float:
-    """MB that two steps need beyond the loaded model."""
+    """MB that a step needs beyond model and optimiser, which the step before has made."""
     caching = variant == "radz-caching"
     settings = sides.experiment(*([f"dfat.gradient_cache={CHUNK}"] if caching else []))
     batch = shapes.batch(pairs, shapes.TINY)
     module = sides.module(sides.encoder(folder, settings, **(CACHING if caching else RADZ.get(variant, {}))), settings)
-    if variant in REFERENCE:
-        inputs = sides.Inputs.of(batch, module).plain()
-        plain = sides.reference(folder, settings.dfat, checkpointing=REFERENCE[variant]).train()
-        module, step = plain, _step(plain, inputs)  # type: ignore[assignment]
-    for parameter in module.parameters():
-        parameter.sum()  # weights are read from the file when they are first used
-    common.reset_peak()
-    loaded = common.resident()
-    if variant in REFERENCE:
-        for _ in range(2):
-            step()
-    else:
-        fit(module, batch, 2)
-    return (common.peak() - loaded) / 1e6
+    if variant not in REFERENCE:
+        watch = Watch()
+        fit(module, batch, 2, watch)
+        return watch.peak / 1e6
+    inputs = sides.Inputs.of(batch, module).plain()
+    step = _step(sides.reference(folder, settings.dfat, checkpointing=REFERENCE[variant]).train(), inputs)
+    step()
+    allocations = common.Allocations()
+    allocations.start()
+    step()
+    return allocations.stop() / 1e6
 
 
 if __name__ == "__main__":

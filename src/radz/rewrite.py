@@ -135,10 +135,10 @@ def _texts(line: bytes, where: str) -> tuple[str, str]:
         entry = json.loads(line)
     except ValueError:
         raise InputError(f"{where}: not JSON in UTF-8; correct or delete the line") from None
-    texts = [entry.get(key) for key in ("report", "rewritten")] if isinstance(entry, Mapping) else []
-    if len(texts) != 2 or not all(isinstance(text, str) for text in texts):
+    report, answer = (entry.get(k) if isinstance(entry, Mapping) else None for k in ("report", "rewritten"))
+    if not isinstance(report, str) or not isinstance(answer, str):
         raise InputError(f'{where}: must be {{"report": ..., "rewritten": ...}} with two texts; correct the line')
-    return texts[0], texts[1]
+    return report, answer
 
 
 def _place(experiment: Experiment) -> Path:

@@ -88,7 +88,7 @@ def _save(bank: AnchorBank, folder: Path, **changes: object) -> None:
         ({"vectors": torch.tensor([[1.0, 2.0], [float("nan"), 1.0], [1.0, 1.0]])}, "vector of b is not finite"),
         ({"vectors": torch.tensor([[1.0, 2.0], [1.0, 1.0], [float("inf"), 1.0]])}, "vector of c is not finite"),
         ({"vectors": torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])}, "vector of a is not finite or zero"),
-        ({"vectors": torch.ones(3, 4, 2)}, r"\[3, 4, 2\] for 3 findings"),
+        ({"vectors": torch.ones(3, 4, 2, 5)}, r"\[3, 4, 2, 5\] for 3 findings"),
         ({"vectors": torch.ones(2, 4)}, r"\[2, 4\] for 3 findings"),
         ({"vectors": torch.ones(3, 4, dtype=torch.float16)}, "float16"),
         ({"descriptions": ("one", "two")}, "2 descriptions"),

@@ -323,8 +323,8 @@ def test_a_run_on_sets_trains_comes_back_and_is_exported(cache_dir: Path, tmp_pa
     image = next((cache_dir / "phantom").rglob("*.dcm"))
     names = [bank.names[1], "fracture"]
     assert names[1] not in bank.names
-    found = Radz.load(folder).score([image], names, scorer="anchor")
+    found = Radz.from_pretrained(folder).score([image], names, scorer="anchor")
     export_run(str(folder), str(tmp_path / "export"))
-    again = Radz.load(tmp_path / "export").score([image], names, scorer="anchor")
+    again = Radz.from_pretrained(tmp_path / "export").score([image], names, scorer="anchor")
     assert found[names].notna().all(axis=None)
     assert np.allclose(found[names], again[names], atol=1e-4)
