@@ -53,7 +53,7 @@ class Clip(Scored):
         self.dfat, self.scoring, self.modalities = dfat, scoring, tuple(modalities)
         self.trains = self.strict_loading = config.train
         encoder.requires_grad_(config.train)
-        if hasattr(encoder.model, "logit_bias"):  # of SigLIP's own loss; the softmax does not feel it
+        if getattr(encoder.model, "logit_bias", None) is not None:  # of SigLIP's own loss; the softmax does not feel it
             encoder.model.logit_bias.requires_grad_(False)
         self.set_up(labels, texts.findings)
 
