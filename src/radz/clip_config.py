@@ -39,7 +39,7 @@ class ClipConfig:
     """`method: clip`, a CLIP or SigLIP folder with the prompts of `scoring`, as it is or trained on the same pairs."""
 
     path: str | None = None
-    """folder or hub id of model type clip or siglip, or a folder of open_clip; empty: the tiny one, which needs `train`"""
+    """folder or hub id of type clip or siglip, or a folder of open_clip; empty: the tiny one, which needs `train`"""
     train: bool = False
     """train both towers on images and texts (contrastive, negatives of all processes); false scores zero-shot"""
     tiny: TinyClipConfig = field(default_factory=TinyClipConfig)

@@ -103,8 +103,15 @@ def test_a_resumed_folder_continues_its_wandb_run(tmp_path: Path, monkeypatch: p
 
 
 def test_no_place_is_in_the_shared_config(trained_run: Path) -> None:
-    experiment = experiment_of(trained_run, f"backbone.path=/{SENTINEL}", f"run_dir=/{SENTINEL}", f"run=/{SENTINEL}")
-    assert SENTINEL in str(experiment) and SENTINEL not in str(shared_config(experiment))
+    keys = [
+        "backbone.path", "run_dir", "run", "cache_dir", "clip.path", "supervised.run", "dfat.rewrite.file",
+        "dkam.descriptions", "data.corpora.0.root", "data.corpora.0.csv", "data.corpora.0.image_folder",
+    ]  # fmt: skip
+    places = [f"{key}=/{SENTINEL}/{number}.yaml" for number, key in enumerate(keys)]
+    extra = ["supervised.encoder=run", f"dkam.sources=[/{SENTINEL}/more.yaml]"]
+    experiment = experiment_of(trained_run, *places, *extra)
+    assert str(experiment).count(SENTINEL) == len(keys) + 1 and SENTINEL not in str(shared_config(experiment))
+    assert shared_config(experiment)["dkam"]["sources"] == ["more.yaml"]
 
 
 def test_divergence_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

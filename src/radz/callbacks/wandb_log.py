@@ -65,7 +65,7 @@ def wandb_logger(experiment: Experiment, run_dir: Path) -> WandbLogger | None:
     if _STAGES_ANYWHERE:  # files on their way to W&B wait below the home folder otherwise
         os.environ["WANDB_DATA_DIR"] = str((run_dir / "wandb").resolve())
     log.info("W&B is %s; files in %s", mode, run_dir / "wandb")
-    return WandbLogger(
+    logger = WandbLogger(
         project=settings.project,
         entity=settings.entity,
         group=settings.group or experiment.name,
@@ -82,6 +82,8 @@ def wandb_logger(experiment: Experiment, run_dir: Path) -> WandbLogger | None:
             x_save_requirements=False,
         ),
     )  # fmt: skip
+    logger._wandb_init.pop("anonymous", None)  # Lightning always gives it, and W&B warns of it
+    return logger
 
 
 def shared_config(experiment: Experiment) -> dict[str, Any]:
@@ -89,7 +91,11 @@ def shared_config(experiment: Experiment) -> dict[str, Any]:
     plain = asdict(experiment)
     for key in ("run_dir", "cache_dir", "run", "overwrite", "wandb"):
         plain.pop(key)
-    plain["backbone"].pop("path")
+    for section, key in (("backbone", "path"), ("clip", "path"), ("supervised", "run")):
+        plain[section].pop(key)
+    plain["dfat"]["rewrite"].pop("file")
+    plain["dkam"]["descriptions"] = Path(plain["dkam"]["descriptions"]).name
+    plain["dkam"]["sources"] = [Path(name).name for name in plain["dkam"]["sources"]]
     for corpus in plain["data"]["corpora"]:
         for key in ("root", "csv", "split_csv", "image_folder", "keep"):
             corpus.pop(key)
