@@ -43,6 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """The verb of parsed options, its faults as exit codes."""
+
+    def work() -> int:
+        VERBS[options.verb].function(options)
+        return 0
+
+    return guarded(work, options.verb)
+
+
+def guarded(work: Callable[[], int], verb: str = "train") -> int:
+    """The exit code of `work`, or that of what it raises, said in one line; our own defects are raised."""
     # data_modules.errors imports nothing heavy.
     from data_modules.errors import InputError
 
@@ -52,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     before = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        VERBS[options.verb].function(options)
+        return work()
     except InputError as error:
         sys.stderr.write(f"radz: {error}\n")
         if help := getattr(error, "help", ""):
@@ -65,14 +75,13 @@ def run(options: argparse.Namespace) -> int:
         from radz.memory import advice, is_out_of_memory
 
         if is_out_of_memory(error):
-            sys.stderr.write(f"radz: {advice(options.verb)}\n")
+            sys.stderr.write(f"radz: {advice(verb)}\n")
             return 2
         if type(error).__name__ != "Stopped":
             raise
         return _stopped(error)
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from small_run import SMALL
 
 from data_modules.corpora import PUBLISHED
 from data_modules.errors import InputError
+from radz.callbacks.stop import Stopped
 from radz.experiment import load_experiment
 from radz.paper import published
 from radz.paper.__main__ import main
@@ -53,6 +55,20 @@ def test_a_faulty_plan_is_one_line(
     with pytest.raises(InputError, match=fault) as error:
         read_plan("ours")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("module", ["paper", "suite"])
+def test_a_signal_ends_with_the_code_of_a_run_that_resumes(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = import_module(f"radz.{module}.__main__")
+
+    def stop(*_: object) -> None:
+        raise Stopped(tmp_path)
+
+    monkeypatch.setattr(command, {"paper": "paper", "suite": "ablate"}[module], stop)
+    assert command.main(["quick"]) == 3
+    assert capsys.readouterr().err == "radz: stopped before the first checkpoint; repeat the command to start again\n"
 
 
 def test_faults_of_the_command_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

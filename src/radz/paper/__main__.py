@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_modules.errors import InputError
+from radz.cli import guarded
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a preset and write its page; returns the exit code (2: a part or the input is at fault)."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    for name in ("radz", "data_modules"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    try:
+    """Run a preset and write its page; returns the exit code of `radz` (2 also where a part failed)."""
+
+    def work() -> int:
         preset, *words = arguments or ["quick"]
         page, failed = paper(preset, words)
-    except InputError as error:
-        sys.stderr.write(f"radz: {error}\n")
-        return 2
-    sys.stdout.write(f"{page}\n")
-    return 2 if failed else 0
+        sys.stdout.write(f"{page}\n")
+        return 2 if failed else 0
+
+    return guarded(work)
 
 
 def paper(preset: str, words: Sequence[str]) -> tuple[Path, dict[str, str]]:

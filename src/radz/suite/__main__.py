@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from data_modules.errors import InputError
+from radz.cli import guarded
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a group of ablations and write its page; returns the exit code (2: an arm or the input is at fault)."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    for name in ("radz", "data_modules"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    try:
+    """Run a group of ablations and write its page; returns the exit code of `radz` (2 also where an arm failed)."""
+
+    def work() -> int:
         group, *words = arguments or [""]
-        failed = ablate(group, words)
-    except InputError as error:
-        sys.stderr.write(f"radz: {error}\n")
-        return 2
-    return 2 if failed else 0
+        return 2 if ablate(group, words) else 0
+
+    return guarded(work)
 
 
 def ablate(group: str, words: Sequence[str]) -> dict[str, str]:
