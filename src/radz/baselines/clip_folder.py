@@ -25,6 +25,9 @@ from radz.clip_config import TinyClipConfig
 from radz.config import BackboneConfig
 from radz.losses import at_least_fp32
 
+POOLED = 8.0
+START = 2
+"""raised when the first weights of the tiny CLIP change, so that no older folder of a cache is taken"""
 KINDS = {"clip": "CLIPModel", "siglip": "SiglipModel"}
 """`model_type` of config.json -> class in transformers"""
 
@@ -103,7 +106,7 @@ def tiny_clip(config: TinyClipConfig, image_size: int, texts: Iterable[str], cac
     terms.
     """
     corpus = list(texts)
-    key = json.dumps([dataclasses.asdict(config), image_size], sort_keys=True) + "\n".join(corpus)
+    key = json.dumps([dataclasses.asdict(config), image_size, START], sort_keys=True) + "\n".join(corpus)
     return cached_folder("clip", key, lambda draft: write_tiny_clip(draft, config, image_size, corpus), cache_dir)
 
 
@@ -130,7 +133,10 @@ def write_tiny_clip(folder: Path, config: TinyClipConfig, image_size: int, texts
     torch.manual_seed(config.seed)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=config.projection))
     structured_tower(model.vision_model, image_size, config.patch_size, config.vision_width, config.heads)
-    _class_token_as_mean(model.vision_model)
+    nn.init.normal_(model.vision_model.embeddings.class_embedding)
+    nn.init.normal_(model.text_model.embeddings.token_embedding.weight)
+    for tower in (model.vision_model, model.text_model):
+        _pooling_start(tower)
     torch.random.set_rng_state(state)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -139,17 +145,17 @@ def write_tiny_clip(folder: Path, config: TinyClipConfig, image_size: int, texts
 
 
 @torch.no_grad()
-def _class_token_as_mean(tower: Any) -> None:
-    """Let the class token leave the last layer as the mean of all patches.
+def _pooling_start(tower: Any) -> None:
+    """Let the token that is read leave the last layer as the mean of all that it sees, times `POOLED`.
 
-    Else it is nearly the same for every image at the start, and so are the features: nothing can be told apart.
+    What it holds by itself is the same for every image or text: where that outweighs the rest, features hardly differ at
+    the start, and a step of the optimiser drives them all together before they can be told apart.
     """
-    attention, width = tower.encoder.layers[-1].self_attn, tower.config.hidden_size
-    tower.embeddings.class_embedding.zero_()
+    attention = tower.encoder.layers[-1].self_attn
     nn.init.zeros_(attention.q_proj.weight)
-    nn.init.zeros_(attention.q_proj.bias)
-    for part in (attention.v_proj, attention.out_proj):
-        part.weight.copy_(torch.eye(width))
+    for part, size in ((attention.v_proj, 1.0), (attention.out_proj, POOLED)):
+        part.weight.copy_(size * torch.eye(len(part.weight)))
+    for part in (attention.q_proj, attention.v_proj, attention.out_proj):
         nn.init.zeros_(part.bias)
 
 
