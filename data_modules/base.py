@@ -54,6 +54,8 @@ class StudyDataModule(LightningDataModule):
     texts: list[str]
     """[N], the reports as batches hold them: those of training studies with `mask_terms` hidden."""
     overfit_batches: int = 0
+    even_ranks: bool = False
+    """whether all ranks must score equally many studies (`EvalSampler`)"""
     """If not 0, training repeats the first so many batches of epoch 0, augmented alike."""
 
     pictures: StudyTable
@@ -271,7 +273,7 @@ class StudyDataModule(LightningDataModule):
     def rows_dataloader(self, rows: ArrayLike, batch_size: int | None = None) -> DataLoader[int]:
         """Each of these studies exactly once over all ranks, `eval_batch_size` or `batch_size` together."""
         chosen = RowDataset(rows)
-        sampler = EvalSampler(chosen, *rank_and_world())
+        sampler = EvalSampler(chosen, *rank_and_world(), self.even_ranks)
         return self._loader(chosen, sampler, batch_size or self.config.eval_batch_size, drop_last=False)
 
     def _loader(

@@ -57,11 +57,17 @@ class TrainSampler(DistributedSampler[int]):
 
 
 class EvalSampler(DistributedSampler[int]):
-    """Rank r takes positions r, r + world, .. in table order: each study exactly once, no padding."""
+    """Rank r takes positions r, r + world, .. in table order: each study exactly once, no padding.
 
-    def __init__(self, dataset: RowDataset, rank: int = 0, world: int = 1) -> None:
+    Args:
+        even: ranks that lack one study more take the first one again, for strategies that need equally many batches.
+    """
+
+    def __init__(self, dataset: RowDataset, rank: int = 0, world: int = 1, even: bool = False) -> None:
         super().__init__(dataset, num_replicas=world, rank=rank, shuffle=False)
-        self.positions = range(rank, len(dataset), world)
+        self.positions = list(range(rank, len(dataset), world))
+        if even and len(dataset) and len(self.positions) < -(-len(dataset) // world):
+            self.positions.append(0)
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -53,6 +53,7 @@ def data_module(experiment: Experiment, sample: int | None = None) -> StudyDataM
     kind = kinds.get(frozenset(wanted), MixedDataModule)
     module = kind(experiment.data, Path(experiment.cache_dir), experiment.seed, sample, experiment.scoring.unit)
     module.overfit_batches = experiment.trainer.overfit_batches
+    module.even_ranks = experiment.trainer.strategy == "fsdp"
     return module
 
 

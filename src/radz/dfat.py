@@ -209,6 +209,8 @@ class DFAT(LightningModule):
         """Shard under FSDP2; called before every stage."""
         found = self.trainer.strategy
         if isinstance(found, ModelParallelStrategy):
+            # Each call of the decoder gathers its weights over the ranks, which must all make equally many.
+            self.encoder.text_groups = 1
             shard(self, found.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     def configure_optimizers(self) -> Any:
@@ -217,7 +219,7 @@ class DFAT(LightningModule):
 
     # Validation and test: the same scores; validation reduces them to the monitor, test keeps them as a table.
 
-    def _refresh_classifier(self) -> None:
+    def refresh_classifier(self) -> None:
         """Encode the class texts with the weights of now."""
         if self.refreshes:
             self.refresh_anchors()
@@ -225,7 +227,7 @@ class DFAT(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Encode the class texts; forget earlier scores."""
-        self._refresh_classifier()
+        self.refresh_classifier()
         self.metrics.reset()
 
     def validation_step(self, batch: StudyBatch, batch_idx: int) -> None:
@@ -244,7 +246,7 @@ class DFAT(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Encode the class texts; forget earlier scores and times (images, seconds of each batch)."""
-        self._refresh_classifier()
+        self.refresh_classifier()
         self.scored, self.timed = [], []
 
     def test_step(self, batch: StudyBatch, batch_idx: int, dataloader_idx: int = 0) -> None:

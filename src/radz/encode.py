@@ -65,6 +65,7 @@ class Encoder(nn.Module):
             {side: make_head(config.head, backbone.hidden_size, self.width) for side in ("image", "text", "anchor")}
         )
         self._image_sequence = lru_cache(maxsize=None)(self._build_image_sequence)
+        self.text_groups = config.text_groups
         self.texts_cut = 0
 
     def encode_images(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> Features:
@@ -103,7 +104,7 @@ class Encoder(nn.Module):
         """
         distinct = list(dict.fromkeys(texts))
         words = self._words(distinct)
-        groups = like_lengths(list(map(len, words)), self.config.text_groups, most)
+        groups = like_lengths(list(map(len, words)), self.text_groups, most)
         parts = [self._pool(*self._text_states([words[i] for i in group]), self.heads["text"]) for group in groups]
         place = {distinct[i]: n for n, i in enumerate(i for group in groups for i in group)}
         joined = Features.join(parts)
@@ -121,7 +122,7 @@ class Encoder(nn.Module):
         self.texts_cut = cut  # counted where they are encoded
         rows = [[*self._start, *row, self.backbone.tokenizer.eos_token_id] for row in words]
         weights, loss = list(times.values()), torch.zeros((), device=self.backbone.device)
-        for group in like_lengths(list(map(len, rows)), self.config.text_groups, most) if rows else []:
+        for group in like_lengths(list(map(len, rows)), self.text_groups, most) if rows else []:
             part = [rows[i] for i in group], [weights[i] for i in group]
             one = self._foretold(*part) if most is None else checkpoint(self._foretold, *part, use_reentrant=False)
             loss = loss + one
@@ -154,7 +155,7 @@ class Encoder(nn.Module):
                 [at_least_fp32(self.backbone.word_embeddings(row.to(self.backbone.device))).mean(0) for row in ids]
             )
         words = self._words(texts)
-        groups = like_lengths(list(map(len, words)), self.config.text_groups, DESCRIPTIONS)
+        groups = like_lengths(list(map(len, words)), self.text_groups, DESCRIPTIONS)
         parts = []
         for group in groups:
             states, tokens, _, _ = self._text_states([words[i] for i in group])

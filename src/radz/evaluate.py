@@ -73,7 +73,7 @@ def score(
     own = [(rows.numpy(), {k: v.numpy() for k, v in scores.items()}) for rows, scores in module.scored]
     parts = [part for rank in gather_objects(own) for part in rank]
     rows = np.concatenate([part[0] for part in parts])
-    order = np.argsort(rows)
+    _, order = np.unique(rows, return_index=True)  # ranks that must be even score a study again
     scores = {key: np.concatenate([part[1][key] for part in parts])[order] for key in parts[0][1]}
     return tables(data, split, rows[order], findings, scores)
 

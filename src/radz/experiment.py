@@ -94,7 +94,7 @@ def from_plain(content: dict[str, Any], source: str) -> Experiment:
 def digest(experiment: Experiment) -> str:
     """First 8 hex digits of the digest of the config without places, device count and what changes no number.
 
-    The descriptions enter with their text, so that an edit of their file is another experiment.
+    Descriptions, and reports rewritten elsewhere, enter with their text: an edit of their file is another experiment.
     """
     plain = dataclasses.asdict(experiment)
     for key in ("run_dir", "cache_dir", "overwrite", "run"):
@@ -104,6 +104,8 @@ def digest(experiment: Experiment) -> str:
     plain["data"].pop("workers")
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
+    if experiment.dfat.rewrite.file:
+        plain["dfat"]["rewrite"]["file"] = _content(experiment.dfat.rewrite.file)
     if experiment.method == "dfat":
         plain["dkam"]["sources"] = [_content(name) for name in experiment.dkam.sources]
         if not experiment.dkam.write:

@@ -32,10 +32,13 @@ def finish(
     """
     headline = parts.module.headline
     names = tuple(parts.findings)
+    keeps = experiment.scoring.retrieval and experiment.trainer.strategy != "fsdp"
+    if experiment.scoring.retrieval and not keeps:
+        log.info("no retrieval under fsdp, whose ranks must encode equally many reports; radz eval measures it")
     there = [split for split in ("val", "test") if len(parts.data.table.rows(split))]
     splits = {}
     for split in there:
-        parts.module.keeper = Keeper() if split == "test" and experiment.scoring.retrieval else None
+        parts.module.keeper = Keeper() if split == "test" and keeps else None
         splits[split] = evaluate.score(trainer, parts.module, parts.data, split, names)
     kept = parts.module.keeper.gathered() if parts.module.keeper is not None else None
     cost, parts.module.keeper = beside.cost(parts.module), None

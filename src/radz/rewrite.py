@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from data_modules.base import StudyDataModule
 from data_modules.errors import InputError
+from data_modules.files import replacing
 from data_modules.lock import locked
 from radz import build
 from radz.config import Experiment
@@ -119,15 +120,27 @@ def read(place: Path, cut: bool = False) -> dict[str, str]:
         content = place.read_bytes()
     except OSError as error:
         raise InputError(f"dfat.rewrite.file: {place}: cannot be read ({error.strerror}); check the path") from None
-    if cut and not content.endswith(b"\n"):
-        content = content[: content.rfind(b"\n") + 1]
-        os.truncate(place, len(content))
+    if cut and content and not content.endswith(b"\n"):
+        content = _mended(content)
+        with replacing(place) as draft:
+            draft.touch(0o600)
+            draft.write_bytes(content)
     found: dict[str, str] = {}
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             report, answer = _texts(line, f"{place}, line {number}")
             found[report] = answer
     return found
+
+
+def _mended(content: bytes) -> bytes:
+    """Whole lines: the last one is ended, or goes where it was not written to its end."""
+    start = content.rfind(b"\n") + 1
+    try:
+        json.loads(content[start:])
+    except ValueError:
+        return content[:start]
+    return content + b"\n"
 
 
 def _texts(line: bytes, where: str) -> tuple[str, str]:

@@ -78,3 +78,10 @@ def test_a_row_dataset_gives_table_rows() -> None:
     rows = RowDataset([5, 9, 11])
     assert [rows[i] for i in range(len(rows))] == [5, 9, 11]
     assert rank_and_world() == (0, 1)
+
+
+def test_ranks_may_be_made_even() -> None:
+    """Every study at least once, the first one again where a rank lacks one; never for an empty split."""
+    samplers = [EvalSampler(RowDataset(range(7)), rank, 4, even=True) for rank in range(4)]
+    assert [list(one) for one in samplers] == [[0, 4], [1, 5], [2, 6], [3, 0]] and {len(one) for one in samplers} == {2}
+    assert list(EvalSampler(RowDataset([]), 0, 2, even=True)) == []

@@ -16,6 +16,7 @@ from data_modules.pixels import fit
 from data_modules.placing import to_original
 from radz.encode import Encoder
 from radz.evidence import localise
+from radz.evidence.maps import contrast
 from radz.evidence.overlay import MARK, overlay, write_dicom, write_png
 
 Build = Callable[..., Encoder]
@@ -177,9 +178,14 @@ def test_a_secondary_capture_is_read_back_and_names_nobody(tmp_path: Path) -> No
         write_dicom(tmp_path / f"{name}.dcm", rgb, study, "patient1", "mass, similarity heat-map", 1 + (name == "b"))
     one, two, other = (pydicom.dcmread(tmp_path / f"{name}.dcm") for name in "abc")
     np.testing.assert_array_equal(one.pixel_array, rgb)
-    assert one.SOPClassUID.name == "Secondary Capture Image Storage" and one.PatientIdentityRemoved == "YES"
+    assert one.SOPClassUID.name == "Secondary Capture Image Storage" and "PatientIdentityRemoved" not in one
     assert one.PatientID == "patient1" and not one.StudyDate and not one.PatientBirthDate and not one.PatientSex
     assert one.StudyInstanceUID == two.StudyInstanceUID != other.StudyInstanceUID
     assert len({one.SOPInstanceUID, two.SOPInstanceUID, other.SOPInstanceUID}) == 3
     write_png(tmp_path / "a.png", rgb)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_contrast_is_to_the_mean_of_findings_that_can_be_read() -> None:
+    similarity = torch.tensor([[[[1.0]], [[3.0]], [[100.0]]]])
+    assert contrast(similarity, [True, True, False]).flatten()[:2].tolist() == [-1, 1]

@@ -16,7 +16,7 @@ from data_modules.errors import InputError
 from data_modules.reports import digest64
 from radz import build, rewrite
 from radz.backbones.words import equal_lengths
-from radz.experiment import load_experiment
+from radz.experiment import digest, load_experiment
 from radz.parts import prepare
 from radz.run_folder import read_environment
 
@@ -102,6 +102,24 @@ def test_a_stopped_writer_goes_on_behind_its_last_whole_line(begun, cache_dir: P
         file.write_text(whole)
     assert prepare(experiment(cache_dir), folder).known["rewritten_digest"] == parts.known["rewritten_digest"]
     assert read_environment(folder)["rewritten_digest"] == parts.known["rewritten_digest"]
+
+
+def test_a_last_line_that_is_whole_stays_without_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    file.write_text('{"report": "a", "rewritten": "b"}\n{"report": "c", "rewritten": "d"}')
+    assert rewrite.read(file, cut=True) == {"a": "b", "c": "d"}
+    assert file.read_text().endswith("\n") and file.stat().st_mode & 0o777 == 0o600
+    file.write_text('{"report": "a", "rewritten": "b"}\n{"report": "c", "rew')
+    assert rewrite.read(file, cut=True) == {"a": "b"} and file.read_text().count("\n") == 1
+
+
+def test_the_text_of_a_file_of_ones_own_is_part_of_the_experiment(tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    digests = []
+    for answer in ("so", "or so"):
+        file.write_text(json.dumps({"report": "a", "rewritten": answer}))
+        digests.append(digest(load_experiment("demo", [f"dfat.rewrite.file={file}"])))
+    assert digests[0] != digests[1]
 
 
 def test_other_weights_prompts_or_lengths_have_a_file_of_their_own(begun, cache_dir: Path) -> None:

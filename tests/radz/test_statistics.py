@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics as reference
+from sklearn.metrics import f1_score, matthews_corrcoef
 
 from radz.scoring import curves, statistics
 
@@ -261,3 +262,27 @@ def test_no_warning_reaches_the_user() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         statistics.bootstrap([statistics.Ranking(labels, scores)], np.arange(30), [[0.5]], 200, seed=0)
+
+
+def test_counts_of_a_resample_without_positives_still_add_up() -> None:
+    """Alone they have no F1; with those of another finding they are the counts over all its rows."""
+    rare = statistics.Ranking([1, 0, 0, 0], [0.9, 0.8, 0.2, 0.1])
+    common = statistics.Ranking([1, 1, 0, 0], [0.9, 0.4, 0.6, 0.1])
+    weights = np.array([[1, 1, 1, 1], [0, 2, 1, 1], [4, 0, 0, 0]])
+    one, two = (ranking.measure(weights, thresholds=(0.5,)) for ranking in (rare, common))
+    assert np.isnan(one.f1[:, 0]).tolist() == [False, True, True] and np.isnan(one.best_f1).tolist() == [
+        False,
+        True,
+        True,
+    ]
+    assert one.best.called[:, 0].tolist() == [1, 0, 4]
+    together = one.fixed + two.fixed
+    for row, weight in enumerate(weights):
+        labels = np.repeat([1, 0, 0, 0, 1, 1, 0, 0], np.tile(weight, 2))
+        called = np.repeat([1, 1, 0, 0, 1, 0, 1, 0], np.tile(weight, 2))
+        if 0 < labels.sum() < len(labels):
+            assert together.f1[row, 0] == pytest.approx(f1_score(labels, called))
+            assert together.accuracy[row, 0] == pytest.approx((labels == called).mean())
+            assert together.mcc[row, 0] == pytest.approx(matthews_corrcoef(labels, called))
+        else:
+            assert np.isnan([together.f1[row, 0], together.accuracy[row, 0], together.mcc[row, 0]]).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,35 @@ def test_other_studies_are_not_compared(two_runs: list[Path], tmp_path: Path) ->
         scores("x", [two_runs[0], fewer], None, 100, 0)
     with pytest.raises(InputError, match="has no scorer vqa; known: "):
         scores("x", two_runs, "vqa", 100, 0)
+
+
+def test_what_one_seed_lacks_is_left_out_and_told(two_runs: list[Path], tmp_path: Path, caplog) -> None:
+    """Whichever seed it is; and arms on other labels are not called paired."""
+    less = tmp_path / "less"
+    shutil.copytree(two_runs[1], less)
+    metrics = json.loads((less / "metrics.json").read_text())
+    (result,) = [one for key, one in metrics["results"].items() if key.endswith("/test")]
+    whole = next(one for one in scores("both", two_runs, "anchor", 50, 0) if one.group == "primary").findings
+    lost = whole[0]
+    del result["scorers"]["anchor"]["findings"][lost]
+    (less / "metrics.json").write_text(json.dumps(metrics))
+    path = next((less / "predictions").glob("*_test.csv"))
+    table = ScoreTable.read_csv(path)
+    table.scores["anchor"][:, table.findings.index(lost)] = np.nan
+    table.write_csv(path)
+    for seeds in ([two_runs[0], less], [less, two_runs[0]]):
+        found = next(one for one in scores("both", seeds, "anchor", 50, 0) if one.group == "primary")
+        assert found.findings == whole[1:]
+    assert f"both, phantom/test: {lost} not measured with every seed; left out" in caplog.text
+    other = tmp_path / "other"
+    shutil.copytree(two_runs[0], other)
+    path = next((other / "predictions").glob("*_test.csv"))
+    table = ScoreTable.read_csv(path)
+    column = table.findings.index(whole[1])
+    table.labels[:2, column] = 1 - table.labels[:2, column]
+    table.write_csv(path)
+    first, second = (next(iter(scores("one", [run], "anchor", 50, 0))) for run in (two_runs[0], other))
+    assert first.findings == second.findings and difference(second, first) is None
 
 
 def test_the_page_tells_arms_differences_and_what_is_missing(two_runs: list[Path], tmp_path: Path) -> None:

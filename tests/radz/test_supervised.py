@@ -22,7 +22,7 @@ from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from radz.baselines import linear
 from radz.baselines.clip_folder import ClipEncoder, write_tiny_clip
-from radz.baselines.features import StudyFeatures
+from radz.baselines.features import StudyFeatures, _weights_digest, check_note, note
 from radz.baselines.finetune import Finetune
 from radz.clip_config import TinyClipConfig
 from radz.config import SupervisedConfig
@@ -184,3 +184,18 @@ def test_a_finetuned_run_scores_alike_from_its_checkpoint(tmp_path: Path, cache_
     again = evaluate_run(load_experiment("demo_finetune", [*keys, f"run={run}"]))
     first, second = (pd.read_csv(folder / "predictions/phantom_test.csv") for folder in (run, again))
     pd.testing.assert_frame_equal(first, second, atol=1e-6)
+
+
+def test_a_head_goes_with_the_weights_it_was_fitted_on(tmp_path: Path) -> None:
+    """Of a run that was trained again, the digest is another one, and the checkpoint is refused."""
+    checkpoint = tmp_path / "checkpoints/best.ckpt"
+    checkpoint.parent.mkdir()
+    digests = []
+    for content in (b"first", b"second"):
+        checkpoint.write_bytes(content)
+        digests.append(_weights_digest(tmp_path))
+    stored = {"radz": note(digests[0], ["mass"])}
+    check_note(stored, note(digests[0], ["mass"]))
+    for expected in (note(digests[1], ["mass"]), note(digests[0], ["nodule"])):
+        with pytest.raises(InputError, match="another encoder or of other findings"):
+            check_note(stored, expected)

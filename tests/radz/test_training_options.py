@@ -22,6 +22,8 @@ from radz.anchors import AnchorBank
 from radz.checkpoints import content_digest
 from radz.dfat import DFAT
 from radz.dkam import encode_now
+from radz.evidence.config import EvidenceConfig
+from radz.evidence.opened import open_run
 from radz.experiment import load_experiment
 from radz.exporting.folder import export_run
 from radz.run import train
@@ -151,3 +153,16 @@ def test_the_keys_are_checked(override: str) -> None:
 def test_a_learned_temperature_starts_within_its_bounds() -> None:
     with pytest.raises(InputError, match=r"^dfat\.temperature=0\.005"):
         load_experiment("demo", ["dfat.learn_temperature=true", "dfat.temperature=0.005"])
+
+
+@pytest.mark.slow
+def test_evidence_sees_the_anchors_of_the_best_weights(run: Path) -> None:
+    """The scores of an opened run are those of its predictions."""
+    opened = open_run(run, EvidenceConfig(), [])
+    classes = encode_now(opened.encoder, opened.classifier.texts.descriptions, "decoder")
+    torch.testing.assert_close(opened.module.class_anchors, classes, equal_nan=True)
+    table = pd.read_csv(run / "predictions/phantom_test.csv")
+    batch = next(opened.batches(opened.data.table.rows("test")))
+    scores = opened.module._score(batch)["anchor"]
+    expected = table[[f"anchor/{name}" for name in opened.findings]].to_numpy()[: len(scores)]
+    assert scores.numpy() == pytest.approx(expected, abs=1e-5, nan_ok=True)

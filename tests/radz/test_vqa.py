@@ -18,6 +18,7 @@ from test_backbone_families import PIXELS, inputs, plain
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from radz.baselines import answers, ask
+from radz.baselines.answers import over_read_images, unread
 from radz.baselines.vqa import Asked
 from radz.config import VqaConfig
 from radz.encode import Encoder
@@ -249,3 +250,13 @@ def test_a_run_asks_and_reports_what_it_could_not_read(tmp_path: Path, cache_dir
     column = next(c for c in scores if c.startswith("vqa_yes_no/"))
     assert (again["study_id"] == scores["study_id"]).all()
     assert (again[column] - scores[column]).abs().max() > 1e-6
+
+
+def test_answers_about_several_images_are_those_that_were_read() -> None:
+    """Half yes and half no is not taken for an answer that could not be read."""
+    values = torch.tensor([[1.0, 0.5], [0.0, 0.5], [0.5, 1.0], [1.0, 0.5], [0.0, 0.0]])
+    counts = torch.tensor([2, 2, 1])
+    mean, largest = (over_read_images(values, counts, how) for how in ("mean", "max"))
+    assert mean.tolist() == [[pytest.approx(0.5), 0.5], [1, 1], [0, 0]] and mean[0, 0] > 0.5
+    assert largest.tolist() == [[1, 0.5], [1, 1], [0, 0]]
+    assert unread({"vqa_choice_written": mean.numpy()})["vqa_choice_written"] == {"answers": 6, "unread": 1}

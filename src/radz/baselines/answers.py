@@ -7,7 +7,9 @@ import string
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data_modules.errors import InputError
 
@@ -67,6 +69,27 @@ def read_choice(answer: str, names: Sequence[str], marks: Sequence[str], none: s
     if not chosen:
         return [UNREAD] * len(names)
     return [float(place in chosen) for place in range(len(names))]
+
+
+def over_read_images(values: Tensor, counts: Tensor, how: str) -> Tensor:
+    """Answers [M, C] about all images of B studies, in order, as one score [B, C] of each study, of those read.
+
+    UNREAD stands where none was. The mean of as many "yes" as "no" is moved by its last bit, so that it is not taken
+    for that.
+
+    Args:
+        counts: int64 [B], images of each study; they sum to M. how: `mean` or `max`.
+    """
+    known = values != UNREAD
+    least = torch.where(known, values, -torch.inf)
+    above = torch.nextafter(values.new_tensor(UNREAD), values.new_tensor(1.0))
+    found = []
+    for part, there, best in zip(*(x.split(counts.tolist()) for x in (values, known, least)), strict=True):
+        number = there.sum(0)
+        mean = (part * there).sum(0) / number.clamp(min=1)
+        one = torch.where(mean == UNREAD, above, mean) if how == "mean" else best.amax(0)
+        found.append(torch.where(number > 0, one, torch.full_like(mean, UNREAD)))
+    return torch.stack(found)
 
 
 def unread(scores: Mapping[str, NDArray[np.float32]]) -> dict[str, dict[str, int]]:

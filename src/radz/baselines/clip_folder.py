@@ -148,8 +148,8 @@ def write_tiny_clip(folder: Path, config: TinyClipConfig, image_size: int, texts
 def _pooling_start(tower: Any) -> None:
     """Let the token that is read leave the last layer as the mean of all that it sees, times `POOLED`.
 
-    What it holds by itself is the same for every image or text: where that outweighs the rest, features hardly differ at
-    the start, and a step of the optimiser drives them all together before they can be told apart.
+    What it holds by itself is the same for every image or text: where that outweighs the rest, features hardly differ
+    at the start, and a step of the optimiser drives them all together before they can be told apart.
     """
     attention = tower.encoder.layers[-1].self_attn
     nn.init.zeros_(attention.q_proj.weight)

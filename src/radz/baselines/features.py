@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,9 +86,31 @@ def _load(experiment: Experiment) -> tuple[StudyFeatures, str]:
         clip, digest = load_clip(trained)
         if trained.clip.train:
             _load_clip_weights(clip, folder / "checkpoints" / "best.ckpt")
-        return StudyFeatures(clip, settings.features), digest
+        return StudyFeatures(clip, settings.features), f"{digest}-{_weights_digest(folder)}"
     found = load_export(folder)[1] if is_export(folder) else load_trained(trained, folder)
-    return StudyFeatures(found.encoder, settings.features), found.base_digest
+    return StudyFeatures(found.encoder, settings.features), f"{found.base_digest}-{_weights_digest(folder)}"
+
+
+def note(base_digest: str | None, outputs: Sequence[str]) -> dict[str, Any]:
+    """What a checkpoint of a head on features says of its encoder and its findings."""
+    return {"base_digest": base_digest, "findings": list(outputs)}
+
+
+def check_note(checkpoint: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of another encoder or of other findings."""
+    if checkpoint.get("radz") != expected:
+        raise InputError("checkpoint: it is of another encoder or of other findings; start a new run")
+
+
+def _weights_digest(folder: Path) -> str:
+    """12 hex digits of the trained weights of a run folder or an export."""
+    digest = hashlib.blake2b(digest_size=6)
+    files = sorted(folder.rglob("*.safetensors")) if is_export(folder) else [folder / "checkpoints" / "best.ckpt"]
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _load_clip_weights(clip: TwoTowers, checkpoint: Path) -> None:

@@ -14,7 +14,7 @@ from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from radz import build as parts
 from radz.baselines.cnn import masked_bce
-from radz.baselines.features import StudyFeatures, load_features
+from radz.baselines.features import StudyFeatures, check_note, load_features, note
 from radz.baselines.scored import Scored, modalities_of, warm_cosine
 from radz.callbacks.finite import stop_unless_finite
 from radz.config import Experiment, SupervisedConfig
@@ -107,13 +107,11 @@ class Finetune(Scored):
         """Drop frozen weights; note what the rest belongs to."""
         kept = self._trained()
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
-        checkpoint["radz"] = {"base_digest": self.base_digest, "findings": list(self.outputs)}
+        checkpoint["radz"] = note(self.base_digest, self.outputs)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another encoder, of other findings or of other trainable parts."""
-        note = checkpoint.get("radz", {})
-        if note.get("base_digest") != self.base_digest or note.get("findings") != list(self.outputs):
-            raise InputError("checkpoint: it is of another encoder or of other findings; start a new run")
+        check_note(checkpoint, note(self.base_digest, self.outputs))
         if apart := self._trained() ^ set(checkpoint["state_dict"]):
             raise InputError(f"checkpoint: its trainable parts are others, first {min(apart)}; start a new run")
 

@@ -17,7 +17,7 @@ from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from radz import build as parts
 from radz.baselines import linear
-from radz.baselines.features import StudyFeatures, load_features
+from radz.baselines.features import StudyFeatures, check_note, load_features, note
 from radz.baselines.scored import Scored, modalities_of
 from radz.config import Experiment, SupervisedConfig
 from radz.distributed import gather_objects
@@ -87,6 +87,11 @@ class Probe(Scored):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The regressions alone; the encoder is where it was."""
         checkpoint["state_dict"] = {name: checkpoint["state_dict"][name] for name in (*NUMBERS, "fitted")}
+        checkpoint["radz"] = note(self.base_digest, self.outputs)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another encoder or of other findings."""
+        check_note(checkpoint, note(self.base_digest, self.outputs))
 
 
 class _Collector(LightningModule):

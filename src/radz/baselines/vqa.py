@@ -21,7 +21,7 @@ from data_modules.errors import InputError
 from radz import build as parts
 from radz.anchors import AnchorBank
 from radz.backbones import Backbone
-from radz.baselines.answers import letters, read_choice, read_yes_no
+from radz.baselines.answers import WRITTEN, letters, over_read_images, read_choice, read_yes_no
 from radz.baselines.ask import Question, log_probabilities, question, scores, written
 from radz.baselines.scored import Scored, modalities_of
 from radz.config import Experiment
@@ -86,7 +86,13 @@ class Asked(Scored):
             for name in self.config.scorers:
                 found[f"vqa_{name}"][places] = self._ask(name, seen, images, modality).cpu()
         found = {name: values.to(batch.rows.device) for name, values in found.items()}
-        return found if joint else over_images(found, batch.image_counts, self.aggregate)
+        if joint:
+            return found
+        read = {name: values for name, values in found.items() if name.endswith(WRITTEN)}
+        rest = {name: values for name, values in found.items() if name not in read}
+        answers = {name: over_read_images(one, batch.image_counts, self.aggregate) for name, one in read.items()}
+        together = over_images(rest, batch.image_counts, self.aggregate) | answers
+        return {name: together[name] for name in found}
 
     def _ask(self, scorer: str, seen: Tensor, images: int, modality: str) -> Tensor:
         """[B, C] of studies of the same number of images, whose tokens are `seen` [B, P, d]."""

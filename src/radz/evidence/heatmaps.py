@@ -89,7 +89,7 @@ def _images(run: Opened, known: list[Marks | None]) -> Any:
         similarity = run.mapper.similarity(*studies)
         found = {
             "similarity": similarity[:, wanted],
-            "contrast": maps.contrast(similarity)[:, wanted],
+            "contrast": maps.contrast(similarity, readable)[:, wanted],
             "attention": run.mapper.attention(*studies, wanted),
         }
         arrays = {kind: values.float().cpu().numpy() for kind, values in found.items()}

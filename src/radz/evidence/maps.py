@@ -81,9 +81,9 @@ class Mapper:
         return torch.stack(maps, dim=1).detach()
 
 
-def contrast(similarity: Tensor) -> Tensor:
-    """What a finding's map has beyond the mean of all findings: patches that are like every finding drop out."""
-    return similarity - similarity.mean(1, keepdim=True)
+def contrast(similarity: Tensor, readable: Sequence[bool]) -> Tensor:
+    """What a finding's map has beyond the mean of all readable ones: patches that are like every finding drop out."""
+    return similarity - similarity[:, list(readable)].mean(1, keepdim=True)
 
 
 def per_image(values: Tensor, given: Sequences, images: int) -> Tensor:

@@ -136,7 +136,7 @@ def open_run(folder: Path, settings: EvidenceConfig, overrides: list[str]) -> Op
     build.load_weights(parts.module, best)
     module: Any = parts.module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     module.requires_grad_(False)
-    module.classifier.refresh(module.anchors, module.class_anchors, float(module.temperature))
+    module.refresh_classifier()
     seen = [name for name in parts.findings if parts.seen[name] == "label"]
     primary = parts.findings if experiment.scoring.primary == "all" else seen
     return Opened(folder, experiment, settings, parts.data, module, parts.findings, primary or parts.findings)

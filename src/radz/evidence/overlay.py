@@ -74,8 +74,8 @@ def write_dicom(path: Path, rgb: Rgb, study: str, patient: str, series: str, num
     data.PatientID = data.PatientName = patient
     data.PatientBirthDate = data.PatientSex = data.StudyDate = data.StudyTime = data.ReferringPhysicianName = ""
     data.StudyID, data.AccessionNumber, data.SeriesNumber, data.InstanceNumber = study[:16], "", 1, number
-    data.Modality, data.ConversionType, data.BurnedInAnnotation = "OT", "WSD", "NO"
-    data.PatientIdentityRemoved, data.DeidentificationMethod = "YES", "salted hashes in place of identifiers"
+    # Nothing is said of the pixels: the radiograph may carry burnt-in text.
+    data.Modality, data.ConversionType = "OT", "WSD"
     data.Manufacturer, data.SoftwareVersions, data.SeriesDescription = "radz", __version__, series[:64]
     data.ImageType, data.PatientOrientation = ["DERIVED", "SECONDARY"], ""
     data.ImageComments = "Heat-map of a research model; not for diagnosis."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -57,6 +58,8 @@ class Results:
     base: Arm
     measured_on: str
     """what the base was trained and tested on"""
+    keys: list[str]
+    """of every training, without places"""
     replicates: int
     bootstrap_seed: int
     parts: list[Part] = field(default_factory=list)
@@ -80,7 +83,8 @@ def run(plan: Plan, out: Path, roots: Mapping[str, str], overrides: Sequence[str
     base = Arm(plan.base, "the base of all arms", {}, "")
     train_arms([base], plan.seeds, None, keys)
     scoring = base.experiment(None, keys).scoring
-    results = Results(base, measured_on, scoring.replicates, scoring.seed)
+    told = [key for key in keys if not _of_place(key)]
+    results = Results(base, measured_on, told, scoring.replicates, scoring.seed)
     for number, section in enumerate(plan.sections):
         log.info("section %d of %d: %s", number + 1, len(plan.sections), section.title)
         part = Part(section)
@@ -139,7 +143,9 @@ def _sets(
     """The trained run on each set, by each of its protocols."""
     found = []
     for corpus, protocols in section.sets.items():
-        root = Path(roots[corpus]).expanduser() if corpus in roots else out / "phantom" / corpus
+        size = "-".join(map(str, plan.layout.values()))
+        root = Path(roots[corpus]).expanduser() if corpus in roots else out / "phantom" / f"{corpus}-{size}"
+        of_root = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:6]  # the digest knows no places
         measured_on = corpus if corpus in roots else f"phantom in the layout of {corpus}"
         try:
             for protocol in protocols:
@@ -148,7 +154,7 @@ def _sets(
                 if corpus not in roots and not root.is_dir():
                     config = PhantomConfig(SplitCounts(**plan.layout))
                     write_layout(corpus, root, config, Path(experiment.cache_dir).expanduser())
-                folder = trained / "eval" / f"{experiment.name}-{digest(experiment)}"
+                folder = trained / "eval" / f"{experiment.name}-{digest(experiment)}-{of_root}"
                 if not (folder / "metrics.json").is_file():
                     evaluate_run(replace(experiment, run=str(trained), run_dir=str(folder)))
                 metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))

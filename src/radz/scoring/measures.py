@@ -14,7 +14,10 @@ SPECIFICITY = 0.9
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows called positive at T thresholds under R weightings: float64, [R, T] and [R]; NaN where undefined."""
+    """Rows called positive at T thresholds under R weightings: float64, [R, T] and [R]; NaN where nothing is known.
+
+    What is computed from them is NaN where a weighting holds one class only; the counts still add up.
+    """
 
     found: NDArray[np.float64]
     """[R, T], true positives"""
@@ -33,20 +36,26 @@ class Counts:
         )  # fmt: skip
 
     @property
+    def _positives(self) -> NDArray[np.float64]:
+        """[R, 1]"""
+        both = (self.positives > 0) & (self.positives < self.total)
+        return np.where(both, self.positives, np.nan)[:, None]
+
+    @property
     def f1(self) -> NDArray[np.float64]:
         """[R, T]; 0 when nothing is called positive."""
-        return 2.0 * self.found / (self.called + self.positives[:, None])
+        return 2.0 * self.found / (self.called + self._positives)
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
         """[R, T], share of rows called rightly."""
         total = self.total[:, None]
-        return (total - self.called - self.positives[:, None] + 2.0 * self.found) / total
+        return (total - self.called - self._positives + 2.0 * self.found) / total
 
     @property
     def mcc(self) -> NDArray[np.float64]:
         """[R, T], Matthews' correlation; 0 when all rows are called alike, as in scikit-learn."""
-        positives, total = self.positives[:, None], self.total[:, None]
+        positives, total = self._positives, self.total[:, None]
         spread = positives * (total - positives) * self.called * (total - self.called)
         top = self.found * total - positives * self.called
         nothing = np.where(np.isnan(spread), np.nan, 0.0)

@@ -97,8 +97,8 @@ class Ranking:
         before = np.where(self._start > 0, called[:, np.maximum(self._start - 1, 0)], 0).astype(float)
         total, positives = called[:, -1].astype(float), hits[:, -1].copy()
         negatives = total - positives
-        every, usable = np.arange(replicates), (positives > 0) & (negatives > 0)
-        positives[~usable] = total[~usable] = np.nan
+        every, usable, counted = np.arange(replicates), (positives > 0) & (negatives > 0), positives.copy()
+        positives[~usable] = np.nan
 
         with np.errstate(invalid="ignore", divide="ignore"):
             # Twice the area above the curve: each positive, times the negatives above it and half of those tied.
@@ -114,11 +114,14 @@ class Ranking:
             f1_at_group = np.divide(hits, precision, out=precision)
             f1_at_group[~usable] = 0.0
             place = f1_at_group.argmax(axis=1)
-        best = Counts(hits[every, place][:, None], up_to[every, place][:, None], positives, total)
+        # Without any positive the best rule calls none, without any negative all.
+        place = np.where(usable, place, len(self._end) - 1)
+        best_called = np.where(counted > 0, up_to[every, place], 0.0)
+        best = Counts(hits[every, place][:, None], best_called[:, None], counted, total)
         best_threshold = np.where(usable, self.scores[self._end[place]], np.nan)
 
         blank = np.full((replicates, len(thresholds)), np.nan)
-        fixed = Counts(blank, blank.copy(), positives, total)
+        fixed = Counts(blank, blank.copy(), counted, total)
         for column, threshold in enumerate(thresholds):
             if np.isnan(threshold):
                 continue

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +17,7 @@ from data_modules.errors import InputError
 from radz.scoring import statistics
 from radz.scoring.table import ScoreTable
 
+log = logging.getLogger(__name__)
 SEEN = {"primary": "primary findings", "label": "seen by label", "text": "seen in text only", "none": "never named"}
 
 
@@ -40,6 +44,8 @@ class ArmScores:
     """a key of SEEN"""
     scorer: str
     findings: tuple[str, ...]
+    rows: str
+    """digest of studies, patients and labels"""
     points: NDArray[np.float64]
     """[S]"""
     replicates: NDArray[np.float64]
@@ -64,22 +70,41 @@ def scores(arm: str, runs: Sequence[Path], scorer: str | None, replicates: int, 
         for table in tables[1:]:
             if (table.study_id, table.image_id) != (tables[0].study_id, tables[0].image_id):
                 raise InputError(f"{key}: the seeds of {arm} scored other studies; compare runs on the same data")
-        known = result["scorers"][name]["findings"]
-        groups = {seen: [f for f in known if known[f]["seen"] == seen] for seen in ("label", "text", "none")}
-        primary = [f for f in result["primary"] if f in known]
+        every = [one["results"][key] for one in metrics]
+        known = _common(arm, key, [one["scorers"].get(name, {"findings": {}})["findings"] for one in every])
+        groups = {seen: [f for f, of in known.items() if of == {seen}] for seen in ("label", "text", "none")}
+        primary = [f for f in result["primary"] if f in known and all(f in one["primary"] for one in every)]
         for group, findings in {"primary": primary, **groups}.items():
             if findings and (group == "primary" or set(findings) != set(primary)):
                 points, drawn = _macro(tables, name, findings, replicates, seed)
-                found.append(ArmScores(arm, key, group, name, tuple(findings), points, drawn))
+                rows = _rows(tables[0], findings)
+                found.append(ArmScores(arm, key, group, name, tuple(findings), rows, points, drawn))
     return found
 
 
 def difference(arm: ArmScores, base: ArmScores) -> Estimate | None:
-    """Mean over seeds of `arm` minus `base` with the paired interval; None when they score other findings."""
-    if arm.findings != base.findings or arm.replicates.shape != base.replicates.shape:
+    """Mean over seeds of `arm` minus `base` with the paired interval; None when they score other findings or rows."""
+    if (arm.findings, arm.rows) != (base.findings, base.rows) or arm.replicates.shape != base.replicates.shape:
         return None
     low, high, _ = statistics.interval(arm.replicates - base.replicates)
     return Estimate(float(arm.points.mean() - base.points.mean()), low, high)
+
+
+def _common(arm: str, key: str, of_seeds: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """The findings that every seed measured, with the groups (`seen`) that they stand in; others are told."""
+    every = dict.fromkeys(name for one in of_seeds for name in one)
+    lost = [name for name in every if not all(name in one for one in of_seeds)]
+    if lost:
+        log.warning("%s, %s: %s not measured with every seed; left out", arm, key, ", ".join(lost))
+    return {name: {one[name]["seen"] for one in of_seeds} for name in every if name not in lost}
+
+
+def _rows(table: ScoreTable, findings: Sequence[str]) -> str:
+    """12 hex digits of what is scored: studies, images, patients, and the labels of these findings."""
+    columns = [table.findings.index(name) for name in findings]
+    digest = hashlib.blake2b(json.dumps([table.study_id, table.image_id, table.patient]).encode(), digest_size=6)
+    digest.update(np.ascontiguousarray(table.labels[:, columns]).tobytes())
+    return digest.hexdigest()
 
 
 def _macro(
