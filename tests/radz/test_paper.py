@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,10 +16,10 @@ from data_modules.corpora import PUBLISHED
 from data_modules.errors import InputError
 from radz.callbacks.stop import Stopped
 from radz.experiment import load_experiment
-from radz.paper import published
+from radz.paper import published, sections
 from radz.paper.__main__ import main
 from radz.paper.plan import read_plan
-from radz.suite.arms import group_arms
+from radz.suite.arms import Arm, group_arms
 
 ROOT = Path(__file__).parents[2] / "experiments"
 PRESETS = sorted(file.stem for file in (ROOT / "paper").glob("*.yaml"))
@@ -88,9 +90,47 @@ def test_published_numbers_stand_by_method_and_set() -> None:
          ["B", "v", "siim", "", "auroc", 0.6], ["B", "v", "siim", "", "auprc", 0.5]],
         columns=["method", "variant", "dataset", "classes", "metric", "value"],
     )  # fmt: skip
-    table = published.side_by_side(rows, "auroc")
-    assert list(table.columns) == ["rsna, binary", "siim"] and list(table.index) == [("A", "v"), ("B", "v")]
-    assert table.loc[("B", "v")].tolist() == [0.7, 0.6] and pd.isna(table.loc[("A", "v"), "siim"])
+    tables = published.by_set(rows)
+    assert list(tables) == ["rsna", "siim"] and all(
+        list(one.columns) == list(published.METRICS) for one in tables.values()
+    )
+    assert tables["rsna"]["auroc"].to_dict() == {("A", "v", "binary"): 0.8, ("B", "v", "binary"): 0.7}
+    assert tables["siim"].loc[("B", "v", ""), "auroc"] == 0.6 and tables["siim"]["f1_oracle"].isna().all()
+
+
+def test_a_set_from_another_place_is_scored_anew(
+    trained_run: Path, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the phantom in the layout of a corpus, then the corpus: the page must not show the first as the second."""
+    plan = read_plan("quick")
+    plan.layout = {"train": 4, "val": 4, "test": 6}
+    section = next(one for one in plan.sections if one.sets)
+    section.sets = {"rsna": ["rsna"]}
+    places = []
+
+    def score(experiment: Any) -> None:
+        places.append(experiment.data.corpora[0].root)
+        folder = Path(experiment.run_dir)
+        folder.mkdir(parents=True)
+        entry = {"headline_scorer": "anchor", "results": {"rsna/test": {"place": places[-1]}}}
+        (folder / "metrics.json").write_text(json.dumps(entry))
+
+    monkeypatch.setattr(sections, "evaluate_run", score)
+    monkeypatch.setattr(sections, "write_layout", lambda corpus, root, *_: root.mkdir(parents=True))
+    results = sections.Results(Arm("demo", "", {}, ""), "phantom", [], 10, 0)
+    (tmp_path / "real").mkdir()
+    run = tmp_path / "run"
+    keys = [f"cache_dir={cache_dir}"]
+    found = [
+        sections._sets(section, plan, run, tmp_path, roots, keys, results)[0]
+        for roots in ({}, {"rsna": str(tmp_path / "real")}, {})
+    ]
+    assert [one.result["place"] for one in found] == [places[0], str(tmp_path / "real"), places[0]] and len(places) == 2
+    assert [one.measured_on for one in found] == [
+        "phantom in the layout of rsna",
+        "rsna",
+        "phantom in the layout of rsna",
+    ]
 
 
 @pytest.mark.slow

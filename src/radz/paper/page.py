@@ -13,7 +13,7 @@ import pandas as pd
 from data_modules.files import replacing
 from radz import environment
 from radz.paper.plan import Plan
-from radz.paper.published import METRICS, published, side_by_side
+from radz.paper.published import METRICS, by_set, published
 from radz.paper.sections import Part, Results, SetScores
 from radz.report.evidence import sections as evidence_sections
 from radz.report.page import environment as templates
@@ -64,8 +64,10 @@ def _sets(sets: Sequence[SetScores], folder: Path) -> dict[str, Any]:
         with replacing(folder / f"{name}.csv") as draft:
             frame.to_csv(draft, index=False)
     return {
-        "sets": sets,
+        "sets": {
+            corpus: [one for one in sets if one.corpus == corpus] for corpus in dict.fromkeys(s.corpus for s in sets)
+        },
         "metrics": METRICS,
-        "published": [(words, side_by_side(literature, metric)) for metric, words in METRICS.items()],
+        "published": by_set(literature),
         "sources": sorted({f"{one.method}: {one.source}" for one in literature.itertuples()}),
     }

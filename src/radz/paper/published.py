@@ -18,9 +18,12 @@ def published(datasets: Sequence[str]) -> pd.DataFrame:
     return frame[frame.dataset.isin(datasets)]
 
 
-def side_by_side(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One line per method and variant, one column per data set and its classes; NaN where nothing was published."""
-    chosen = frame[frame.metric == metric]
-    columns = chosen.dataset + (", " + chosen.classes).where(chosen.classes != "", "")
-    table = chosen.assign(column=columns).pivot_table("value", ["method", "variant"], "column", aggfunc="first")
-    return table.sort_index(axis=0).sort_index(axis=1)
+def by_set(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """{data set: one line per method, variant and classes, one column per metric}; NaN where nothing was published."""
+    keys = ["method", "variant", "classes"]
+    return {
+        str(name): part.pivot_table("value", keys, "metric", aggfunc="first")
+        .reindex(columns=list(METRICS))
+        .sort_index()
+        for name, part in frame.groupby("dataset")
+    }
