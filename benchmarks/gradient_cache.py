@@ -18,7 +18,7 @@ from benchmarks.shapes import Shape
 from data_modules.batch import StudyBatch
 from radz.dfat import DFAT
 
-PAIRS, CHUNKS, ROUNDS = 32, (8, 2), 3
+PAIRS, CHUNKS, ROUNDS = 64, (16, 8), 3
 BOUND = 1e-5
 """What the gradients may differ by (relative norm)."""
 

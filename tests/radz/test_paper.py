@@ -144,6 +144,8 @@ def test_a_small_paper_is_whole(
     plan["sections"] = [one for one in plan["sections"] if kept & set(one) or one.get("group") == "core"]
     plan["sections"][0]["sets"] = {"rsna": ["rsna"], "chexpert": ["chexpert5"]}
     plan["sections"][1]["arms"] = ["demo_cnn"]
+    again = {"title": "By prompt", "group": "core", "scorer": "prompt"}
+    plan["sections"] += [again, {"title": "By nothing", "group": "core", "scorer": "nothing"}]
     (tmp_path / "plans/paper").mkdir(parents=True)
     (tmp_path / "plans/paper/small.yaml").write_text(yaml.safe_dump(plan))
     monkeypatch.setattr("radz.paper.plan.experiment_roots", lambda: [tmp_path / "plans"])

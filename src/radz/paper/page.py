@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from data_modules.errors import InputError
 from data_modules.files import replacing
 from radz import environment
 from radz.paper.plan import Plan
@@ -23,7 +24,12 @@ from radz.suite import page as suite
 def write_page(preset: str, plan: Plan, results: Results, out: Path) -> Path:
     """Write paper.html with its pictures and CSV files into `out`; returns its path."""
     out.mkdir(parents=True, exist_ok=True)
-    parts = [_part(part, results, out) for part in results.parts]
+    parts = []
+    for part in results.parts:
+        try:
+            parts.append(_part(part, results, out))
+        except InputError as error:  # runs of other studies, or without the scorer
+            results.failed[part.section.title] = str(error)
     page = templates(Path(__file__).parent, Path(suite.__file__).parent).get_template("paper.html.jinja").render(
         title=f"LLaVA-RadZ, tables and figures: {preset}", plan=plan, results=results, parts=parts,
         environment=environment.environment(), today=date.today().isoformat(),
@@ -43,7 +49,9 @@ def _part(part: Part, results: Results, out: Path) -> dict[str, Any]:
         found["evidence"] = evidence_sections(results.base.runs[0])
     elif len(part.arms) > 1:
         found["arms"] = part.arms
-        found["compared"] = suite.compared(part.arms, folder, None, results.replicates, results.bootstrap_seed)
+        found["compared"] = suite.compared(
+            part.arms, folder, part.section.scorer or None, results.replicates, results.bootstrap_seed
+        )
         found["unscored"] = suite.unscored(part.arms, found["compared"])
     return found
 

@@ -24,6 +24,8 @@ class Section:
     """of `experiments/ablations/`"""
     arms: list[str] = field(default_factory=list)
     """experiments beside the base"""
+    scorer: str = ""
+    """of a group or of arms: the scorer that is compared; empty is the headline of each run"""
     evidence: list[str] = field(default_factory=list)
     """items of `radz evidence` on the base run"""
 
