@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -150,13 +151,15 @@ def test_a_small_paper_is_whole(
     (tmp_path / "plans/paper/small.yaml").write_text(yaml.safe_dump(plan))
     monkeypatch.setattr("radz.paper.plan.experiment_roots", lambda: [tmp_path / "plans"])
     monkeypatch.chdir(tmp_path)
-    assert main(["small", f"cache_dir={cache_dir}"]) == 0
+    assert main(["small", f"cache_dir={cache_dir}"]) == 2  # for the section that cannot be
     page = Path(capsys.readouterr().out.strip())
     text = page.read_text()
     assert "phantom in the layout of rsna" in text and "MedKLIP" in text and "Smoke, not evidence" in text
-    assert all(f"<h2>{one['title']}</h2>" in text for one in plan["sections"])
+    assert all(f"<h2>{one['title']}</h2>" in text for one in plan["sections"][:-1])
+    assert re.search("By nothing is missing here: .* has no scorer nothing; known: ", text)
     ours = pd.read_csv(page.parent / "zero_shot_on_five_sets/ours.csv")
     assert set(ours.protocol) == {"rsna", "chexpert5"} and ours.value.between(0, 1).all()
     compared = pd.read_csv(page.parent / "dfat_and_dkam/comparison.csv")
-    assert set(compared.arm) == {"demo", "ablations/no_alignment", "ablations/no_dkam"}
-    assert main(["small", f"cache_dir={cache_dir}"]) == 0  # at once: nothing runs again
+    assert set(compared.arm) == {"demo", *(f"ablations/no_{one}" for one in ("alignment", "dkam", "training"))}
+    assert set(pd.read_csv(page.parent / "by_prompt/comparison.csv").scorer) == {"prompt"}
+    assert main(["small", f"cache_dir={cache_dir}"]) == 2  # at once: nothing runs again
