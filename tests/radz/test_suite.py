@@ -18,9 +18,11 @@ from radz.run import evaluate_run
 from radz.scoring.table import ScoreTable
 from radz.suite import arms as suite
 from radz.suite.__main__ import main
-from radz.suite.arms import Arm, group_arms, train_arms, with_base
+from radz.suite.arms import Arm, group_arms, read_arm, train_arms, with_base
 from radz.suite.collect import difference, scores
 from radz.suite.page import write_page
+
+ROOT = Path(__file__).parents[2] / "experiments"
 
 
 def test_a_group_is_a_folder_and_its_arms_say_what_they_change() -> None:
@@ -39,6 +41,25 @@ def test_the_delta_of_an_arm_goes_on_another_base() -> None:
     assert own.dkam.aspects == moved.dkam.aspects == ["density"]
     assert own.data.corpora[0].reader == "phantom" and moved.data.corpora[0].reader == "openi"
     assert moved.name == "openi-descriptions_density" and moved.seed == 4
+
+
+@pytest.mark.parametrize("group", sorted(p.name for p in (ROOT / "ablations").glob("*") if p.is_dir()))
+def test_every_arm_goes_on_another_base_as_on_its_own(group: str) -> None:
+    """Also where it sets texts, lists, several lines or nothing."""
+    arms = [
+        *group_arms(group),
+        *(read_arm(ROOT / f"{name}.yaml", name) for name in ("demo_clip", "demo_cnn", "demo_vqa")),
+    ]
+    for arm in arms:
+        if arm.base != "demo":
+            continue
+        own, moved = arm.experiment(None, []), arm.experiment("kermany_cxr", [])
+        for key in arm.delta:
+            section, _, rest = key.partition(".")
+            ours, theirs = getattr(own, section), getattr(moved, section)
+            for part in rest.split(".") if rest else ():
+                ours, theirs = (one[part] if isinstance(one, dict) else getattr(one, part) for one in (ours, theirs))
+            assert ours == theirs, key
 
 
 def test_the_base_comes_first_and_a_fault_stops_one_arm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

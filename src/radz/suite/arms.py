@@ -42,7 +42,8 @@ class Arm:
         """The resolved experiment; `base` replaces the one that the file names."""
         if base is None:
             return load_experiment(self.name, overrides)
-        keys = [f"{key}={json.dumps(value)}" for key, value in self.delta.items()]
+        # An override is YAML, but for texts, which stand as they are.
+        keys = [f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in self.delta.items()]
         stem = Path(self.name).name
         return load_experiment(base, [*keys, f"name={Path(base).name}-{stem}", *overrides])
 
