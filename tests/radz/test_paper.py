@@ -139,7 +139,10 @@ def test_a_small_paper_is_whole(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = yaml.safe_load((ROOT / "paper/quick.yaml").read_text())
-    plan["keys"] = [key for key in SMALL if "max_epochs" not in key] + ["trainer.max_steps=3", "trainer.max_epochs=null"]
+    plan["keys"] = [key for key in SMALL if "max_epochs" not in key] + [
+        "trainer.max_steps=3",
+        "trainer.max_epochs=null",
+    ]
     plan["layout"] = {"train": 24, "val": 16, "test": 30}
     kept = {"sets", "arms", "evidence"}
     plan["sections"] = [one for one in plan["sections"] if kept & set(one) or one.get("group") == "core"]
