@@ -159,6 +159,8 @@ def test_a_small_paper_is_whole(
     text = page.read_text()
     assert "phantom in the layout of rsna" in text and "MedKLIP" in text and "Smoke, not evidence" in text
     assert all(f"<h2>{one['title']}</h2>" in text for one in plan["sections"][:-1])
+    ids = re.findall(r'<clipPath id="([^"]+)"', text)
+    assert len(ids) == len(set(ids)) > 4  # else one drawing is cut to the frame of another
     assert re.search("By nothing is missing here: .* has no scorer nothing; known: ", text)
     ours = pd.read_csv(page.parent / "zero_shot_on_five_sets/ours.csv")
     assert set(ours.protocol) == {"rsna", "chexpert5"} and ours.value.between(0, 1).all()

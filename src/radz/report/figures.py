@@ -195,7 +195,8 @@ def save(figure: Figure, rows: Rows, folder: Path, name: str) -> str:
     figure.savefig(folder / f"{name}.png", dpi=200)
     text = io.StringIO()
     figure.savefig(text, format="svg")
-    return _inline(text.getvalue(), name)
+    # A page may show drawings of one name from several folders.
+    return _inline(text.getvalue(), re.sub(r"\W", "-", f"{folder.name}-{name}"))
 
 
 def plain(name: str) -> str:
