@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from data_modules.errors import InputError
 from radz import build as parts
 from radz.baselines.clip import load_clip
 from radz.baselines.cnn import study_mean
+from radz.baselines.scored import Scored
 from radz.baselines.two_towers import TwoTowers
 from radz.checkpoints import check_weights, read_checkpoint
 from radz.config import Experiment
@@ -23,6 +24,7 @@ from radz.encode import Encoder
 from radz.exporting.load import is_export, load_export, load_trained, trained_experiment
 from radz.losses import normalise
 
+Head = TypeVar("Head", bound=Scored)
 SAME = ("image_size", "resize", "equalize", "frames", "ct")
 """keys of `data` that must be as in the run whose encoder is used"""
 
@@ -89,6 +91,18 @@ def _load(experiment: Experiment) -> tuple[StudyFeatures, str]:
         return StudyFeatures(clip, settings.features), f"{digest}-{_weights_digest(folder)}"
     found = load_export(folder)[1] if is_export(folder) else load_trained(trained, folder)
     return StudyFeatures(found.encoder, settings.features), f"{found.base_digest}-{_weights_digest(folder)}"
+
+
+def head_on_features(
+    kind: type[Head], experiment: Experiment, data: StudyDataModule, findings: tuple[str, ...], known: Mapping[str, Any]
+) -> Head:
+    """A probe or a fine-tuned head on the features of `supervised.encoder`; arguments as for `build_baseline`."""
+    features, digest = load_features(experiment, data)
+    outputs = tuple(known["findings"]) if known else data.findings
+    view = parts.label_view(data)
+    module = kind(features, experiment.supervised, view, outputs, findings, data.modalities)  # type: ignore[call-arg]
+    module.base_digest = digest
+    return module
 
 
 def note(base_digest: str | None, outputs: Sequence[str]) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
-from radz import build as parts
 from radz.baselines.cnn import masked_bce
-from radz.baselines.features import StudyFeatures, check_note, load_features, note
+from radz.baselines.features import StudyFeatures, check_note, head_on_features, note
 from radz.baselines.scored import Scored, modalities_of, warm_cosine
 from radz.callbacks.finite import stop_unless_finite
 from radz.config import Experiment, SupervisedConfig
@@ -121,8 +120,4 @@ def build(
     trained: Path | None,
 ) -> Finetune:  # fmt: skip
     """See `build_baseline`."""
-    features, digest = load_features(experiment, data)
-    outputs = tuple(known["findings"]) if known else data.findings
-    module = Finetune(features, experiment.supervised, parts.label_view(data), outputs, findings, data.modalities)
-    module.base_digest = digest
-    return module
+    return head_on_features(Finetune, experiment, data, findings, known)

@@ -15,9 +15,8 @@ from torch import Tensor
 from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
-from radz import build as parts
 from radz.baselines import linear
-from radz.baselines.features import StudyFeatures, check_note, load_features, note
+from radz.baselines.features import StudyFeatures, check_note, head_on_features, note
 from radz.baselines.scored import Scored, modalities_of
 from radz.config import Experiment, SupervisedConfig
 from radz.distributed import gather_objects
@@ -125,8 +124,4 @@ def build(
     trained: Path | None,
 ) -> Probe:  # fmt: skip
     """See `build_baseline`."""
-    features, digest = load_features(experiment, data)
-    outputs = tuple(known["findings"]) if known else data.findings
-    module = Probe(features, experiment.supervised, parts.label_view(data), outputs, findings, data.modalities)
-    module.base_digest = digest
-    return module
+    return head_on_features(Probe, experiment, data, findings, known)
