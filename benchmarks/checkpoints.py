@@ -15,7 +15,7 @@ from benchmarks import common, shapes, sides
 from benchmarks.common import Result
 from benchmarks.reference import Reference
 from benchmarks.train import fit
-from radz import build
+from radz.training import checkpoint_io
 
 ROUNDS = 5
 
@@ -69,6 +69,6 @@ def run() -> Iterator[Result]:
 
         times: tuple[list[float], list[float]] = [], []
         for _ in range(ROUNDS + 1):
-            times[0].append(1e3 * common.seconds(lambda: build.load_weights(module, savers[0].path)))
+            times[0].append(1e3 * common.seconds(lambda: checkpoint_io.load_weights(module, savers[0].path)))
             times[1].append(1e3 * common.seconds(whole))
         yield common.of_costs("P15", "reading a checkpoint against the whole model", "ms", times[0][1:], times[1][1:])

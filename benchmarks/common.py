@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Result:
-    """One line of results.json (contract.md); `ratio` above 1 means that radz is better."""
+    """One line of results.json; `ratio` above 1 means that radz is better."""
 
     id: str
     what: str

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks import common
 from benchmarks.common import Result
-from radz.losses import category, info_nce, positive_pairs
+from radz.models.losses import category, info_nce, positive_pairs
 
 BATCHES, BANKS, WORLDS = (256, 1024, 4096), (14, 1000, 10000), (1, 2, 4)
 WIDTH, PER_RANK, ROUNDS = 256, 512, 5
@@ -70,7 +70,7 @@ def _of_bank(size: int) -> tuple[Callable[[], object], Callable[[], object]]:
     labels[torch.rand(256, size, generator=generator) < 0.2] = float("nan")
     usable, target = torch.ones(256, dtype=torch.bool), torch.randint(size, (256,), generator=generator)
     return (
-        lambda: category(image, anchors, labels, usable, no_finding=0, temperature=0.05)[0].backward(),
+        lambda: category(image, anchors, labels, usable, temperature=0.05)[0].backward(),
         lambda: F.cross_entropy(F.normalize(image) @ F.normalize(anchors).T / 0.05, target).backward(),
     )
 

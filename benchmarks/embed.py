@@ -16,11 +16,11 @@ from benchmarks import common, shapes, sides
 from benchmarks.common import Result
 from benchmarks.reference import Reference, anchors_by_class, embed
 from data_modules.batch import StudyBatch
-from radz.config import DkamConfig
-from radz.descriptions import load_descriptions
-from radz.dkam import DKAM
-from radz.encode import Encoder
-from radz.experiment import find_resource
+from radz.config.files import find_resource
+from radz.config.schema import DkamConfig
+from radz.methods.dkam import DKAM
+from radz.models.descriptions import load_descriptions
+from radz.models.encoder import Encoder
 
 IMAGES, BATCHES, REPORTS, REPEATS = 64, (1, 16, 64), 256, 0.4
 ROUNDS = 5

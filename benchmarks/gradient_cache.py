@@ -16,7 +16,7 @@ from benchmarks import common, shapes, sides
 from benchmarks.common import Result
 from benchmarks.shapes import Shape
 from data_modules.batch import StudyBatch
-from radz.dfat import DFAT
+from radz.methods.dfat import DFAT
 
 PAIRS, CHUNKS, ROUNDS = 64, (16, 8), 3
 BOUND = 1e-5

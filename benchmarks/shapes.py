@@ -19,7 +19,7 @@ from data_modules.batch import StudyBatch
 from data_modules.phantom.report import training_reports
 from data_modules.reports import digest64
 from radz.backbones.tiny import write_tiny
-from radz.config import TinyConfig
+from radz.config.schema import TinyConfig
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,14 @@ from benchmarks.shapes import FINDINGS, LORA
 from data_modules.batch import StudyBatch
 from data_modules.corpus_config import LabelPolicy
 from data_modules.findings import policy_table
-from radz import build
-from radz.anchors import AnchorBank, BankInfo
 from radz.backbones import load_backbone
-from radz.config import BackboneConfig, DfatConfig, Experiment
-from radz.dfat import DFAT
-from radz.encode import MODALITY_TEXT, Encoder
-from radz.experiment import load_experiment
-from radz.labels import LabelView
-from radz.scoring.zero_shot import ClassTexts
+from radz.config.files import load_experiment
+from radz.config.schema import BackboneConfig, DfatConfig, Experiment
+from radz.methods.dfat import DFAT
+from radz.models.anchor_bank import AnchorBank, BankInfo
+from radz.models.encoder import Encoder
+from radz.models.labels import MODALITY_TEXT, LabelView
+from radz.models.zero_shot import ClassTexts
 
 MODALITY = "chest_xray"
 INSTRUCTION = DfatConfig().instruction.format(modality=MODALITY_TEXT[MODALITY])
@@ -49,7 +48,7 @@ def module(one: Encoder, settings: Experiment) -> DFAT:
     info = BankInfo("decoder", ("definition",), "random", "", "", "0", "", 0)
     bank = AnchorBank(FINDINGS, FINDINGS, vectors, info)
     texts = ClassTexts(FINDINGS, view.names, FINDINGS)
-    return build.module(settings, one, bank, view, texts, vectors, (MODALITY,))
+    return DFAT(one, bank, view, texts, vectors, settings.dfat, settings.dkam, settings.scoring, (MODALITY,))
 
 
 def label_view() -> LabelView:
@@ -115,7 +114,7 @@ class Inputs:
     def of(batch: StudyBatch, dfat: DFAT) -> Inputs:
         """What the module sees of a batch, as arguments of the reference."""
         words = dfat.dfat.instruction.format(modality=MODALITY_TEXT[MODALITY])
-        return Inputs(batch, dfat.labels.loss(batch), dfat.anchors, words)
+        return Inputs(batch, dfat.label_view.loss(batch), dfat.anchors, words)
 
     def plain(self) -> tuple[Any, ...]:
         """Arguments of `Reference.loss`."""

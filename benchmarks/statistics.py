@@ -16,8 +16,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from benchmarks.common import Result, rates, seconds
-from radz.scoring import statistics
-from radz.scoring.delong import delong
+from radz.metrics import bootstrap as intervals
+from radz.metrics import ranking
+from radz.metrics.delong import delong
 
 ROWS, FINDINGS, REPLICATES = 100_000, 14, 1_000
 PAIRS, ALTERNATIONS = 400, 3
@@ -30,7 +31,7 @@ def metrics() -> Iterator[Result]:
     def radz() -> None:
         once = np.ones((1, ROWS), dtype=np.int32)
         for column in range(FINDINGS):
-            statistics.Ranking(labels[:, column], scores[:, column]).measure(once, thresholds=(0.5, 0.6))
+            ranking.Ranking(labels[:, column], scores[:, column]).measure(once, thresholds=(0.5, 0.6))
 
     def sklearn() -> None:
         for column in range(FINDINGS):
@@ -56,7 +57,7 @@ def bootstrap() -> Iterator[Result]:
     replicates: in full it would take minutes to an hour. Ours are run in full.
     """
     labels, scores = _data()
-    rankings = [statistics.Ranking(labels[:, c], scores[:, c]) for c in range(FINDINGS)]
+    rankings = [ranking.Ranking(labels[:, c], scores[:, c]) for c in range(FINDINGS)]
     patients, rules = np.arange(ROWS), [(0.5, 0.6)] * FINDINGS
     generator = np.random.default_rng(1)
 
@@ -69,7 +70,7 @@ def bootstrap() -> Iterator[Result]:
     ours: list[float] = []
     theirs = [seconds(sklearn)]
     for _ in range(ALTERNATIONS):
-        ours.append(seconds(lambda: statistics.bootstrap(rankings, patients, rules, REPLICATES)))
+        ours.append(seconds(lambda: intervals.bootstrap(rankings, patients, rules, REPLICATES)))
         theirs.append(seconds(sklearn))
     beside = [REPLICATES * (a + b) / 2 for a, b in pairwise(theirs)]
     ratios = [slow / fast for slow, fast in zip(beside, ours, strict=True)]

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import DataLoader
 
-from data_modules import corpora, privacy, reports
+from data_modules import corpora, privacy, reports, summary
 from data_modules.augment import augment
 from data_modules.batch import StudyBatch
 from data_modules.cache import PixelCache, open_or_build
@@ -24,6 +24,7 @@ from data_modules.corpus_config import one_of
 from data_modules.decode import Recipe
 from data_modules.errors import InputError
 from data_modules.findings import Ontology, complete, ontology, policy_table
+from data_modules.loader import Loader
 from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
 from data_modules.study import StudyTable
 from data_modules.subsets import by_image, fraction_of_patients, limited, shuffled
@@ -189,13 +190,13 @@ class StudyDataModule(LightningDataModule):
         return table, cache.select(kept)
 
     def _log(self) -> None:
-        table, account = self.table, self.table.coverage.to_dict()
+        table = self.table
         log.info("studies per finding and state:\n%s", table.totals().to_string())
-        log.info("counts: %s", self.counts())
-        for part in ("skipped", "counted", "filtered"):
-            log.info("coverage, %s: %s", part, account[part] or "none")
+        log.info("studies, patients and images:\n%s", summary.counts_table(self.counts()))
+        for line in summary.coverage_lines(table.coverage):
+            log.info("%s", line)
         for name, corpus in zip(table.corpora, self.config.corpora, strict=True):
-            log.info("%s: label policy %s", name, corpus.policy)
+            log.info("%s: %s", name, summary.policy_sentence(corpus.policy))
         for split in SPLITS:
             labels = self.metric_labels(table.rows(split))
             none = [name for k, name in enumerate(table.findings) if len(labels) and not (labels[:, k] == 1).any()]
@@ -281,7 +282,7 @@ class StudyDataModule(LightningDataModule):
     ) -> DataLoader[int]:
         # A generator of its own: else every pass over the data would draw from torch's global one.
         generator = torch.Generator().manual_seed(self.seed)
-        return DataLoader(
+        return Loader(
             rows,
             batch_size,
             sampler=sampler,

@@ -1,42 +1,48 @@
 """Decode once: the images of a study table as memory-mapped uint8, from one store for each corpus and recipe.
 
 A store is keyed by image, so that any experiment on a corpus uses what another has decoded: other splits, filters,
-subsets or partners cost nothing. The key of an image holds its name, its file's size and time and its recipe, so that
-a changed file is a new image and a stale one is never served.
+subsets or partners cost nothing. The key of an image is the content of its file and its recipe, so that a changed file
+is a new image, and neither a stale one nor that of another corpus is ever served; `seen` tells whose content is known.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 import os
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm.auto import tqdm
 
 from data_modules import store
 from data_modules.decode import Recipe, decode
+from data_modules.disk import CannotWrite, writing
 from data_modules.errors import InputError
 from data_modules.lock import locked
 from data_modules.pixels import Gray
 from data_modules.privacy import pseudonym
+from data_modules.progress import Bar
+from data_modules.seen import NONE, Keys, Seen, Stamps, content_key
 from data_modules.store import Store
 from data_modules.study import StudyTable
+from data_modules.workers import crew
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-VERSION = 4
+VERSION = 6
 """Raise when a change of `pixels.py`, `volumes.py` or `decode.py` changes what a file decodes to."""
 POOL_FROM = 500
 """Planes to decode from which starting processes pays off when the number of workers is left open."""
-_Task = tuple[str, str, Recipe, tuple[float, float] | None]
+_Task = tuple[str, str, Recipe, tuple[float, float] | None, str]
 """Arguments of `decode`."""
+_Picture = tuple[int, NDArray[np.uint8] | None, str]
+"""Key of a file's content, its pixels (or none) and why there are none."""
 
 
 class PixelCache:
@@ -122,7 +128,7 @@ class PixelCache:
 def open_or_build(
     table: StudyTable, recipe: Recipe, cache_dir: Path, workers: int | None, salt: bytes, progress: bool = True
 ) -> PixelCache:
-    """Return the cache of all images of `table`; only files that are new or changed (size or time) are decoded.
+    """Return the cache of all images of `table`; only files whose content is new are decoded.
 
     `workers`: processes that decode; None chooses. An image that cannot be decoded is noted in `unreadable`, named by
     corpus, row and salted hash, and tried again the next time. InputError when the disk has too little room.
@@ -135,15 +141,32 @@ def open_or_build(
         here = np.flatnonzero(corpus == c)
         of_corpus = _Corpus(table, c, here, recipe, salt)
         folder = cache_dir / "pixels" / of_corpus.folder_name()
-        store.make(folder)
-        with locked(folder / "lock"):
-            opened = Store(folder, recipe.size)
-            fresh = of_corpus.fill(opened, workers, progress)
+        opened, fresh = Store(folder, recipe.size), 0
+        of_corpus.recall(folder)
+        if (opened.find(of_corpus.keys) < 0).any():
+            with _only_writer(folder):
+                opened = Store(folder, recipe.size)
+                fresh = of_corpus.fill(opened, workers, progress)
         stores.append(opened)
         entry[here] = opened.find(of_corpus.keys)
         unreadable |= of_corpus.unreadable
         log.info("pixel cache of %s: %s, %d files, %d decoded now", name, folder, len(here), fresh)
     return PixelCache(stores, corpus, entry, unreadable)
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Hold the lock of a store's folder. In one that is read-only images may still be tried that cannot be decoded."""
+    with ExitStack() as held:
+        try:
+            with writing(folder):
+                store.make(folder)
+            held.enter_context(locked(folder / "lock"))
+        except CannotWrite as error:
+            if not folder.is_dir() or os.access(folder, os.W_OK):
+                raise
+            log.info("pixel cache %s is only read: %s", folder, error)
+        yield
 
 
 class _Corpus:
@@ -154,83 +177,92 @@ class _Corpus:
         modalities = sorted(set(table.modality[table.corpus == c]))
         self.modality = modalities[0] if modalities else "chest_xray"
         self.studies = table.image_study[here]
-        self.keys = np.array([self._key(i) for i in here], dtype=np.uint64)
+        ends = [os.path.splitext(table.image_paths[i])[1] for i in here]
+        self.more = [f"{end} {scale}" for end, scale in zip(ends, table.rescale[here].tolist(), strict=True)]
+        stamps, pairs = Stamps(salt), zip(here, self.more, strict=True)
+        self.stamps = np.array([stamps.of(table.image_paths[i], more) for i, more in pairs], dtype=np.uint64)
+        self.keys: Keys = np.zeros(len(here), dtype=np.uint64)
+        """Of the content of each file; NONE until it is known."""
         self.unreadable: dict[int, str] = {}
 
     def folder_name(self) -> str:
         made = f"{VERSION} {self.name} {self.modality} {self.recipe.text(self.modality)}"
         return hashlib.blake2b(made.encode(), key=self.salt, digest_size=8).hexdigest()
 
-    def _key(self, i: int) -> int:
-        table = self.table
-        slope, intercept = table.rescale[i].tolist()
-        text = f"{table.image_ids[i]}\0{stamp(table.image_paths[i])}\0{slope} {intercept}"
-        return int.from_bytes(hashlib.blake2b(text.encode(), key=self.salt, digest_size=8).digest(), "little")
-
     def _task(self, at: int) -> _Task:
         i, row = int(self.here[at]), self.table.source_rows[self.studies[at]]
         named = f"corpus {self.name}, row {row}, image {pseudonym(self.name, self.table.image_ids[i], self.salt)}"
         slope, intercept = self.table.rescale[i].tolist()
-        return self.table.image_paths[i], named, self.recipe, None if np.isnan(slope) else (slope, intercept)
+        rescale = None if np.isnan(slope) else (slope, intercept)
+        return self.table.image_paths[i], named, self.recipe, rescale, self.modality
+
+    def recall(self, folder: Path) -> Seen:
+        """Give their keys to the files that look as they did when they were last read."""
+        seen = Seen(folder)
+        self.keys = seen.find(self.stamps)
+        return seen
 
     def fill(self, opened: Store, workers: int | None, progress: bool) -> int:
         """Decode what the store lacks; how many files that were."""
-        lacking = np.flatnonzero(opened.find(self.keys) < 0)
-        _, first = np.unique(self.keys[lacking], return_index=True)
-        tasks = [(at, self._task(at)) for at in np.sort(lacking[first]).tolist()]
-        if not tasks:
-            return 0
-        planes = sum(self.recipe.planes(task[0]) for _, task in tasks)
+        seen = self.recall(opened.folder)
+        try:
+            if len(opened.entries):  # what only looks new need not be decoded
+                for at, key in self._each(_content, "reading", self.keys == NONE, workers, progress):
+                    self.keys[at] = key
+            lacking = opened.find(self.keys) < 0
+            planes = sum(self.recipe.planes(self.table.image_paths[i]) for i in self.here[lacking])
+            causes: dict[int, str] = {}
+
+            def images() -> Iterator[tuple[int, NDArray[np.uint8]]]:
+                for at, (key, pixels, cause) in self._each(_decode, "decoding", lacking, workers, progress):
+                    if pixels is None:
+                        causes.update(dict.fromkeys(self.here[at].tolist(), cause))
+                    else:
+                        self.keys[at] = key
+                        yield key, pixels
+
+            if lacking.any():
+                opened.add(images(), planes * self.recipe.size**2)
+            self.unreadable = causes
+            return int(lacking.sum()) - len(causes)
+        finally:
+            seen.add(self.stamps, self.keys)
+
+    def _each(
+        self, function: Callable[[tuple[_Task, str, bytes]], T], doing: str, wanted: NDArray[np.bool_],
+        workers: int | None, progress: bool,
+    ) -> Iterator[tuple[NDArray[np.int64], T]]:  # fmt: skip
+        """What a function makes of the wanted files, each with the positions of all that are this same file."""
+        same: dict[int, list[int]] = {}
+        for at in np.flatnonzero(wanted).tolist():
+            same.setdefault(int(self.stamps[at]) or -1 - at, []).append(at)
+        tasks = [(self._task(places[0]), self.more[places[0]], self.salt) for places in same.values()]
         if workers is None:
+            planes = sum(self.recipe.planes(task[0]) for task, _, _ in tasks)
             workers = (os.cpu_count() or 1) if planes >= POOL_FROM else 0
-        bar = tqdm(
-            _decoded([task for _, task in tasks], workers), f"decoding {self.name}", len(tasks), unit="file",
-            disable=not progress,
-        )  # fmt: skip
-        causes: dict[int, str] = {}
-
-        def images() -> Iterator[tuple[int, NDArray[np.uint8]]]:
-            for (at, _), (pixels, cause) in zip(tasks, bar, strict=True):
-                if pixels is None:
-                    causes[int(self.keys[at])] = cause
-                else:
-                    yield int(self.keys[at]), pixels
-
-        opened.add(images(), planes * self.recipe.size**2)
-        for at in lacking if causes else ():
-            if int(self.keys[at]) in causes:
-                self.unreadable[int(self.here[at])] = causes[int(self.keys[at])]
-        return len(tasks) - len(causes)
+        with crew(function, workers if tasks else 0, lambda task: task[0][1]) as done:
+            bar = Bar(done(tasks), f"{doing} {self.name}", len(tasks), unit="file", disable=not progress or not tasks)
+            for places, found in zip(same.values(), bar, strict=True):
+                yield np.array(places), found
 
 
-def stamp(path: str) -> list[int]:
-    """Size and time of a file, of a folder the sum and the latest of its files; -1 where there is nothing."""
+def _content(task: tuple[_Task, str, bytes]) -> int:
+    """The key of a file's content, NONE where it cannot be read."""
+    (path, *_), more, salt = task
     try:
-        status = os.stat(path)
-        if not os.path.isdir(path):
-            return [status.st_size, status.st_mtime_ns]
-        found = [entry.stat() for entry in os.scandir(path) if entry.is_file()]
+        return content_key(path, more, salt)
     except OSError:
-        return [-1, -1]
-    return [sum(s.st_size for s in found), max((s.st_mtime_ns for s in found), default=0), len(found)]
+        return NONE
 
 
-def _decode(task: _Task) -> tuple[NDArray[np.uint8] | None, str]:
-    """Pixels and '', or None and the cause. Top level, so that a spawned process can import it."""
+def _decode(task: tuple[_Task, str, bytes]) -> _Picture:
+    """Pixels under the key of the content that they were made of, or the cause why there are none."""
+    path, name, *_ = task[0]
+    before, key = Stamps(b"").of(path, ""), _content(task)
     try:
-        return decode(*task), ""
+        pixels = decode(*task[0])
     except InputError as error:
-        return None, str(error)
-
-
-def _decoded(tasks: list[_Task], workers: int) -> Iterator[tuple[NDArray[np.uint8] | None, str]]:
-    """Decode in order, here or in processes; the result does not depend on which."""
-    if workers < 2:
-        yield from map(_decode, tasks)
-        return
-    # spawn: forking a process that holds torch's threads may hang.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield from pool.map(_decode, tasks, chunksize=min(16, -(-len(tasks) // workers)))
-    finally:
-        pool.shutdown(cancel_futures=True)
+        return NONE, None, str(error)
+    if NONE in (before, key) or Stamps(b"").of(path, "") != before:
+        return NONE, None, f"{name}: has changed while it was read; repeat the command"
+    return key, pixels, ""

@@ -49,6 +49,7 @@ class Augment:
     """Training images only; ranges are uniform, per image, seeded by (seed, epoch, study, image)."""
 
     enabled: bool = True
+    """Whether training images are changed at all."""
     rotate_degrees: float = 5.0
     """Up to this angle to either side."""
     scale: list[float] = field(default_factory=lambda: [0.9, 1.1])
@@ -76,8 +77,11 @@ class Limit:
     """At most this many studies per split and corpus, drawn by the seed; null is all."""
 
     train: int | None = None
+    """Studies to train on."""
     val: int | None = None
+    """Studies of validation."""
     test: int | None = None
+    """Studies of the test."""
 
 
 @dataclass

@@ -16,6 +16,12 @@ TERM_READERS = ("padchest", "openi")
 """Readers of corpora whose labels are lists of terms."""
 SPLITS = ("train", "val", "test")
 STATE_WORDS = ("absent", "present", "uncertain", "unmentioned")
+OWN_PATIENTS = "own"
+MISSING = (
+    "nan", "na", "n/a", "<na>", "#n/a", "nat", "null", "#null!", "none", "nil", "-", "--", ".", "?", "missing",
+    "unknown", "not available", "#ref!", "#value!", "#name?", "#div/0!", "#num!",
+)  # fmt: skip
+"""Words that programs and people write where they have nothing to write."""
 
 
 def one_of(key: str, value: str, allowed: Iterable[str]) -> None:
@@ -38,15 +44,16 @@ class LabelRule:
     column: str = ""
     """Column of the table."""
     equals: str | None = None
-    """Present where the whole cell is this text, absent elsewhere."""
+    """Present where the whole cell is this text (in any case), absent elsewhere."""
     contains: str | None = None
-    """Present where the cell contains this text, absent elsewhere."""
+    """Present where the cell contains this text as words (in any case), absent elsewhere; where the sentence negates it
+    the cell is outside the coding. For lists of terms, not for reports."""
     token: str | None = None
-    """Present where one of the cell's parts (cut at `separator`) is this text, absent elsewhere."""
+    """Present where one of the cell's parts (cut at `separator`) is this text (in any case), absent elsewhere."""
     separator: str = "|"
     """Cuts a cell into tokens."""
     numeric: dict[Any, str] | None = None
-    """State of each number, and of `blank`; any other value is outside the coding."""
+    """State of each number, of `blank`, and of `nan` where it is to differ; any other value is outside the coding."""
     blank: str = "unmentioned"
     """State of an empty cell under equals, contains and token."""
 
@@ -101,9 +108,12 @@ class SplitFile:
     file: str = ""
     """File, relative to root."""
     key: str = ""
-    """Column that both tables share."""
+    """Column that names the image, study or patient."""
     split: str = "split"
-    """Column with train, val (or valid, validate, validation) and test."""
+    """Column with train, val (or valid, validate, validation, dev) and test."""
+    table_key: str | None = None
+    """The column of the corpus' table that holds the same; default: of the name of `key`, else the one of
+    columns.image, study and patient whose values it holds."""
 
 
 @dataclass
@@ -111,8 +121,11 @@ class SplitFractions:
     """Shares of the patients per split, where no split_csv is given."""
 
     train: float = 0.7
+    """Share of the patients that are trained on."""
     val: float = 0.1
+    """Share that chooses the checkpoint."""
     test: float = 0.2
+    """Share that is scored once, at the end."""
 
 
 @dataclass
@@ -120,8 +133,11 @@ class SplitCounts:
     """Studies per split of the phantom."""
 
     train: int = 1200
+    """Studies to train on."""
     val: int = 200
+    """Studies of validation."""
     test: int = 400
+    """Studies of the test."""
 
 
 @dataclass
@@ -160,18 +176,25 @@ class BadRows:
     """What a fault in the data does: error stops the run, skip leaves the row out and lists it under coverage."""
 
     on_missing_image: str = "error"
+    """An image that the table names and the folder lacks."""
     on_unreadable_image: str = "error"
+    """An image that cannot be decoded, is blank, or is of another modality."""
     on_bad_label: str = "error"
     """A value outside the coding of a label."""
     on_split_orphan: str = "error"
     """A row of split_csv without its image, or a kept row that split_csv does not name."""
+    on_alike_ids: str = "error"
+    """Patients or studies whose ids are one in several spellings (7, 07, 7.0); keep: they are several. A published
+    corpus keeps them."""
     on_empty_report: str = "keep"
     """keep: counted, and the study trains the category loss only."""
 
     def check(self, key: str) -> None:
         """InputError for an unknown word."""
         for name in vars(self):
-            allowed = ("keep", "skip", "error") if name == "on_empty_report" else ("error", "skip")
+            allowed = {
+                "on_empty_report": ("keep", "skip", "error"), "on_alike_ids": ("error", "keep")
+            }.get(name, ("error", "skip"))  # fmt: skip
             one_of(f"{key}.{name}", getattr(self, name), allowed)
 
 
@@ -206,8 +229,16 @@ class CorpusConfig:
     split_seed: int = 0
     """Apart from the run's seed, so that runs of several seeds share their split."""
     columns: Columns = field(default_factory=Columns)
+    patients: str | None = None
+    """Whose patient numbers these are: a name that corpora have in common where a number is one person in all of them,
+    or own. Must be said where an id of a table stands in another split of another corpus. A published corpus has its
+    reader's."""
+    missing: list[str] = field(default_factory=lambda: list(MISSING))
+    """Words, in any case, that count as an empty cell in columns of ids, labels and attributes."""
     image_folder: str = ""
-    """Folder of the images below root."""
+    """Folder of the images below root. Like root it may be a link; a link below the two may not lead out of them."""
+    links: list[str] = field(default_factory=list)
+    """Further folders into which links of images may lead, such as the store of a data manager."""
     keep: dict[str, list[str]] = field(default_factory=dict)
     """Row filter: column -> values that stay."""
     labels: dict[str, LabelRule] = field(default_factory=dict)
@@ -226,6 +257,11 @@ class CorpusConfig:
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
     """Read by the phantom reader only."""
 
+    @property
+    def shares_patients(self) -> bool:
+        """Whether other corpora have the same patients."""
+        return self.patients not in (None, OWN_PATIENTS)
+
     def check(self, key: str) -> None:
         """InputError naming the full key of whatever cannot work. `key` is where this corpus stands."""
         one_of(f"{key}.modality", self.modality, ("chest_xray", "chest_ct"))
@@ -236,6 +272,8 @@ class CorpusConfig:
                 raise InputError(
                     f"{key}.findings.{name}.label: reader {self.reader} has no terms; leave it out and use {key}.labels"
                 )
+        if self.patients is not None and not self.patients.strip():
+            raise InputError(f"{key}.patients: is empty; give a name, or {OWN_PATIENTS}")
         self.policy.check(f"{key}.policy")
         self.bad.check(f"{key}.bad")
         shares = [self.split_fractions.train, self.split_fractions.val, self.split_fractions.test]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data_modules.config import DataConfig
 from data_modules.ct_config import CtConfig
+from data_modules.dicom import one_file
 from data_modules.pixels import equalize, fit, read_gray
 from data_modules.slices import images
 from data_modules.volumes import is_volume, read_volume
@@ -53,15 +54,19 @@ class Recipe:
         return len(self.ct.windows) * (1 if self.ct.choice == "every_mm" else self.ct.slices)
 
 
-def decode(path: str, name: str, recipe: Recipe, rescale: tuple[float, float] | None) -> NDArray[np.uint8]:
+def decode(
+    path: str, name: str, recipe: Recipe, rescale: tuple[float, float] | None, modality: str = "chest_xray"
+) -> NDArray[np.uint8]:
     """Return uint8 [S, C, size, size]: S images of C channels, one of one where the file is a picture.
 
     `name` stands for the file in error texts. `rescale` replaces slope and intercept of a volume's own header.
-    InputError when the file cannot be read.
+    `modality`: what a picture must not contradict in its header.
+    InputError, whatever goes wrong with the file: here is where every image is read.
     """
-    if not is_volume(Path(path)):
-        gray = read_gray(Path(path), name, recipe.frames)
-        return fit(equalize(gray) if recipe.equalize else gray, recipe.size, recipe.resize)[None, None]
-    slices = images(read_volume(Path(path), name, rescale), recipe.ct)
-    fitted = [[fit(plane, recipe.size, recipe.resize) for plane in image] for image in slices]
-    return np.array(fitted, dtype=np.uint8)
+    with one_file(name):
+        if not is_volume(Path(path)):
+            gray = read_gray(Path(path), name, recipe.frames, modality)
+            return fit(equalize(gray) if recipe.equalize else gray, recipe.size, recipe.resize)[None, None]
+        slices = images(read_volume(Path(path), name, rescale), recipe.ct)
+        fitted = [[fit(plane, recipe.size, recipe.resize) for plane in image] for image in slices]
+        return np.array(fitted, dtype=np.uint8)

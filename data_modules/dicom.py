@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,15 +19,21 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from data_modules import codecs
+from data_modules.dicom_form import PIXEL_ELEMENTS, PixelForm, check_length, significant
+from data_modules.dicom_values import numbers
 from data_modules.errors import InputError
 
+__all__ = ["PIXEL_ELEMENTS"]
 codecs.register()
-# pydicom logs a traceback for each decoder that fails, also for files that are then refused here in one line.
+# pydicom logs a traceback for each decoder that fails, also for files that are then refused here in one line, and warns
+# of what is put right or refused here.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
 
+MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Causes of an OSError that say nothing of the file that was read."""
 MAX_BYTES = 1 << 30
 SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
-PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # pydicom promises no exception type for a malformed file; these are what its parsers and decoders raise.
 MALFORMED = (
     InvalidDicomError, BytesLengthException, AttributeError, ValueError, TypeError, LookupError, ArithmeticError,
@@ -32,7 +42,26 @@ MALFORMED = (
 """What pydicom and its decoders raise for a malformed file."""
 
 
-def stored_values(dataset: Dataset, where: str, frame: int = 0) -> NDArray[Any]:
+@contextmanager
+def one_file(where: str, what: str = "the file") -> Iterator[None]:
+    """Turn whatever the reading of one file raises into an InputError that begins with `where`.
+
+    Decoders promise no exception types, and one bad file must not end a folder. What is the machine's fault passes: no
+    memory, no room on the disk, no more files to be opened.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except (FileNotFoundError, PermissionError) as error:
+        raise InputError(f"{where}: cannot be opened ({error.strerror})") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in MACHINE:
+            raise
+        raise InputError(f"{where}: {what} is damaged or unusual ({one_line(error)})") from None
+
+
+def stored_values(dataset: Dataset, form: PixelForm, where: str, frame: int = 0) -> NDArray[Any]:
     """Stored values [H, W] or [H, W, 3] of a frame; a missing decoder is told apart from damaged data."""
     syntax: UID | None = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     if not syntax:
@@ -44,19 +73,26 @@ def stored_values(dataset: Dataset, where: str, frame: int = 0) -> NDArray[Any]:
         raise InputError(f"{refusal}: pydicom has no decoder for it; convert the file") from None
     if not decoder.is_available:
         raise InputError(f"{refusal}: install one of: {'; '.join(decoder.missing_dependencies)}")
+    check_length(dataset, form, where)
+    plugin = codecs.PLUGIN if codecs.is_available(syntax) else ""
+    # Unused bits are judged below: pydicom would clear them without a word, and takes HighBit for BitsStored - 1.
     try:
-        return pixel_array(dataset, index=frame, decoding_plugin=codecs.PLUGIN if codecs.is_available(syntax) else "")
+        values = pixel_array(dataset, index=frame, decoding_plugin=plugin, correct_unused_bits=False)
     except RuntimeError as error:  # every installed plug-in gave up
-        raise InputError(f"{refusal}: {one_line(error)}") from None
+        cause = str(error).rpartition("all available plugins:")[2]
+        raise InputError(f"{refusal}: {one_line(RuntimeError(cause))}") from None
+    return significant(values, form, dataset, padding_mask(values, dataset, where), where)
 
 
-def padding_mask(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_] | None:
+def padding_mask(stored: NDArray[Any], dataset: Dataset, where: str) -> NDArray[np.bool_] | None:
     """Bool [H, W] of the pixels that hold no image (PixelPaddingValue, a stored value), or None."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
+    value = numbers(dataset, "PixelPaddingValue", where)
+    if not value or stored.ndim != 2:
         return None
-    low, high = sorted((int(value), int(dataset.get("PixelPaddingRangeLimit", value))))
-    padding = (stored >= low) & (stored <= high)
+    ends = [value[0], (numbers(dataset, "PixelPaddingRangeLimit", where) or value)[0]]
+    if stored.dtype.kind == "i":  # written as an unsigned number beside signed pixels
+        ends = [end - (1 << 16) if end >= 1 << 15 and stored.itemsize == 2 else end for end in ends]
+    padding = (stored >= min(ends)) & (stored <= max(ends))
     return padding if padding.any() and not padding.all() else None
 
 

@@ -18,11 +18,14 @@ from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     LegacyConvertedEnhancedCTImageStorage,
-    MediaStorageDirectoryStorage,
 )
 
-from data_modules.dicom import MALFORMED, MAX_BYTES, SUFFIXES, check_deflated, one_line, padding_mask, stored_values
+from data_modules.dicom import MAX_BYTES, SUFFIXES, check_deflated, one_file, padding_mask, stored_values
+from data_modules.dicom_form import PIXEL_ELEMENTS, pixel_form
+from data_modules.dicom_kind import is_ct_slice, is_directory
+from data_modules.dicom_values import numbers, shown
 from data_modules.errors import InputError
+from data_modules.evenness import check_shear, is_rounded
 
 MAX_VOXELS = 1_000_000_000
 """Twice the largest chest CT; keeps a forged header from filling the memory."""
@@ -31,7 +34,8 @@ PADDING = -32768
 MULTI_FRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 HEADER_TAGS = [
     "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing",
-    "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames", "SamplesPerPixel",
+    "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames", "SamplesPerPixel", "RescaleSlope",
+    "RescaleIntercept",
 ]  # fmt: skip
 SAME_PLACE_MM = 0.01
 UNEVEN = 0.1
@@ -54,6 +58,8 @@ class _Slice:
     """[2, 3]: direction in which the column index grows, in which the row index grows."""
     origin: NDArray[np.float64]
     """[3]: centre of the first pixel."""
+    scaled: bool
+    """Whether the header has a slope or an intercept."""
 
 
 def read_series(
@@ -64,8 +70,9 @@ def read_series(
     Files that are not DICOM, objects that are no CT slice (reports, segmentations, radiographs) and localizers are left
     out, copies of a slice read once; subfolders are not entered. `rescale`: slope and intercept in place of the slices'
     own. Padding comes back as `PADDING`.
+    A gantry tilt is told in the log and read as it is, positions that an export has rounded are read (`evenness`).
     InputError: no or several series, multi-frame files, damaged files (a slice is not dropped silently), slices that
-    differ in size or direction, share a place or leave a gap.
+    differ in size, direction or scale, share a place, leave a gap or are shifted against each other.
     """
     slices, others = _headers(folder, where)
     if not slices:
@@ -104,27 +111,32 @@ def _header(path: Path, where: str) -> _Slice | None:
         is_dicom = stream.read(132)[128:] == b"DICM"
     if not is_dicom and path.suffix.lower() not in SUFFIXES:
         return None
-    try:
+    with one_file(where):
         dataset = _load(path, where, header_only=True)
         if dataset.get("SOPClassUID") in MULTI_FRAME:
             raise InputError(f"{where} is a multi-frame CT; convert it to one file a slice, or to NIfTI")
-        if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        if is_directory(dataset):
             return None
-        if "SOPClassUID" not in dataset:
+        if not dataset.get("SOPClassUID") and not is_ct_slice(dataset):
             raise InputError(f"{where} is no DICOM file, or its header is damaged")
-        if dataset.get("SOPClassUID") != CTImageStorage or "LOCALIZER" in (dataset.get("ImageType") or ()):
+        if dataset.get("SOPClassUID") not in (CTImageStorage, None, "") or "LOCALIZER" in _words(dataset, "ImageType"):
             return None
-        if int(dataset.get("NumberOfFrames") or 1) != 1 or int(dataset.get("SamplesPerPixel") or 1) != 1:
+        if (numbers(dataset, "NumberOfFrames", where) or [1]) != [1] or (
+            numbers(dataset, "SamplesPerPixel", where) or [1]
+        ) != [1]:
             raise InputError(f"{where} holds several frames or colours where a CT slice has one")
         return _Slice(
-            path, where, str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID),
-            (int(dataset.Rows), int(dataset.Columns)), _numbers(dataset, "PixelSpacing", 2, where),
-            _directions(dataset, where), _numbers(dataset, "ImagePositionPatient", 3, where),
+            path, where, str(dataset.get("SeriesInstanceUID") or ""), str(dataset.get("SOPInstanceUID") or path),
+            (int(dataset.Rows), int(dataset.Columns)), np.array(numbers(dataset, "PixelSpacing", where, 2)),
+            _directions(dataset, where), np.array(numbers(dataset, "ImagePositionPatient", where, 3)),
+            "RescaleSlope" in dataset or "RescaleIntercept" in dataset,
         )  # fmt: skip
-    except InputError:
-        raise
-    except MALFORMED as error:
-        raise InputError(f"{where} is damaged or unusual ({one_line(error)})") from None
+
+
+def _words(dataset: Dataset, keyword: str) -> list[str]:
+    """The values of an element of text, however many."""
+    value = dataset.get(keyword) or ()
+    return [str(part).strip().upper() for part in (value.split("\\") if isinstance(value, str) else value)]
 
 
 def _load(path: Path, where: str, header_only: bool) -> Dataset:
@@ -137,17 +149,13 @@ def _load(path: Path, where: str, header_only: bool) -> Dataset:
     return dcmread(BytesIO(data), force=True, stop_before_pixels=header_only, specific_tags=tags)
 
 
-def _numbers(dataset: Dataset, keyword: str, count: int, where: str) -> NDArray[np.float64]:
-    values = np.array([float(value) for value in dataset.get(keyword) or ()])
-    if values.shape != (count,) or not np.isfinite(values).all():
-        raise InputError(f"{where} has no {keyword} of {count} numbers")
-    return values
-
-
 def _directions(dataset: Dataset, where: str) -> NDArray[np.float64]:
-    axes = _numbers(dataset, "ImageOrientationPatient", 6, where).reshape(2, 3)
+    found = numbers(dataset, "ImageOrientationPatient", where, 6)
+    axes = np.array(found).reshape(2, 3)
     if not np.allclose(axes @ axes.T, np.eye(2), atol=0.01):
-        raise InputError(f"{where}: ImageOrientationPatient holds no two perpendicular directions of length 1")
+        raise InputError(
+            f"{where}: ImageOrientationPatient holds {shown(found)}, no two perpendicular directions of length 1"
+        )
     return axes
 
 
@@ -157,13 +165,16 @@ def _normal(one: _Slice) -> NDArray[np.float64]:
 
 def _in_order(slices: list[_Slice], where: str) -> tuple[list[_Slice], float]:
     """The slices along their normal, copies dropped, and their distance in mm."""
-    slices = list({one.instance: one for one in slices}.values())
+    # By place too: some exports give all slices one UID.
+    slices = list({(one.instance, *np.round(one.origin, 3)): one for one in slices}.values())
     first = slices[0]
     for one in slices:
         if one.shape != first.shape or not np.allclose(one.pixel, first.pixel, rtol=1e-3, atol=0):
             raise InputError(f"{where}: the slices differ in their number of pixels or in PixelSpacing")
         if not np.allclose(one.axes, first.axes, atol=1e-3):
             raise InputError(f"{where}: the slices differ in ImageOrientationPatient")
+        if one.scaled != first.scaled:
+            raise InputError(f"{where}: some slices have RescaleSlope or RescaleIntercept, others not; complete them")
     if len(slices) < 2:
         raise InputError(f"{where}: the folder holds one CT slice; a volume has at least two")
     places = np.array([one.origin @ _normal(first) for one in slices])
@@ -175,30 +186,36 @@ def _in_order(slices: list[_Slice], where: str) -> tuple[list[_Slice], float]:
         raise InputError(f"{where}: {same.size} slices lie where another lies, the first at {places[same[0]]:.1f} mm")
     usual = float(np.median(gaps))
     worst = int(np.argmax(np.abs(gaps - usual)))
-    if abs(gaps[worst] - usual) > UNEVEN * usual:
+    normal = _normal(first)
+    origins = np.array([slices[index].origin for index in order])
+    if abs(gaps[worst] - usual) > UNEVEN * usual and not is_rounded(origins, normal, UNEVEN):
         raise InputError(
             f"{where}: slices are missing or unevenly spaced: {gaps[worst]:.2f} mm between two of them at "
             f"{places[worst]:.1f} mm, {usual:.2f} mm between most"
         )
+    check_shear(origins, first.axes, max(first.pixel), where)
     return [slices[index] for index in order], float(gaps.mean())
 
 
 def _plane(one: _Slice, rescale: tuple[float, float] | None) -> NDArray[np.int16]:
     """HU of a slice, int16 [rows, columns]."""
-    try:
+    with one_file(one.where):
         dataset = _load(one.path, one.where, header_only=False)
-        if "PixelData" not in dataset:
+        if not any(element in dataset for element in PIXEL_ELEMENTS):
             raise InputError(f"{one.where} has no pixel data")
-        stored = stored_values(dataset, one.where)
+        stored = stored_values(dataset, pixel_form(dataset, one.where), one.where)
         if stored.shape != one.shape:
             raise InputError(f"{one.where} holds {list(stored.shape)} pixels, its header says {list(one.shape)}")
-        own = float(dataset.get("RescaleSlope", 1.0)), float(dataset.get("RescaleIntercept", 0.0))
-        padding = padding_mask(stored, dataset)
-    except InputError:
-        raise
-    except MALFORMED as error:
-        raise InputError(f"{one.where} is damaged or unusual ({one_line(error)})") from None
-    hu = scaled(stored, *(rescale or own), one.where)
+        padding = padding_mask(stored, dataset, one.where)
+        if rescale is None:
+            slope, intercept = (
+                numbers(dataset, keyword, one.where, 1)[0] if keyword in dataset else neutral
+                for keyword, neutral in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+            )
+            if slope == 0:
+                raise InputError(f"{one.where}: RescaleSlope holds 0; correct the header")
+            rescale = slope, intercept
+    hu = scaled(stored, *rescale, one.where)
     if padding is not None:
         hu[padding] = PADDING
     return hu

@@ -1,27 +1,52 @@
-"""Files that appear as a whole or not at all."""
+"""Files and folders that appear as a whole or not at all."""
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from data_modules.disk import CannotWrite, cannot_write
 from data_modules.errors import InputError
+from data_modules.lock import locked
+
+YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""A safe loader; libyaml's is ten times as fast, and PyYAML may be built without it."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a draft beside `path` to write to; it takes the place of `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
+    """Give a draft beside `path` to write to; it takes the place of `path` when the block ends without an error.
+
+    Args:
+        path: the file, whose folder is made when missing.
+        needed: bytes that will be written, where that is known.
+
+    Raises:
+        CannotWrite: the disk refuses it. What was there before is kept, and no part of the new file is left.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
+        _to_disk(draft)
         os.replace(draft, path)
+    except Exception as error:
+        _remove(draft)  # before the free room is looked at
+        if (fault := cannot_write(error, path, needed)) is None:
+            raise
+        raise fault from None
     finally:
-        draft.unlink(missing_ok=True)
+        _remove(draft)
 
 
 @contextmanager
@@ -29,21 +54,55 @@ def new_folder(path: Path, key: str) -> Iterator[Path]:
     """Give a draft folder beside `path`; it becomes `path` when the block ends without an error.
 
     Raises:
-        InputError: naming `key`, where `path` holds something already or cannot be written.
+        InputError: naming `key`, where `path` holds something already, cannot be written, or another command makes it.
+        CannotWrite: the disk refuses something inside the block; nothing is left.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{key}: {path} is there and not empty; choose another folder")
+    _check_empty(path, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     except OSError as error:
         raise InputError(f"{key}: {path}: cannot be written ({error.strerror}); choose another folder") from None
     try:
-        yield draft
-        draft.chmod(0o777 & ~_umask())
-        os.replace(draft, path)  # an empty folder gives way
+        with locked(path.with_name(f".{path.name}.lock"), wait=False):
+            _check_empty(path, key)
+            yield draft
+            draft.chmod(0o777 & ~_umask())
+            os.replace(draft, path)  # an empty folder gives way
+    except Exception as error:
+        shutil.rmtree(draft, ignore_errors=True)  # before the free room is looked at
+        if isinstance(error, CannotWrite):  # by a file's own draft in it
+            raise type(error)(str(error).replace(str(draft), str(path))) from None
+        if (fault := cannot_write(error, path)) is None:
+            raise
+        raise fault from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def add_file(digest: Any, file: Path) -> None:
+    """Let a digest of hashlib go on with the bytes of a file."""
+    with file.open("rb") as stream:
+        hashlib.file_digest(stream, lambda: digest)
+
+
+def _check_empty(path: Path, key: str) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{key}: {path} is there and not empty; choose another folder")
+
+
+def _to_disk(file: Path) -> None:
+    """Some file systems tell only now that there was no room; and a name must not outlive its content."""
+    handle = os.open(file, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(draft: Path) -> None:
+    with suppress(OSError):  # such as on a disk that is read-only by now
+        draft.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -51,3 +110,30 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8, atomic."""
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, rows: Iterable[Iterable[Any]], end: str = "\r\n") -> None:
+    """CSV in UTF-8, atomic; `end` of each line."""
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, lineterminator=end).writerows(rows)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Atomic, without NaN."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, advice: str = "write it again with radz eval") -> dict[str, Any] | None:
+    """A JSON file; None when it is missing, InputError with `advice` when it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); {advice}") from error

@@ -14,23 +14,34 @@ from numpy.typing import NDArray
 
 from data_modules.config import LabelPolicy
 from data_modules.errors import InputError, nearest
+from data_modules.files import YamlLoader
 
 ABSENT, PRESENT, UNCERTAIN, UNMENTIONED = 0, 1, 2, 3
 STATE_NAMES = ("absent", "present", "uncertain", "unmentioned")
 RELATIONS = ("exact", "parent", "child", "loose")
-NO_FINDING = "no_finding"
+PROVING = ("exact", "child")
+"""Relations by which a label makes a finding present."""
+SPACES = {"chestxray14": "nih", "mimic_cxr": "chexpert", "vindr_cxr": "vindr"}
+"""Reader -> its label space, where that has another name."""
+LISTED = ("padchest", "openi", "covidx")
+"""Spaces of corpora that list what is there, so that a narrower label may stand without the wider one."""
+NO_FINDING, VOCABULARY = "no_finding", "vocabulary"
 VALUES = {"absent": 0.0, "present": 1.0, "ignore": float("nan"), "unknown": float("nan")}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One canonical finding; `aliases` maps corpus -> label of that corpus -> relation (see `findings.yaml`)."""
+    """One canonical finding; `aliases` maps label space -> label there -> relation, `taken` names some of them.
+
+    See `findings.yaml`. A label space is that of one corpus, or of several that share it.
+    """
 
     name: str
     text: str
     parents: tuple[str, ...] = ()
     aliases: dict[str, dict[str, str]] = field(default_factory=dict)
     pathology: bool = True
+    taken: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Ontology:
@@ -86,6 +97,35 @@ class Ontology:
         aliases = ((finding.name, finding.aliases.get(corpus, {}).get(label)) for finding in self)
         return {name: relation for name, relation in aliases if relation is not None}
 
+    def labels(self, space: str) -> dict[str, dict[str, str]]:
+        """Return finding -> {label that makes it present: relation}, which is all that the readers of a corpus read.
+
+        These are its exact and narrower labels and those that published protocols take for it. Findings without any are
+        left out: the corpus does not label them. In LISTED spaces the labels of findings below are narrower ones.
+        """
+        own = {
+            finding.name: {
+                label: relation
+                for label, relation in finding.aliases.get(space, {}).items()
+                if relation in PROVING or label in finding.taken.get(space, ())
+            }
+            for finding in self
+        }
+        found = {name: dict(labels) for name, labels in own.items() if labels}
+        for name, labels in own.items():
+            for ancestor in self.ancestors(name) & found.keys() if space in LISTED else ():
+                found[ancestor] |= {label: "child" for label in labels if label not in found[ancestor]}
+        return found
+
+    def disputed(self, space: str) -> dict[str, set[str]]:
+        """Return finding -> labels that neither prove it nor leave room to call it absent: wider and loose ones."""
+        proving = self.labels(space)
+        found: dict[str, set[str]] = {name: set() for name in proving}
+        for finding in self:
+            for name in {finding.name, *(self.ancestors(finding.name) if space in LISTED else ())} & found.keys():
+                found[name] |= finding.aliases.get(space, {}).keys() - proving[name].keys()
+        return found
+
     def extended(self, new: Mapping[str, Mapping[str, str]], key: str = "findings", corpus: str = "") -> Ontology:
         """Return an ontology with the findings of ``{name: {"parent": p, "text": t, "label": l}}`` added, all optional.
 
@@ -109,18 +149,26 @@ class Ontology:
 
 
 def _finding(name: str, fields: dict[str, Any]) -> Finding:
-    return Finding(
-        name, fields["text"], tuple(fields.get("parents", ())), fields.get("aliases", {}), fields.get("pathology", True)
-    )
+    taken = {space: tuple(labels) for space, labels in fields.get("taken", {}).items()}
+    parents, aliases = tuple(fields.get("parents", ())), fields.get("aliases", {})
+    return Finding(name, fields["text"], parents, aliases, fields.get("pathology", True), taken)
+
+
+@cache
+def _file() -> dict[str, Any]:
+    text = resources.files("data_modules").joinpath("findings.yaml").read_text(encoding="utf-8")
+    return dict(yaml.load(text, Loader=YamlLoader))
 
 
 @cache
 def ontology() -> Ontology:
     """Return the shipped ontology."""
-    # libyaml parses this file ten times faster; PyYAML may be built without it.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = resources.files("data_modules").joinpath("findings.yaml").read_text(encoding="utf-8")
-    return Ontology([_finding(name, fields) for name, fields in yaml.load(text, Loader=loader).items()])
+    return Ontology([_finding(name, fields) for name, fields in _file().items() if name != VOCABULARY])
+
+
+def vocabulary(space: str) -> tuple[str, ...]:
+    """Return the terms of a corpus' label lists that no finding has as an alias."""
+    return tuple(_file()[VOCABULARY].get(space, ()))
 
 
 def complete(states: NDArray[np.int8], findings: Sequence[str], ontology: Ontology) -> NDArray[np.int8]:

@@ -10,21 +10,18 @@ import pandas as pd
 from data_modules.base import StudyDataModule
 from data_modules.config import SPLITS
 from data_modules.corpora import PUBLISHED
-from data_modules.findings import ABSENT, PRESENT
+from data_modules.findings import ABSENT, PRESENT, SPACES
 
 OWN, IMPLIED, UNLABELLED = "own rule", "implied", "not labelled"
-SPACES = {"chestxray14": "nih", "mimic_cxr": "chexpert", "vindr_cxr": "vindr"}
-"""Reader -> its label space in findings.yaml, where that has another name."""
-PROVING = ("exact", "child")
-"""Relations by which a label makes a finding present; a wider or a loose one never does (`corpora.terms`)."""
 
 
 def label_map(data: StudyDataModule, seen: Mapping[str, str]) -> pd.DataFrame:
     """Return one row per corpus, finding and label of the corpus.
 
-    Columns: corpus; finding; label, in the corpus' words; relation (exact, child: the label is narrower, `own rule`
-    of the user's table, `implied`: from the labels of narrower findings or from no_finding, `not labelled`);
-    training (label, text or none: what the model had read of the finding, from `seen`); present_<split> studies.
+    Columns: corpus; finding; label, in the corpus' words; relation (exact; child: the label is narrower; parent or
+    loose: it is wider or related, and published protocols take it for the finding; `own rule` of the user's table;
+    `implied`: from the labels of narrower findings or from no_finding; `not labelled`); training (label, text or none:
+    what the model had read of the finding, from `seen`); present_<split> studies.
     """
     table, rows = data.table, []
     for c, (corpus, config) in enumerate(zip(table.corpora, data.config.corpora, strict=True)):
@@ -48,6 +45,5 @@ def label_map(data: StudyDataModule, seen: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _labels(data: StudyDataModule, reader: str, finding: str) -> dict[str, str]:
-    space = SPACES.get(reader, reader)
-    aliases = data.ontology[finding].aliases.get(space, {}) if reader in PUBLISHED else {}
-    return {label: how for label, how in aliases.items() if how in PROVING} or {"": OWN}
+    labels = data.ontology.labels(SPACES.get(reader, reader)) if reader in PUBLISHED else {}
+    return labels.get(finding) or {"": OWN}

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import uniform_filter
-from tqdm.auto import tqdm
 
 from data_modules.cache import PixelCache
+from data_modules.progress import Bar
 
 COARSE, FINE, NEIGHBOURS = 16, 32, 5
 """Sides of the two sketches, and of the square whose mean is taken off, in pixels of the sketch."""
@@ -41,7 +41,7 @@ def sketch(gray: NDArray[np.uint8], side: int) -> Sketches:
 def sketches(cache: PixelCache, images: NDArray[np.int64], progress: bool = False) -> Sketches:
     """Return float32 [I, COARSE ** 2] of these images of a cache; of a volume its middle slice counts."""
     found = np.empty((len(images), COARSE**2), dtype=np.float32)
-    for at, image in enumerate(tqdm(images.tolist(), "sketches", disable=not progress)):
+    for at, image in enumerate(Bar(images.tolist(), "sketches", disable=not progress)):
         found[at] = sketch(cache.picture(image), COARSE)
     return found
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from data_modules.corpora import chestxray14, rsna, siim
 from data_modules.corpora.csv_file import column, load
+from data_modules.corpora.csv_file import rows as csv_rows
 from data_modules.corpus_config import CorpusConfig, PhantomConfig
 from data_modules.errors import InputError
 
 Mask = NDArray[np.bool_]
 NIH_BOXES = "BBox_List_2017.csv"
-NIH_WORDS = {"Infiltrate": "infiltration", **{word: name for name, word in chestxray14.LABELS.items()}}
+NIH_WORDS = {word: finding for finding, words in chestxray14.NAMES.items() for word in words}
 
 
 class Marks(Protocol):
@@ -127,14 +128,18 @@ def _nih(root: Path, key: str) -> Marks | None:
     path = root / NIH_BOXES
     if not path.is_file():
         return None
-    frame = load(path, key)
     rows: dict[str, list[tuple[str, int, Callable[[tuple[int, int]], Mask | None]]]] = {}
-    names, words = (column(frame, name, path, key) for name in ("Image Index", "Finding Label"))
-    # The header of the four numbers is one bracket cut at its commas, so they are known by place.
-    for row, name, word, cells in zip(frame.index, names, words, frame.iloc[:, 2:6].to_numpy(), strict=True):
-        if word not in NIH_WORDS:
+    header, *table = csv_rows(path, key)
+    if [name.casefold() for name in header[:2]] != ["image index", "finding label"]:
+        raise InputError(f"{path}: its first two columns must be 'Image Index' and 'Finding Label' ({key})")
+    words = {word.casefold(): finding for word, finding in NIH_WORDS.items()}
+    for row, (name, word, *cells) in ((n, [*cells, "", ""]) for n, cells in enumerate(table, start=2) if any(cells)):
+        if word.casefold() not in words:
             raise InputError(f"{path} row {row}: 'Finding Label' holds a word that is no NIH label; correct the row")
-        rows.setdefault(_stem(name), []).append((NIH_WORDS[word], int(row), box(*_numbers(list(cells), path, row))))
+        # The published header has three cells more than its rows; a spreadsheet adds blank ones, or quotes the four.
+        numbers = [part for cell in cells for part in cell.strip("[]").split(",") if part.strip()]
+        draw = box(*_numbers(numbers, path, row))
+        rows.setdefault(_stem(name), []).append((words[word.casefold()], row, draw))
     return Drawn(path, rows)
 
 

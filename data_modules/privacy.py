@@ -8,6 +8,8 @@ import secrets
 from pathlib import Path
 
 from data_modules.errors import InputError
+from data_modules.files import replacing
+from data_modules.lock import locked
 
 SALT_BYTES = 32
 
@@ -33,16 +35,12 @@ def salt(cache_dir: Path) -> bytes:
 
 def _make_salt(path: Path) -> None:
     private_folder(path.parent)
-    # Written apart and linked: two processes that start together end up with the same salt.
-    fresh = path.with_name(f"salt.{secrets.token_hex(8)}")
-    private_file(fresh)
-    fresh.write_bytes(secrets.token_bytes(SALT_BYTES))
-    try:
-        os.link(fresh, path)
-    except FileExistsError:
-        pass
-    finally:
-        fresh.unlink()
+    with locked(path.with_suffix(".lock")):
+        if path.exists():  # made by a process that started together with this one
+            return
+        with replacing(path, SALT_BYTES) as draft:
+            private_file(draft)
+            draft.write_bytes(secrets.token_bytes(SALT_BYTES))
 
 
 def private_folder(path: Path) -> None:

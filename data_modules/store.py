@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.errors import InputError
+from data_modules.disk import CannotWrite, writing
 from data_modules.files import replacing
 from data_modules.privacy import private_file, private_folder
 
@@ -76,22 +76,22 @@ class Store:
     def add(self, images: Iterable[tuple[int, NDArray[np.uint8]]], bytes_needed: int) -> None:
         """Append images (key, uint8 [S, C, size, size]) as they come; what came before an interruption is kept.
 
-        To be called with the folder's lock held. InputError when the disk has too little room.
+        To be called with the folder's lock held. CannotWrite when the disk refuses it or has too little room.
         """
+        images = iter(images)
+        if (first := next(images, None)) is None:  # nothing is written, as into a folder that is read-only
+            return
         room = shutil.disk_usage(self.folder).free
-        if bytes_needed > room:
-            raise InputError(
-                f"{self.folder}: the pixel cache needs {bytes_needed >> 20} MiB and {room >> 20} MiB are free; "
-                "set cache_dir"
+        if bytes_needed > room and os.access(self.folder, os.W_OK):
+            raise CannotWrite(
+                f"{self.folder}: the pixel cache needs {bytes_needed:,} bytes and {room:,} are free; make room or set "
+                "cache_dir"
             )
-        private_file(self.folder / "pixels.u8")
         try:
-            with open(self.folder / "pixels.u8", "r+b") as file:
-                self._append(file, images)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise InputError(f"{self.folder}: the disk is full; make room or set cache_dir") from None
+            with writing(self.folder / "pixels.u8", bytes_needed):
+                private_file(self.folder / "pixels.u8")
+                with open(self.folder / "pixels.u8", "r+b") as file:
+                    self._append(file, chain([first], images))
         finally:
             self._open()
 
@@ -111,7 +111,7 @@ class Store:
                     self._save(file, fresh)
                     saved = time.monotonic()
         except BaseException:
-            with suppress(OSError):
+            with suppress(OSError, CannotWrite):
                 self._save(file, fresh)
             raise
         self._save(file, fresh)
@@ -134,7 +134,6 @@ class Store:
 
 
 def make(folder: Path) -> None:
-    """Make the folder of a store and its lock, for its owner alone."""
+    """Make the folder of a store, for its owner alone."""
     for place in (folder.parent, folder):
         private_folder(place)
-    private_file(folder / "lock")

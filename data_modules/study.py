@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from data_modules.corpus_config import OWN_PATIENTS
 from data_modules.errors import InputError
 from data_modules.findings import STATE_NAMES, UNMENTIONED
+from data_modules.numbering import check_numbering
 from data_modules.privacy import pseudonym
 
 Text = NDArray[np.object_]
@@ -114,9 +116,32 @@ class StudyTable:
     source_rows: NDArray[np.int64]
     """[N], first row of the study in its corpus table, the header being row 1."""
     coverage: Coverage = field(default_factory=Coverage)
+    numbering: tuple[str, ...] = ()
+    """Per corpus, whose patient numbers it has: a name that corpora may share, `own`, or '' where nobody has said."""
+
+    def __post_init__(self) -> None:
+        self.numbering = self.numbering or (OWN_PATIENTS,) * len(self.corpora)
 
     def __len__(self) -> int:
         return len(self.reports)
+
+    @property
+    def numberings(self) -> tuple[str, ...]:
+        """Per corpus, the name of its patient numbers; corpora share their patients where it is the same."""
+        given = zip(self.corpora, self.numbering, strict=True)
+        return tuple(corpus if name in ("", OWN_PATIENTS) else name for corpus, name in given)
+
+    @property
+    def people(self) -> NDArray[np.int64]:
+        """Return int64 [N], a number for each patient, the same in all corpora that share their patients."""
+        groups = pd.factorize(np.array(self.numberings, dtype=object))[0][self.corpus]
+        codes, distinct = pd.factorize(self.patient)
+        people: NDArray[np.int64] = pd.factorize(groups.astype(np.int64) * len(distinct) + codes)[0].astype(np.int64)
+        return people
+
+    def who(self, row: int, salt: bytes) -> str:
+        """Return the salted hash of a study's patient, the same in all corpora that share their patients."""
+        return pseudonym(self.numberings[self.corpus[row]], str(self.patient[row]), salt)
 
     @property
     def image_study(self) -> NDArray[np.int64]:
@@ -186,21 +211,28 @@ class StudyTable:
         ]
 
     def check_splits(self, salt: bytes) -> None:
-        """InputError when a patient of a corpus is in two splits; names how many, and one by its hash."""
-        keys = pd.DataFrame({"corpus": self.corpus, "patient": self.patient, "split": self.split})
-        spread = keys.groupby(["corpus", "patient"], sort=True)["split"].nunique()
-        leaking = spread[spread > 1]
+        """InputError when a patient is in two splits, of one corpus or of several that share their patients, or may be.
+
+        It names how many, and one by its hash. May be: an id stands in other splits of two corpora, and nobody has said
+        whether it is one person (`numbering`).
+        """
+        keys = pd.DataFrame({"person": self.people, "split": self.split, "corpus": self.corpus})
+        keys = keys.drop_duplicates()
+        leaking = keys[keys.groupby("person")["split"].transform("nunique") > 1]
         if len(leaking):
-            corpus, patient = leaking.index[0]
-            found = keys[(keys["corpus"] == corpus) & (keys["patient"] == patient)]
-            who = pseudonym(self.corpora[corpus], patient, salt)
+            one = leaking[leaking["person"] == leaking["person"].iloc[0]].drop_duplicates("split")
+            names = [self.corpora[c] for c in sorted(set(leaking["corpus"]))]
+            several = one["corpus"].nunique() > 1
             where = ", ".join(
-                f"row {self.source_rows[i]} in {self.split[i]}" for i in found.drop_duplicates("split").index
+                f"{self.corpora[self.corpus[i]] + ' ' if several else ''}row {self.source_rows[i]} in {self.split[i]}"
+                for i in one.index
             )
             raise InputError(
-                f"corpus {self.corpora[corpus]}: {len(leaking)} patient(s) in more than one split, such as patient "
-                f"{who} ({where}); move all studies of a patient to one split"
+                f"corpus {' and '.join(names)}: {leaking['person'].nunique()} patient(s) in more than one split, such "
+                f"as patient {self.who(one.index[0], salt)} ({where}); move all studies of a patient to one split"
+                + ("; without split tables, corpora with one split_seed and split_fractions agree" if several else "")
             )
+        check_numbering(self, salt)
 
     def digest(self) -> str:
         """Return 32 hexadecimal digits over the content: ids, splits, reports, labels; not where the files lie."""
@@ -210,6 +242,8 @@ class StudyTable:
             list(self.patient), list(self.split), list(self.modality), self.image_ids, self.reports,
             {name: list(self.attributes[name]) for name in sorted(self.attributes)},
         ]  # fmt: skip
+        if len(set(self.numberings)) < len(self.corpora):
+            columns.append(list(self.numberings))
         for column in columns:
             hasher.update(json.dumps(column).encode())
         arrays: list[tuple[NDArray[Any], str]] = [
@@ -255,6 +289,7 @@ class StudyTable:
             coded=tuple(names for t in tables for names in t.coded),
             attributes=attributes,
             source_rows=np.concatenate([t.source_rows for t in tables]),
+            numbering=tuple(name for t in tables for name in t.numbering),
             coverage=reduce(Coverage.merged, (t.coverage for t in tables)),
         )
 

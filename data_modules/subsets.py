@@ -31,19 +31,20 @@ def limited(table: StudyTable, limits: dict[str, int | None], seed: int) -> Stud
 def fraction_of_patients(table: StudyTable, share: float, seed: int) -> StudyTable:
     """Keep a share of the training patients of each corpus, at least one, and all of their training studies.
 
-    Patients stand in an order of their own for each seed, made of hashes of seed, corpus and patient, and the first are
-    kept: what a smaller share keeps, a larger one keeps too, and other patients or another order of the table change
-    nothing in it.
+    Corpora that share their patients count as one. Patients stand in an order of their own for each seed, made of
+    hashes of seed, corpus (or shared name) and patient, and the first are kept: what a smaller share keeps, a larger
+    one keeps too, and other patients or another order of the table change nothing in it.
     """
     if share == 1:
         return table
     kept = np.ones(len(table), dtype=bool)
-    for corpus in table.corpora:
-        rows = table.rows("train", corpus)
-        patients = sorted(set(table.patient[rows]), key=lambda patient: _rank(seed, corpus, patient))
+    numberings = np.array(table.numberings, dtype=object)
+    for name in dict.fromkeys(table.numberings):
+        rows = np.flatnonzero((table.split == "train") & (numberings[table.corpus] == name))
+        patients = sorted(set(table.patient[rows]), key=lambda patient: _rank(seed, name, patient))
         chosen = set(patients[: max(1, round(share * len(patients)))])
         kept[rows] = [patient in chosen for patient in table.patient[rows]]
-        log.info("data.fraction=%g: %d of %d training patients of %s", share, len(chosen), len(patients), corpus)
+        log.info("data.fraction=%g: %d of %d training patients of %s", share, len(chosen), len(patients), name)
     return table.take(np.flatnonzero(kept))
 
 

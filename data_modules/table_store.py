@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.corpus_config import CorpusConfig
+from data_modules.disk import CannotWrite, writing
 from data_modules.files import replacing
 from data_modules.findings import Ontology
 from data_modules.lock import locked
@@ -85,7 +86,7 @@ def open_or_read(
     Small tables are read each time (WORTHWHILE). What the reader logged is logged again when its table is opened.
     """
     # The root is part of it, since the config's may be relative; the key too, since it stands in the coverage.
-    root = os.path.abspath(os.path.expanduser(config.root or ""))
+    root = os.path.realpath(os.path.expanduser(config.root or ""))
     recipe = json.dumps([repr(config), root, key, repr(list(ontology))]).encode()
     path = cache_dir / "tables" / (hashlib.blake2b(recipe, key=salt, digest_size=8).hexdigest() + ".table")
     kept = _opened(path, config.name or config.reader)
@@ -96,8 +97,8 @@ def open_or_read(
     if sum(size for size, *_ in record.values() if size > 0) >= WORTHWHILE:
         try:
             _keep(path, table, record, said)
-        except OSError as error:
-            log.warning("%s: the study table cannot be kept (%s)", path, error.strerror)
+        except CannotWrite as error:
+            log.warning("the study table of %s cannot be kept: %s", config.name or config.reader, error)
     return table
 
 
@@ -145,10 +146,9 @@ def _keep(path: Path, table: StudyTable, record: dict[str, _Stamp], said: list[l
     checksum = 0
     for part in parts:
         checksum = zlib.crc32(part, checksum)
-    private_folder(path.parent)
-    lock = path.with_suffix(".lock")
-    private_file(lock)
-    with locked(lock), replacing(path) as draft:
+    with writing(path):
+        private_folder(path.parent)
+    with locked(path.with_suffix(".lock")), replacing(path, START + sum(map(len, parts))) as draft:
         private_file(draft)
         with open(draft, "wb") as handle:
             handle.writelines([_source(), checksum.to_bytes(START - SOURCE), *parts])

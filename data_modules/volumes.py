@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import logging
-import tokenize
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,10 @@ import numpy as np
 from nibabel import Nifti1Header, Nifti2Header
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, io_orientation
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from data_modules.dicom import MALFORMED, one_line
+from data_modules.dicom import one_file
 from data_modules.dicom_series import MAX_VOXELS, read_series, scaled
 from data_modules.errors import InputError
 
@@ -48,9 +45,6 @@ LOOKS = {"air": (-1100, -700), "soft tissue": (-200, 200), "dense bone": (700, 1
 """HU ranges for the check of the scale; air with well-aerated lung."""
 LEAST_AIR, LEAST_SOFT, MOST_DENSE = 0.01, 0.03, 0.10
 
-_DAMAGED = (
-    *MALFORMED, HeaderDataError, WrapStructError, zipfile.BadZipFile, SyntaxError, tokenize.TokenError, MemoryError,
-)  # fmt: skip
 _Stored = tuple[NDArray[np.int16], NDArray[np.float64]]
 """HU with padding, int16 [i, j, k], and the affine [4, 4] to RAS mm."""
 
@@ -102,25 +96,18 @@ def read_volume(path: Path, name: str | None = None, rescale: tuple[float, float
     if rescale is not None and not (np.isfinite(rescale).all() and rescale[0] != 0):
         raise InputError(f"{where}: slope {rescale[0]} and intercept {rescale[1]} do not scale; give finite numbers")
     lower = str(path).lower()
-    try:
-        with np.errstate(all="ignore"):  # what overflows is found in the results
-            if path.is_dir():
-                hu, affine = read_series(path, where, rescale)
-            elif lower.endswith((".nii", ".nii.gz")):
-                hu, affine = _read_nifti(path, where, rescale)
-            elif lower.endswith(".npz"):
-                hu, affine = _read_npz(path, where, rescale)
-            else:
-                raise InputError(f"{where}: is neither .nii, .nii.gz, .npz nor the folder of a DICOM series")
-            _check_hu(hu, where)
-            hu[hu < PADDING_BELOW] = AIR_HU
-            return _to_ras(hu, affine, where)
-    except InputError:
-        raise
-    except (FileNotFoundError, PermissionError) as error:
-        raise InputError(f"{where}: cannot be opened ({error.strerror})") from None
-    except _DAMAGED as error:
-        raise InputError(f"{where}: the file is damaged or unusual ({one_line(error)})") from None
+    with one_file(where), np.errstate(all="ignore"):  # what overflows is found in the results
+        if path.is_dir():
+            hu, affine = read_series(path, where, rescale)
+        elif lower.endswith((".nii", ".nii.gz")):
+            hu, affine = _read_nifti(path, where, rescale)
+        elif lower.endswith(".npz"):
+            hu, affine = _read_npz(path, where, rescale)
+        else:
+            raise InputError(f"{where}: is neither .nii, .nii.gz, .npz nor the folder of a DICOM series")
+        _check_hu(hu, where)
+        hu[hu < PADDING_BELOW] = AIR_HU
+        return _to_ras(hu, affine, where)
 
 
 def _read_nifti(path: Path, where: str, rescale: tuple[float, float] | None) -> _Stored:

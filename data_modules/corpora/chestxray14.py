@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora.csv_file import column
-from data_modules.corpora.official import Layout, hold_out
+from data_modules.corpora.official import Layout, hold_out, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
@@ -34,14 +34,11 @@ images_001/images/00000001_000.png              .. images_012/images, or all in 
 )
 TRAIN_VAL = 86_524
 """Images of train_val_list.txt; no published number of their two parts, since hold_out draws them."""
-LABELS = {
-    "no_finding": "No Finding", "atelectasis": "Atelectasis", "cardiomegaly": "Cardiomegaly",
-    "pleural_effusion": "Effusion", "infiltration": "Infiltration", "mass": "Mass", "nodule": "Nodule",
-    "pneumonia": "Pneumonia", "pneumothorax": "Pneumothorax", "consolidation": "Consolidation", "edema": "Edema",
-    "emphysema": "Emphysema", "fibrosis": "Fibrosis", "pleural_thickening": "Pleural_Thickening",
-    "hiatal_hernia": "Hernia",
-}  # fmt: skip
+NAMES = words("nih")
+LABELS = {finding: names[0] for finding, names in NAMES.items()}
 """Finding -> word in the column of labels."""
+OTHERS = {other: first for first, *rest in NAMES.values() for other in rest}
+"""Further spellings, as of the list of boxes."""
 IMAGE, WORDS, SEX = "Image Index", "Finding Labels", ("Patient Gender", "Patient Sex")
 LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 
@@ -54,7 +51,11 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     root = LAYOUT.root(config, key)
     frame, path = LAYOUT.load(root, key, "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
     names, cells = (pd.Series(column(frame, name, path, f"{key}.root"), frame.index) for name in (IMAGE, WORDS))
+    cells = cells.map(
+        {cell: "|".join(OTHERS.get(word.strip(), word) for word in cell.split("|")) for cell in cells.unique()}
+    )
     check_labels(cells, path)
+    frame[WORDS] = cells
     sex = next((name for name in SEX if name in frame), SEX[0])
     for own, name in {"patient": "Patient ID", "view": "View Position", "age": "Patient Age", "sex": sex}.items():
         frame[own] = column(frame, name, path, f"{key}.root")

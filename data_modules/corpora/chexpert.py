@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora.csv_file import column, load
-from data_modules.corpora.official import CHEXPERT_CODING, Layout
+from data_modules.corpora.official import CHEXPERT_CODING, Layout, renamed, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
@@ -33,13 +33,8 @@ df_chexpert_plus_240401.csv                     optional: reports of CheXpert Pl
 """,
     published={"train": 223_414, "val": 234},
 )
-LABELS = {
-    "no_finding": "No Finding", "enlarged_cardiomediastinum": "Enlarged Cardiomediastinum",
-    "cardiomegaly": "Cardiomegaly", "lung_opacity": "Lung Opacity", "lung_lesion": "Lung Lesion", "edema": "Edema",
-    "consolidation": "Consolidation", "pneumonia": "Pneumonia", "atelectasis": "Atelectasis",
-    "pneumothorax": "Pneumothorax", "pleural_effusion": "Pleural Effusion", "pleural_other": "Pleural Other",
-    "fracture": "Fracture", "support_devices": "Support Devices",
-}  # fmt: skip
+WORDS = words("chexpert")
+LABELS = {finding: names[0] for finding, names in WORDS.items()}
 """Finding -> column; read by name, since files differ in the order of the columns. MIMIC-CXR has the same columns."""
 BATCHES = "CheXpert-v1.0 batch *"
 PLUS = "df_chexpert_plus_240401.csv"
@@ -84,6 +79,7 @@ def _patient_folders(root: Path, homes: list[Path]) -> dict[str, str]:
 
 def _placed(frame: pd.DataFrame, where: str, path: Path, split: str, key: str) -> pd.DataFrame:
     """`frame` with the parts of its column of paths and the file it is from; its label columns are looked for."""
+    frame = renamed(frame, WORDS)
     for name in LABELS.values():
         column(frame, name, path, f"{key}.root")
     parts = [TAIL.search(cell) for cell in column(frame, where, path, f"{key}.root")]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_modules.corpora.official import BINARY_CODING, Layout, hold_out
+from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
@@ -33,15 +33,12 @@ val/FILE                with val.txt
 WITHOUT_VAL = replace(LAYOUT, published={"test": 400})
 """V9B, the last lists of CXR-2; the size of train depends on what is held out of it."""
 NAMES = ("patient", "file", "class", "origin")
-FORMS: dict[str, dict[str, dict[str, int]]] = {
-    "A": {
-        "covid19": {"COVID-19": 1, "normal": 0, "pneumonia": 0},
-        # COVID-19 pneumonia is a pneumonia too, as the ontology has it.
-        "pneumonia": {"COVID-19": 1, "normal": 0, "pneumonia": 1},
-        "no_finding": {"COVID-19": 0, "normal": 1, "pneumonia": 0},
-    },
-    # Negative is anything but COVID-19, other pneumonia included: it says nothing of no_finding.
-    "B": {"covid19": {"positive": 1, "negative": 0}},
+WORDS = words("covidx")
+# A negative of form B is anything but COVID-19, other pneumonia included: it says nothing of the other findings.
+CLASSES = {"A": (("COVID-19", "normal", "pneumonia"), tuple(WORDS)), "B": (("positive", "negative"), ("covid19",))}
+FORMS = {
+    form: {finding: {name: int(name in WORDS[finding]) for name in classes} for finding in findings}
+    for form, (classes, findings) in CLASSES.items()
 }
 """Form -> finding -> class -> 1 or 0."""
 TYPOS = {"rnsa": "rsna"}

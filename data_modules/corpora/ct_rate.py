@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora.csv_file import column
-from data_modules.corpora.official import BINARY_CODING, Layout, hold_out
+from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
@@ -48,16 +48,8 @@ VOLUMES = {"train": 47_149, "valid": 3_039}
 """Published reconstructions."""
 SPLITS = {"train": "train", "valid": "validation"}
 """Split as in names of volumes -> as in names of tables."""
-LABELS = {
-    "support_devices": "Medical material", "arterial_wall_calcification": "Arterial wall calcification",
-    "cardiomegaly": "Cardiomegaly", "pericardial_effusion": "Pericardial effusion",
-    "coronary_artery_wall_calcification": "Coronary artery wall calcification", "hiatal_hernia": "Hiatal hernia",
-    "lymphadenopathy": "Lymphadenopathy", "emphysema": "Emphysema", "atelectasis": "Atelectasis",
-    "nodule": "Lung nodule", "lung_opacity": "Lung opacity", "fibrosis": "Pulmonary fibrotic sequela",
-    "pleural_effusion": "Pleural effusion", "mosaic_attenuation": "Mosaic attenuation pattern",
-    "peribronchial_thickening": "Peribronchial thickening", "consolidation": "Consolidation",
-    "bronchiectasis": "Bronchiectasis", "interlobular_septal_thickening": "Interlobular septal thickening",
-}  # fmt: skip
+LABELS = {finding: names[0] for finding, names in words("ct_rate").items()}
+"""Finding -> column."""
 SECTIONS = {
     "indication": "ClinicalInformation_EN", "technique": "Technique_EN",
     "findings": "Findings_EN", "impression": "Impressions_EN",
@@ -127,9 +119,17 @@ def _volumes(
             raise InputError(f"{where}: gives no {of} for the volume of {path.name} row {row}; take the published file")
     for name, of in {"sex": "PatientSex", "age": "PatientAge"}.items():
         frame[name] = frame["volume"].map(metadata[of]).fillna("") if of in metadata else ""
-    frame["age"] = frame["age"].str.extract(r"^0*([0-9]+)", expand=False).fillna("")
+    frame["age"] = years(frame["age"])
     frame["image"] = folder + "/" + frame["patient"] + "/" + frame["study"] + "/" + frame["volume"] + ".nii.gz"
     return frame.assign(split="train" if split == "train" else "test", source=str(path)), path
+
+
+def years(ages: pd.Series) -> pd.Series:
+    """Return DICOM ages (055Y, 018M, 003W, 012D) and plain numbers as whole years; empty where there is none."""
+    parts = ages.str.extract(r"^([0-9]+)(?:\.[0-9]+)?([YMWD]?)$")
+    per_year = parts[1].map({"M": 12, "W": 52, "D": 365}).fillna(1)
+    found = parts[0].astype(float) // per_year
+    return found.map(lambda age: "" if pd.isna(age) else str(int(age))).astype(object)
 
 
 def _load(root: Path, key: str, split: str, *names: str) -> tuple[pd.DataFrame, Path]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from data_modules.corpora.csv_file import column, split_words
 from data_modules.corpora.ct_rate import as_ct
-from data_modules.corpora.official import Layout
+from data_modules.corpora.official import Layout, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
@@ -36,11 +36,7 @@ CTPA/PE45f2c1a.nii.gz
 WHOLE = replace(LAYOUT, published={})
 """Published per split are the studies whose CT is there, which is known only once files are looked for."""
 STUDIES = 23_248
-LABELS = {
-    "pulmonary_embolism": ("pe_positive_nlp", "pe_positive"),
-    "acute_pulmonary_embolism": ("pe_acute",),
-    "subsegmental_pulmonary_embolism": ("pe_subsegmentalonly",),
-}
+LABELS = words("inspect")
 """Finding -> columns, of which the first that is there counts."""
 WORDS = {"true": "1", "false": "0", "censored": "", "nan": ""}
 """What stands for numbers in some columns of the release."""

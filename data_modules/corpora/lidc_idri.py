@@ -25,13 +25,14 @@ from xml.parsers import expat
 import pandas as pd
 from pydicom import Dataset, dcmread
 
-from data_modules.corpora import table
 from data_modules.corpora.ct_rate import as_ct
 from data_modules.corpora.official import Layout
+from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.dicom import MALFORMED
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.findings import Ontology
+from data_modules.listing import is_system
 from data_modules.study import StudyTable
 from data_modules.table_store import watched
 
@@ -88,7 +89,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     if len(rows) != SCANS:
         log.warning("lidc_idri: %d annotated CT series here, %d in the published release", len(rows), SCANS)
     frame = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
-    chosen = table.split_patients(frame["patient"].to_numpy(dtype=object), config.split_fractions, config.split_seed)
+    chosen = split_patients(frame["patient"].to_numpy(dtype=object), config)
     frame["split"] = frame["patient"].map(chosen)
     labels = {name: LabelRule(name, numeric=dict(CODING)) for name in ("nodule", "nodule_malignancy")}
     found = LAYOUT.studies(config, root, frame, root, labels, ontology, salt, key)
@@ -107,14 +108,20 @@ def _tree(root: Path) -> tuple[list[Path], list[Path]]:
     folders, annotations = [], []
     for place, _, names in os.walk(root, onerror=stop):
         watched(place)
-        folders += [Path(place)] if any(name.lower().endswith(".dcm") for name in names) else []
-        annotations += [Path(place, name) for name in names if name.lower().endswith(".xml")]
+        folders += [Path(place)] if any(_is_dicom(Path(name)) for name in names) else []
+        annotations += [
+            Path(place, name) for name in names if name.lower().endswith(".xml") and not is_system(Path(name))
+        ]
     return sorted(folders), sorted(annotations)
+
+
+def _is_dicom(path: Path) -> bool:
+    return path.name.lower().endswith(".dcm") and not is_system(path)
 
 
 def _header(folder: Path, where: str) -> Dataset:
     """TAGS of the first `.dcm` file of a folder."""
-    first = min(path for path in folder.iterdir() if path.name.lower().endswith(".dcm"))
+    first = min(path for path in folder.iterdir() if _is_dicom(path))
     try:
         return dcmread(watched(first), stop_before_pixels=True, specific_tags=TAGS)
     except (OSError, *MALFORMED):

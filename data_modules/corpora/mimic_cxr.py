@@ -15,15 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from tqdm.auto import tqdm
 
-from data_modules.corpora.chexpert import LABELS
+from data_modules.corpora.chexpert import LABELS, WORDS
 from data_modules.corpora.csv_file import column, load, split_words
 from data_modules.corpora.labels import OUTSIDE, states_of
-from data_modules.corpora.official import CHEXPERT_CODING, Layout
+from data_modules.corpora.official import CHEXPERT_CODING, Layout, renamed
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
+from data_modules.progress import Bar
 from data_modules.study import StudyTable
 from data_modules.table_store import watched
 
@@ -109,6 +109,7 @@ def _known_by(name: str, table: pd.DataFrame, path: Path, key: str) -> pd.DataFr
 
 def _labels(table: pd.DataFrame, path: Path, config: CorpusConfig, key: str) -> pd.DataFrame:
     """The label columns by study; faults are looked for here, since later row numbers are those of the split table."""
+    table = renamed(table, WORDS)
     for rule in RULES.values():
         cells = column(table, rule.column, path, f"{key}.root")
         bad = table.index[states_of(rule, cells) == OUTSIDE]
@@ -122,7 +123,7 @@ def _labels(table: pd.DataFrame, path: Path, config: CorpusConfig, key: str) -> 
 
 def _relabel(frame: pd.DataFrame, truth: Path, config: CorpusConfig, key: str) -> None:
     """Put the radiologist's labels in place of those of the test studies that have them."""
-    table = load(truth, f"{key}.root").rename(columns={"Airspace Opacity": "Lung Opacity"})
+    table = load(truth, f"{key}.root")
     labels = _labels(table, truth, config, key)
     test = frame["split"] == "test"
     mine = test & frame["study_id"].isin(labels.index)
@@ -146,7 +147,7 @@ def _reports(root: Path, names: list[str], key: str) -> dict[str, str]:
     """Report file -> text, of those of `names` that are there: in the zip, else in the first tree that has the file."""
     read_all = _from_zip(root / ZIP, names) if watched(root / ZIP).is_file() else _from_trees(root, names)
     try:
-        found = zip(names, tqdm(read_all, "reports", len(names), unit="report"), strict=True)
+        found = zip(names, Bar(read_all, "reports", len(names), unit="report"), strict=True)
         return {name: data.decode("utf-8", errors="replace") for name, data in found if data is not None}
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:  # RuntimeError: encrypted
         # Neither the error's own text nor its file name is shown: both may hold identifiers.

@@ -11,9 +11,10 @@ import pandas as pd
 
 from data_modules.corpora import table
 from data_modules.corpora.csv_file import load
+from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import TERM_READERS, Columns, CorpusConfig, LabelRule
 from data_modules.errors import InputError, MissingCorpus
-from data_modules.findings import Ontology
+from data_modules.findings import Ontology, ontology
 from data_modules.study import StudyTable
 from data_modules.table_store import watched
 
@@ -23,6 +24,17 @@ CHEXPERT_CODING = {1: "present", 0: "absent", -1: "uncertain", "blank": "unmenti
 BINARY_CODING = {1: "present", 0: "absent"}
 OWN = ("csv", "split_csv", "columns", "labels", "findings", "image_folder")
 """Settings of the table reader that an official layout fixes itself."""
+
+
+def words(space: str) -> dict[str, tuple[str, ...]]:
+    """Return finding -> the labels of a label space that make it present, as `findings.yaml` has them."""
+    return {finding: tuple(labels) for finding, labels in ontology().labels(space).items()}
+
+
+def renamed(frame: pd.DataFrame, names: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+    """Return `frame` with each finding's column under the first of its names, where it stands under another one."""
+    others = {other: first for first, *rest in names.values() for other in rest if first not in frame}
+    return frame.rename(columns=others)
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,6 @@ def hold_out(frame: pd.DataFrame, config: CorpusConfig) -> pd.Series:
     training = frame["split"] == "train"
     share = config.split_fractions.val
     fractions = replace(config.split_fractions, train=1 - share, val=share, test=0.0)
-    chosen = table.split_patients(frame.loc[training, "patient"].to_numpy(dtype=object), fractions, config.split_seed)
+    chosen = split_patients(frame.loc[training, "patient"].to_numpy(dtype=object), config, fractions)
     moved = training & (frame["patient"].map(chosen) == "val")
     return frame["split"].mask(moved, "val")

@@ -16,9 +16,10 @@ from xml.parsers import expat
 
 import pandas as pd
 
-from data_modules.corpora import table, terms
+from data_modules.corpora import terms
 from data_modules.corpora.csv_file import column, load
 from data_modules.corpora.official import Layout
+from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
@@ -55,7 +56,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
         path = LAYOUT.find(root, key, "ecgen-radiology", "NLMCXR_reports/ecgen-radiology", REPORTS)
         frame, bare = _archive(root, path, config, key)
     frame["patient"] = frame["study"]
-    chosen = table.split_patients(frame["patient"].to_numpy(dtype=object), config.split_fractions, config.split_seed)
+    chosen = split_patients(frame["patient"].to_numpy(dtype=object), config)
     frame["split"], frame["view"] = frame["patient"].map(chosen), frame["projection"]
     ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
     columns, labels = terms.coded(frame["MeSH"], paths, UNJUDGED, "openi", ontology)
@@ -68,12 +69,15 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
 def paths(cell: str) -> set[str]:
     """Return the terms of a cell such as `Opacity/lung/base;Pulmonary Edema`, case-folded, each with all above it.
 
-    `Opacity/lung/base` gives `opacity`, `opacity/lung` and `opacity/lung/base`.
+    `Opacity/lung/base` gives `opacity`, `opacity/lung`, `opacity/lung/base`, and, as qualifiers stand in any order,
+    `opacity/base`.
     """
     found: set[str] = set()
     for term in cell.casefold().split(";"):
         parts = [part.strip() for part in term.split("/")]
-        found.update("/".join(parts[:n]) for n in range(1, len(parts) + 1) if parts[0])
+        if parts[0]:
+            found.update("/".join(parts[:n]) for n in range(1, len(parts) + 1))
+            found.update(f"{parts[0]}/{part}" for part in parts[1:])
     return found
 
 

@@ -8,6 +8,7 @@ left out and counted under `filtered` in the coverage. No validation split is pu
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from pathlib import Path
 
@@ -37,6 +38,8 @@ SPLITS = {"Physician": "test", "RNN_model": "train"}
 """MethodLabel -> split."""
 POOR = ("exclude", "suboptimal study")
 """Entries of Labels about the image, not the patient."""
+SILENT = (*POOR, "unchanged")
+"""Beside these nothing is absent for want of its term: the image shows too little, or an earlier report says it."""
 COLUMNS = (
     "ImageID", "ImageDir", "StudyDate_DICOM", "StudyID", "PatientID", "PatientBirth", "PatientSex_DICOM", "Projection",
     "ReportID", "Report", "MethodLabel", "Labels",
@@ -69,7 +72,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     frame = frame.rename(columns={"Report": "report", "Projection": "view", "PatientSex_DICOM": "sex"})
     frame["Projection"] = frame["view"]
     ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
-    columns, labels = terms.coded(frame["Labels"], names, POOR[:1], "padchest", ontology)
+    columns, labels = terms.coded(frame["Labels"], names, SILENT, "padchest", ontology)
     frame = pd.concat([frame, columns], axis=1)
     found = LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)
     found.coverage.filtered[f"{found.corpora[0]}: RNN_model rows of patients with Physician rows"] = int(both.sum())
@@ -90,7 +93,7 @@ def names(cell: str) -> set[str]:
         raise ValueError("no list") from None
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise ValueError("no list of strings")
-    return {entry.strip().casefold() for entry in entries if entry.strip()}
+    return {part.strip().casefold() for entry in entries for part in re.split("[,;|]", entry) if part.strip()}
 
 
 def _quality(cell: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -18,8 +18,6 @@ from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.lock import locked
 from data_modules.study import StudyTable
-
-log = logging.getLogger(__name__)
 
 TABLE = "studies.csv"
 FIXED = ("image", "study", "patient", "split", "view", "sex", "age", "report")
@@ -47,6 +45,8 @@ def read(
         config,
         name=config.name or _NAMES[config.modality],
         root=str(folder),
+        # Radiographs and CTs of a seed are of the same people, those of two seeds are not.
+        patients=config.patients or ("phantom" if config.phantom.seed == 0 else f"phantom {config.phantom.seed}"),
         csv=TABLE,
         columns=Columns(**{name: name for name in FIXED}),
         labels={name: LabelRule(name, numeric=dict(coding)) for name in header if name not in FIXED},
@@ -67,8 +67,10 @@ def written(config: PhantomConfig, cache_dir: Path, modality: str = "chest_xray"
     studies, side = asdict(config.studies), config.voxels if modality == "chest_ct" else config.image_px
     recipe = json.dumps([modality, studies, side, config.seed, source]).encode()
     folder = cache_dir / "phantom" / hashlib.blake2b(recipe, digest_size=8).hexdigest()
-    with locked(folder.with_suffix(".lock")):
-        digest = write_phantom(
+    # One that is there may lie where nothing can be written, a lock included.
+    there = (folder / "phantom.json").is_file()
+    with nullcontext() if there else locked(folder.with_suffix(".lock")):
+        write_phantom(
             folder,
             studies=studies,
             image_px=config.image_px,
@@ -76,7 +78,6 @@ def written(config: PhantomConfig, cache_dir: Path, modality: str = "chest_xray"
             seed=config.seed,
             modality=modality,
         )
-    log.info("phantom %s, digest %s", folder, digest)
     return folder
 
 

@@ -14,8 +14,8 @@ import pandas as pd
 
 from data_modules.corpora.csv_file import column
 from data_modules.corpora.ct_rate import as_ct
-from data_modules.corpora.official import BINARY_CODING, Layout
-from data_modules.corpora.terms import MALFORMED
+from data_modules.corpora.official import Layout
+from data_modules.corpora.terms import CODING, MALFORMED
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
@@ -49,7 +49,9 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     frames = []
     for split, name in SPLITS.items():
         wide, path = LAYOUT.load(root, key, TABLE.format(name))
-        frame = _findings(wide, wanted, path, key).assign(split=split, source=str(path))
+        frame = _findings(wide, wanted, ontology.disputed("rad_chestct"), path, key).assign(
+            split=split, source=str(path)
+        )
         frame["patient"] = frame[SCAN].map(patients)
         for row in frame.index[frame["patient"].isna()][:1]:
             raise InputError(f"{path} row {row}: no row of {SCANS[0]} or {SCANS[1]} names the patient of this scan")
@@ -60,22 +62,18 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     if config.split_fractions.test == 1:
         frame["split"], layout = "test", replace(LAYOUT, published={"test": sum(LAYOUT.published.values())})
     frame["image"], frame["study"] = folder + frame[SCAN] + ".npz", frame[SCAN]
-    labels = {finding: LabelRule(finding, numeric=dict(BINARY_CODING)) for finding in wanted}
+    labels = {finding: LabelRule(finding, numeric=dict(CODING)) for finding in wanted}
     table = root / TABLE.format(SPLITS["train"])
     return layout.studies(config, root, frame, table, labels, ontology, salt, key)
 
 
 def meaning(ontology: Ontology) -> dict[str, list[str]]:
-    """Return finding -> the abnormalities of this corpus that mean it, exactly or more narrowly.
+    """Return finding -> the abnormalities of this corpus that mean it, its own first.
 
     Other than label lists, every column is filled in, so that what is narrower by the ontology's parents alone (such as
     a consolidation, which is an opacity) does not overrule the zero of a label's own column.
     """
-    own = {finding.name: finding.aliases.get("rad_chestct", {}) for finding in ontology}
-    found = {
-        name: [label for label, how in labels.items() if how in ("exact", "child")] for name, labels in own.items()
-    }
-    return {name: labels for name, labels in found.items() if labels}
+    return {name: list(labels) for name, labels in ontology.labels("rad_chestct").items()}
 
 
 def _patients(root: Path, key: str) -> pd.Series:
@@ -89,8 +87,13 @@ def _patients(root: Path, key: str) -> pd.Series:
     return pairs.set_index(SCAN)[PATIENT]
 
 
-def _findings(wide: pd.DataFrame, wanted: dict[str, list[str]], path: Path, key: str) -> pd.DataFrame:
-    """Columns NoteAcc_DEID and 1 or 0 per finding; a cell that is neither makes its finding MALFORMED."""
+def _findings(
+    wide: pd.DataFrame, wanted: dict[str, list[str]], disputed: dict[str, set[str]], path: Path, key: str
+) -> pd.DataFrame:  # fmt: skip
+    """Columns NoteAcc_DEID and 1, 0 or blank per finding; a cell that is neither 1 nor 0 makes its finding MALFORMED.
+
+    Blank is a finding beside a wider or a loose label alone.
+    """
     scans = column(wide, SCAN, path, f"{key}.root")
     places: dict[str, list[str]] = {}
     for name in wide.columns:
@@ -99,10 +102,12 @@ def _findings(wide: pd.DataFrame, wanted: dict[str, list[str]], path: Path, key:
             places.setdefault(label.strip(), []).append(name)
     columns: dict[str, object] = {SCAN: scans}
     for finding, labels in wanted.items():
-        for label in labels:
-            if label not in places:
-                raise InputError(f"{path}: has no column '{label}*..' of any place; take the published file")
-        cells = wide[[name for label in labels for name in places[label]]]
+        if labels[0] not in places:
+            raise InputError(f"{path}: has no column '{labels[0]}*..' of any place; take the published file")
+        cells, open_ = (
+            wide[[name for label in names for name in places.get(label, ())]] for names in (labels, disputed[finding])
+        )
         there, sound = cells.isin(YES).any(axis=1), cells.isin(YES + NO).all(axis=1)
-        columns[finding] = there.map({True: "1", False: "0"}).where(sound, MALFORMED)
+        words = there.map({True: "1", False: "0"}).mask(~there & open_.isin(YES).any(axis=1), "")
+        columns[finding] = words.where(sound, MALFORMED)
     return pd.DataFrame(columns, index=wide.index, dtype=object)

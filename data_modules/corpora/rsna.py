@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_modules.corpora import table
 from data_modules.corpora.csv_file import column
-from data_modules.corpora.official import BINARY_CODING, Layout
+from data_modules.corpora.official import BINARY_CODING, Layout, words
+from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
@@ -53,7 +53,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
         raise InputError(f"{path} row {row}: {info.name} has no row for this image; correct one of the two")
     frame["image"] = "stage_2_train_images/" + frame[IMAGE] + ".dcm"
     frame["study"] = frame["patient"] = frame[IMAGE]
-    chosen = table.split_patients(frame[IMAGE].to_numpy(dtype=object), config.split_fractions, config.split_seed)
+    chosen = split_patients(frame[IMAGE].to_numpy(dtype=object), config)
     frame["split"] = frame[IMAGE].map(chosen)
     log.warning(
         "rsna: these are images of NIH ChestX-ray14, not independent of it, and patientId names an image: "
@@ -62,9 +62,10 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     if len(frame) != PUBLISHED:
         log.warning("rsna: %d images here, %d in the published release", len(frame), PUBLISHED)
     labels = {
-        "pneumonia": LabelRule(TARGET, numeric=dict(BINARY_CODING)),
-        "lung_opacity": LabelRule(CLASS, equals=OPACITY),
-        "no_finding": LabelRule(CLASS, equals=NORMAL),
+        finding: LabelRule(TARGET, numeric=dict(BINARY_CODING))
+        if name == f"{TARGET}=1"
+        else LabelRule(CLASS, equals=name)
+        for finding, (name,) in words("rsna").items()
     }
     return LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_modules.corpora import table
 from data_modules.corpora.csv_file import column
 from data_modules.corpora.official import BINARY_CODING, Layout
+from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
@@ -55,7 +55,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     frame["image"] = [files[name].as_posix() if name in files else name for name in frame["study"]]
     frame["patient"] = [files[name].parts[1] if name in files else name for name in frame["study"]]
     log.warning("siim: %s names no patients, every study folder counts as a patient of its own", path.name)
-    splits = table.split_patients(frame["patient"].to_numpy(dtype=object), config.split_fractions, config.split_seed)
+    splits = split_patients(frame["patient"].to_numpy(dtype=object), config)
     frame["split"] = frame["patient"].map(splits)
     labels = {"pneumothorax": LabelRule("EncodedPixels", numeric=dict(BINARY_CODING))}
     return LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import stat
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_modules import reports
+from data_modules.cells import blank, number, spelling, spellings
 from data_modules.corpora.csv_file import column, load, split_words
-from data_modules.corpora.labels import OUTSIDE, states_of
-from data_modules.corpus_config import SPLITS, CorpusConfig, SplitFractions
+from data_modules.corpora.ids import check_ids
+from data_modules.corpora.labels import OUTSIDE, remarks, same, states_of
+from data_modules.corpora.places import Places
+from data_modules.corpora.splits import split_patients
+from data_modules.corpus_config import OWN_PATIENTS, CorpusConfig, SplitFile
 from data_modules.errors import InputError, MissingCorpus, nearest
 from data_modules.findings import Ontology
 from data_modules.privacy import pseudonym
@@ -85,9 +88,13 @@ class _Source:
     def column(self, name: str, key: str) -> Text:
         return column(self.frame, name, self.path, f"{self.key}.{key}")
 
-    def optional(self, which: str) -> Text:
+    def optional(self, which: str, missing: bool = True) -> Text:
+        """A column by its use, '' where it has none; `missing`: words for nothing are emptied."""
         name = getattr(self.config.columns, which)
-        return np.full(len(self.frame), "", dtype=object) if name is None else self.column(name, f"columns.{which}")
+        if name is None:
+            return np.full(len(self.frame), "", dtype=object)
+        cells = self.column(name, f"columns.{which}")
+        return blank(cells, self.config.missing)[0] if missing else cells
 
     def quoted(self, cell: str, column: str) -> str:
         """A cell as error texts may show it: short, on one line, never of a column that tells who the patient is."""
@@ -125,6 +132,7 @@ class _Source:
         texts = self.reports()
         splits = self.splits(patients)
         self.keep()
+        self.identifiers(study=ids, patient=patients)
         self.fault(splits == "", "on_split_orphan", "no split is given for this row")
         paths = self.image_paths()
         for k, finding in enumerate(findings):
@@ -136,13 +144,25 @@ class _Source:
             self.fault(bad, "on_bad_label", reason, shown)
         if self.config.columns.report is not None:
             self.fault(texts == "", "on_empty_report", "empty report")
-        for which, values in (("study", ids), ("patient", patients)):
-            for i in np.flatnonzero((values == "") & self.alive)[:1]:
-                raise InputError(f"{self.where(i)}: the {which} column is empty; fill it in or remove the row")
         if not self.alive.any():
             raise InputError(f"{self.path}: no row is left; {self.coverage.to_dict()['skipped']} were skipped")
         canonical = tuple(ontology[finding].name for finding in findings)
         return self.grouped(ids, patients, splits, texts, canonical, states, paths, columns, rescale)
+
+    def identifiers(self, **of: Text) -> None:
+        """InputError for ids of standing rows that are empty or that `check_ids` refuses."""
+        here = np.flatnonzero(self.alive)
+        strict = self.config.reader == "table" and self.config.bad.on_alike_ids == "error"
+        for which, values in of.items():
+            empty = here[values[here] == ""]
+            for i in empty[:1]:
+                raise InputError(
+                    f"{self.where(i)}: the {which} column is empty or holds a word for nothing, such as nan "
+                    f"({len(empty)} such row(s)); fill it in or remove the row"
+                )
+            if (name := getattr(self.config.columns, which)) is not None:
+                policy = f"{self.key}.bad.on_alike_ids" if strict else None
+                check_ids(which, name, values[here], self.rows[here], lambda at: self.where(here[at]), policy)
 
     def rescale(self) -> NDArray[np.float64]:
         """Return [R, 2], slope and intercept of every row's volume; NaN where the file's own hold."""
@@ -151,22 +171,19 @@ class _Source:
         if len(given) == 1:
             raise InputError(f"{self.key}.columns.{given[0]}: needs its partner; slope and intercept go together")
         for k, which in enumerate(given):
-            cells = self.optional(which)
-            for i, cell in enumerate(cells):
-                try:
-                    found[i, k] = float(cell) if cell else np.nan
-                    sound = not cell or np.isfinite(found[i, k])
-                except ValueError:
-                    sound = False
-                if not sound:
-                    raise InputError(f"{self.where(i)}: column '{getattr(self.config.columns, which)}' is no number")
+            codes, distinct = pd.factorize(self.optional(which))
+            values = [number(cell) for cell in distinct]
+            bad = np.array([v is None and cell != "" for v, cell in zip(values, distinct, strict=True)], dtype=bool)
+            for i in np.flatnonzero(bad[codes])[:1]:
+                raise InputError(f"{self.where(i)}: column '{getattr(self.config.columns, which)}' is no number")
+            found[:, k] = np.array([np.nan if v is None else v for v in values], dtype=float)[codes]
         for i in np.flatnonzero(np.isnan(found).sum(axis=1) == 1)[:1]:
             raise InputError(f"{self.where(i)}: gives one of slope and intercept; give both or neither")
         return found
 
     def reports(self) -> Text:
         """Return the wanted sections of every row's report; a report that several rows share is read once."""
-        codes, distinct = pd.factorize(self.optional("report"))
+        codes, distinct = pd.factorize(self.optional("report", missing=False))
         read = [reports.select(cell, self.config.report_sections) for cell in distinct]
         return np.array(read, dtype=object)[codes]
 
@@ -185,13 +202,24 @@ class _Source:
                 raise InputError(f"{self.key}.labels: {times} entries are the same finding, {finding}; keep one")
         states = np.empty((len(self.frame), len(names)), dtype=np.int8)
         for k, name in enumerate(names):
-            rule = self.config.labels[name]
-            states[:, k] = states_of(rule, self.column(rule.column, f"labels.{name}.column"))
+            rule, key = self.config.labels[name], f"{self.key}.labels.{name}"
+            read, quoted = self.column(rule.column, f"labels.{name}.column"), partial(self.quoted, column=rule.column)
+            text = rule.equals or rule.contains or rule.token
+            own = [text] if text is not None else [str(value) for value in rule.numeric or ()]
+            cells, emptied = blank(read, [w for w in self.config.missing if not any(same(w, one) for one in own)])
+            states[:, k] = states_of(rule, cells)
+            if emptied.any() and self.config.reader == "table":
+                told = ", ".join(dict.fromkeys(map(quoted, read[emptied])))
+                log.warning("%s: %d cell(s), %s, count as empty (%s.missing)", key, emptied.sum(), told, self.key)
+            for line in remarks(rule, cells, key, quoted) if self.config.reader == "table" else ():
+                log.warning("%s", line)
         return names, states
 
     def patients(self, ids: Text) -> Text:
         if self.config.columns.patient is not None:
             return self.optional("patient")
+        if self.config.shares_patients:
+            raise InputError(f"{self.key}.patients: needs {self.key}.columns.patient, the column of the shared numbers")
         if self.config.split_csv is None and self.config.columns.split is None:
             raise InputError(
                 f"{self.key}.columns.patient is not set: name the patient column, so that no patient falls into two "
@@ -200,19 +228,25 @@ class _Source:
         log.warning("%s: no patient column, every study counts as a patient of its own", self.name)
         return ids
 
+    def numbering(self) -> str:
+        """Whose patient numbers these are, as `StudyTable.numbering` has it."""
+        if self.config.columns.patient is None:
+            return OWN_PATIENTS
+        return self.config.patients or ("" if self.config.reader == "table" else self.config.reader)
+
     def splits(self, patients: Text) -> Text:
         """Return the split of every row, '' where split_csv has none; judged on all rows, before the filter."""
         if self.config.columns.split is not None:
             return split_words(self.frame, self.config.columns.split, self.path, f"{self.key}.columns.split")
         file = self.config.split_csv
         if file is None:
-            chosen = split_patients(patients, self.config.split_fractions, self.config.split_seed)
+            chosen = split_patients(patients, self.config)
             return np.array([chosen[patient] for patient in patients], dtype=object)
         path = self.root / file.file
         table = load(path, f"{self.key}.split_csv.file")
         keys = column(table, file.key, path, f"{self.key}.split_csv.key")
         words = split_words(table, file.split, path, f"{self.key}.split_csv.split")
-        own = self.column(file.key, "split_csv.key")
+        own = self.split_key(file, set(keys))
         known, chosen = set(own), {}
         for row, value, word in zip(table.index, keys, words, strict=True):
             what = f"{path} row {row} ({file.key} {pseudonym(self.name, value, self.salt)})"
@@ -220,12 +254,32 @@ class _Source:
                 raise InputError(f"{what}: is {word} here and {chosen[value]} in an earlier row; keep one")
             if value not in known:
                 if self.config.bad.on_split_orphan == "error":
+                    alike = spelling(value.replace("\\", "/").rpartition("/")[2]) in set(spellings(own))
+                    there = ", but one that is written otherwise" if alike else ""
                     raise InputError(
-                        f"{what}: {self.path.name} has no such row; correct one of the two or set "
-                        f"{self.key}.bad.on_split_orphan=skip"
+                        f"{what}: {self.path.name} has no such row{there}; correct one of the two or "
+                        f" set {self.key}.bad.on_split_orphan=skip"
                     )
                 self.coverage.skip(f"row of {path.name} without its study", row, self.name)
         return np.array([chosen.get(value, "") for value in own], dtype=object)
+
+    def split_key(self, file: SplitFile, keys: set[str]) -> Text:
+        """The column of the table that holds the keys of the split file."""
+        if file.table_key is not None:
+            return self.column(file.table_key, "split_csv.table_key")
+        if file.key in self.frame.columns:
+            return self.column(file.key, "split_csv.key")
+        columns = self.config.columns
+        names = [name for name in (columns.image, columns.study, columns.patient) if name is not None]
+        held = {name: len(keys.intersection(self.frame[name])) for name in names}
+        name = max(held, key=held.__getitem__)
+        if not held[name]:
+            raise InputError(
+                f"{self.path}: has no column '{file.key}' and none of {', '.join(names)} holds what stands there in "
+                f"{file.file}; name the column that does as {self.key}.split_csv.table_key"
+            )
+        log.info("%s: column '%s' of %s is matched with '%s'", self.name, file.key, file.file, name)
+        return self.column(name, "split_csv.table_key")
 
     def keep(self) -> None:
         """Apply the row filter; InputError when nothing is left tells what each part removed."""
@@ -233,7 +287,9 @@ class _Source:
         for name, wanted in self.config.keep.items():
             cells = self.column(name, f"keep.{name}")
             before = int(self.alive.sum())
-            self.alive &= np.isin(cells.astype(str), [str(value).strip() for value in wanted])
+            codes, distinct = pd.factorize(cells)
+            stays = [any(same(cell, str(one)) for one in wanted) for cell in distinct]
+            self.alive &= np.array(stays, dtype=bool)[codes]
             removed = before - int(self.alive.sum())
             self.coverage.filtered[f"{self.name}: keep.{name}"] = removed
             values = sorted(set(cells))  # many distinct values may be identifiers: not shown
@@ -244,43 +300,45 @@ class _Source:
             raise InputError(f"{self.path}: {self.key}.keep leaves no row: {'; '.join(told)}")
 
     def image_paths(self) -> list[str]:
-        """Return the path of every row; a path that leaves root stops the run, a missing file follows its policy."""
-        base = os.path.join(self.root, self.config.image_folder).rstrip(os.sep) or os.sep
-        root = os.path.realpath(self.root)
-        known = {base: os.path.realpath(base)}
-
-        def real(folder: str) -> str:
-            """Its realpath, at the price of one look per folder: realpath itself looks at every part, every time."""
-            if folder not in known:
-                parent, name = os.path.split(folder)
-                place = os.path.join(real(parent), name) if name not in ("", ".") else real(parent)
-                known[folder] = os.path.realpath(place) if os.path.islink(place) else place
-            return known[folder]
-
+        """Return the path of every row; one that leaves what may be read stops the run, a missing one its policy."""
+        settings = self.config
+        places = Places(str(self.root), settings.image_folder, settings.links, settings.modality == "chest_ct")
         paths, missing = [""] * len(self.images), np.zeros(len(self.images), dtype=bool)
         for i in np.flatnonzero(self.alive):
             cell = self.images[i]
-            if cell.startswith("/") or ".." in cell.split("/") or "\0" in cell:
+            if ".." in cell.replace("\\", "/").split("/") or "\0" in cell:
                 raise InputError(f"{self.where(i)}: the image path must be relative and stay below {self.key}.root")
-            path = os.path.join(base, cell)
-            folder, name = os.path.split(path)
-            place = os.path.join(real(folder), name)
-            try:
-                mode = os.lstat(place).st_mode
-                if stat.S_ISLNK(mode):
-                    place = os.path.realpath(place)
-                    mode = os.stat(place).st_mode
-                series = self.config.modality == "chest_ct" and stat.S_ISDIR(mode)
-                missing[i] = cell == "" or not (stat.S_ISREG(mode) or series)
-            except OSError:
-                missing[i] = True
-            if not (place + os.sep).startswith(root.rstrip(os.sep) + os.sep):
-                raise InputError(f"{self.where(i)}: the image lies outside {self.key}.root; copy the file below it")
-            paths[i] = path
-        for i in np.flatnonzero(missing):
+            paths[i], there, allowed = places.find(cell)
+            if not allowed:
+                raise InputError(
+                    f"{self.where(i)}: the image lies outside {self.key}.root and image_folder; copy it below them, or "
+                    f"where a link leads to it, add the folder that holds it to {self.key}.links"
+                )
+            missing[i] = not there
+        gone = np.flatnonzero(missing)
+        for i in gone:
             watched(paths[i])
-        self.fault(missing, "on_missing_image", "there is no image file")
+            if (other := places.alike(paths[i])) != "":
+                paths[i], missing[i] = other, False
+                self.coverage.count("image name written in other case or Unicode form", self.rows[i], self.name)
+        still = np.flatnonzero(missing)
+        hint = places.hint(self.images[still[0]], paths[still[0]]) if len(still) else ""
+        self.fault(missing, "on_missing_image", "there is no image file", hint)
         return paths
+
+    def one_study_each(self, rows: NDArray[np.int64], codes: NDArray[np.int64], splits: Text, paths: list[str]) -> None:
+        """InputError for a file that two studies in different splits have; a count where they are in one."""
+        frame = pd.DataFrame({"row": rows, "study": codes, "split": splits[rows]})
+        frame["file"] = [normpath(paths[i]) for i in rows]
+        first = frame.groupby("file")[["row", "study", "split"]].transform("first")
+        again = frame["study"] != first["study"]
+        for at in frame.index[again & (frame["split"] != first["split"])][:1]:
+            raise InputError(
+                f"{self.where(rows[at])}: is the image of row {self.rows[first['row'][at]]} too, under another study "
+                "and in another split; keep one"
+            )
+        for i in rows[again]:
+            self.coverage.count("image of two studies", self.rows[i], self.name)
 
     def grouped(
         self, ids: Text, patients: Text, splits: Text, texts: Text, findings: tuple[str, ...],
@@ -298,6 +356,7 @@ class _Source:
                     f"{self.where(rows[j])}: is of one study with row {self.rows[first[codes[j]]]} but differs in its "
                     f"{what}; make the rows of a study agree"
                 )
+        self.one_study_each(rows, codes, splits, paths)
         repeated = pd.DataFrame({"study": codes, "image": self.images[rows]}).duplicated().to_numpy()
         for i in rows[repeated]:
             self.coverage.count("image listed again", self.rows[i], self.name)
@@ -318,15 +377,8 @@ class _Source:
             findings=findings,
             states=states[first],
             coded=(findings,),
+            numbering=(self.numbering(),),
             attributes={name: values[first] for name, values in attributes.items()},
             source_rows=self.rows[first].astype(np.int64),
             coverage=self.coverage,
         )
-
-
-def split_patients(patients: Text, fractions: SplitFractions, seed: int) -> dict[str, str]:
-    """Return {patient: split}. Patients are ordered by a seeded hash, so that the order of the rows does not matter."""
-    order = sorted(set(patients), key=lambda p: hashlib.blake2b(p.encode(), key=seed.to_bytes(8, "little")).digest())
-    shares = np.cumsum([getattr(fractions, split) for split in SPLITS])
-    ends = np.rint(shares * len(order)).astype(int)
-    return {patient: SPLITS[int(np.searchsorted(ends, i, side="right"))] for i, patient in enumerate(order)}

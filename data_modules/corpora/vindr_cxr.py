@@ -9,7 +9,7 @@ so it gives those only; its test images have no labels, and the test split too i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +18,9 @@ import pandas as pd
 
 from data_modules.corpora.csv_file import column
 from data_modules.corpora.labels import OUTSIDE, states_of
-from data_modules.corpora.official import BINARY_CODING, Layout, hold_out
-from data_modules.corpora.table import split_patients
+from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, words
+from data_modules.corpora.splits import split_patients
+from data_modules.corpora.terms import CODING, MALFORMED
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import PRESENT, Ontology
@@ -42,19 +43,15 @@ test/<image_id>.dicom
 )
 IMAGES = 15_000
 """Published training images; no number of their parts, since validation is held out of them."""
-LABELS = {
-    "no_finding": "No finding", "aortic_enlargement": "Aortic enlargement", "atelectasis": "Atelectasis",
-    "calcification": "Calcification", "cardiomegaly": "Cardiomegaly", "consolidation": "Consolidation",
-    "infiltration": "Infiltration", "lung_opacity": "Lung Opacity", "lung_lesion": "Nodule/Mass",
-    "pleural_effusion": "Pleural effusion", "pleural_thickening": "Pleural thickening",
-    "pneumothorax": "Pneumothorax", "fibrosis": "Pulmonary fibrosis",
-}  # fmt: skip
-"""Finding -> column, or class of a box; those that the ontology maps exactly. Nodule/Mass is the union of the two."""
-PHYSIONET = {
-    **LABELS, "edema": "Edema", "emphysema": "Emphysema", "pneumonia": "Pneumonia", "tuberculosis": "Tuberculosis",
-}  # fmt: skip
-"""With those that Kaggle leaves out."""
-BOXES = (*LABELS.values(), "ILD", "Other lesion")
+LABELS = words("vindr")
+"""Finding -> its columns, or classes of boxes: present where one of them is. Nodule/Mass is the union of the two."""
+BOXES = (
+    "No finding", "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD",
+    "Infiltration", "Lung Opacity", "Nodule/Mass", "Other lesion", "Pleural effusion", "Pleural thickening",
+    "Pneumothorax", "Pulmonary fibrosis",
+)  # fmt: skip
+"""Classes of the Kaggle edition."""
+YES = ("1", "1.0")
 RULE = LabelRule("as named", numeric=dict(BINARY_CODING))
 
 
@@ -63,29 +60,39 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     root = LAYOUT.root(config, key)
     rows, path = LAYOUT.load(root, key, TRAIN, KAGGLE)
     on_kaggle = path == root / KAGGLE
-    layout, columns = (replace(LAYOUT, published={}), LABELS) if on_kaggle else (LAYOUT, PHYSIONET)
+    layout, wanted = LAYOUT, LABELS
     if on_kaggle:
-        rows = _readers(rows, path, key)
-    frame = _agreed(rows, columns.values(), path, "train", 3, key)
+        rows, layout = _readers(rows, path, key), replace(LAYOUT, published={})
+        known = {finding: tuple(name for name in names if name in BOXES) for finding, names in LABELS.items()}
+        wanted = {finding: names for finding, names in known.items() if names}
+    disputed = ontology.disputed("vindr")
+    frame = _agreed(rows, wanted, disputed, path, "train", 3, key)
     if len(frame) != IMAGES:
         log.warning("vindr_cxr/training images: %d here, %d in the published release", len(frame), IMAGES)
     log.warning("vindr_cxr: no patient is named, so every image counts as one, and validation is held out by image")
     if on_kaggle:
         log.warning("vindr_cxr: Kaggle has no test labels, so the test split is held out of the training images")
-        chosen = split_patients(frame["patient"].to_numpy(dtype=object), config.split_fractions, config.split_seed)
+        chosen = split_patients(frame["patient"].to_numpy(dtype=object), config)
         frame["split"] = frame["patient"].map(chosen)
     else:
         tests, place = LAYOUT.load(root, key, TEST)
-        frame = pd.concat([frame, _agreed(tests, columns.values(), place, "test", 1, key)])
+        frame = pd.concat([frame, _agreed(tests, wanted, disputed, place, "test", 1, key)])
         frame["split"] = hold_out(frame, config)
-    labels = {finding: LabelRule(name, numeric=dict(BINARY_CODING)) for finding, name in columns.items()}
+    labels = {finding: LabelRule(names[0], numeric=dict(CODING)) for finding, names in wanted.items()}
     return layout.studies(config, root, frame, path, labels, ontology, salt, key)
 
 
-def _agreed(frame: pd.DataFrame, names: Iterable[str], path: Path, split: str, readers: int, key: str) -> pd.DataFrame:
-    """One row per image: 1 where more than half of its `readers` rows say so; a cell outside the coding stays."""
+def _agreed(
+    frame: pd.DataFrame, wanted: Mapping[str, tuple[str, ...]], disputed: Mapping[str, set[str]], path: Path,
+    split: str, readers: int, key: str,
+) -> pd.DataFrame:  # fmt: skip
+    """One row per image and a column per finding, called as the first of its labels; a cell outside the coding stays.
+
+    1 where more than half of the image's `readers` rows have one of the labels; blank where they do only together with
+    the rows that have a wider or a loose one.
+    """
     identity = ["image_id", "rad_id"] if readers > 1 else ["image_id"]
-    names = list(names)
+    names = [name for labels in wanted.values() for name in labels]
     for name in (*identity, *names):
         column(frame, name, path, f"{key}.root")
     if frame.empty:
@@ -97,14 +104,25 @@ def _agreed(frame: pd.DataFrame, names: Iterable[str], path: Path, split: str, r
             "correct the table"
         )
     states = frame[names].apply(lambda cells: states_of(RULE, cells.to_numpy(dtype=object)))
-    votes = (states == PRESENT).groupby(frame["image_id"]).sum()
     outside = states == OUTSIDE
     # A faulty row stands for its image, so that the error names it.
     order = outside.any(axis=1).sort_values(ascending=False, kind="stable").index
     rows = frame.loc[order].drop_duplicates("image_id").sort_index()
     images = rows["image_id"]
-    majority = (votes.loc[images] * 2 > readers).astype(int).astype(str).set_axis(rows.index)
-    return rows[names].where(outside.loc[rows.index], majority).assign(
+
+    def most(marked: pd.Series) -> pd.Series:
+        return (marked.groupby(frame["image_id"]).sum().loc[images] * 2 > readers).set_axis(rows.index)
+
+    found = {}
+    for finding, labels in wanted.items():
+        marked = (states[list(labels)] == PRESENT).any(axis=1)
+        others = [name for name in disputed[finding] if name in frame]
+        maybe = marked | frame[others].isin(YES).any(axis=1)
+        cells = most(marked).map({True: "1", False: "0"}).mask(most(maybe) & ~most(marked), "")
+        for name in labels:
+            cells = cells.mask(outside.loc[rows.index, name], rows[name].replace("", MALFORMED))
+        found[labels[0]] = cells
+    return pd.DataFrame(found).assign(
         image=f"{split}/" + images + ".dicom", patient=images, split=split, view="PA", source=str(path)
     )  # fmt: skip
 

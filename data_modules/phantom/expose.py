@@ -22,18 +22,22 @@ class Exposed:
 
 
 def expose(length: np.ndarray, rng: np.random.Generator) -> Exposed:
-    """length float32 [H, W] mm of water -> picture. Exposure, scatter, contrast and tone differ between studies."""
-    signal = np.exp(np.float32(-MU_WATER) * length)
-    scatter = np.float32(rng.uniform(0.010, 0.032))  # scatter-to-field ratio behind a grid; flattens the dense parts
-    photons = np.float32(rng.uniform(3e4, 1.2e5))  # per pixel of the open field; sets quantum noise
+    """length float32 [H, W] mm of water -> picture. Exposure, scatter, contrast and tone differ between studies.
+
+    exp, log and power of numpy differ in their last digit from processor to processor. In double precision that digit
+    is far below a stored step, so that equal thickness gives equal stored values everywhere; in single it is not.
+    """
+    signal = np.exp(-MU_WATER * length.astype(np.float64))
+    scatter = rng.uniform(0.010, 0.032)  # scatter-to-field ratio behind a grid; flattens the dense parts
+    photons = rng.uniform(3e4, 1.2e5)  # per pixel of the open field; sets quantum noise
     signal += scatter
     noise = rng.standard_normal(length.shape, dtype=np.float32)
     signal += noise * np.sqrt(signal / photons)
-    film = -np.log(np.maximum(_blur(signal), np.float32(1e-4)))
+    film = -np.log(np.maximum(_blur(signal), 1e-4))
     # automatic ranging as in computed radiography, never twice the same: lungs near dark, spine near bright
     low, high = np.percentile(film[::4, ::4], (rng.uniform(4, 16), rng.uniform(97.5, 99.7)))
     low, high = low - rng.uniform(0.05, 0.40), high + rng.uniform(0.05, 0.45)
-    tone = np.clip((film - np.float32(low)) / np.float32(high - low), 0, 1) ** np.float32(rng.uniform(0.75, 1.4))
+    tone = np.clip((film - low) / (high - low), 0, 1) ** rng.uniform(0.75, 1.4)
     pixels = _shuttered(np.rint(tone * FULL).astype(np.uint16), rng)
     return Exposed(pixels, round(FULL * rng.uniform(0.46, 0.54)), round(FULL * rng.uniform(0.86, 1.05)))
 
@@ -52,6 +56,6 @@ def _shuttered(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _blur(image: np.ndarray) -> np.ndarray:
     """A 3 x 3 binomial blur, about the response of an indirect detector at this pixel size."""
     wide = np.pad(image, ((0, 0), (1, 1)), mode="edge")
-    across = (wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]) * np.float32(0.25)
+    across = (wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]) / 4
     tall = np.pad(across, ((1, 1), (0, 0)), mode="edge")
-    return (tall[:-2] + 2 * tall[1:-1] + tall[2:]) * np.float32(0.25)
+    return (tall[:-2] + 2 * tall[1:-1] + tall[2:]) / 4

@@ -9,15 +9,12 @@ import csv
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_modules.errors import InputError
+from data_modules.files import new_folder
 from data_modules.phantom.dicom import write_dicom
 from data_modules.phantom.expose import expose
 from data_modules.phantom.findings import NAMES
@@ -26,15 +23,16 @@ from data_modules.phantom.project import thickness
 from data_modules.phantom.report import training_reports, write_report
 from data_modules.phantom.study import SPLITS, patients, sample_study, sample_view
 from data_modules.phantom.volume import sample_scan, volume
+from data_modules.progress import Bar
+from data_modules.workers import crew
 
 __all__ = ["training_reports", "write_phantom"]
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # raised with every change of the pictures or the words, so that older folders are written anew
+VERSION = 3  # raised with every change of the pictures or the words, so that older folders are written anew
 COLUMNS = ("image", "study", "patient", "split", "view", "sex", "age", "report", *NAMES)
 CT = "chest_ct"
-_CHUNK = 8
 _WORTH = {"chest_xray": 32, CT: 8}  # studies that are worth the start of a process
 
 
@@ -61,28 +59,27 @@ def write_phantom(
     config = _checked(studies, image_px, voxels, seed, modality)
     known = _known(folder)
     if known and known["config"] == config:
-        return str(known["digest"])
+        return _told(folder, str(known["digest"]))
     jobs = [
         (s, i, p, voxels if modality == CT else image_px, seed, modality)
         for s in SPLITS
         for i, p in enumerate(patients(s, config["studies"].get(s, 0), seed))
     ]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    if known:
+        shutil.rmtree(folder)  # an older phantom
+    elif folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder}: holds files that are no phantom; give an empty or a new folder")
+    with new_folder(folder, "phantom") as draft:
         (draft / "images").mkdir()
         digest = _write_all(draft, jobs, _workers(workers, len(jobs), _WORTH[modality]), progress)
         described = {"config": config, "digest": digest, "findings": list(NAMES)}
         (draft / "phantom.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        if known or (folder.is_dir() and not any(folder.iterdir())):
-            shutil.rmtree(folder)  # an older phantom, or an empty folder made for us
-        elif folder.exists():
-            raise InputError(f"{folder}: holds files that are no phantom; give an empty or a new folder")
-        draft.chmod(0o755)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    log.info("phantom: %d studies, digest %s", len(jobs), digest[:12])
+    return _told(folder, digest)
+
+
+def _told(folder: Path, digest: str) -> str:
+    """The digest, which the log names as phantom.json and README do."""
+    log.info("phantom in %s, digest %s", folder, digest[:12])
     return digest
 
 
@@ -129,28 +126,22 @@ def _workers(workers: int | None, jobs: int, worth: int) -> int:
 
 def _write_all(draft: Path, jobs: list[tuple], workers: int, progress: bool) -> str:
     total = hashlib.sha256()
-    bar = tqdm(total=len(jobs), desc="phantom", unit="study", disable=not progress)
-    with (draft / "studies.csv").open("w", encoding="utf-8", newline="") as handle:
+    work = [(draft / "images", *job) for job in jobs]
+    with (
+        (draft / "studies.csv").open("w", encoding="utf-8", newline="") as handle,
+        crew(_write_one, workers, _named) as written,
+    ):
         table = csv.writer(handle, lineterminator="\n")
         table.writerow(COLUMNS)
-
-        def take(row: list, digest: bytes) -> None:
+        bar = Bar(written(work), desc="phantom", total=len(work), unit="study", disable=not progress)
+        for row, digest in bar:
             table.writerow(row)
             total.update(digest)
-            bar.update()
-
-        work = [(draft / "images", *job) for job in jobs]
-        if workers == 1:
-            for job in work:
-                take(*_write_one(job))
-        else:
-            # children touch numpy and files only, so forking is safe where it exists; spawn elsewhere
-            method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-            with multiprocessing.get_context(method).Pool(workers) as pool:
-                for row, digest in pool.imap(_write_one, work, chunksize=_CHUNK):
-                    take(row, digest)
-    bar.close()
     return total.hexdigest()
+
+
+def _named(job: tuple) -> str:
+    return f"study {job[1]}-{job[2]:06d} of the phantom"
 
 
 def _write_one(job: tuple[Path, str, int, int, int, int, str]) -> tuple[list, bytes]:

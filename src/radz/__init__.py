@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from radz.version import __version__
 
 if TYPE_CHECKING:
-    from radz.engine import Radz
+    from radz.inference.engine import Radz
 
 __all__ = ["Radz", "__version__"]
 
@@ -15,7 +15,7 @@ __all__ = ["Radz", "__version__"]
 def __getattr__(name: str) -> Any:
     # Lazily: `radz --help` must not pay for torch.
     if name == "Radz":
-        from radz.engine import Radz
+        from radz.inference.engine import Radz
 
         return Radz
     raise AttributeError(f"module 'radz' has no attribute {name!r}")

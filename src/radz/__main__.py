@@ -2,7 +2,7 @@
 
 import sys
 
-from radz.cli import main
+from radz.cli.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

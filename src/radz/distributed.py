@@ -93,3 +93,8 @@ def gather_objects(value: Any) -> list[Any]:
     parts: list[Any] = [None] * world()[1]
     dist.all_gather_object(parts, value)
     return parts
+
+
+def has_bf16(accelerator: str) -> bool:
+    """Whether `trainer.accelerator` means a GPU here that computes bfloat16; CPUs do so slowly and in fewer bits."""
+    return accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()

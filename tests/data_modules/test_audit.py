@@ -140,7 +140,8 @@ def test_groups_are_those_of_a_plain_search(tmp_path_factory: pytest.TempPathFac
     ours = Corpus(tmp_path_factory.mktemp("shades") / "ours")
     ours.write(images=False)
     for number, shade in enumerate(shades):
-        Image.fromarray(np.full((8, 8), 40 * shade, dtype=np.uint8)).save(ours.root / f"images/img{number}.png")
+        halves = np.repeat(np.array([[40 * shade], [255]], dtype=np.uint8), 4, axis=0)
+        Image.fromarray(np.tile(halves, 8)).save(ours.root / f"images/img{number}.png")
     data = look(ours.config(), image_size=8)
     wanted = []
     for shade in set(shades):

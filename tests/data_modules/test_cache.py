@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +13,20 @@ import pytest
 from PIL import Image
 from small_corpus import SALT, Corpus
 
-from data_modules import decode, store
+from data_modules import cache, decode, store
 from data_modules.cache import PixelCache, open_or_build
 from data_modules.corpora import table
 from data_modules.decode import Recipe
+from data_modules.disk import CannotWrite
 from data_modules.errors import InputError
 from data_modules.findings import ontology
 from data_modules.pixels import fit, read_gray
+from data_modules.seen import NONE, Stamps, content_key
+from data_modules.store import Store
 from data_modules.study import StudyTable
+
+OTHER = np.tile(np.array([77, 177], np.uint8), (16, 8))
+"""A picture of the size of the cache."""
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Paths that were decoded in this process."""
     paths: list[str] = []
 
-    def spy(path: Path, name: str | None = None, frames: str = "error") -> np.ndarray:
+    def spy(path: Path, name: str | None = None, *_: str) -> np.ndarray:
         paths.append(Path(path).name)
         return read_gray(path, name)
 
@@ -75,14 +82,129 @@ def test_opening_again_reads_no_image(studies: StudyTable, tmp_path: Path, decod
 def test_a_changed_file_alone_is_decoded_again(studies: StudyTable, tmp_path: Path, decoded: list[str]) -> None:
     first = build(studies, tmp_path)
     old = [first.get(i).copy() for i in range(12)]
-    Image.fromarray(np.full((9, 9), 77, np.uint8)).save(studies.image_paths[5])
+    Image.fromarray(OTHER).save(studies.image_paths[5])
     again = build(studies, tmp_path)
-    assert decoded[12:] == ["img5.png"] and (again.get(5) == 77).all() and again.digest() != first.digest()
+    assert decoded[12:] == ["img5.png"] and (again.get(5) == OTHER).all() and again.digest() != first.digest()
     assert all(np.array_equal(again.get(i), old[i]) for i in range(12) if i != 5)
     assert np.array_equal(first.get(5), old[5]), "planes are never changed under an open cache"
     os.utime(studies.image_paths[2], ns=(1, 1))
-    build(studies, tmp_path)
-    assert decoded[13:] == ["img2.png"]
+    third = build(studies, tmp_path)
+    assert decoded[13:] == [] and third.digest() == again.digest(), "what only looks new is read, not decoded"
+
+
+def repaint(path: str, shade: int) -> None:
+    """Other pixels in a file of the same length and times, written in place."""
+    old = os.stat(path)
+    Image.fromarray(np.full((9, 9), shade, np.uint8)).save(path, format="BMP")
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+
+
+@pytest.mark.fault(14)
+@pytest.mark.parametrize("way", ["in place", "replaced"])
+def test_a_file_of_the_same_size_and_time_is_another(
+    studies: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def shade(path: Path, name: str | None = None, frames: str = "error", *more: str) -> np.ndarray:
+        return np.asarray(Image.open(path))
+
+    monkeypatch.setattr(decode, "read_gray", shade)
+    path = studies.image_paths[3]
+    repaint(path, 100)
+    before = os.stat(path)
+    assert (build(studies, tmp_path).get(3) == 100).all()
+    if way == "in place":
+        repaint(path, 200)
+    else:
+        shutil.copy(path, f"{path}.new")
+        repaint(f"{path}.new", 200)
+        os.replace(f"{path}.new", path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = os.stat(path)
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert (build(studies, tmp_path).get(3) == 200).all()
+
+
+@pytest.mark.fault(14)
+def test_a_corpus_of_the_same_name_files_sizes_and_times_is_another(
+    studies: StudyTable, corpus: Corpus, tmp_path: Path, decoded: list[str]
+) -> None:
+    first = build(studies, tmp_path)
+    theirs = Corpus(tmp_path / "theirs")
+    theirs.write()
+    other = table.read(theirs.config(name="ours"), ontology(), SALT)
+    for here, there, pixels in zip(studies.image_paths, other.image_paths, (*studies.image_paths[1:], ""), strict=True):
+        shutil.copy(pixels or studies.image_paths[0], there)
+        os.utime(there, ns=(os.stat(here).st_atime_ns, os.stat(here).st_mtime_ns))
+    second = build(other, tmp_path)
+    assert second.folders == first.folders and len(decoded) == 12, "the same contents under other names"
+    assert all(np.array_equal(second.get(i), first.get((i + 1) % 12)) for i in range(12))
+
+
+@pytest.mark.fault(14)
+def test_a_corpus_that_moves_or_is_copied_is_not_decoded_again(
+    studies: StudyTable, corpus: Corpus, tmp_path: Path, decoded: list[str]
+) -> None:
+    first = build(studies, tmp_path)
+    shutil.copytree(corpus.root, tmp_path / "copy")
+    corpus.root.rename(tmp_path / "moved")
+    for place in ("copy", "moved"):
+        again = build(table.read(corpus.config(root=str(tmp_path / place)), ontology(), SALT), tmp_path)
+        assert again.digest() == first.digest() and len(decoded) == 12
+    read: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "content_key", lambda path, *more: read.append(path) or 1)
+        build(table.read(corpus.config(root=str(tmp_path / "moved")), ontology(), SALT), tmp_path)
+    assert read == [], "what has been read once is known by its looks"
+
+
+def test_another_scale_or_kind_of_the_same_bytes_is_another_image(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    path = str(tmp_path / "a")
+    keys = {content_key(path, more, SALT) for more in (".png [nan, nan]", ".dcm [nan, nan]", ".dcm [1, 0]")}
+    assert len(keys) == 3 and content_key(path, ".png [nan, nan]", b"other" * 4) not in keys
+
+
+def test_a_folder_of_slices_goes_by_names_and_contents(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.dcm").write_bytes(b"a")
+        (tmp_path / name / "2.dcm").write_bytes(b"b")
+    one, two = (content_key(str(tmp_path / name), "", SALT) for name in ("one", "two"))
+    assert one == two
+    (tmp_path / "two" / "2.dcm").rename(tmp_path / "two" / "3.dcm")
+    assert content_key(str(tmp_path / "two"), "", SALT) != one
+    stamp = Stamps(SALT).of(str(tmp_path / "one"), "")
+    old = os.stat(tmp_path / "one" / "2.dcm")
+    (tmp_path / "one" / "2.dcm").write_bytes(b"c")
+    os.utime(tmp_path / "one" / "2.dcm", ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert Stamps(SALT).of(str(tmp_path / "one"), "") != stamp
+    assert content_key(str(tmp_path / "one"), "", SALT) != one and Stamps(SALT).of(str(tmp_path / "three"), "") == NONE
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(
+    studies: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted = np.arange(81, dtype=np.uint8).reshape(9, 9)
+
+    def slow(path: Path, name: str | None = None, frames: str = "error", *more: str) -> np.ndarray:
+        if path.name == "img4.png":
+            Image.fromarray(painted).save(path)
+        return read_gray(path, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "read_gray", slow)
+        built = build(studies, tmp_path)
+    assert "row 6" in built.unreadable[4] and "changed while it was read" in built.unreadable[4]
+    np.testing.assert_array_equal(build(studies, tmp_path).get(4)[0, 0], fit(painted, 16, "pad"))
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x93NUMPY"])
+def test_a_damaged_list_of_what_was_seen_costs_a_reading(
+    studies: StudyTable, tmp_path: Path, decoded: list[str], content: bytes
+) -> None:
+    first = build(studies, tmp_path)
+    (place(first) / "seen.npy").write_bytes(content)
+    assert build(studies, tmp_path).digest() == first.digest() and len(decoded) == 12
 
 
 def test_processes_give_the_same_store(studies: StudyTable, tmp_path: Path) -> None:
@@ -94,7 +216,7 @@ def test_processes_give_the_same_store(studies: StudyTable, tmp_path: Path) -> N
 def test_names_on_disk_carry_no_identifier(studies: StudyTable, tmp_path: Path) -> None:
     Path(studies.image_paths[0]).write_bytes(b"broken")
     built = build(studies, tmp_path)
-    assert sorted(p.name for p in place(built).iterdir()) == ["index.npy", "lock", "pixels.u8"]
+    assert sorted(p.name for p in place(built).iterdir()) == ["index.npy", "pixels.u8", "seen.npy"]
     content = (place(built) / "index.npy").read_bytes()
     assert not any(name.encode() in content for name in [*studies.image_ids, "patientid", studies.image_paths[3]])
 
@@ -103,14 +225,14 @@ def test_only_the_owner_may_read_the_store(studies: StudyTable, tmp_path: Path) 
     old = os.umask(0)
     try:
         build(studies, tmp_path)
-        Image.fromarray(np.full((9, 9), 77, np.uint8)).save(studies.image_paths[5])
+        Image.fromarray(OTHER).save(studies.image_paths[5])
         built = build(studies, tmp_path)  # the first store, with one image more
     finally:
         os.umask(old)
     folder = place(built)
     assert [p.stat().st_mode & 0o777 for p in (folder.parent, folder)] == [0o700, 0o700]
     assert {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o600}
-    assert (built.get(5) == 77).all()
+    assert (built.get(5) == OTHER).all()
 
 
 def test_unreadable_images_are_named_by_row_and_hash(studies: StudyTable, tmp_path: Path) -> None:
@@ -127,7 +249,7 @@ def test_unreadable_images_are_tried_again(
 ) -> None:
     """The files stay as they are; it is the decoder that has been installed since."""
 
-    def no_decoder(path: Path, name: str | None = None, frames: str = "error") -> np.ndarray:
+    def no_decoder(path: Path, name: str | None = None, *_: str) -> np.ndarray:
         if path.name in ("img4.png", "img5.png"):
             raise InputError(f"{name}: no decoder")
         return read_gray(path, name)
@@ -171,7 +293,7 @@ def test_an_incomplete_store_is_built_anew(studies: StudyTable, tmp_path: Path, 
 def test_an_interrupted_build_goes_on_where_it_stopped(
     studies: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
 ) -> None:
-    def stop(path: Path, name: str | None = None, frames: str = "error") -> np.ndarray:
+    def stop(path: Path, name: str | None = None, *_: str) -> np.ndarray:
         if path.name == "img7.png":
             raise KeyboardInterrupt
         return read_gray(path, name)
@@ -216,14 +338,16 @@ def test_two_corpora_have_two_stores(studies: StudyTable, corpus: Corpus, tmp_pa
 def test_a_disk_that_fills_keeps_what_was_stored(
     studies: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
 ) -> None:
-    def full(path: Path, name: str | None = None, frames: str = "error") -> np.ndarray:
+    def full(path: Path, name: str | None = None, *_: str) -> np.ndarray:
         if path.name == "img5.png":
             raise OSError(errno.ENOSPC, "No space left on device")
         return read_gray(path, name)
 
     with monkeypatch.context() as patch:
         patch.setattr(decode, "read_gray", full)
-        with pytest.raises(InputError, match="the disk is full; make room or set cache_dir"):
+        with pytest.raises(
+            InputError, match=r"pixels\.u8: cannot be written \(No space left on device, 3,072 bytes needed"
+        ):
             build(studies, tmp_path)
     build(studies, tmp_path)
     assert decoded == [f"img{i}.png" for i in range(5, 12)]
@@ -255,3 +379,36 @@ def test_a_batch_comes_in_well_under_a_millisecond_per_image(studies: StudyTable
     for _ in range(5):
         built.batch(images)
     assert (time.perf_counter() - start) / (5 * len(images)) < 1e-3
+
+
+@pytest.mark.fault(24)
+def test_a_warm_cache_on_a_read_only_disk_is_read(
+    studies: StudyTable, small_disk: Callable[..., Path], remount: Callable[..., None]
+) -> None:
+    place = small_disk("200k")
+    built = build(studies, place)
+    remount(place, "ro")
+    assert build(studies, place).digest() == built.digest()
+    Path(studies.image_paths[4]).write_bytes(b"broken")
+    assert list(build(studies, place).unreadable) == [4]
+    Image.fromarray(OTHER).save(studies.image_paths[5])
+    for cold in (place, place / "new"):
+        with pytest.raises(CannotWrite, match=r"cannot be written \(Read-only file system\); choose a place that can"):
+            build(studies, cold)
+
+
+@pytest.mark.fault(6)
+def test_a_small_disk_keeps_what_it_could_take(
+    studies: StudyTable, small_disk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told before the work where the room is known to be too little, else when it is used up."""
+    place = small_disk("64k")
+    with pytest.raises(InputError, match=r"needs 196,608 bytes and [\d,]+ are free; make room or set cache_dir"):
+        build(studies, place, size=128)
+    usage: Callable[[Path], object] = lambda path: type("Usage", (), {"free": 1 << 40})()  # noqa: E731
+    monkeypatch.setattr(store.shutil, "disk_usage", usage)
+    monkeypatch.setattr(store, "SAVE_SECONDS", 0.0)
+    with pytest.raises(CannotWrite, match=r"pixels\.u8: cannot be written \(No space left.*196,608 bytes needed"):
+        build(studies, place, size=128)
+    kept = Store(next((place / "pixels").iterdir()), 128)
+    assert 0 < len(kept.entries) < 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -11,9 +12,17 @@ import imagecodecs
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
-from pydicom.uid import HTJ2KLossless, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless
+from pydicom.uid import (
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+)
 from synthetic_dicom import bundled, dataset, stretched
 
 from data_modules import codecs
@@ -110,3 +119,104 @@ def test_real_files_in_every_transfer_syntax() -> None:
         if sample["photometric"] in ("MONOCHROME1", "MONOCHROME2", "RGB"):
             assert stored.mean() == pytest.approx(float(sample["mean"]), rel=1e-3, abs=0.06 + 5 * slack), sample["file"]
         assert many or read_gray(path).std() > 0, sample["file"]
+
+
+Y, X = np.mgrid[:40, :48]
+COLOURS = np.stack([4 * X + 40, 3 * Y + 60, 200 - 2 * X - Y], -1).astype(np.uint8)
+LUMINANCE = COLOURS @ np.array([0.299, 0.587, 0.114])
+YCC = np.asarray(Image.fromarray(COLOURS).convert("YCbCr"))
+
+
+def marked(frame: bytes, marker: bytes) -> bytes:
+    """A JPEG without its JFIF marker, and another in its place."""
+    assert frame[2:4] == b"\xff\xe0"
+    return frame[:2] + marker + frame[4 + int.from_bytes(frame[4:6], "big") :]
+
+
+def jpeg(samples: np.ndarray, marker: bytes | None = None) -> bytes:
+    """Components as they are, at full resolution, with the marker of JFIF or another."""
+    stream = io.BytesIO()
+    Image.frombytes("YCbCr", (48, 40), samples.tobytes()).save(stream, "JPEG", quality=98, subsampling=0)
+    return stream.getvalue() if marker is None else marked(stream.getvalue(), marker)
+
+
+ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
+J2K = {"codecformat": "J2K", "reversible": True, "level": 0}
+COLOUR_FRAMES = {
+    "JFIF": (jpeg(YCC), JPEGBaseline8Bit, ("RGB", "YBR_FULL", "YBR_FULL_422")),
+    "Adobe YCbCr": (jpeg(YCC, ADOBE + b"\1"), JPEGBaseline8Bit, ("RGB", "YBR_FULL", "YBR_FULL_422")),
+    "Adobe RGB": (jpeg(COLOURS, ADOBE + b"\0"), JPEGBaseline8Bit, ("RGB", "YBR_FULL", "YBR_FULL_422")),
+    "no marker, RGB": (jpeg(COLOURS, b""), JPEGBaseline8Bit, ("RGB",)),
+    "no marker, YCbCr": (jpeg(YCC, b""), JPEGBaseline8Bit, ("YBR_FULL", "YBR_FULL_422")),
+    "transform on": (imagecodecs.jpeg2k_encode(COLOURS, mct=True, **J2K), JPEG2000Lossless,
+                     ("RGB", "YBR_FULL", "YBR_RCT", "YBR_ICT")),
+    "transform on, boxes": (imagecodecs.jpeg2k_encode(COLOURS, mct=True, **J2K | {"codecformat": "JP2"}),
+                            JPEG2000Lossless, ("RGB", "YBR_FULL", "YBR_RCT")),
+    "transform off, RGB": (imagecodecs.jpeg2k_encode(COLOURS, mct=False, **J2K), JPEG2000Lossless, ("RGB",)),
+    "transform off, YCbCr": (imagecodecs.jpeg2k_encode(YCC, mct=False, **J2K), JPEG2000Lossless, ("YBR_FULL",)),
+    "JPEG-LS": (imagecodecs.jpegls_encode(COLOURS), JPEGLSLossless, ("RGB",)),
+}  # fmt: skip
+"""Frame -> the headers under which it must give the same picture: the frame's own markers come first."""
+
+
+@pytest.mark.parametrize("name", list(COLOUR_FRAMES))
+def test_a_colour_transform_is_undone_once(tmp_path: Path, name: str) -> None:
+    frame, syntax, headers = COLOUR_FRAMES[name]
+    for photometric in headers:
+        ds = dataset(COLOURS, bits=8, PhotometricInterpretation=photometric)
+        ds.PixelData = encapsulate([frame])
+        ds["PixelData"].is_undefined_length = True
+        ds.file_meta.TransferSyntaxUID = syntax
+        ds.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+        assert np.abs(read_gray(tmp_path / "x.dcm") - LUMINANCE).max() <= 4, photometric
+
+
+def test_a_transform_that_the_frame_lacks_is_refused(tmp_path: Path) -> None:
+    frame = COLOUR_FRAMES["transform off, RGB"][0]
+    ds = dataset(COLOURS, bits=8, PhotometricInterpretation="YBR_RCT")
+    ds.PixelData = encapsulate([frame])
+    ds["PixelData"].is_undefined_length = True
+    ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    ds.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    with pytest.raises(InputError, match="PhotometricInterpretation holds YBR_RCT, but the frame has no colour"):
+        read_gray(tmp_path / "x.dcm")
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, JPEGBaseline8Bit])
+def test_frames_that_contradict_their_header(tmp_path: Path, syntax: pydicom.uid.UID) -> None:
+    """Of as many pixels but another shape; of more frames than NumberOfFrames; of other bits."""
+    stored = COLOURS[..., 0].copy()
+    encode = {
+        JPEG2000Lossless: lambda image: imagecodecs.jpeg2k_encode(image, **J2K),
+        JPEGLSLossless: imagecodecs.jpegls_encode,
+        JPEGBaseline8Bit: lambda image: imagecodecs.jpeg8_encode(image, level=95),
+    }[syntax]  # fmt: skip
+    assert np.abs(read_gray(compressed(tmp_path, encode(stored), stored, 8, syntax)) - stretched(stored)).max() <= 4
+    with pytest.raises(InputError, match="not what the header says"):
+        read_gray(compressed(tmp_path, encode(stored.T.copy()), stored, 8, syntax))
+    path = compressed(tmp_path, encode(stored), stored, 8, syntax)
+    for tags, frames, part in (
+        ({}, 2, "NumberOfFrames holds 1, PixelData 2"),
+        ({"NumberOfFrames": 3}, 1, "NumberOfFrames holds 3, PixelData 1"),
+    ):
+        ds = pydicom.dcmread(path)
+        ds.PixelData = encapsulate([encode(stored)] * frames)
+        for keyword, value in tags.items():
+            setattr(ds, keyword, value)
+        ds.save_as(tmp_path / "y.dcm")
+        with pytest.raises(InputError, match=part):
+            read_gray(tmp_path / "y.dcm", frames="first")
+
+
+def test_compressed_values_above_bits_stored_are_refused(tmp_path: Path) -> None:
+    stored = np.arange(40 * 48, dtype=np.uint16).reshape(40, 48) * 8
+    for syntax, frame in (
+        (JPEG2000Lossless, imagecodecs.jpeg2k_encode(stored, **J2K)),
+        (JPEGLSLossless, imagecodecs.jpegls_encode(stored)),
+    ):
+        with pytest.raises(InputError, match="bits outside of BitsStored 12 and HighBit 11"):
+            read_gray(compressed(tmp_path, frame, stored, 12, syntax))
+        assert np.abs(read_gray(compressed(tmp_path, frame, stored, 14, syntax)) - stretched(stored)).max() <= 0.51
+    eight = imagecodecs.jpeg8_encode((stored >> 6).astype(np.uint8), level=95)
+    with pytest.raises(InputError, match="the frame holds 8 bits, BitsStored 12"):
+        read_gray(compressed(tmp_path, eight, stored, 12, JPEGBaseline8Bit))

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from official import KEY, SALT, phantom, picture, read, states, write_table
 
 from data_modules.corpora.chestxray14 import LABELS, check_labels
-from data_modules.corpus_config import SplitFractions
+from data_modules.corpora.official import hold_out
+from data_modules.corpus_config import CorpusConfig, SplitFractions
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.pixels import read_gray
 
@@ -135,7 +136,7 @@ def test_other_counts_than_the_published_are_told(by_hand: Path, caplog: pytest.
         (lambda r: _edit(r / TABLE, "Pleural_", "Pleural "), "row 5: column 'Finding Labels'.*'Pleural_Thickening'"),
         (lambda r: _edit(r / TABLE, "No Finding", ""), "row 4: column 'Finding Labels' holds a word that is no NIH"),
         (lambda r: _edit(r / "test_list.txt", "3_", "4_"), "row 5: the image is in neither"),
-        (lambda r: (r / "test_list.txt").write_text("\n"), "row 5: the image is in neither"),
+        (lambda r: (r / "test_list.txt").write_text("\n"), "test_list.txt: is empty"),
         (lambda r: _edit(r / "test_list.txt", "3_", "2_"), "row 4: the image is in both"),
         (lambda r: _edit(r / TABLE, ",0,3,74", ",0,1,74"), "1 patient.* in more than one split"),
     ],
@@ -207,3 +208,10 @@ def test_real_radiographs_and_labels_keep_their_totals(tmp_path: Path) -> None:
     assert len(found) == 671 and len(found.rows("test")) == 164 and len(set(found.patient)) == 179
     assert totals["no_finding"] == 199 + 50 + 85 and totals["pleural_effusion"] == 68 + 17 + 29
     assert all(read_gray(Path(path), "x", "error").shape == (64, 64) for path in found.image_paths[:20])
+
+
+def test_validation_is_held_out_of_training_rows_alone() -> None:
+    """A test row of a patient who trains too stays where it is, so that the leak is found."""
+    frame = pd.DataFrame({"split": ["train", "test", "train"], "patient": ["a", "a", "b"]})
+    config = CorpusConfig(split_fractions=SplitFractions(train=0.0, val=1.0, test=0.0))
+    assert hold_out(frame, config).tolist() == ["val", "test", "val"]

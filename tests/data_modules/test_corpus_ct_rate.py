@@ -80,7 +80,7 @@ def test_rows_typed_by_hand(by_hand: Path, caplog: pytest.LogCaptureFixture) -> 
         "valid/valid_7/valid_7_a/valid_7_a_1.nii.gz",
     ]  # fmt: skip
     first = states(found, "train_21_a")
-    assert [name for name, state in first.items() if state == "present"] == ["support_devices", "nodule"]
+    assert {name for name, state in first.items() if state == "present"} == {"support_devices", "nodule"}
     assert set(first.values()) == {"present", "absent"} and set(states(found, "train_21_b").values()) == {"absent"}
     assert found.reports == ["A nodule 5 mm"] * 3
     # HU are rescaled in the first release only, and never by guessing.
@@ -192,7 +192,7 @@ def _edit(name: str, old: str, new: str, count: int = 1):
         (_edit("metadata/train_metadata.csv", "train_21_a_2", "valid_1_a_2"), "row 2: VolumeName is not of the form"),
         (_edit("metadata/train_metadata.csv", "train_21_a_2", "train_21_a_1"), "row 3: has the VolumeName of an"),
         (_edit(TABLES["labels"].format("train"), ",Lung nodule,", ",Nodule,"), "'Lung nodule'.*nearest is 'Nodule'"),
-        (_edit(TABLES["labels"].format("train"), "train_21_a_2.nii.gz,1", "train_21_a_2.nii.gz,0"),
+        (_edit(TABLES["labels"].format("train"), "train_21_a_2.nii.gz,0", "train_21_a_2.nii.gz,1"),
          "row 3: has other labels than an earlier volume of its scan"),
         (_edit(TABLES["labels"].format("valid"), ".nii.gz,1", ".nii.gz,0.5"), "row 2 .*outside the coding.*'0.5'"),
         (_edit(TABLES["labels"].format("valid"), ".nii.gz,1", ".nii.gz,"), "row 2 .*outside the coding"),
@@ -296,3 +296,8 @@ def test_real_reports_and_labels_keep_their_totals(tmp_path: Path) -> None:
     assert sum("CONCLUSION:" in row["report_text"] for row in rows) > 0
     for report, row in zip(found.reports, rows, strict=True):
         assert "".join(report.split()).casefold() == "".join(row["report_text"].translate(MARKS).split()).casefold()
+
+
+def test_ages_keep_their_unit() -> None:
+    ages = pd.Series(["055Y", "018M", "011M", "100W", "012D", "63", "63.0", "", "unknown", "0Y"])
+    assert ct_rate.years(ages).tolist() == ["55", "1", "0", "1", "0", "63", "63", "", "", "0"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from data_modules.chest_xray import ChestXrayDataModule
 from data_modules.config import CorpusConfig, DataConfig, PhantomConfig, SplitCounts
 from data_modules.corpora import phantom
+from data_modules.corpora.phantom import written
+from data_modules.disk import CannotWrite
 from data_modules.errors import InputError
 from data_modules.findings import PRESENT
 
@@ -54,3 +57,23 @@ def test_a_changed_generator_never_meets_an_old_phantom(tmp_path: Path, monkeypa
 def test_settings_of_the_table_reader_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.corpora\.0\.root: belongs to the table reader"):
         module(tmp_path, root="/data")
+
+
+@pytest.mark.fault(24)
+def test_a_phantom_on_a_read_only_disk_is_read(small_disk: Callable[..., Path], remount: Callable[..., None]) -> None:
+    place = small_disk("2m")
+    config = PhantomConfig(SplitCounts(2, 1, 1), image_px=64)
+    folder = written(config, place)
+    assert sorted(one.name for one in (place / "phantom").iterdir()) == [folder.name]
+    remount(place, "ro")
+    assert written(config, place) == folder
+    with pytest.raises(CannotWrite, match=r"cannot be written \(Read-only file system\)"):
+        written(PhantomConfig(SplitCounts(3, 1, 1), image_px=64), place)
+
+
+@pytest.mark.fault(6)
+def test_a_phantom_that_does_not_fit_leaves_nothing(small_disk: Callable[..., Path]) -> None:
+    place = small_disk("100k")
+    with pytest.raises(CannotWrite, match=r"phantom/\w+: cannot be written \(No space left"):
+        written(PhantomConfig(SplitCounts(40, 1, 1), image_px=64), place)
+    assert not list((place / "phantom").iterdir())

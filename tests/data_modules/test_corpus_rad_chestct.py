@@ -158,11 +158,12 @@ def test_the_npz_is_read_back_the_right_way_round(root: Path) -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from(["0", "1", "0.0", "1.0", "", "2", "x"]), min_size=4, max_size=4))
 def test_a_finding_is_there_where_any_place_says_so(cells: list[str]) -> None:
-    names = ["nodule*lung", "nodule*hilum", "nodulegr1cm*lung", "other_path*lung"]
+    names = ["nodule*lung", "nodule*hilum", "nodulegr1cm*lung", "lesion*lung"]
     frame = pd.DataFrame([["a", *cells]], columns=["NoteAcc_DEID", *names], index=[2], dtype=object)
-    found = _findings(frame, {"nodule": ["nodule", "nodulegr1cm"]}, Path("t.csv"), KEY).loc[2, "nodule"]
+    meaning, disputed = {"nodule": ["nodule", "nodulegr1cm"]}, {"nodule": {"lesion", "no such column"}}
+    found = _findings(frame, meaning, disputed, Path("t.csv"), KEY).loc[2, "nodule"]
     judged = cells[:3]
     if any(cell in ("", "2", "x") for cell in judged):
         assert found == MALFORMED
     else:
-        assert found == ("1" if any(float(cell) for cell in judged) else "0")
+        assert found == ("1" if any(float(cell) for cell in judged) else "" if cells[3] in ("1", "1.0") else "0")

@@ -40,7 +40,7 @@ def by_hand(tmp_path: Path) -> Path:
     for name, folder in (("one", "dicom-images-train"), ("two", "dicom-images-train"), ("three", "dicom-images-test")):
         place = _place(tmp_path, name, folder)
         place.mkdir(parents=True)
-        written(place, np.full((12, 10), 90, dtype=np.uint8), f"{IMAGES[name]}.dcm", bits=8)
+        written(place, np.arange(120, dtype=np.uint8).reshape(12, 10), f"{IMAGES[name]}.dcm", bits=8)
     return tmp_path
 
 

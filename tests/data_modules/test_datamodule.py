@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import pickle
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +26,9 @@ from data_modules.config import (
     Limit,
     Unmentioned,
 )
+from data_modules.errors import InputError
 from data_modules.reports import digest64
+from data_modules.workers import death
 
 
 def floats(values: list) -> np.ndarray:
@@ -148,8 +153,9 @@ def test_log_and_environment_hold_the_account_and_no_identifier(
     corpus.rows[1]["notes"] = ""
     with caplog.at_level(logging.INFO):
         module = ready(make())
-    assert "no positive study in test for: covid19" in caplog.text and "'empty report': 1" in caplog.text
-    assert "label policy LabelPolicy(uncertain='ignore'" in caplog.text and "unmentioned" in caplog.text
+    assert "no positive study in test for: covid19" in caplog.text
+    assert "1 row(s) kept all the same: empty report" in caplog.text and "ours/train" in caplog.text
+    assert "ours: uncertain labels are ignored; unmentioned findings count as" in caplog.text
     told = module.environment()
     assert told["counts"]["ours"]["train"] == {"studies": 6, "patients": 3, "images": 6}
     assert told["data_digest"] == module.table.digest() and all(Path(folder).is_dir() for folder in told["cache"])
@@ -215,3 +221,32 @@ def test_workers_give_the_same_batches(make: Make) -> None:
     shared = list(ready(make(workers=1)).test_dataloader())
     for a, b in zip(alone, shared, strict=True):
         assert torch.equal(a.pixels, b.pixels) and a.reports == b.reports  # type: ignore[attr-defined]
+
+
+@pytest.mark.fault(14)
+def test_a_fault_reads_the_same_from_a_worker(make: Make) -> None:
+    """torch puts the traceback of the worker into the text."""
+    told = []
+    for workers in (0, 1):
+        module = ready(make(workers=workers))
+        for store in module.cache.stores:
+            path = store.folder / "pixels.u8"
+            path.write_bytes(bytes(path.stat().st_size))
+        with pytest.raises(InputError) as fault:
+            list(ready(make(workers=workers)).test_dataloader())
+        told.append(str(fault.value))
+    assert told[0] == told[1] and "\n" not in told[0] and "is damaged" in told[0]
+
+
+@pytest.mark.fault(21)
+def test_a_killed_loader_is_one_line(make: Make) -> None:
+    before = multiprocessing.active_children()
+    batches = iter(ready(make(workers=1, eval_batch_size=1)).test_dataloader())
+    next(batches)
+    (worker,) = [process.pid or 0 for process in multiprocessing.active_children() if process not in before]
+    assert os.getpgid(worker) == worker != os.getpgid(0)
+    with pytest.raises(RuntimeError) as fault:
+        os.kill(worker, signal.SIGKILL)
+        time.sleep(1)
+        list(batches)
+    assert f"(process {worker}) was killed by SIGKILL" in str(death(fault.value))

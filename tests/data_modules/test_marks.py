@@ -20,8 +20,8 @@ from data_modules.pixels import read_gray
 def test_boxes_of_nih(tmp_path: Path) -> None:
     (tmp_path / "BBox_List_2017.csv").write_text(
         "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
-        "00000001_000.png,Infiltrate,2,1,3.0,2,,,\n00000001_000.png,Infiltrate,6,1,1,1,,,\n"
-        "00000002_000.png,Mass,90,90,5,5,,,\n",
+        "00000001_000.png,Infiltrate,2,1,3.0,2\n00000001_000.png,Infiltrate,6,1,1,1\n"
+        "00000002_000.png,Mass,90,90,5,5\n",
         encoding="utf-8",
     )
     found = marks(CorpusConfig(reader="chestxray14", root=str(tmp_path)), "data.corpora.0")
@@ -33,6 +33,41 @@ def test_boxes_of_nih(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask["infiltration"], wanted)
     with pytest.raises(InputError, match=r"BBox_List_2017.csv row 4: the mark does not lie in its image of 8 x 5"):
         found.masks("00000002_000.png", (5, 8))
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("Image Index,Finding Label,Bbox [x,y,w,h],,,", "a.png,Infiltrate,2,1,3.0,2"),  # as published
+        ("Image Index,Finding Label,Bbox [x,y,w,h],,,", "a.png,Infiltrate,2,1,3,2,,,"),
+        ("Image Index,Finding Label,Bbox [x,y,w,h]", "a.png, Infiltration ,2,1,3,2,"),
+        ('\ufeffImage Index,Finding Label,"Bbox [x,y,w,h]"', 'a.png,INFILTRATE,"[2, 1, 3, 2]"'),
+        ("image index,Finding label,x,y,w,h", "images_001/a.png,infiltrate,2.0,1.0,3.0,2.0\n,,,,,"),
+    ],
+)
+def test_forms_of_the_box_list_of_nih(tmp_path: Path, header: str, row: str) -> None:
+    (tmp_path / "BBox_List_2017.csv").write_text(f"{header}\r\n{row}\r\n", encoding="utf-8", newline="")
+    found = marks(CorpusConfig(reader="chestxray14", root=str(tmp_path)), "data.corpora.0")
+    assert found is not None
+    mask = found.masks("images/a.png", (5, 8))["infiltration"]
+    assert mask[1:3, 2:5].all() and mask.sum() == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Finding Label,Image Index,x,y,w,h\nMass,a.png,1,1,2,2\n", "its first two columns must be 'Image Index' and"),
+        ("Image Index,Finding Label,x,y,w,h\na.png,Mass,1,1,2\n", "row 2: a box needs"),
+        ("Image Index,Finding Label,x,y,w,h\na.png,Mass,1,1,2,2,9\n", "row 2: a box needs"),
+        ("Image Index,Finding Label,x,y,w,h\na.png\n", "row 2: 'Finding Label' holds a word"),
+        ("Image Index,Finding Label,x,y,w,h\na.png,Tumour,1,1,2,2\n", "row 2: 'Finding Label' holds a word"),
+        ("Image Index,Finding Label,x,y,w,h\n\na.png,Mass,1,1,2,1e999\n", "row 3: a box needs"),
+    ],
+)
+def test_a_box_list_that_does_not_parse_names_its_row(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "BBox_List_2017.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        marks(CorpusConfig(reader="chestxray14", root=str(tmp_path)), "data.corpora.0")
 
 
 def test_boxes_of_rsna_stand_for_both_of_its_findings(tmp_path: Path) -> None:

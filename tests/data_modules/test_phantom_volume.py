@@ -75,6 +75,7 @@ def test_a_ball_lies_where_the_affine_says() -> None:
     assert nibabel.aff2axcodes(scan.affine()) == ("R", "A", "S")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 8, 31])
 def test_voxels_are_the_mean_of_the_scene_within_them(index: int) -> None:
     scene = sample_study("test", index, index, 0, modality=CT).scene

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +108,34 @@ def test_foreign_folder_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no phantom"):
         write_phantom(tmp_path / "mine", studies={"train": 1}, image_px=64, progress=False)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+
+
+STORED, STORED_CT = "f8617329ef0e", "e238f3c847fc"
+"""Digests of the studies below: stored pixels, reports and labels. They change only with the generator itself."""
+_SMALL = """
+import sys
+from pathlib import Path
+from data_modules.phantom.write import write_phantom
+out = Path(sys.argv[1])
+for place, size in (("cxr", {"image_px": 256}), ("ct", {"modality": "chest_ct", "voxels": 40})):
+    print(write_phantom(out / place, studies={"train": 6, "test": 2}, seed=0, workers=1, progress=False, **size)[:12])
+"""
+PROCESSORS = {
+    "as it is": {},
+    "without AVX-512": {"NPY_DISABLE_CPU_FEATURES": "X86_V4,AVX512_ICL,AVX512_SPR"},
+    "without AVX2 and FMA": {
+        "NPY_DISABLE_CPU_FEATURES": "X86_V3,X86_V4,AVX512_ICL,AVX512_SPR",
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2",
+        "OPENBLAS_CORETYPE": "Nehalem",
+    },
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the other kernels are those of x86-64")
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_stored_values_are_the_same_on_every_processor(tmp_path: Path, processor: str) -> None:
+    surroundings = {**os.environ, **PROCESSORS[processor], "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", _SMALL, str(tmp_path)], env=surroundings, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [STORED, STORED_CT]

@@ -16,7 +16,7 @@ from data_modules.pixels import read_gray
 RNG = np.random.default_rng(0)
 BAD_FILES = {
     "MR_truncated.dcm": "less than expected", "rtplan.dcm": "no pixel data", "test-SR.dcm": "no pixel data",
-    "badVR.dcm": "damaged", "SC_rgb_rle_2frame.dcm": "2 frames", "no_meta.dcm": "header is damaged",
+    "badVR.dcm": "NumberOfFrames holds '1A'", "SC_rgb_rle_2frame.dcm": "2 frames", "no_meta.dcm": "header is damaged",
     "rtplan_truncated.dcm": "no pixel data", "rtdose.dcm": "15 frames",
 }  # fmt: skip
 

@@ -174,8 +174,17 @@ def test_float_pixel_data(tmp_path: Path) -> None:
             assert_gray(read_gray(tmp_path / "f.dcm"), stretched(values))
 
 
-def test_a_constant_image_is_black(tmp_path: Path) -> None:
-    assert not read_gray(written(tmp_path, np.full((9, 9), 700, np.uint16))).any()
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("dead", [0, 1, 3])
+def test_a_blank_image_is_refused(tmp_path: Path, photometric: str, dead: int) -> None:
+    """All of one value, but for no more than a pixel in a thousand."""
+    stored = np.full((60, 60), 700, np.uint16)
+    stored[0, :dead] = 4000
+    with pytest.raises(InputError, match=r"row 3: is blank: (99\.9|100\.0)% of its pixels have one gray value"):
+        read_gray(written(tmp_path, stored, PhotometricInterpretation=photometric), "row 3")
+    stored[30, : dead * 20] = 4000
+    if dead:
+        assert read_gray(written(tmp_path, stored, PhotometricInterpretation=photometric)).any()
 
 
 def test_names_without_extension_and_other_extensions(tmp_path: Path) -> None:

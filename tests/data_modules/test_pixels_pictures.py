@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import gzip
 import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
+from synthetic_dicom import stretched
 
 from data_modules.errors import InputError
 from data_modules.pixels import equalize, fit, read_gray
@@ -126,3 +129,100 @@ def test_equalize_flattens_and_keeps_the_order() -> None:
     means = [flat[dark == level].mean() for level in levels]
     assert (np.diff(means) >= 0).all()
     assert abs(np.median(flat) - 127) < 12 < abs(np.median(dark) - 127)
+
+
+def ramp(top: int) -> np.ndarray:
+    """[24, 32], from 40 to `top`."""
+    return np.linspace(40, top, 24 * 32).reshape(24, 32).astype(np.uint16)
+
+
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_deep_colour_keeps_its_depth(tmp_path: Path, top: int) -> None:
+    """Pillow would keep the upper 8 bits: 12 bits of a 16-bit PNG as 0 to 15."""
+    deep = np.stack([ramp(top), ramp(top)[::-1], ramp(top)[:, ::-1]], -1)
+    values = deep @ np.array([0.299, 0.587, 0.114])
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(deep))
+    assert np.abs(read_gray(tmp_path / "a.png") - stretched(values)).max() <= 0.51
+    alpha = np.full((24, 32, 1), 65535, np.uint16)
+    alpha[:5] = 0
+    for samples, of in ((deep, values), (deep[..., :1], deep[..., 0].astype(float))):
+        (tmp_path / "b.png").write_bytes(imagecodecs.png_encode(np.concatenate([samples, alpha], -1)))
+        expected = stretched(of, of[5:].min(), of[5:].max())
+        expected[:5] = 0
+        assert np.abs(read_gray(tmp_path / "b.png") - expected).max() <= 0.51
+
+
+def test_a_picture_that_is_transparent_everywhere_is_refused(tmp_path: Path) -> None:
+    for most in (0, 100):
+        alpha = Image.fromarray(np.full((31, 47), most, np.uint8))
+        for mode in ("LA", "RGBA"):
+            picture = Image.fromarray(GRAY).convert(mode)
+            picture.putalpha(alpha)
+            with pytest.raises(InputError, match="transparent everywhere"):
+                read_gray(saved(picture, tmp_path / "a.png"))
+    deep = np.stack([ramp(4095), np.zeros((24, 32), np.uint16)], -1)
+    (tmp_path / "b.png").write_bytes(imagecodecs.png_encode(deep))
+    with pytest.raises(InputError, match="transparent everywhere"):
+        read_gray(tmp_path / "b.png")
+
+
+def test_a_transparent_gray_value_and_a_palette_with_one(tmp_path: Path) -> None:
+    deep = ramp(4000)
+    deep[:3] = 65535
+    expected = stretched(deep.astype(float), deep[3:].min(), deep[3:].max())
+    expected[:3] = 0
+    path = saved(Image.fromarray(deep), tmp_path / "a.png", transparency=65535)
+    assert np.abs(read_gray(path) - expected).max() <= 0.51
+    palette = Image.fromarray(RGB).quantize(32)
+    clear = int(np.asarray(palette)[0, 0])
+    rgb = np.asarray(palette.convert("RGB")) @ np.array([0.299, 0.587, 0.114])
+    rgb[np.asarray(palette) == clear] = 0
+    assert np.abs(read_gray(saved(palette, tmp_path / "p.png", transparency=clear)) - rgb).max() <= 1
+
+
+def test_deep_pictures_are_turned_by_their_mark(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain = read_gray(saved(Image.fromarray(ramp(4095)), tmp_path / "a.png"))
+    turned = read_gray(saved(Image.fromarray(ramp(4095)), tmp_path / "b.png", exif=exif))
+    np.testing.assert_array_equal(turned, np.rot90(plain, -1))
+
+
+def test_pictures_for_print_and_several_in_one_are_refused(tmp_path: Path) -> None:
+    cmyk = saved(Image.fromarray(RGB).convert("CMYK"), tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"CMYK.*save it as gray or RGB"):
+        read_gray(cmyk)
+    frames = [Image.fromarray(GRAY), Image.fromarray(GRAY[::-1].copy())]
+    for name, kind in (("a.png", "PNG"), ("b.jpg", "MPO")):
+        frames[0].save(tmp_path / name, kind, save_all=True, append_images=frames[1:])
+        with pytest.raises(InputError, match="holds 2 pictures; save the one"):
+            read_gray(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "WebP", "BMP", "JPEG 2000"])
+def test_other_formats_are_named(tmp_path: Path, kind: str) -> None:
+    Image.fromarray(GRAY).save(tmp_path / "x", kind.replace(" ", ""))
+    with pytest.raises(InputError, match=f"is a {kind} picture, neither DICOM nor PNG nor JPEG; save it as PNG"):
+        read_gray(tmp_path / "x")
+
+
+def test_a_packed_file_is_named(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(GRAY), tmp_path / "a.png")
+    (tmp_path / "x.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(InputError, match="packed with gzip; unpack it"):
+        read_gray(tmp_path / "x.gz")
+
+
+def test_a_dead_pixel_of_a_deep_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    deep = ramp(4000)
+    deep[9, 9] = 65535
+    expected = stretched(ramp(4000).astype(float))
+    expected[9, 9] = 255
+    assert np.abs(read_gray(saved(Image.fromarray(deep), tmp_path / "a.png")) - expected).max() <= 1
+    assert "far from all others" in caplog.text
+
+
+def test_blank_pictures_are_refused(tmp_path: Path) -> None:
+    for picture in (np.full((31, 47), 90, np.uint8), np.full((31, 47), 90, np.uint16), np.zeros((31, 47, 3), np.uint8)):
+        with pytest.raises(InputError, match=r"is blank: 100\.0% of its pixels"):
+            read_gray(saved(Image.fromarray(picture), tmp_path / "a.png"))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,26 @@ def test_private_places_keep_their_content(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "c").read_text() == "kept"
     modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("a/b", "a/b/c")]
     assert modes == [0o700, 0o600]
+
+
+@pytest.mark.fault(24)
+def test_a_salt_on_a_read_only_disk_is_read_and_on_a_full_one_not_half_made(
+    small_disk: Callable[..., Path], remount: Callable[..., None]
+) -> None:
+    place = small_disk("16k")
+    value = salt(place)
+    remount(place, "ro")
+    assert salt(place) == value
+    with pytest.raises(InputError, match=r"salt: cannot be made or read \(Read-only.*set cache_dir"):
+        salt(place / "new")
+    full = small_disk("16k")
+    (full / "fill").write_bytes(b"x" * 16384)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left") as fault:
+        salt(full)
+    assert "\n" not in str(fault.value) and [one.name for one in full.iterdir()] == ["fill"]
+
+
+def test_a_salt_needs_no_hard_links_and_is_one_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "link")
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(salt, [tmp_path / "cache"] * 8))) == 1

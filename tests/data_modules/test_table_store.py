@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kept import assert_same, kept_file, layout, read, spied, tables
+from kept import EVERY_LAYOUT, assert_same, kept_file, layout, read, spied, tables
 from official import COUNTS, KEY, write_table
 from small_corpus import SALT, Corpus
 
@@ -21,7 +21,6 @@ from data_modules import table_store
 from data_modules.config import BadRows, CorpusConfig, LabelPolicy, PhantomConfig
 from data_modules.errors import InputError
 from data_modules.findings import ontology
-from data_modules.phantom.layouts import LAYOUTS
 from data_modules.study import StudyTable
 
 WHOLE_SIZE = table_store.WORTHWHILE
@@ -43,7 +42,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.mark.parametrize("name", [*sorted(LAYOUTS), "phantom"])
+@pytest.mark.parametrize("name", [*EVERY_LAYOUT, "phantom"])
 def test_a_kept_table_is_the_one_that_was_read(
     name: str, home: Path, cache: Path, reads: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kept import SKIP, assert_same, layout, read, spied
+from kept import EVERY_LAYOUT, SKIP, assert_same, layout, read, spied
 from official import KEY
 from small_corpus import SALT, Corpus
 
@@ -20,7 +20,6 @@ from data_modules import corpora, table_store
 from data_modules.config import CorpusConfig
 from data_modules.errors import InputError
 from data_modules.findings import ontology
-from data_modules.phantom.layouts import LAYOUTS
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +182,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
     yield found
 
 
-@pytest.mark.parametrize("name", sorted(LAYOUTS))
+@pytest.mark.parametrize("name", EVERY_LAYOUT)
 def test_readers_watch_all_that_they_open_list_or_look_for(
     name: str, home: Path, cache: Path, seen: list[tuple[str, str]]
 ) -> None:

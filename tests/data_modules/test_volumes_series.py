@@ -164,14 +164,14 @@ def test_several_series_and_lone_slices(tmp_path: Path) -> None:
 DAMAGE = {
     "moved along the normal": ({"ImagePositionPatient": [-40, 25, -687.2]}, r"4\.80 mm between.*4\.00 mm between most"),
     "another place": ({"ImagePositionPatient": [-40, 25, -700]}, r"1 slices lie where another.*-700\.0 mm"),
-    "no place": ({"ImagePositionPatient": None}, "no ImagePositionPatient of 3 numbers"),
+    "no place": ({"ImagePositionPatient": None}, "ImagePositionPatient is absent or empty; 3 numbers must stand there"),
     "direction": ({"ImageOrientationPatient": [1, 0, 0, 0, 0.99, 0.141067]}, "differ in ImageOrientationPatient"),
     "no direction": ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "perpendicular"),
     "spacing": ({"PixelSpacing": [2.6, 2.0]}, "differ in their number of pixels or in PixelSpacing"),
     "size": ({"Rows": 18, "Columns": 88}, "differ in their number of pixels"),
     "frames": ({"NumberOfFrames": 2}, "several frames"),
-    "scale": ({"RescaleSlope": "nan"}, "no finite numbers"),
-    "no scale": ({"RescaleSlope": ""}, "damaged or unusual"),
+    "scale": ({"RescaleSlope": "nan"}, "RescaleSlope holds 'nan', not finite"),
+    "no scale": ({"RescaleSlope": ""}, "RescaleSlope is absent or empty; 1 number must"),
     "pixels": ({"PixelData": bytes(10)}, "less than expected|damaged or unusual"),
 }
 

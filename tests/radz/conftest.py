@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from small_run import SMALL
+from tiny_families import NAMES, SHAPE, TEXTS
 
 from data_modules.corpora.phantom import written
-from radz.backbones import FAMILIES, load_backbone
+from radz.backbones import load_backbone
 from radz.backbones.tiny import write_tiny
-from radz.config import BackboneConfig, DfatConfig, TinyConfig
-from radz.encode import Encoder
-from radz.experiment import load_experiment
-from radz.run import train
-
-TEXTS = [
-    "There is a small left pleural effusion with a meniscus.",
-    "The heart is enlarged. No pneumothorax is seen. Patchy opacity in the right lower zone, ill defined.",
-    "Normal chest radiograph.",
-    "Rounded opacity in the left mid zone, 20 mm, well defined, in keeping with a nodule.",
-    "A pacemaker lies over the left chest wall. Findings of this chest X-ray",
-]
-NAMES = dict(zip(("llava", "llava_next", "qwen2_5_vl", "gemma3"), FAMILIES, strict=True))
-"""architecture of every tiny family"""
-SHAPE = {"image_size": 64, "vision_width": 32, "width": 32, "vocabulary": 400, "context": 256}
+from radz.cli import main
+from radz.config.files import load_experiment
+from radz.config.schema import BackboneConfig, DfatConfig, TinyConfig
+from radz.models.encoder import Encoder
+from radz.runs.train import train
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_after() -> Iterator[None]:
+    """`main` sets up logging; the handlers of pytest come back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must end with 2; returns its one line."""
+
+    def run(*arguments: str, alone: bool = False) -> str:
+        assert main(arguments) == 2
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.out + shown.err
+        lines = shown.err.splitlines()
+        faults = [line for line in lines if line.startswith("radz: ")]
+        assert len(faults) == 1 and lines[-1] == faults[0], shown.err
+        assert not alone or len(lines) == 1, shown.err
+        return faults[0]
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -89,8 +110,11 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
-    """A finished run of the demo in small, with LoRA so that the plain peft test has something to load."""
-    folder = tmp_path_factory.mktemp("runs") / "trained"
+    """A finished run of the demo in small, with LoRA so that the plain peft test has something to load.
+
+    The first worker trains it; each works on a copy of its own.
+    """
+    runs = cache_dir.with_name("trained")
     lora = [
         "backbone.train=lora",
         "backbone.lora_rank=4",
@@ -98,7 +122,14 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Pa
         "dfat.alignment_weight=0.5",
         "scoring.headline=fused",
     ]
-    return train(load_experiment("demo", [*SMALL, *lora, f"run_dir={folder}", f"cache_dir={cache_dir}"]))
+    with cache_dir.with_name("trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (runs / "metrics.json").is_file():
+            train(load_experiment("demo", [*SMALL, *lora, f"run_dir={runs}", f"cache_dir={cache_dir}"]))
+    copy = Path(shutil.copytree(runs, tmp_path_factory.mktemp("runs") / "trained"))
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace(str(runs), str(copy)))
+    return copy
 
 
 @pytest.fixture(scope="session")

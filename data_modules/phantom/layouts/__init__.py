@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from data_modules.corpora.phantom import TABLE, written
 from data_modules.corpus_config import PhantomConfig
 from data_modules.errors import InputError, nearest
+from data_modules.files import new_folder
 from data_modules.phantom.findings import NAMES
 from data_modules.phantom.layouts import (
     chestxray14,
@@ -59,20 +58,9 @@ def write_layout(corpus: str, out: Path, config: PhantomConfig, cache_dir: Path)
     """
     if corpus not in LAYOUTS:
         raise InputError(f"corpus: there is no layout '{corpus}'{nearest(corpus, LAYOUTS)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"out: {out} is not an empty folder; choose another")
-    modality = "chest_ct" if corpus in OF_CT else "chest_xray"
-    found = cases(written(config, cache_dir, modality))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with new_folder(out, "out") as draft:
+        found = cases(written(config, cache_dir, "chest_ct" if corpus in OF_CT else "chest_xray"))
         LAYOUTS[corpus](found, draft)
-        draft.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()
-        draft.rename(out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return len(found)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from data_modules.errors import InputError
 from radz.backbones.base import Backbone
 from radz.backbones.folder import check_folder
-from radz.config import BackboneConfig
+from radz.config.schema import BackboneConfig
 
 FAMILIES = {
     "LlavaForConditionalGeneration": ("llava", "LlavaBackbone"),
@@ -19,8 +19,10 @@ FAMILIES = {
 """file and class here of each `architectures` entry of a config.json"""
 
 
-def load_backbone(config: BackboneConfig, folder: Path, image_tokens: int, text_tokens: int) -> Backbone:
+def load_backbone(config: BackboneConfig, folder: Path, image_tokens: int, text_tokens: int, seed: int = 0) -> Backbone:
     """Load a Hugging Face folder as a Backbone: modality tokens added, truncated, adapted and frozen as configured.
+
+    `seed`: of the rows of new modality tokens; what else is new, such as LoRA, draws from torch's global generator.
 
     Raises:
         InputError: missing files, unknown architecture, a feature layer beyond the decoder.
@@ -34,7 +36,7 @@ def load_backbone(config: BackboneConfig, folder: Path, image_tokens: int, text_
         )
     file, name = FAMILIES[architecture]
     family: type[Backbone] = getattr(import_module(f"radz.backbones.{file}"), name)
-    return family(config, folder, image_tokens, text_tokens)
+    return family(config, folder, image_tokens, text_tokens, seed)
 
 
 __all__ = ["FAMILIES", "Backbone", "load_backbone"]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,15 +18,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_modules.errors import InputError
-from radz.backbones.adapt import adapt, add_modality_tokens
-from radz.backbones.folder import image_placeholder, image_settings, load_model, load_tokenizer
+from radz.backbones.folder import (
+    choose_template,
+    image_placeholder,
+    image_settings,
+    load_model,
+    load_tokenizer,
+    message,
+    turn,
+)
 from radz.backbones.layers import Layers, layer_index
+from radz.backbones.lora import adapt, add_modality_tokens
 from radz.backbones.recompute import ElementwiseRecompute
-from radz.backbones.words import Worded
-from radz.config import BackboneConfig
+from radz.config.schema import BackboneConfig
 
 
-class Backbone(Worded):
+class Backbone(nn.Module, abc.ABC):
     """A loaded multimodal model behind one interface; one subclass per family.
 
     Attributes:
@@ -49,7 +57,9 @@ class Backbone(Worded):
     _scale: Tensor
     _shift: Tensor
 
-    def __init__(self, config: BackboneConfig, folder: Path, image_tokens: int, text_tokens: int) -> None:
+    def __init__(
+        self, config: BackboneConfig, folder: Path, image_tokens: int, text_tokens: int, seed: int = 0
+    ) -> None:
         super().__init__()
         self.model: Any = load_model(self.architecture, config, folder)
         self.tokenizer: Any = load_tokenizer(folder)
@@ -66,10 +76,11 @@ class Backbone(Worded):
         self.register_buffer("_scale", (scale / std)[:, None, None], persistent=False)
         self.register_buffer("_shift", (-torch.tensor(settings["image_mean"]) / std)[:, None, None], persistent=False)
         self.read_settings(folder, settings)
+        self._spelled = choose_template(folder, self.tokenizer, self.mark, self.spelled_image)
         if self.image_size is not None:
             self.tokens_per_image(self.image_size)
         self.image_ids, self.text_ids = add_modality_tokens(
-            self.model, self.tokenizer, image_tokens, text_tokens, keep=config.modality_tokens == "keep"
+            self.model, self.tokenizer, image_tokens, text_tokens, seed, keep=config.modality_tokens == "keep"
         )
         self.layer = layer_index(config.feature_layer, text.num_hidden_layers)
         if config.depth == "feature":
@@ -94,7 +105,7 @@ class Backbone(Worded):
         """Check and keep what the family needs of `self.model.config` and the image processor's `settings`."""
 
     @abc.abstractmethod
-    def idle_tower_parts(self) -> list[nn.Module]:
+    def idle_tower_parts(self) -> Sequence[nn.Module | nn.Parameter]:
         """Parts of the tower that stay frozen with `train_tower`: those without part in the features among them."""
 
     @abc.abstractmethod
@@ -111,6 +122,16 @@ class Backbone(Worded):
     def run_decoder(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, arguments: dict[str, Any]) -> Any:
         """Output of the decoder for [B, T, d]; `arguments` are those that all families take."""
         return self.decoder(inputs_embeds=embeddings, **arguments)
+
+    @property
+    def mark(self) -> str:
+        """What the chat template shows for an image."""
+        return self._image_text
+
+    @property
+    def spelled_image(self) -> str:
+        """An image in a message that is one string."""
+        return f"{self.mark}\n"
 
     # What the rest of radz uses.
 
@@ -194,6 +215,31 @@ class Backbone(Worded):
         """Context of the tower's pass: it keeps a graph only where the tower trains."""
         return torch.set_grad_enabled(torch.is_grad_enabled() and self._tower_trains)
 
+    @cached_property
+    def start(self) -> list[int]:
+        """Ids that the tokenizer puts before every text by itself, such as BOS; of many none."""
+        plain, whole = (self.tokenizer("a", add_special_tokens=special).input_ids for special in (False, True))
+        places = (n for n in range(len(whole)) if whole[n : n + len(plain)] == plain)
+        return whole[: next(places, 0)]
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of a text with what the tokenizer puts before it, and nothing behind it."""
+        return [*self.start, *self.tokenizer(text, add_special_tokens=False).input_ids]
+
+    def chat(self, instruction: str, images: int) -> str:
+        """One user turn in the folder's chat template, `images` placeholders and generation prompt included.
+
+        A BOS that the template spells is left out where the tokenizer adds it: `ids` of the turn are those of
+        `apply_chat_template(tokenize=True)` of the processor.
+        """
+        text = turn(self.tokenizer, message(instruction, images, self._spelled))
+        bos = self.tokenizer.bos_token
+        text = text.removeprefix(bos) if bos and self.tokenizer.bos_token_id in self.start else text
+        shown = text.count(self.mark)
+        if shown != images:
+            raise InputError(f"backbone.path: the chat template shows {shown} image placeholders for {images} images")
+        return text
+
     def word_embeddings(self, ids: Tensor) -> Tensor:
         """Token ids [...] to input embeddings [..., d]."""
         return self.core.get_input_embeddings()(ids)
@@ -246,7 +292,7 @@ class Backbone(Worded):
         """Drop what lies beyond `hidden_states[layer]` of the decoder and beyond the tower's feature layer.
 
         A truncated decoder must lose its final norm, unless the feature is the last one, which Hugging Face gives after
-        the norm; otherwise it is not the same number (method.md 2.3).
+        the norm; otherwise it is not the same number (docs/method.md 2.3).
         """
         decoder = self.decoder
         if self.layer < len(decoder.layers):

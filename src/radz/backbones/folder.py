@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,28 +12,33 @@ from typing import Any
 
 import torch
 
+from data_modules import files
 from data_modules.errors import InputError
-from radz.config import BackboneConfig
+from radz.config.schema import BackboneConfig
+
+log = logging.getLogger(__name__)
+
+BASE_PARTS = {
+    "weights, tokenizer or modality tokens": ("*.safetensors", "tokenizer.*", "config.json"),
+    "image processor": ("preprocessor_config.json", "processor_config.json", "open_clip_config.json"),
+    "chat template or tokenizer settings": ("chat_template.*", "tokenizer_config.json", "special_tokens_map.json"),
+}
+"""what a digest of a backbone folder covers, a part of it each, and its files"""
+SEED_PART = "seed of the modality tokens"
 
 SDPA = "scaled_dot_product_attention"
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """A JSON file of a backbone folder; {} when it is not there."""
-    path = folder / name
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); the backbone folder is damaged") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no keys; the backbone folder is damaged")
-    return content
+    content = files.read_json(folder / name, "the backbone folder is damaged")
+    if not isinstance(content, dict | None):
+        raise InputError(f"{folder / name}: holds no keys; the backbone folder is damaged")
+    return content or {}
 
 
 @contextmanager
-def reading(folder: Path, part: str) -> Iterator[None]:
+def reading(folder: Path, part: str, key: str = "backbone.path") -> Iterator[None]:
     """Turn what Hugging Face raises on a damaged `part` of a folder into one line."""
     try:
         yield
@@ -41,7 +47,7 @@ def reading(folder: Path, part: str) -> Iterator[None]:
     except Exception as error:  # tokenizers raises Exception itself, safetensors and the config classes their own
         cause = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(
-            f"backbone.path: {folder}: the {part} cannot be read ({cause}); copy the folder from its source again"
+            f"{key}: {folder}: the {part} cannot be read ({cause}); copy the folder from its source again"
         ) from None
 
 
@@ -75,16 +81,16 @@ def check_folder(config: BackboneConfig, folder: Path) -> dict[str, Any]:
     return settings
 
 
-def image_settings(folder: Path) -> dict[str, Any]:
+def image_settings(folder: Path, key_of: str = "backbone.path") -> dict[str, Any]:
     """The image processor's settings, with a mean and a spread of three numbers."""
     settings = read_json(folder, "preprocessor_config.json")
     settings = settings or read_json(folder, "processor_config.json").get("image_processor", {})
     for key in ("image_mean", "image_std"):
         values = settings.get(key)
         if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
-            raise InputError(f"backbone.path: {folder}: the image processor gives no {key} of three numbers")
+            raise InputError(f"{key_of}: {folder}: the image processor gives no {key} of three numbers")
     if min(settings["image_std"]) <= 0:
-        raise InputError(f"backbone.path: {folder}: image_std of the image processor must be above 0")
+        raise InputError(f"{key_of}: {folder}: image_std of the image processor must be above 0")
     return settings
 
 
@@ -161,17 +167,12 @@ def _check_finite(model: Any, folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer with a chat template and a padding token."""
+    """The folder's tokenizer with a padding token."""
     from transformers import AutoTokenizer
 
     with reading(folder, "tokenizer"):
         # Code that a folder brings along is never run, nor asked about.
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if not tokenizer.chat_template:
-        # Older folders keep the template in a file that belongs to the processor.
-        tokenizer.chat_template = read_json(folder, "chat_template.json").get("chat_template")
-    if not tokenizer.chat_template:
-        raise InputError(f"backbone.path: {folder}: no chat template; add chat_template.jinja to the folder")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
@@ -193,10 +194,101 @@ def image_placeholder(model: Any, tokenizer: Any, folder: Path) -> str:
     number = model.config.image_token_id
     added = tokenizer.added_tokens_decoder
     if number not in added:
-        found = tokenizer.convert_ids_to_tokens(number) if number <= last else None
+        plain = tokenizer.convert_ids_to_tokens(number) if number <= last else None
         raise InputError(
             f"backbone.path: {folder}: config.json gives the image token the id {number}, which is "
-            f"{'no special token' if found else 'no token'} of the tokenizer; tokenizer and weights are of different "
+            f"{'no special token' if plain else 'no token'} of the tokenizer; tokenizer and weights are of different "
             "models"
         )
     return str(added[number].content)
+
+
+def folder_digest(folder: Path, token_ids: list[int], seed: int | None = None) -> str:
+    """12 hex digits for each of `BASE_PARTS`, of a backbone folder, joined by dashes, and the seed of new token rows.
+
+    An earlier radz wrote the first part alone.
+    """
+    parts = []
+    for number, patterns in enumerate(BASE_PARTS.values()):
+        digest = hashlib.blake2b(str(token_ids).encode() if number == 0 else b"", digest_size=6)
+        for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
+            digest.update(file.name.encode())
+            files.add_file(digest, file)
+        parts.append(digest.hexdigest())
+    return "-".join(parts if seed is None else [*parts, str(seed)])
+
+
+def base_change(before: str, now: str) -> str:
+    """What differs between two digests of `folder_digest`, in words; empty where nothing does."""
+    if before == now:
+        return ""
+    if "-" not in before and before == now.split("-")[0]:
+        return (
+            "an earlier radz wrote this digest, which covers neither image processor, chat template nor seed of the "
+            "modality tokens"
+        )
+    one, other = before.split("-"), now.split("-")
+    pairs = zip([*BASE_PARTS, SEED_PART], one, other, strict=False)
+    changed = [name for name, a, b in pairs if a != b] if len(one) == len(other) else []
+    return f"other {' and '.join(changed)}" if changed else "another backbone"
+
+
+def message(instruction: str, images: int, spelled: str | None) -> str | list[dict[str, str]]:
+    """A message of images and words: as parts, or as one string in which each image is `spelled`."""
+    if spelled is None:
+        return [{"type": "image"}] * images + [{"type": "text", "text": instruction}]
+    return spelled * images + instruction
+
+
+def turn(tokenizer: Any, content: Any, template: str | None = None) -> str:
+    """A user's message of this content in a chat template, the tokenizer's own if none is given."""
+    text: str = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], chat_template=template, add_generation_prompt=True, tokenize=False
+    )
+    return text
+
+
+def choose_template(folder: Path, tokenizer: Any, mark: str, spelled: str) -> str | None:
+    """Give the tokenizer the first chat template of the folder that shows an image once and the words as they are.
+
+    The processor's come before the tokenizer's, which in some folders is that of the language model alone: such a
+    template takes a message as one string, in which the image is spelled.
+
+    Args:
+        mark: what a template shows for an image. spelled: an image in a message that is one string.
+
+    Returns:
+        `spelled` where the template takes strings, None where it takes parts; see `message`.
+
+    Raises:
+        InputError: there is none, or none does so.
+    """
+    probe, templates = "Say what you see.", _chat_templates(folder, tokenizer)
+    for form in (None, spelled):
+        for name, template in templates.items():
+            try:
+                text = turn(tokenizer, message(probe, 1, form), template)
+            except Exception:  # templates raise whatever their authors and jinja2 think of
+                continue
+            if text.count(mark) == 1 and text.count(probe) == 1 and "{'type'" not in text:
+                tokenizer.chat_template = template
+                if form is not None:
+                    log.info("backbone.path: %s takes messages as strings; the image is spelled in them", name)
+                return form
+    if not templates:
+        raise InputError(f"backbone.path: {folder}: no chat template; add chat_template.jinja to the folder")
+    raise InputError(
+        f"backbone.path: {folder}: no chat template ({', '.join(templates)}) shows an image and the words beside it "
+        "once; put the processor's chat_template.jinja into the folder"
+    )
+
+
+def _chat_templates(folder: Path, tokenizer: Any) -> dict[str, str]:
+    """{where: template} of a folder, the processor's first."""
+    files = ("chat_template.json", "processor_config.json")
+    templates = {name: read_json(folder, name).get("chat_template") for name in files}
+    plain = folder / "chat_template.jinja"
+    templates[plain.name] = plain.read_text(encoding="utf-8") if plain.is_file() else None
+    own = tokenizer.chat_template
+    templates["tokenizer_config.json"] = own.get("default") if isinstance(own, dict) else own
+    return {name: template for name, template in templates.items() if isinstance(template, str) and template}

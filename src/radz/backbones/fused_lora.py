@@ -20,6 +20,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         low = x @ a.to(x.dtype).T
         y = nn.functional.linear(x, weight, bias)
+        # In place: the sum costs no second pass over y, and no copy of it.
         y.addmm_(low, (b * scale).to(x.dtype).T)
         ctx.scale = scale
         ctx.save_for_backward(x, low, weight, a, b)
@@ -35,7 +36,7 @@ class _Linear(torch.autograd.Function):
             of_x = (y @ weight).addmm_(down, a.to(y.dtype))
         of_a = (down.T @ x).to(a.dtype)
         of_b = (y.T @ low).to(b.dtype) * ctx.scale
-        return of_x, None, None, of_a, of_b, None
+        return of_x, None, None, of_a, of_b, None  # weight and bias are frozen, the scale is a number
 
 
 def fuse_lora(model: nn.Module) -> int:
@@ -48,7 +49,7 @@ def fuse_lora(model: nn.Module) -> int:
     count = 0
     for module in model.modules():
         if type(module) is Linear and type(module.base_layer) is nn.Linear:
-            module.__class__ = _fused(Linear)
+            module.__class__ = _fused(Linear)  # in place: parameters, their names and PEFT's own methods stay
             count += 1
     return count
 

@@ -21,7 +21,6 @@ class Gemma3Backbone(Backbone):
     architecture = "Gemma3ForConditionalGeneration"
 
     def read_settings(self, folder: Path, settings: dict[str, Any]) -> None:
-        """See `Backbone`."""
         config = self.model.config
         self.image_size = config.vision_config.image_size
         self._grid = math.isqrt(config.mm_tokens_per_image)
@@ -52,11 +51,20 @@ class Gemma3Backbone(Backbone):
 
     def run_decoder(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, arguments: dict[str, Any]) -> Any:
         """See `Backbone`; with images the model around the decoder builds the masks of both kinds of layers."""
-        if patches is None:
+        if patches is None or embeddings.shape[1] < patches.shape[1]:  # the image is in the cache already
             return super().run_decoder(embeddings, mask, patches, arguments)
         return self.core.model(inputs_embeds=embeddings, token_type_ids=patches.long(), **arguments)
 
+    @property
+    def mark(self) -> str:
+        return self._begin
+
+    @property
+    def spelled_image(self) -> str:
+        """See `Backbone`; the lines around an image are added in `chat`."""
+        return self._begin
+
     def chat(self, instruction: str, images: int) -> str:
         """See `Backbone`. The template shows where an image begins; its tokens follow as the processor puts them."""
-        text = self._chat(instruction, images, self._begin)
+        text = super().chat(instruction, images)
         return text.replace(self._begin, f"\n\n{self._begin}{self._image_text}{self._end}\n\n")

@@ -12,8 +12,8 @@ WANTED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt",
 """weights, settings and tokenizer; neither code nor pickles are fetched"""
 
 
-def resolve(path: str) -> Path:
-    """The folder of `backbone.path`: a local folder, or the snapshot of a hub id `org/name[@revision]`.
+def resolve(path: str, key: str = "backbone.path") -> Path:
+    """The folder that `key` names: a local folder, or the snapshot of a hub id `org/name[@revision]`.
 
     huggingface_hub reads HF_HOME (where copies are kept), HF_HUB_OFFLINE and HF_TOKEN.
 
@@ -36,4 +36,4 @@ def resolve(path: str) -> Path:
         cause = "no such folder, and as a hub id it is not in the cache (HF_HOME) and cannot be fetched offline"
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         cause = f"no such folder, and the hub refuses it as an id ({type(error).__name__}); check the name"
-    raise InputError(f"backbone.path: {path}: {cause}") from None
+    raise InputError(f"{key}: {path}: {cause}") from None

@@ -1,9 +1,10 @@
-"""The layers of a decoder: which one is read, and what all of them compute."""
+"""The layers of a decoder: which one is read, what all of them compute, and in which precision it is read."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from data_modules.errors import InputError
@@ -16,6 +17,11 @@ class Layers(NamedTuple):
     """L + 1 times [B, T, d], input embeddings first"""
     attention: tuple[Tensor, ...]
     """L times [B, heads, T, T], or none"""
+
+
+def at_least_fp32(tensor: Tensor) -> Tensor:
+    """float16 and bfloat16 become float32; float64 stays."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def layer_index(layer: int, layers: int) -> int:

@@ -21,13 +21,9 @@ class Qwen25VlBackbone(Backbone):
     projector_paths = ("model.visual.merger",)
 
     def read_settings(self, folder: Path, settings: dict[str, Any]) -> None:
-        """See `Backbone`."""
         vision, size = self.model.config.vision_config, settings.get("size") or {}
-        self._patch, self._merge, self._frames = (
-            vision.patch_size,
-            vision.spatial_merge_size,
-            vision.temporal_patch_size,
-        )
+        self._patch, self._merge = vision.patch_size, vision.spatial_merge_size
+        self._frames = vision.temporal_patch_size
         low = settings.get("min_pixels") or size.get("shortest_edge") or size.get("min_pixels") or 1
         high = settings.get("max_pixels") or size.get("longest_edge") or size.get("max_pixels") or low
         self._pixels = (int(low), int(high))
@@ -37,6 +33,12 @@ class Qwen25VlBackbone(Backbone):
                     f"backbone.path: {folder}: the image processor's {key} is {settings[key]}, the tower's {value}; "
                     "processor and weights are of different models"
                 )
+
+    @property
+    def spelled_image(self) -> str:
+        config = self.model.config
+        begin, end = self.tokenizer.convert_ids_to_tokens([config.vision_start_token_id, config.vision_end_token_id])
+        return f"{begin}{self.mark}{end}"
 
     def idle_tower_parts(self) -> list[nn.Module]:
         """The patch projection, as in LLaVA."""
@@ -78,7 +80,7 @@ class Qwen25VlBackbone(Backbone):
     def run_decoder(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, arguments: dict[str, Any]) -> Any:
         """See `Backbone`; with images the positions have three axes."""
         if patches is not None:
-            arguments = {**arguments, "position_ids": image_positions(mask, patches)}
+            arguments = {**arguments, "position_ids": image_positions(mask, patches)[..., -embeddings.shape[1] :]}
         return super().run_decoder(embeddings, mask, patches, arguments)
 
 

@@ -20,7 +20,7 @@ class _Made:
     """A result that is not kept but made again, once for all that need it."""
 
     def __init__(self, result: Tensor, make: Callable[[], Tensor]) -> None:
-        self.result, self.make = ref(result), make
+        self.result, self.make = ref(result), make  # weak, or nothing would be saved
         self.wanted = 0
         self.again: Tensor | None = None
 
@@ -84,6 +84,7 @@ class ElementwiseRecompute:
         def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if self._on:
                 source = inputs[0].detach()
+                # `forward`, not a call, which would run this hook again.
                 self._note(output, lambda: module.forward(source))
 
         part.register_forward_hook(after)

@@ -10,16 +10,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
-import tempfile
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from radz.backbones.tiny_models import image_processor, random_model
-from radz.backbones.tiny_tokenizer import tiny_tokenizer
-from radz.config import TinyConfig
+from data_modules.files import new_folder
+from data_modules.lock import locked
+from radz.backbones.tiny_start import decoder_layer, structured_start
+from radz.backbones.tiny_tokenizer import FAMILIES, tiny_tokenizer
+from radz.config.schema import TinyConfig
+
+PIXELS: dict[str, Any] = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
 
 
 def tiny_folder(config: TinyConfig, texts: Iterable[str], cache_dir: Path) -> Path:
@@ -36,13 +41,10 @@ def cached_folder(kind: str, key: str, write: Callable[[Path], None], cache_dir:
     """cache_dir/backbones/<kind>-<digest of key>, filled by `write` when it is missing."""
     folder = cache_dir / "backbones" / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{kind}-"))
-        write(draft)
-        try:
-            draft.rename(folder)
-        except OSError:  # another process was faster; its folder is equal
-            shutil.rmtree(draft)
+        with locked(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                with new_folder(folder, "cache_dir") as draft:
+                    write(draft)
     return folder
 
 
@@ -50,9 +52,170 @@ def write_tiny(folder: Path, config: TinyConfig, texts: Iterable[str]) -> None:
     """Write model, tokenizer and image processor of a random backbone into `folder`."""
     tokenizer = tiny_tokenizer(config, texts)
     state = torch.random.get_rng_state()
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.seed or 0)
     model = random_model(config, tokenizer)
     torch.random.set_rng_state(state)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     image_processor(config).save_pretrained(folder)
+
+
+def random_model(config: TinyConfig, tokenizer: Any) -> Any:
+    """A model of the family with random weights; uses torch's global generator."""
+    build = {"llava": _llava, "llava_next": _llava_next, "qwen2_5_vl": _qwen2_5_vl, "gemma3": _gemma3}[config.family]
+    return build(config, tokenizer)
+
+
+def image_processor(config: TinyConfig) -> Any:
+    """The image processor of the family, which leaves images of `image_size` at their size."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    side, tile = config.image_size, config.image_size // 2
+    if config.family == "llava_next":
+        return LlavaNextImageProcessorPil(
+            size={"shortest_edge": tile}, crop_size={"height": tile, "width": tile},
+            image_grid_pinpoints=_resolutions(tile), **PIXELS,
+        )  # fmt: skip
+    if config.family == "qwen2_5_vl":
+        size = {"shortest_edge": 1, "longest_edge": 64 * side**2}
+        return Qwen2VLImageProcessorPil(size=size, patch_size=config.patch_size, **PIXELS)
+    if config.family == "gemma3":
+        return Gemma3ImageProcessorPil(size={"height": side, "width": side}, **PIXELS)
+    return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **PIXELS)
+
+
+def _text(config: TinyConfig, tokenizer: Any) -> dict[str, Any]:
+    """What the decoders of all families share."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": config.width,
+        "intermediate_size": 2 * config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.heads,
+        "head_dim": config.width // config.heads,
+        "max_position_embeddings": config.context,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def _vision(config: TinyConfig) -> dict[str, Any]:
+    """What the CLIP and SigLIP towers share."""
+    return {
+        "hidden_size": config.vision_width,
+        "intermediate_size": 3 * config.vision_width,
+        "num_hidden_layers": config.vision_layers,
+        "num_attention_heads": config.heads,
+        "image_size": config.image_size,
+        "patch_size": config.patch_size,
+    }
+
+
+def _llava_settings(config: TinyConfig, tokenizer: Any) -> dict[str, Any]:
+    from transformers import CLIPVisionConfig, MistralConfig
+
+    return {
+        "vision_config": CLIPVisionConfig(projection_dim=config.vision_width, attention_dropout=0.0, **_vision(config)),
+        "text_config": MistralConfig(sliding_window=None, **_text(config, tokenizer)),
+        "image_token_index": _ids(config, tokenizer)[0],
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+        "image_seq_length": (config.image_size // config.patch_size) ** 2,
+    }
+
+
+def _ids(config: TinyConfig, tokenizer: Any) -> list[int]:
+    """Ids of the family's further special tokens, the image token first."""
+    ids: list[int] = tokenizer.convert_tokens_to_ids(FAMILIES[config.family][2])
+    return ids
+
+
+def _llava(config: TinyConfig, tokenizer: Any) -> Any:
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    model = LlavaForConditionalGeneration(LlavaConfig(**_llava_settings(config, tokenizer)))
+    structured_start(model, config)
+    return model
+
+
+def _resolutions(tile: int) -> list[list[int]]:
+    """The layouts of LLaVA-NeXT, in pixels."""
+    return [[tile, 2 * tile], [2 * tile, tile], [2 * tile, 2 * tile], [3 * tile, tile], [tile, 3 * tile]]
+
+
+def _llava_next(config: TinyConfig, tokenizer: Any) -> Any:
+    from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration
+
+    tile = dataclasses.replace(config, image_size=config.image_size // 2)
+    settings = LlavaNextConfig(
+        image_grid_pinpoints=_resolutions(tile.image_size), **_llava_settings(tile, tokenizer)
+    )  # fmt: skip
+    model = LlavaNextForConditionalGeneration(settings)
+    structured_start(model, tile)
+    return model
+
+
+def _qwen2_5_vl(config: TinyConfig, tokenizer: Any) -> Any:
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    image, video, begin, end, _ = _ids(config, tokenizer)
+    half = config.width // config.heads // 2
+    sections = [half // 4, (half - half // 4) // 2]
+    vision = {
+        "depth": config.vision_layers,
+        "hidden_size": config.vision_width,
+        "intermediate_size": 3 * config.vision_width,
+        "num_heads": config.heads,
+        "patch_size": config.patch_size,
+        "out_hidden_size": config.width,
+        # Windows of 2 x 2 merged patches; the last layer sees the whole image.
+        "window_size": 4 * config.patch_size,
+        "fullatt_block_indexes": [config.vision_layers - 1],
+    }
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [*sections, half - sum(sections)]}
+    settings = Qwen2_5_VLConfig(
+        vision_config=vision,
+        text_config={**_text(config, tokenizer), "rope_parameters": rope},
+        image_token_id=image,
+        video_token_id=video,
+        vision_start_token_id=begin,
+        vision_end_token_id=end,
+    )
+    return _scaled(Qwen2_5_VLForConditionalGeneration(settings), config)
+
+
+def _gemma3(config: TinyConfig, tokenizer: Any) -> Any:
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    image, begin, end, *_ = _ids(config, tokenizer)
+    vision = {"model_type": "siglip_vision_model", "vision_use_head": False, **_vision(config)}
+    text = {"query_pre_attn_scalar": config.width // config.heads, "sliding_window": config.context // 4}
+    settings = Gemma3Config(
+        vision_config=vision,
+        text_config={**_text(config, tokenizer), **text},
+        mm_tokens_per_image=(config.image_size // config.patch_size // 2) ** 2,
+        image_token_index=image,
+        boi_token_index=begin,
+        eoi_token_index=end,
+    )
+    model = _scaled(Gemma3ForConditionalGeneration(settings), config)
+    nn.init.normal_(
+        model.model.multi_modal_projector.mm_input_projection_weight, std=1 / math.sqrt(config.vision_width)
+    )
+    return model
+
+
+@torch.no_grad()
+def _scaled(model: Any, config: TinyConfig) -> Any:
+    """Weights of the size that thin networks need: those of released models are made for width 4096."""
+    for name, weight in model.model.named_parameters():
+        if weight.dim() > 1 and "embed_tokens" not in name and "language_model" not in name:
+            nn.init.normal_(weight, std=1 / math.sqrt(weight[0].numel()))
+    for layer in model.model.language_model.layers:
+        decoder_layer(layer, config.layers)
+    return model

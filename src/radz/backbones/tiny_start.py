@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from radz.config import TinyConfig
+from radz.config.schema import TinyConfig
 
 POSITION_SIZE = 0.5
 SUBDIVISION = 2  # pooled quarters: 2 x 2 of a patch
@@ -69,10 +69,10 @@ def _cosines(side: int, count: int) -> Tensor:
     grid = (torch.arange(side) + 0.5) * math.pi / side
     waves = torch.stack([torch.cos(k * grid) for k in range(side)])
     waves /= waves.norm(dim=1, keepdim=True)
-    found = torch.zeros(count, side, side)
+    cosines = torch.zeros(count, side, side)
     for i, (u, v) in enumerate(_order(side)[:count]):
-        found[i] = torch.outer(waves[u], waves[v])
-    return found
+        cosines[i] = torch.outer(waves[u], waves[v])
+    return cosines
 
 
 def _order(side: int) -> list[tuple[int, int]]:
@@ -165,9 +165,9 @@ def _wavelet_layer(mlp: Any, dual: Tensor, pooled: int) -> None:
     mlp.fc2.weight[:, : len(rows)] = 0
     mlp.fc2.weight[width - pooled :, len(rows) :] = 0
     for channel in range(pooled):
-        mine = channels == channel
-        if mine.any():
-            mlp.fc2.weight[width - pooled + channel, : len(rows)] = mine / mine.sum()
+        members = channels == channel
+        if members.any():
+            mlp.fc2.weight[width - pooled + channel, : len(rows)] = members / members.sum()
 
 
 def _unit_variance(tower: Any, wavelets: int, pooled: int) -> None:
@@ -175,19 +175,19 @@ def _unit_variance(tower: Any, wavelets: int, pooled: int) -> None:
     radiographs (power 1/f^3: Burgess, Jacobson and Judy 2001, Med Phys 28:419; principle: arXiv 1511.06422).
     """
     mlp = tower.encoder.layers[0].mlp
-    found: dict[str, Tensor] = {}
+    seen: dict[str, Tensor] = {}
     hooks = [
-        part.register_forward_hook(lambda _, __, out, key=key: found.__setitem__(key, out[:, 1:].flatten(0, 1)))
+        part.register_forward_hook(lambda _, __, out, key=key: seen.__setitem__(key, out[:, 1:].flatten(0, 1)))
         for key, part in (("responses", mlp.fc1), ("channels", mlp.fc2))
     ]
     pixels = _power_law_noise(64, tower.embeddings.image_size)
     rows = slice(0, min(wavelets, len(mlp.fc1.weight)))
     tower(pixels, output_hidden_states=True)
-    mlp.fc1.weight[rows] /= found["responses"][:, rows].std(0).clamp(min=1e-3)[:, None]
+    mlp.fc1.weight[rows] /= seen["responses"][:, rows].std(0).clamp(min=1e-3)[:, None]
     tower(pixels, output_hidden_states=True)
-    spread = found["channels"][:, -pooled:].std(0).clamp(min=1e-3)
+    spread = seen["channels"][:, -pooled:].std(0).clamp(min=1e-3)
     mlp.fc2.weight[-pooled:] /= spread[:, None]
-    mlp.fc2.bias[-pooled:] = -found["channels"][:, -pooled:].mean(0) / spread
+    mlp.fc2.bias[-pooled:] = -seen["channels"][:, -pooled:].mean(0) / spread
     for hook in hooks:
         hook.remove()
 

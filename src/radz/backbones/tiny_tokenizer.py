@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from radz.config import TinyConfig
+from radz.config.schema import TinyConfig
 
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() }}: "
@@ -47,29 +47,38 @@ FAMILIES: dict[str, tuple[str, dict[str, str], list[str], str]] = {
 
 def tiny_tokenizer(config: TinyConfig, texts: Iterable[str]) -> Any:
     """A tokenizer of `config.vocabulary` tokens learned from `texts`."""
+    template, named, further, words = FAMILIES[config.family]
+    # The words of the chat template become tokens too, or they would be spelled out in every sequence.
+    return byte_level(
+        [*texts, *[words] * 100], config.vocabulary, named, further, f"{named['bos']} $A" if "bos" in named else None,
+        additional_special_tokens=further, chat_template=template, model_max_length=config.context,
+    )  # fmt: skip
+
+
+def byte_level(
+    texts: Iterable[str], size: int, named: Mapping[str, str], further: Sequence[str] = (), single: str | None = None,
+    **settings: Any,
+) -> Any:  # fmt: skip
+    """A byte-level BPE tokenizer of `size` tokens learned from `texts`.
+
+    Args:
+        named: special tokens, such as {"bos": "<s>"}; `further` ones have no name.
+        single: what stands around a text $A, such as "<s> $A"; None: nothing.
+        settings: of the tokenizer, of transformers.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    template, named, further, words = FAMILIES[config.family]
     raw = Tokenizer(models.BPE(unk_token=named.get("unk")))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=config.vocabulary,
-        special_tokens=[*named.values(), *further],
+        vocab_size=size, special_tokens=[*named.values(), *further], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    # The words of the chat template become tokens too, or they would be spelled out in every sequence.
-    raw.train_from_iterator([*texts, *[words] * 100], trainer)
-    if bos := named.get("bos"):
-        raw.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", special_tokens=[(bos, raw.token_to_id(bos))]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        **{f"{name}_token": token for name, token in named.items()},
-        additional_special_tokens=further,
-        chat_template=template,
-        model_max_length=config.context,
-    )
+    )  # fmt: skip
+    raw.train_from_iterator(texts, trainer)
+    if single:
+        around = [(token, raw.token_to_id(token)) for token in single.split() if token != "$A"]
+        raw.post_processor = processors.TemplateProcessing(single=single, special_tokens=around)
+    names = {f"{name}_token": token for name, token in named.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **names, **settings)

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radz.encode import Sequences
-from radz.evidence.opened import Opened
-from radz.evidence.writing import Item
-from radz.losses import at_least_fp32
+from radz.evidence.items import Item
+from radz.evidence.open_run import Opened
+from radz.models.encoder import Sequences
+from radz.models.losses import at_least_fp32
 from radz.report import figures
 
 GROUPS = ("image tokens", "prompt", "first token", "modality tokens")
@@ -25,24 +25,27 @@ COLOURS = (figures.BLUE, figures.ORANGE, figures.FAINT, figures.GREEN)
 def compute(run: Opened) -> Item:
     """Mean over studies and heads."""
     rows = run.rows(run.settings.split, run.settings.attention_studies)
-    parts, fair = [], []
+    measured, chance = [], []
     with torch.no_grad(), run.encoder.backbone.eager():
         for batch in run.batches(rows):
             given = run.sequences(batch)
             layers = run.encoder.backbone.decode_all(given.embeddings, given.mask, given.patches, attention=True)
             groups = grouped(given)
-            parts.append(np.stack([shares(one, given, groups).cpu().numpy() for one in layers.attention], axis=1))
-            fair.append(even(given, groups).cpu().numpy())
-    found, level = np.concatenate(parts), np.concatenate(fair).mean((0, 1))
-    mean, spread = found.mean(0), found.mean((2,)).std(0)
+            of_layers = [shares(weights, given, groups).cpu().numpy() for weights in layers.attention]
+            measured.append(np.stack(of_layers, axis=1))
+            chance.append(even(given, groups).cpu().numpy())
+    every = np.concatenate(measured)  # [N, layers, tokens, groups]
+    level = np.concatenate(chance).mean((0, 1))  # [groups]
+    mean = every.mean(0)
+    spread = every.mean(2).std(0)  # between studies, whose tokens are averaged first
     item = Item("attention", "Attention of the modality tokens", [], {"studies": len(rows), "groups": list(GROUPS)})
     item.numbers["shares"], item.numbers["even"] = mean.mean(1).round(5).tolist(), level.round(5).tolist()
-    data: figures.Rows = [["layer", "modality_token", "group", "share", "even_share"]]
+    data: figures.CsvRows = [["layer", "modality_token", "group", "share", "even_share"]]
     for layer, of_layer in enumerate(mean, start=1):
-        for slot, line in enumerate(of_layer):
-            data += [[layer, slot, g, f"{v:.6g}", f"{e:.6g}"] for g, v, e in zip(GROUPS, line, level, strict=True)]
-        told = of_layer.mean(0)
-        item.rows.append([f"layer {layer}", *map(float, told), *map(float, spread[layer - 1][:1])])
+        for token, of_token in enumerate(of_layer):
+            cells = zip(GROUPS, of_token, level, strict=True)
+            data += [[layer, token, group, f"{share:.6g}", f"{even_share:.6g}"] for group, share, even_share in cells]
+        item.rows.append([f"layer {layer}", *map(float, of_layer.mean(0)), float(spread[layer - 1, 0])])
     item.rows.append(["if even", *map(float, level), None])
     item.header = ("layer", *GROUPS, "spread of image tokens")
     image = mean.mean(1)[:, 0]
@@ -70,6 +73,7 @@ def grouped(given: Sequences) -> Tensor:
 
 def shares(attention: Tensor, given: Sequences, groups: Tensor) -> Tensor:
     """Attention [B, heads, T, T] of each modality token to each group: [B, tokens, groups], mean over heads."""
+    # All studies have equally many modality tokens, so the masked rows fold back into [B, tokens, T].
     each = at_least_fp32(attention).mean(1)[given.tokens].unflatten(0, (len(given.mask), -1))
     return torch.stack([(each * (groups == n)[:, None]).sum(-1) for n in range(len(GROUPS))], dim=-1)
 
@@ -77,14 +81,13 @@ def shares(attention: Tensor, given: Sequences, groups: Tensor) -> Tensor:
 def even(given: Sequences, groups: Tensor) -> Tensor:
     """`shares` of a token that attends alike to all positions up to itself."""
     length = given.mask.shape[1]
+    # Causal: a token sees itself and what stands before it, padding left out.
     seen = torch.ones(length, length, device=groups.device).tril() * given.mask[:, None].float()
     return shares((seen / seen.sum(-1, keepdim=True).clamp(min=1))[:, None], given, groups)
 
 
 def _figure(mean: NDArray[np.floating], level: NDArray[np.floating]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(figures.WIDTH, 3.2), layout="constrained")
+    figure = figures.new_figure(3.2)
     axes = figure.subplots()
     place = [*range(1, len(mean) + 1), len(mean) + 2]
     every, start = np.vstack([mean, level]), np.zeros(len(mean) + 1)

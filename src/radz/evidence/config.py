@@ -9,7 +9,8 @@ from typing import Any
 from data_modules.config import SPLITS
 from data_modules.corpus_config import in_range, one_of
 from data_modules.errors import InputError
-from radz.config_checks import seed_range
+from data_modules.keys import Reader, names, read_keys
+from radz.config.checks import seed_range
 
 ITEMS = ("heatmaps", "layers", "robustness", "features", "attention")
 
@@ -54,17 +55,15 @@ class EvidenceConfig:
             one_of("only", item, ITEMS)
         one_of("split", self.split, SPLITS)
         one_of("target", self.target, ("headline", "anchor", "prompt"))
-        for key in ("studies", "train_studies", "heatmap_studies", "robustness_studies", "attention_studies"):
-            in_range(key, getattr(self, key), 4)
-        for key in ("batch_size", "overlays"):
-            in_range(key, getattr(self, key), 1)
-        in_range("replicates", self.replicates, 100)
+        studies = ("studies", "train_studies", "heatmap_studies", "robustness_studies", "attention_studies")
+        for key, low in {**dict.fromkeys(studies, 4), "batch_size": 1, "overlays": 1, "replicates": 100}.items():
+            in_range(key, getattr(self, key), low)
         if not self.probe_strength > 0:
             raise InputError(f"probe_strength: {self.probe_strength} must be above 0")
         seed_range("seed", self.seed)
 
 
-def read_keys(items: Sequence[str]) -> tuple[EvidenceConfig, list[str]]:
+def read_settings(items: Sequence[str]) -> tuple[EvidenceConfig, list[str]]:
     """Settings from key=value items, and those items that are overrides of the experiment (`data.`, `cache_dir`, ..).
 
     Raises:
@@ -73,20 +72,11 @@ def read_keys(items: Sequence[str]) -> tuple[EvidenceConfig, list[str]]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    own = {one.name for one in fields(EvidenceConfig)}
-    mine, overrides = [], []
-    for item in items:
-        key, separator, value = item.partition("=")
-        if key == "only" and separator:
-            mine.append(f"only=[{value.strip('[]')}]")
-        elif key in own and separator:
-            mine.append(item)
-        elif separator and key.partition(".")[0] in ("data", "cache_dir", "backbone", "scoring"):
-            overrides.append(item)
-        else:
-            raise InputError(f"{item}: unknown here; known: {', '.join(sorted(own))}, and data.*, cache_dir")
+    readers: dict[str, Reader] = dict.fromkeys((key.name for key in fields(EvidenceConfig)), str)
+    of_experiment = ("data", "cache_dir", "backbone", "scoring")
+    own, overrides = read_keys(items, {**readers, "only": names}, overrides=of_experiment)
     try:
-        merged: Any = OmegaConf.merge(OmegaConf.structured(EvidenceConfig), OmegaConf.from_dotlist(mine))
+        merged: Any = OmegaConf.merge(OmegaConf.structured(EvidenceConfig), own)
         return OmegaConf.to_object(merged), overrides  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise InputError(f"evidence: {' '.join(str(error).split())[:160]}") from None

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_modules.errors import InputError, nearest
-from data_modules.files import replacing
+from data_modules.files import read_json, write_rows, write_text
+from radz.metrics.calibration import Platt
+from radz.metrics.estimates import METRICS, Estimates
+from radz.metrics.intervals import few
+from radz.metrics.score_table import ScoreTable, prediction_file
+from radz.metrics.split_results import inference, paired
 from radz.report import figures
 from radz.report.forest import Bar, forest
-from radz.report.page import environment, read_json
-from radz.scoring.calibration import Platt
-from radz.scoring.results import entry, paired
-from radz.scoring.samples import METRICS, Samples
-from radz.scoring.table import ScoreTable
+from radz.report.templates import environment
+from radz.training.run_folder import working_in
 
 log = logging.getLogger(__name__)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -59,16 +60,19 @@ def compare(folders: Sequence[Path], out: Path | None = None, scorer: str | None
         each = "; ".join(f"{run.letter}: {', '.join(run.metrics['results'])}" for run in runs)
         raise InputError(f"compare: the runs have no test split in common ({each}); compare runs on the same data")
     folder = out if out is not None else folders[0] / "compare"
-    with rc_context(figures.STYLE):
-        sections = [_section(runs, key, folder) for key in keys]
+    with working_in(folder, "out"), rc_context(figures.STYLE):
+        return _write(runs, keys, folder)
+
+
+def _write(runs: Sequence[Run], keys: Sequence[str], folder: Path) -> Path:
+    sections = [_section(runs, key, folder) for key in keys]
     page = environment().get_template("compare.html.jinja").render(
         runs=runs, sections=sections, metrics=METRICS,
         protocols=len({run.metrics.get("protocol_digest") for run in runs}),
     )  # fmt: skip
     _write_csv(folder / "comparison.csv", runs, sections)
     path = folder / "comparison.html"
-    with replacing(path) as draft:
-        draft.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 
@@ -97,7 +101,7 @@ def _joined(runs: Sequence[Run], key: str) -> tuple[ScoreTable, list[int]]:
     """
     tables, places = [], []
     for run in runs:
-        path = run.folder / "predictions" / f"{key.replace('/', '_')}.csv"
+        path = prediction_file(run.folder, key)
         table = ScoreTable.read_csv(path)
         if run.scorer not in table.scores:
             raise InputError(f"{path}: no scores of '{run.scorer}', unlike metrics.json; run radz eval again")
@@ -125,14 +129,11 @@ def _joined(runs: Sequence[Run], key: str) -> tuple[ScoreTable, list[int]]:
                 f"compare: {key}: {int(differ.any(axis=1).sum())} shared studies have other labels in {run.folder} "
                 f"than in {runs[0].folder}, first {names[column]} in row {row}; score both under one label policy"
             )
-    part = first.take(rows[0])
     scores = {
         run.letter: table.scores[run.scorer][r][:, c]
         for run, table, r, c in zip(runs, tables, rows, columns, strict=True)
     }
-    joined = ScoreTable(
-        part.corpus, part.split, part.rows, part.study_id, part.image_id, part.patient, names, labels[0], scores
-    )
+    joined = replace(first.take(rows[0]), findings=names, labels=labels[0], scores=scores)
     return joined, [len(table) for table in tables]
 
 
@@ -149,29 +150,30 @@ def _section(runs: Sequence[Run], key: str, folder: Path) -> dict[str, Any]:
         for run in runs
     }  # fmt: skip
     drawn = of["A"]["bootstrap"]
-    measured = Samples(table, rules, fits, drawn["replicates"], drawn["seed"])
+    measured = Estimates(table, rules, fits, drawn["replicates"], drawn["seed"])
     everywhere = [n for c, n in enumerate(table.findings) if all((run.letter, c) in measured.points for run in runs)]
     primary = [name for name in everywhere if all(name in of[run.letter]["primary"] for run in runs)]
     cells = {run.letter: measured.of(run.letter, primary) for run in runs}
-    macro = {
-        letter: {metric: entry(*measured.macro(mine, metric)) for metric in METRICS} for letter, mine in cells.items()
-    }
-    difference = {run.letter: entry(*measured.difference(cells[run.letter], cells["A"])) for run in runs[1:]}
+    macro = {letter: {metric: measured.macro(own, metric) for metric in METRICS} for letter, own in cells.items()}
+    difference = {run.letter: measured.difference(cells[run.letter], cells["A"]) for run in runs[1:]}
     number = {name: table.findings.index(name) for name in everywhere}
     tests = {
         run.letter: paired(measured, {n: ((run.letter, c), ("A", c)) for n, c in number.items()}) for run in runs[1:]
     }
     findings = {
-        name: {run.letter: entry(*measured.macro([(run.letter, c)], "auroc")) for run in runs}
-        for name, c in number.items()
+        name: {run.letter: measured.macro([(run.letter, c)], "auroc") for run in runs} for name, c in number.items()
     }
+    areas = [Bar("macro", letter, **of_run["auroc"]) for letter, of_run in macro.items()]
+    areas += [Bar(name, letter, **value) for name, by in findings.items() for letter, value in by.items()]
+    gains = [Bar("macro", f"{letter} minus A", **gain) for letter, gain in difference.items()]
+    gains += [Bar(n, f"{letter} minus A", **by[n]["auroc"]) for n in everywhere for letter, by in tests.items()]
     stem = key.replace("/", "_")
     return {
         "key": key,
         "shared": len(table),
         "sizes": dict(zip(LETTERS, sizes, strict=False)),
-        "patients": len(set(table.patient)),
-        "several": len(set(table.patient)) < len(table),
+        "inference": inference(table),
+        "few": {n: few(measured.parts(("A", c))) for n, c in number.items()},
         "bootstrap": drawn,
         "primary": primary,
         "macro": macro,
@@ -179,51 +181,37 @@ def _section(runs: Sequence[Run], key: str, folder: Path) -> dict[str, Any]:
         "findings": findings,
         "tests": tests,
         "excluded": _excluded(runs, measured, of),
-        "auroc": _picture(
-            {"": [Bar("macro", k, **v["auroc"]) for k, v in macro.items()]
-                 + [Bar(n, k, **v) for n, by in findings.items() for k, v in by.items()]},
-            "AUROC", 0.5, folder, f"auroc_{stem}",
+        "auroc": figures.embed(forest({"": areas}, "AUROC", 0.5), folder / "figures", f"auroc_{stem}"),
+        "differences": figures.embed(
+            forest({"": gains}, "difference in AUROC", 0.0), folder / "figures", f"differences_{stem}"
         ),
-        "differences": _picture(
-            {"": [Bar("macro", f"{k} minus A", **v) for k, v in difference.items()]
-                 + [Bar(n, f"{k} minus A", **by[n]["auroc"]) for n in everywhere for k, by in tests.items()]},
-            "difference in AUROC", 0.0, folder, f"differences_{stem}",
-        ),
-    }  # fmt: skip
+    }
 
 
-def _excluded(runs: Sequence[Run], measured: Samples, of: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _excluded(runs: Sequence[Run], measured: Estimates, of: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Finding, run and reason of all that is not compared."""
     names = measured.table.findings
-    found = [(names[c], letter, reason) for (letter, c), reason in measured.excluded.items()]
+    excluded = [(names[c], letter, reason) for (letter, c), reason in measured.excluded.items()]
     for run in runs:
         scored = of[run.letter]["scorers"][run.scorer]["findings"]
-        found += [(name, run.letter, "not scored by every run") for name in scored if name not in names]
-    return found
-
-
-def _picture(
-    groups: Mapping[str, Sequence[Bar]], label: str, reference: float, folder: Path, name: str
-) -> dict[str, str] | None:
-    drawn = forest(groups, label, reference)
-    return {"svg": figures.save(*drawn, folder / "figures", name), "name": name} if drawn else None
+        excluded += [(name, run.letter, "not scored by every run") for name in scored if name not in names]
+    return excluded
 
 
 def _write_csv(path: Path, runs: Sequence[Run], sections: Sequence[Mapping[str, Any]]) -> None:
     """One line per split, run, finding (or `macro`) and metric; differences are to the first run."""
     header = ["split", "run", "folder", "scorer", "finding", "metric", "value", "low", "high"]
     header += ["difference", "difference_low", "difference_high", "p_delong", "p_holm"]
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(header)
-        for section in sections:
-            for run in runs:
-                start = [section["key"], run.letter, run.folder, run.scorer]
-                gain = section["difference"].get(run.letter, {})
-                for metric, values in section["macro"][run.letter].items():
-                    beside = list(gain.values()) if metric == "auroc" and gain else [None] * 3
-                    writer.writerow([*start, "macro", metric, *values.values(), *beside, None, None])
-                for name, by in section["findings"].items():
-                    test = section["tests"].get(run.letter, {}).get(name)
-                    beside = [*test["auroc"].values(), test["p"], test["p_holm"]] if test else [None] * 5
-                    writer.writerow([*start, name, "auroc", *by[run.letter].values(), *beside])
+    rows: figures.CsvRows = [header]
+    for section in sections:
+        for run in runs:
+            start = [section["key"], run.letter, run.folder, run.scorer]
+            gain = section["difference"].get(run.letter, {})
+            for metric, values in section["macro"][run.letter].items():
+                beside = list(gain.values()) if metric == "auroc" and gain else [None] * 3
+                rows.append([*start, "macro", metric, *values.values(), *beside, None, None])
+            for name, by in section["findings"].items():
+                test = section["tests"].get(run.letter, {}).get(name)
+                beside = [*test["auroc"].values(), test["p"], test["p_holm"]] if test else [None] * 5
+                rows.append([*start, name, "auroc", *by[run.letter].values(), *beside])
+    write_rows(path, rows)

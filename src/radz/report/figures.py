@@ -6,19 +6,17 @@ once more, for print in grey. matplotlib is imported inside the functions, so th
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radz.scoring import curves, statistics
-from radz.scoring.table import ScoreTable
+from data_modules.files import replacing, write_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,111 +49,36 @@ STYLE: dict[Any, Any] = {
     # A finding called "$x$" is a name, not a formula.
     "text.parse_math": False,
 }
-Rows = list[list[Any]]
+CsvRows = list[list[Any]]
+"""The numbers of a drawing, header first."""
 Lines = Mapping[str, NDArray[np.float64]]
 
 
-def intervals(result: Mapping[str, Any], headline: str, baseline: str | None) -> tuple[Figure, Rows] | None:
-    """AUROC of each finding with its interval, headline and baseline, grouped by seen; None without any finding."""
+def new_figure(height: float) -> Figure:
+    """An empty figure of the page's width, `height` in inches."""
     from matplotlib.figure import Figure
 
-    own = result["scorers"][headline]["findings"]
-    other = result["scorers"][baseline]["findings"] if baseline else {}
-    rows: Rows = [["seen", "finding", "scorer", "auroc", "low", "high"]]
-    groups = {seen: [f for f in own if own[f]["seen"] == seen] for seen in SEEN_TITLES}
-    groups = {seen: sorted(f, key=lambda n: -own[n]["auroc"]["value"]) for seen, f in groups.items() if f}
-    if not groups:
-        return None
-    height = 0.31 * sum(map(len, groups.values())) + 0.42 * len(groups) + 0.75
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots()
-    place, ticks, lowest = 0.0, {}, 0.45
-    for seen, findings in groups.items():
-        # On white, so that the line of chance does not run through the words.
-        title = axes.text(0.0, place, SEEN_TITLES[seen], transform=axes.get_yaxis_transform(), va="center", color=GREY)
-        title.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
-        place += 1.05
-        for finding in findings:
-            ticks[place] = plain(finding)
-            axes.axhline(place + 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
-            for scorer, cell, shift, colour, mark, fill in (
-                (baseline, other.get(finding), 0.17, ORANGE, "D", "white"),
-                (headline, own[finding], -0.17, BLUE, "o", BLUE),
-            ):
-                if cell is None:
-                    continue
-                shift = shift if finding in other else 0.0
-                value, low, high = (cell["auroc"][k] for k in ("value", "low", "high"))
-                rows.append([seen, finding, scorer, value, low, high])
-                if low is not None:
-                    axes.plot([low, high], [place + shift] * 2, color=colour, linewidth=1.5, solid_capstyle="butt")
-                    lowest = min(lowest, low)
-                axes.plot(value, place + shift, color=colour, marker=mark, markerfacecolor=fill, markersize=5.5)
-            place += 1
-        place += 0.25
-    axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
-    axes.set(xlim=(max(0.0, math.floor(20 * lowest) / 20), 1.005), ylim=(place - 0.5, -0.6), xlabel="AUROC")
-    axes.set_yticks(list(ticks), list(ticks.values()))
-    axes.tick_params(axis="y", length=0, labelsize=9, labelcolor=INK)
-    axes.spines["left"].set_visible(False)
-    legend(figure, headline, baseline, marker=True)
-    return figure, rows
+    return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def roc(
-    table: ScoreTable, findings: Sequence[str], headline: str, baseline: str | None, thresholds: Mapping[str, float]
-) -> tuple[Figure, Rows] | None:
-    """One small ROC plot per finding; the dot is the operating point of `thresholds`. None without any finding."""
-    from matplotlib.figure import Figure
-
-    columns = 5
-    rows: Rows = [["finding", "scorer", "false_positive_rate", "true_positive_rate", "threshold"]]
-    if not findings:
-        return None
-    lines = math.ceil(len(findings) / columns)
-    figure = Figure(figsize=(WIDTH, 2.12 * lines + 0.45), layout="constrained")
-    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[len(findings) :]:
+def small_multiples(
+    count: int, columns: int, line_height: float, margin: float = 0.0, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels; heights in inches, `margin` for what stands around them."""
+    lines = math.ceil(count / columns)
+    figure = new_figure(line_height * lines + margin)
+    grid = figure.subplots(lines, columns, squeeze=False, **shared).flatten()
+    for axes in grid[count:]:
         axes.set_visible(False)
-    for axes, finding in zip(grid.flat, findings, strict=False):
-        column = table.findings.index(finding)
-        labels = table.labels[:, column]
-        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9)
-        for line, scorer in enumerate(name for name in (headline, baseline) if name):
-            scores = table.scores[scorer][:, column]
-            if np.isnan(scores).any():
-                continue
-            fpr, tpr, at = curves.roc_curve(labels, scores)
-            rows += [[finding, scorer, *(f"{v:.6g}" for v in point)] for point in zip(fpr, tpr, at, strict=True)]
-            first = scorer == headline
-            style: dict[str, Any] = {"color": BLUE, "linewidth": 1.6} if first else {"color": ORANGE, "linewidth": 1.1}
-            drawn = thin(len(fpr))
-            axes.plot(fpr[drawn], tpr[drawn], linestyle="-" if first else (0, (3, 1.5)), zorder=3 - line, **style)
-            area = statistics.auroc(labels, scores)
-            axes.text(
-                0.97, 0.17 - 0.12 * line, f"{area:.3f}", color=style["color"], ha="right", va="center", fontsize=8.5
-            )
-            if first and finding in thresholds:
-                called, positive = scores >= thresholds[finding], labels == 1
-                axes.plot(called[labels == 0].mean(), called[positive].mean(), "o", color=BLUE, markersize=5, zorder=4)
-        axes.set_title(plain(finding), pad=3, wrap=True)
-        axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), aspect="equal")
-        axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
-        axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
-    figure.supxlabel("1 \N{MINUS SIGN} specificity", fontsize=9)
-    figure.supylabel("sensitivity", fontsize=9)
-    legend(figure, headline, baseline, marker=False)
-    return figure, rows
+    return figure, list(grid[:count])
 
 
-def training(logged: Lines) -> tuple[Figure, Rows] | None:
+def training(logged: Lines) -> tuple[Figure, CsvRows] | None:
     """Losses, monitored score and learning rate against the step; None when none of them was logged.
 
     Args:
         logged: columns of metrics.csv, float64 [rows] each, NaN where a row does not hold the value; needs `step`.
     """
-    from matplotlib.figure import Figure
-
     losses = {"train/loss": BLUE, "train/loss_alignment": ORANGE, "train/loss_category": GREEN}
     rates = [name for name in logged if name == "lr" or name.startswith(("lr-", "lr/"))]
     panels = [
@@ -166,14 +89,15 @@ def training(logged: Lines) -> tuple[Figure, Rows] | None:
     panels = [panel for panel in panels if panel[1]]
     if not panels or "step" not in logged:
         return None
-    rows: Rows = [["step", "series", "value"]]
-    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    rows: CsvRows = [["step", "series", "value"]]
+    figure = new_figure(2.9)
     widths = [1.7 if title == "loss" else 1.0 for title, _ in panels]
     grid = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False)[0]
     for axes, (title, names) in zip(grid, panels, strict=True):
         for name in names:
-            there = np.isfinite(logged[name]) & np.isfinite(logged["step"])
-            step, value = logged["step"][there], logged[name][there]
+            # A row of metrics.csv holds what was logged together; the other cells are empty.
+            filled = np.isfinite(logged[name]) & np.isfinite(logged["step"])
+            step, value = logged["step"][filled], logged[name][filled]
             rows += [[f"{s:.0f}", name, f"{v:.9g}"] for s, v in zip(step, value, strict=True)]
             _curve(axes, step, value, name, losses.get(name, BLUE))
         axes.set_title(title)
@@ -187,16 +111,20 @@ def training(logged: Lines) -> tuple[Figure, Rows] | None:
     return figure, rows
 
 
-def save(figure: Figure, rows: Rows, folder: Path, name: str) -> str:
+def save(figure: Figure, rows: CsvRows, folder: Path, name: str) -> str:
     """Write `<name>.png` and `<name>.csv` into `folder` and return the figure as SVG to stand inside a page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows(rows)
-    figure.savefig(folder / f"{name}.png", dpi=200)
+    write_rows(folder / f"{name}.csv", rows)
+    with replacing(folder / f"{name}.png") as draft:
+        figure.savefig(draft, dpi=200, format="png")
     text = io.StringIO()
     figure.savefig(text, format="svg")
     # A page may show drawings of one name from several folders.
     return _inline(text.getvalue(), re.sub(r"\W", "-", f"{folder.name}-{name}"))
+
+
+def embed(drawing: tuple[Figure, CsvRows] | None, folder: Path, name: str) -> dict[str, str] | None:
+    """`save` a drawing for the templates: its `svg` and `name`; None where there is nothing to draw."""
+    return {"svg": save(*drawing, folder, name), "name": name} if drawing else None
 
 
 def plain(name: str) -> str:

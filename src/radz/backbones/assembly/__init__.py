@@ -1,0 +1,1 @@
+"""A LLaVA folder out of a causal language model and a vision tower."""

@@ -1,0 +1,98 @@
+"""The language model of an assembled backbone: a Hugging Face folder, a hub id or a GGUF file."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_modules.errors import InputError
+from radz.backbones.assembly.chat import IMAGE
+from radz.backbones.hub import resolve
+
+TYPES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
+"""`model_type` of causal language models that LLaVA can hold"""
+PAD = "<pad>"
+
+
+def load_decoder(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
+    """The causal language model of a source, and its tokenizer.
+
+    Args:
+        source: Hugging Face folder, hub id, or a file *.gguf, whose weights are made whole.
+        dtype: of the weights; None is that of the folder, and float32 for a GGUF file.
+
+    Raises:
+        InputError: nothing there, another architecture, unreadable weights, or a tokenizer that has <image>.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    file = Path(source).expanduser()
+    is_gguf = file.suffix == ".gguf"
+    if is_gguf:
+        check_gguf(file)
+    folder = file.parent if is_gguf else resolve(source, "decoder")
+    if not is_gguf and not (folder / "config.json").is_file():
+        raise InputError(f"decoder: {source}: no Hugging Face folder, hub id or .gguf file; give one of them")
+    of_file: dict[str, Any] = {"gguf_file": file.name} if is_gguf else {}
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, **of_file}
+    with _reading(source, "config"):
+        config = AutoConfig.from_pretrained(folder, **local)
+    if config.model_type not in TYPES:
+        raise InputError(f"decoder: {source}: is a {config.model_type} model; known: {', '.join(TYPES)}")
+    if not is_gguf and not list(folder.glob("*.safetensors")):
+        raise InputError(f"decoder: {source}: no safetensors weights; convert them first (pickles are not read)")
+    with _reading(source, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+    if IMAGE in tokenizer.get_vocab():
+        raise InputError(f"decoder: {source}: its tokenizer has {IMAGE} already; give a model of text alone")
+    loader: Any = AutoModelForCausalLM
+    with _reading(source, "weights"):
+        model, report = loader.from_pretrained(
+            folder, config=config, dtype=dtype or (torch.float32 if is_gguf else "auto"), output_loading_info=True,
+            ignore_mismatched_sizes=True, **({} if is_gguf else {"use_safetensors": True}), **local,
+        )  # fmt: skip
+    lost = sorted([*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])])
+    if lost:
+        raise InputError(f"decoder: {source}: {len(lost)} weights are missing or of another shape, such as {lost[0]}")
+    return model.eval(), tokenizer
+
+
+def check_gguf(file: Path) -> None:
+    """InputError where a GGUF file is not there, or cannot be read for want of a package."""
+    if not file.is_file():
+        raise InputError(f"decoder: {file}: no such file")
+    if importlib.util.find_spec("gguf") is None:
+        raise InputError("decoder: a GGUF file is read with the package gguf; run pip install 'radz[gguf]'")
+    with file.open("rb") as opened:
+        if opened.read(4) != b"GGUF":
+            raise InputError(f"decoder: {file}: is no GGUF file; copy it from its source again")
+
+
+@contextmanager
+def _reading(source: str, part: str) -> Iterator[None]:
+    """Turn what libraries raise on a damaged or unknown part into one line."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # gguf, tokenizers, safetensors and the config classes raise their own
+        cause = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(f"decoder: {source}: the {part} cannot be read ({cause})") from None
+
+
+def add_tokens(tokenizer: Any) -> None:
+    """Give a tokenizer <image>, and a pad token of its own where it pads with another token or none.
+
+    A pad token that is the end of a turn would be masked in losses on the end of a text.
+    """
+    from transformers import AddedToken
+
+    tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
+    others = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token, None}
+    if tokenizer.pad_token in others:
+        tokenizer.add_special_tokens({"pad_token": PAD})

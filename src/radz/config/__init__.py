@@ -1,0 +1,1 @@
+"""The schema of experiments, its checks; finding, inheriting and overriding their files."""

@@ -1,0 +1,113 @@
+"""The dfat section of an experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from data_modules.errors import InputError
+from radz.config.checks import (
+    Count,
+    NotNegative,
+    Positive,
+    Share,
+    at_least,
+    check_fields,
+    template,
+    up_to_one,
+    words,
+)
+
+
+@dataclass
+class RewriteConfig:
+    """How the backbone's language model puts reports in other words (`text_source: rewrite`, docs/method.md 2.2)."""
+
+    prompt: Annotated[str, template("report", needs="report")] = (
+        "Rewrite this radiology report in plain full sentences, one for each finding. Keep every finding, whether "
+        "present or absent, and add none.\n\n{report}"
+    )
+    """what is asked of every distinct training report, greedily; {report} becomes the report"""
+    max_new_tokens: Count = 256
+    """length limit of one answer"""
+    batch_size: Count = 16
+    """reports of equal length that are written at a time"""
+    file: str = ""
+    """rewritten reports to be read instead: JSON lines of {"report": ..., "rewritten": ...}"""
+
+    def __post_init__(self) -> None:
+        check_fields("dfat.rewrite.", self)
+
+
+@dataclass
+class DfatConfig:
+    """Decoding-side feature alignment training (docs/method.md 2)."""
+
+    image_tokens: Count = 4
+    """number of <ImgCls> tokens"""
+    text_tokens: Count = 8
+    """number of <TxtCls> tokens"""
+    instruction: Annotated[str, template("modality")] = "Describe the findings of this {modality}."
+    """text beside the image; {modality} becomes chest X-ray or chest CT"""
+    text_source: Annotated[str, words("report", "labels", "rewrite")] = "report"
+    """report | labels (sentences made of them) | rewrite (reports in the backbone's words)"""
+    label_sentence: Annotated[str, template("finding", "modality", needs="finding")] = (
+        "This is a {modality} showing {finding}."
+    )
+    """sentence of `text_source: labels`; {finding} becomes the list of findings present"""
+    rewrite: RewriteConfig = field(default_factory=RewriteConfig)
+    text_prompt: str = ""
+    """may follow the report (docs/method.md 2.2)"""
+    max_text_tokens: Count = 256
+    """longer reports and descriptions lose their middle, so that the impression stays; how many do is told"""
+    text_groups: Count = 4
+    """texts of a batch are encoded in at most this many groups of like length, which saves padding"""
+    head: Annotated[str, words("identity", "linear", "mlp")] = "linear"
+    """identity | linear | mlp, one each for image, text and anchor"""
+    head_width: Annotated[int, at_least(0)] = 0
+    """feature dimension after the head; 0 is the decoder's hidden size"""
+    head_order: Annotated[str, words("head_then_mean", "mean_then_head")] = "head_then_mean"
+    """head_then_mean | mean_then_head"""
+    local_pool: Annotated[str, words("content", "rest")] = "content"
+    """content (image patches, report words) | rest (all other real positions)"""
+    token_norm: Annotated[str, words("none", "unit", "rms")] = "none"
+    """none | unit | rms: length of every token's state before means are taken, so that no sink is the whole mean"""
+    centre: Annotated[str, words("none", "running", "batch")] = "none"
+    """none | running | batch: mean that features lose before any cosine, of the last steps or, in training, of one"""
+    loss: Annotated[str, words("cross", "global", "global_local")] = "cross"
+    """cross | global | global_local"""
+    global_weight: Annotated[float, up_to_one] = 0.5
+    """w of global_local"""
+    positives: Annotated[str, words("same_text", "diagonal", "same_labels")] = "same_text"
+    """same_text | diagonal | same_labels (equal in all training findings, none of them unknown)"""
+    temperature: Positive = 0.05
+    """cosines are divided by it in the alignment and the category loss"""
+    learn_temperature: bool = False
+    """train the temperature from this value on, kept between .01 and 1, at the heads' learning rate"""
+    alignment_weight: Annotated[float, up_to_one] = 0.5
+    """lambda: total = lambda * alignment + (1 - lambda) * category"""
+    lm_weight: NotNegative = 0.0
+    """of the language model's loss on the training texts, which is added and keeps generation alive; 0 is off"""
+    learning_rate: NotNegative = 2e-5
+    """of the decoder (LoRA or full) and the tower"""
+    projector_learning_rate: NotNegative = 2e-6
+    """of the projector"""
+    head_learning_rate: NotNegative = 2e-5
+    """of the heads, a learned temperature and the bias of the sigmoid category loss"""
+    weight_decay: NotNegative = 0.0
+    """of matrices; norms, biases and rows of tokens are not decayed"""
+    warmup: Share = 0.03
+    """share of all steps"""
+    gradient_clip: Positive = 1.0
+    """largest norm of the gradient of a step"""
+    gradient_cache: Annotated[int, at_least(0)] = 0
+    """studies encoded at a time: the loss of the whole batch in the memory of so many (Gao et al. 2021); 0 is off"""
+
+    def __post_init__(self) -> None:
+        check_fields("dfat.", self)
+        if self.learn_temperature and not 0.01 <= self.temperature <= 1:
+            raise InputError(
+                f"dfat.temperature={self.temperature}: must lie between 0.01 and 1 with dfat.learn_temperature=true"
+            )
+        if self.head == "identity" and self.head_width:
+            raise InputError("dfat.head_width: conflicts with dfat.head=identity, which keeps the decoder's width")

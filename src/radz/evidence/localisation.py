@@ -1,0 +1,147 @@
+"""How well heat-maps meet marks: pointing game, Dice and IoU, AUROC of pixels, each beside its chance level.
+
+Pointing game: the share of maps whose highest pixel lies in the mark (Zhang et al., ECCV 2016, arXiv 1608.00507). Dice
+and IoU: of the mark and as many of the highest pixels as the finding's marks hold on average, a size that does not
+depend on the image. Two levels of chance: a random pixel of the image, and the maps of the same finding permuted over
+its images, which know where a finding usually lies but not this image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from radz.metrics import bootstrap
+from radz.metrics.estimates import entry
+from radz.metrics.ranking import auroc
+
+SIDE = 64
+"""side in pixels that maps and marks of different images are compared at when permuted"""
+MEASURES = ("pointing", "dice", "iou", "pixel_auroc")
+CHANCES = ("random", "permuted")
+
+
+@dataclass(frozen=True)
+class Located:
+    """One marked finding of one image with the maps made for it."""
+
+    row: int
+    finding: str
+    patient: str
+    mask: NDArray[np.bool_]
+    """[H, W]"""
+    maps: dict[str, NDArray[np.float32]]
+    """kind -> [H, W], NaN where the model did not see the image"""
+
+
+def measure(heat: NDArray[np.floating], mask: NDArray[np.bool_], share: float) -> tuple[float, float, float, float]:
+    """MEASURES of one map [H, W] against a mask [H, W]; a map that is even everywhere points at random.
+
+    Args:
+        share: of the pixels seen, how many of the highest count as the map's region.
+    """
+    seen = np.isfinite(heat)
+    values, inside = heat[seen], mask[seen]
+    top = values == values.max()
+    count = max(1, round(share * len(values)))
+    cut = np.partition(values, -count)[-count]
+    # Of ties at the cut, each counts in part, so that an even map has no advantage.
+    weight = (values > cut).astype(float)
+    weight[values == cut] = (count - weight.sum()) / (values == cut).sum()
+    both = float(weight[inside].sum())
+    total = count + int(mask.sum())
+    return float(inside[top].mean()), 2 * both / total, both / (total - both), auroc(inside.astype(float), values)
+
+
+def table(located: Sequence[Located], seed: int) -> pd.DataFrame:
+    """One line per image, finding and kind of map: MEASURES, and `random/..` and `permuted/..` of each."""
+    generator = np.random.default_rng(seed)
+    lines = []
+    for finding in dict.fromkeys(case.finding for case in located):
+        group = [case for case in located if case.finding == finding]
+        share = float(np.mean([case.mask.mean() for case in group]))
+        other = _derangement(len(group), generator)
+        for kind in group[0].maps:
+            small = [_small(case.maps[kind]) for case in group]
+            for number, case in enumerate(group):
+                # A map that is even wherever the model saw the image: its measures are those of a random pixel.
+                even = np.where(np.isfinite(case.maps[kind]), 0.0, np.nan)
+                maps = {"": (case.maps[kind], case.mask), "random/": (even, case.mask)}
+                if other is not None:
+                    maps["permuted/"] = small[other[number]], _small(case.mask.astype(np.float32)) >= 0.5
+                line: dict[str, Any] = {"row": case.row, "patient": case.patient, "finding": finding, "map": kind}
+                for level, (heat, mask) in maps.items():
+                    line |= {f"{level}{k}": v for k, v in zip(MEASURES, measure(heat, mask, share), strict=True)}
+                lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def summary(lines: pd.DataFrame, replicates: int, seed: int) -> dict[str, Any]:
+    """Per kind of map: `macro` and `findings`, of each measure the value, the two chances, and value minus each.
+
+    Means over images, then over findings; a difference is taken image by image, so that both sides cover the same ones.
+    Intervals by resampling patients, shared by all.
+    """
+    lines = lines.copy()
+    for chance in CHANCES:
+        for name in MEASURES:
+            if f"{chance}/{name}" in lines:
+                lines[f"{name} minus {chance}"] = lines[name] - lines[f"{chance}/{name}"]
+    columns = [str(name) for name in lines if name not in ("row", "patient", "finding", "map")]
+    kinds: dict[str, Any] = {}
+    for kind, of_kind in lines.groupby("map", sort=False):
+        codes = pd.factorize(of_kind["patient"])[0]
+        count = int(codes.max()) + 1
+        once = np.ones((1, count), dtype=np.int32)
+        drawn = np.concatenate(list(bootstrap.draws(count, replicates, seed, count)))
+        cells: dict[Any, dict[str, Any]] = {}
+        for finding, group in of_kind.groupby("finding", sort=False):
+            at = codes[of_kind["finding"].to_numpy() == finding]
+            cells[finding] = {
+                name: [_mean(group[name].to_numpy(float), weights[:, at]) for weights in (once, drawn)]
+                for name in columns
+            }
+        whole = {
+            name: [bootstrap.macro([cell[name][part] for cell in cells.values()]) for part in (0, 1)]
+            for name in columns
+        }
+        images = of_kind["finding"].value_counts()
+        kinds[str(kind)] = {
+            "macro": _entries(whole),
+            "findings": {name: {**_entries(cell), "images": int(images[name])} for name, cell in cells.items()},
+        }
+    return kinds
+
+
+def _entries(cell: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry(float(point[0]), samples) for name, (point, samples) in cell.items()}
+
+
+def _mean(values: NDArray[np.float64], weights: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Weighted mean [R] over the defined values [n] under weights [R, n]; NaN where none is drawn."""
+    defined = np.isfinite(values)
+    weight = weights[:, defined].astype(float)
+    total = weight.sum(1)
+    return np.divide(weight @ values[defined], total, out=np.full(len(weights), np.nan), where=total > 0)
+
+
+def _derangement(count: int, generator: np.random.Generator) -> NDArray[np.int64] | None:
+    """For each of `count` the number of another one, each once; None where there is no other."""
+    if count < 2:
+        return None
+    # One circle through all in random order: nobody is its own partner.
+    order = generator.permutation(count)
+    partner = np.empty(count, dtype=np.int64)
+    partner[order] = np.roll(order, 1)
+    return partner
+
+
+def _small(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[H, W] at SIDE x SIDE, nearest pixel: of the whole image, so that maps of images of other shapes compare."""
+    rows, columns = (((np.arange(SIDE) + 0.5) * side / SIDE).astype(int) for side in image.shape)
+    return image[np.ix_(rows, columns)]

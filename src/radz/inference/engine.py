@@ -1,0 +1,231 @@
+"""`Radz`: a trained run in scripts and notebooks. Paths and sentences in, features and scores out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_modules.config import DataConfig
+from data_modules.corpus_config import one_of
+from data_modules.decode import Recipe, decode
+from data_modules.errors import InputError, nearest
+from data_modules.pixels import read_gray
+from data_modules.placing import to_original
+from data_modules.volumes import is_volume
+from radz.config.checks import known_findings
+from radz.config.schema import Experiment
+from radz.distributed import has_bf16
+from radz.methods.dkam import AnchoredEncoder
+from radz.methods.export_folder import is_export
+from radz.methods.trained import headline_of, load_trained
+from radz.models import factory
+from radz.models.descriptions import finding_name
+from radz.models.heatmaps import Mapper, target_of
+from radz.models.losses import normalise
+from radz.models.zero_shot import SCORERS, ZeroShot
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+BATCH = 32
+
+
+class Radz:
+    """A trained run: its encoder, its anchors and its way of preparing pixels."""
+
+    def __init__(self, experiment: Experiment, model: AnchoredEncoder, device: str = "cpu") -> None:
+        """Use `from_pretrained`."""
+        self.experiment, self.device = experiment, device
+        self.data: DataConfig = experiment.data
+        self.modalities = tuple(dict.fromkeys(corpus.modality for corpus in experiment.data.corpora))
+        self.bank, self._model = model.bank, model
+        self.encoder = model.encoder.eval().to(device)
+        self._classifiers: dict[tuple[str, ...], ZeroShot] = {}
+
+    @staticmethod
+    def from_pretrained(folder: str | Path, device: str | None = None) -> Radz:
+        """Load a finished run folder, or what `radz export` made of it.
+
+        Args:
+            device: such as cpu or cuda:1; None is the GPU where there is one. A GPU computes as in training.
+
+        Raises:
+            InputError: neither of the two, or its parts do not belong together, or there is no such device.
+        """
+        path, place = Path(folder).expanduser(), usable_device(device)
+        where = "cpu" if torch.device(place).type == "cpu" else "gpu"
+        experiment, model = load_trained(path, others=True, accelerator=where)
+        if not is_export(path):
+            experiment.scoring.headline = headline_of(path)
+        return Radz(experiment, model, place)
+
+    def images(self, path: str | Path) -> Tensor:
+        """uint8 [M, C, S, S], prepared as in training: one image of a DICOM, PNG or JPEG file, the slices of a CT.
+
+        Raises:
+            InputError: unreadable, a volume where the run knows radiographs only, or a DICOM file whose header says
+                that it is neither (`data_modules.dicom_kind`).
+        """
+        if is_volume(Path(path)) and "chest_ct" not in self.modalities:
+            raise InputError(f"{path}: is a CT volume, and the run was trained on chest X-rays")
+        return torch.from_numpy(decode(str(path), str(path), Recipe.of(self.data), None, self.modality(path)))
+
+    def embed_images(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
+        """float32 [N, d], L2-normalised global features, one study each."""
+        parts = []
+        with torch.no_grad(), self._precision():
+            for start in range(0, len(paths), BATCH):
+                images, modalities = self._read(paths[start : start + BATCH])
+                parts.append(normalise(self.encoder.encode_images(*self._pixels(images), modalities).overall))
+        return _stack(parts, self.encoder.width)
+
+    def embed_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """float32 [N, d], L2-normalised global features."""
+        with torch.no_grad(), self._precision():
+            parts = [normalise(self.encoder.encode_texts(list(sentences), BATCH).overall)] if len(sentences) else []
+        return _stack(parts, self.encoder.width)
+
+    def score(self, paths: Sequence[str | Path], findings: Sequence[str], scorer: str | None = None) -> pd.DataFrame:
+        """Scores [N x C] in [0, 1], one row per path; `scorer` None is the run's headline.
+
+        A finding is a name of the ontology or any words; those without a description cannot be scored by `anchor`
+        or `description`. The columns are those of `names`: `effusion` comes back as pleural_effusion.
+        """
+        import pandas as pd
+
+        names = self.names(findings)
+        starts = range(0, max(len(paths), 1), BATCH)  # without paths the request is still checked
+        rows = [self.score_images(*self._read(paths[i : i + BATCH]), names, scorer) for i in starts]
+        return pd.DataFrame(np.concatenate(rows), index=[str(path) for path in paths], columns=names)
+
+    def heatmap(self, path: str | Path, finding: str, kind: str = "attention") -> NDArray[np.float32]:
+        """Where in a radiograph a finding is seen: float32 [H, W] in the pixels of the file, NaN where a crop cut off.
+
+        Args:
+            kind: `attention` (gradient-weighted, from 0) or `similarity` (of patches with the finding, a cosine);
+                `radz evidence` measures how far a run's maps can be trusted.
+
+        Raises:
+            InputError: a CT volume, unreadable, or a finding without the description that its scorer needs.
+        """
+        return self.heatmaps(path, self.names([finding]), kind)[0]
+
+    def heatmaps(self, path: str | Path, names: Sequence[str], kind: str = "attention") -> NDArray[np.float32]:
+        """`heatmap` of several findings at once, [C, H, W], for what `names` returned."""
+        one_of("kind", kind, ("attention", "similarity"))
+        if is_volume(Path(path)):
+            raise InputError(f"{path}: is a CT volume; heat-maps are of radiographs")
+        mapper = Mapper(self.encoder, self._classifier(tuple(names)), target_of(self.experiment.scoring.headline))
+        for name, can in zip(names, mapper.classifier.readable(mapper.target), strict=True):
+            if not can:
+                raise InputError(f"finding: {name} has no description, which the run's scorer needs")
+        study = (*self._pixels([self.images(path)]), [self.modality(path)])
+        grids = mapper.similarity(*study) if kind == "similarity" else mapper.attention(*study, range(len(names)))
+        shape = read_gray(Path(path), frames=self.data.frames).shape
+        size, resize = self.data.image_size, self.data.resize
+        return np.stack([to_original(grid, shape, size, resize) for grid in grids[0].float().cpu().numpy()])
+
+    def names(self, findings: Sequence[str]) -> list[str]:
+        """The ontology's names of findings, however they are called; other words stay as they are.
+
+        Raises:
+            InputError: no finding, or two words for the same one.
+        """
+        if not findings:
+            raise InputError("findings: none given; name at least one, such as pleural_effusion")
+        known = known_findings(self.data)
+        as_typed: dict[str, str] = {}
+        for typed in [findings] if isinstance(findings, str) else findings:
+            name = finding_name(typed, known)
+            if name in as_typed:
+                raise InputError(f"findings: {as_typed[name]!r} and {typed!r} are the same finding, {name}; keep one")
+            if name not in known:
+                hint = nearest(typed, known.names)
+                log.warning("findings: %r is not in the ontology%s; it is scored as words", typed, hint)
+            as_typed[name] = typed
+        return list(as_typed)
+
+    @torch.no_grad()
+    def score_images(
+        self, images: Sequence[Tensor], modalities: Sequence[str], names: Sequence[str], scorer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Scores float32 [N, C] of N studies, what `images` and `modality` returned, for what `names` returned."""
+        chosen = scorer or self.experiment.scoring.headline
+        if chosen not in SCORERS:
+            raise InputError(f"scorer: {chosen!r} is unknown; use one of {', '.join(SCORERS)}")
+        classifier = self._classifier(tuple(names))
+        if not images:
+            return np.zeros((0, len(names)), dtype=np.float32)
+        pixels, counts = self._pixels(images)
+        with self._precision():
+            values = _stack([classifier.score(pixels, counts, modalities)[chosen]], len(names))
+        for name, column in zip(names, values.T, strict=True):
+            if np.isnan(column).any():
+                raise InputError(f"findings: {name} has no description, which scorer {chosen} needs; use scorer prompt")
+        return values
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """The precision in which a Trainer would compute on this device."""
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and has_bf16("gpu"))
+
+    def _classifier(self, names: tuple[str, ...]) -> ZeroShot:
+        """Class texts and anchors of findings; encoded once for each set of them."""
+        if names not in self._classifiers:
+            config, accelerator = self.experiment.dkam, self.experiment.trainer.accelerator
+            texts = factory.class_texts(names, self._model.file, self.data, config.aspects)
+            anchors = self._model.class_anchors(texts, config, accelerator)
+            of_bank = factory.class_texts(self.bank.names, self._model.file, self.data, config.aspects)
+            one = ZeroShot(self.encoder, texts, of_bank, self.experiment.dfat, self.experiment.scoring, self.modalities)
+            with self._precision():
+                one.refresh(self.bank.vectors.to(self.device), anchors.to(self.device))
+            self._classifiers[names] = one
+        return self._classifiers[names]
+
+    def modality(self, path: str | Path) -> str:
+        """What a file counts as: the run's one modality; of two, a volume is a CT and a picture a radiograph."""
+        if len(self.modalities) == 1:
+            return self.modalities[0]
+        return "chest_ct" if is_volume(Path(path)) else "chest_xray"
+
+    def _read(self, paths: Sequence[str | Path]) -> tuple[list[Tensor], list[str]]:
+        return [self.images(path) for path in paths], [self.modality(path) for path in paths]
+
+    def _pixels(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The images of N studies as one tensor, and their counts; beside three channels gray has three equal ones."""
+        channels = max(study.shape[1] for study in images)
+        pixels = torch.cat([study.expand(-1, channels, -1, -1) for study in images])
+        return pixels.to(self.device), torch.tensor([len(study) for study in images])
+
+
+def usable_device(device: str | None) -> str:
+    """The device that was asked for, or the first GPU where there is one; InputError for one that is not there."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device is None:
+        return "cuda" if gpus else "cpu"
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device={device}: is none; use cpu, cuda or cuda:N") from None
+    if place.type not in ("cpu", "cuda"):
+        raise InputError(f"device={device}: use cpu, cuda or cuda:N")
+    if place.type == "cuda" and (place.index or 0) >= gpus:
+        raise InputError(f"device={device}: {gpus} GPU(s) are visible; use cpu or another number")
+    return device
+
+
+def _stack(parts: list[Tensor], width: int) -> NDArray[np.float32]:
+    """Parts [n, width] as one float32 array; [0, width] when there are none."""
+    if not parts:
+        return np.zeros((0, width), dtype=np.float32)
+    stacked: NDArray[np.float32] = torch.cat(parts).float().cpu().numpy()
+    return stacked

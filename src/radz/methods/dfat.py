@@ -1,0 +1,357 @@
+"""Decoding-side feature alignment training: encode, loss, log (docs/method.md 2)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+
+from data_modules.batch import StudyBatch
+from data_modules.errors import InputError
+from data_modules.findings import NO_FINDING
+from radz.backbones.folder import base_change
+from radz.backbones.lora import log_trainable
+from radz.config.checks import known_findings
+from radz.config.schema import DfatConfig, DkamConfig
+from radz.config.scoring import ScoringConfig
+from radz.distributed import is_main_process, over_ranks, total, world
+from radz.methods import dkam
+from radz.methods.base import Scored, Task, modalities_of
+from radz.methods.dkam import AnchoredEncoder, encode_now
+from radz.methods.export_folder import ANCHORS, is_export, load_export
+from radz.metrics.headline import monitored
+from radz.models import factory
+from radz.models.anchor_bank import AnchorBank, geometry
+from radz.models.centre import FEWEST
+from radz.models.encoder import Encoder
+from radz.models.gradient_cache import cached_features
+from radz.models.labels import LabelView, batch_texts, finding_texts, label_view
+from radz.models.losses import Features, alignment, category, positive_pairs
+from radz.models.prompts import check_prompts
+from radz.models.retrieval_features import Keeper, Kept
+from radz.models.zero_shot import ClassTexts, ZeroShot
+from radz.training.checkpoint_io import check_weights, content_digest
+from radz.training.fsdp import local, shard
+from radz.training.optimizer import adamw
+from radz.training.trainer import lone_trainer
+
+log = logging.getLogger(__name__)
+FIRST_BIAS = -2.0
+"""where the bias of the sigmoid category loss starts: about one known pair in eight is a present finding"""
+LARGE_BANK = 512
+"""anchors from which on the ranks share the work of the anchor head"""
+SAMPLE = 256
+"""studies of the test whose features show their geometry"""
+LARGEST_SCALE = math.log(100)
+"""of a learned temperature, as in CLIP: it lies between .01 and 1"""
+
+
+class DFAT(Scored):
+    """Aligns image and report features, and both with the anchors.
+
+    Args:
+        encoder: backbone and heads.
+        bank: training bank; its raw vectors are part of the checkpoint.
+        labels: label columns and policies of the corpora.
+        texts: findings scored in validation and test; `of_bank`: those of the training bank.
+        class_anchors: raw vectors [C, d], or sets [C, S, d], of those findings, NaN rows where there is none.
+        modalities: one for each corpus that `StudyBatch.corpus` counts.
+    """
+
+    bank: AnchorBank
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        bank: AnchorBank,
+        labels: LabelView,
+        texts: ClassTexts,
+        of_bank: ClassTexts,
+        class_anchors: Tensor,
+        dfat: DfatConfig,
+        dkam: DkamConfig,
+        scoring: ScoringConfig,
+        modalities: Sequence[str],
+    ) -> None:
+        super().__init__()
+        self.dkam = dkam
+        self.strict_loading = False  # frozen weights are not in the checkpoint; on_load_checkpoint checks the rest
+        self.encoder, self.bank, self.dfat, self.gradient_clip = encoder, bank, dfat, dfat.gradient_clip
+        self.base_digest = bank.info.base_digest
+        self.headline, self.modalities = monitored(scoring.headline), tuple(modalities)
+        self.anchors: Tensor
+        self.class_anchors: Tensor
+        self.register_buffer("anchors", bank.vectors.clone())
+        self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
+        self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
+        first = torch.tensor([-math.log(dfat.temperature)])
+        self.log_scale = nn.Parameter(first) if dfat.learn_temperature else None
+        # What no corpus labels is unknown in every study and tells none from another; no_finding follows from the rest.
+        self.pair_names = [name for name in bank.names if name in (*labels.findings, NO_FINDING)]
+        self.classifier = ZeroShot(encoder, texts, of_bank, dfat, scoring, modalities)
+        self._warned = False
+        self.set_up(labels, texts.findings)
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """As configured, or [1] as learned."""
+        return self.dfat.temperature if self.log_scale is None else (-self.log_scale).exp()
+
+    def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
+        """Total loss of one batch."""
+        if self.refreshes and self.global_step and self.global_step % self.dkam.anchor_refresh_steps == 0:
+            self.refresh_anchors()
+        texts, digest = batch_texts(batch, self.label_view, self.dfat, self.modalities)
+        image, text = self._features(batch, texts)
+        usable = torch.tensor([bool(words) for words in texts], device=self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            if centre := self.encoder.centre:
+                of_batch = self.dfat.centre == "batch"
+                image = centre.training_step(image, "image", torch.ones_like(usable), of_batch)
+                text = centre.training_step(text, "text", usable, of_batch)
+            pairs = positive_pairs(digest, self.dfat.positives, self.label_view.for_losses(batch, self.pair_names))
+            aligned = alignment(
+                image, text, pairs, usable, loss=self.dfat.loss, temperature=self.temperature,
+                global_weight=self.dfat.global_weight,
+            )  # fmt: skip
+            anchors = over_ranks(self.encoder.anchor_features, self.anchors, LARGE_BANK)
+            anchors = anchors - self.encoder.anchor_mean(anchors)
+            seen = self.label_view.for_losses(batch, self.bank.names)
+            every = torch.ones_like(usable)
+            settings: dict[str, Any] = {"temperature": self.temperature, "bias": self.category_bias}
+            of_image, used = category(image.overall, anchors, seen, every, **settings)
+            of_text, _ = category(text.overall, anchors, seen, usable, **settings)
+            guided = (of_image + of_text) / 2
+            weight = self.dfat.alignment_weight
+            loss = weight * aligned + (1 - weight) * guided
+        if self.dfat.lm_weight:
+            loss = loss + self.dfat.lm_weight * self._language_loss(texts)
+        self._log_step(aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
+        return self.log_loss(loss, batch)
+
+    def _language_loss(self, texts: list[str]) -> Tensor:
+        """Mean over the tokens of all ranks, as the means of `radz.models.losses`."""
+        loss, tokens = self.encoder.language_loss(texts, self.dfat.gradient_cache or None)
+        mean = world()[1] * loss / total(loss.new_tensor(tokens)).clamp(min=1)
+        self._log_language(mean)
+        return mean
+
+    def _log_language(self, mean: Tensor) -> None:
+        self.log("train/loss_language", mean)
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether anchors follow the weights."""
+        return self.dkam.anchor_refresh == "every_n_steps"
+
+    def refresh_anchors(self) -> None:
+        """Encode the anchors, of the bank and of the findings to be scored, with the weights of now."""
+        texts = [*self.bank.descriptions, *self.classifier.texts.descriptions]
+        vectors = encode_now(self.encoder, texts, self.dkam.anchor_encoder)
+        bank, classes = vectors.split([len(self.anchors), len(self.class_anchors)])
+        self.anchors.copy_(bank)
+        self.class_anchors.copy_(classes)
+
+    def _features(self, batch: StudyBatch, texts: list[str]) -> tuple[Features, Features]:
+        images = batch.pixels, batch.image_counts, modalities_of(batch, self.modalities)
+        if self.dfat.gradient_cache:
+            return cached_features(self.encoder, *images, texts, self.dfat.gradient_cache)
+        return self.encoder.encode_images(*images, raw=True), self.encoder.encode_texts(texts, raw=True)
+
+    def _log_step(self, aligned: Tensor, guided: Tensor, used: Tensor, share: Tensor) -> None:
+        self.log_dict(
+            {
+                "train/loss_alignment": aligned,
+                "train/loss_category": guided,
+                "train/category_used_fraction": used,
+                "train/peak_share": share,
+                "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
+            }
+        )
+        if self.log_scale is not None:
+            self.log("train/temperature", self.temperature)
+        # Reading the share waits for the device, so it is looked at now and then only.
+        if not self._warned and self.global_step % 50 == 0 and share > 0.5:
+            self._warned = True
+            log.warning("one position holds %.0f %% of a pooled feature's power (docs/method.md 2.4)", 100 * share)
+
+    def on_train_batch_start(self, batch: StudyBatch, batch_idx: int) -> None:
+        """Start the clock of the throughput meter."""
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: StudyBatch, batch_idx: int) -> None:
+        """Keep a learned temperature within its bounds; log study-report pairs per second over all ranks."""
+        if self.log_scale is not None:
+            local(self.log_scale.detach()).clamp_(0, LARGEST_SCALE)
+        seconds = time.perf_counter() - self._started
+        self.log("pairs_per_second", len(batch) * world()[1] / seconds, prog_bar=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Anchors of the weights that last.ckpt will hold, also where no validation came before."""
+        if self.refreshes:
+            self.refresh_anchors()
+
+    def configure_model(self) -> None:
+        """Shard under FSDP2; called before every stage."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ModelParallelStrategy):
+            # Each call of the decoder gathers its weights over the ranks, which must all make equally many.
+            self.encoder.text_groups = 1
+            shard(self, strategy.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
+
+    def configure_optimizers(self) -> Any:
+        """A rate for base (decoder and tower), projector and heads each; the temperature goes at the heads' rate."""
+        rates = {
+            "base": self.dfat.learning_rate,
+            "projector": self.dfat.projector_learning_rate,
+            "heads": self.dfat.head_learning_rate,
+            "temperature": self.dfat.head_learning_rate,
+        }
+        named = list(self.named_parameters())
+        parts = {key: (rate, [item for item in named if self._part_of(item[0]) == key]) for key, rate in rates.items()}
+        return adamw(parts, self.dfat.weight_decay, int(self.trainer.estimated_stepping_batches), self.dfat.warmup)
+
+    def _part_of(self, name: str) -> str:
+        if name == "log_scale":
+            return "temperature"
+        if ".heads." in name or name == "category_bias":
+            return "heads"
+        return "projector" if self.encoder.backbone.part_of(name) == "projector" else "base"
+
+    def begin(self) -> None:
+        """Encode the class texts with the weights of now."""
+        self._sample: list[Tensor] = []
+        if self.refreshes:
+            self.refresh_anchors()
+        self.classifier.refresh(self.anchors, self.class_anchors, float(self.temperature))
+
+    def score(self, batch: StudyBatch) -> dict[str, Tensor]:
+        """See `Scored`: all scorers of the classifier."""
+        modalities = modalities_of(batch, self.modalities)
+        self._image = self.classifier.encode(batch.pixels, batch.image_counts, modalities)
+        if sum(map(len, self._sample)) < SAMPLE:
+            self._sample.append(self._image.overall.float().cpu())
+        return self.classifier.score_features(self._image, batch.image_counts, modalities)
+
+    @torch.no_grad()
+    def geometry(self, kept: Kept | None) -> dict[str, Any]:
+        """How global features lie, {image | text | anchor | prompt: {raw | centred: see `geometry`}}; `kept`: texts.
+
+        `centred` stands where `dfat.centre` takes a mean out. Prompts are those of the first modality.
+        """
+        trained = self.encoder.anchor_features(self.anchors)
+        prompts, mean = self.classifier.prompts_and_mean()
+        sides = {
+            "image": (torch.cat(self._sample)[:SAMPLE], self._mean("image_overall")),
+            **({"text": (kept.text.overall[:SAMPLE], self._mean("text_overall"))} if kept else {}),
+            "anchor": (trained - self.encoder.anchor_mean(trained), self.encoder.anchor_mean(trained)),
+            "prompt": (prompts, mean),
+        }
+        lie: dict[str, Any] = {}
+        for side, (features, mean) in sides.items():
+            raw = geometry(features + mean)
+            lie[side] = {"raw": raw} if self.encoder.centre is None else {"raw": raw, "centred": geometry(features)}
+        for side in ("anchor", "prompt"):
+            used = lie[side].get("centred", lie[side]["raw"])
+            if used["count"] > FEWEST and used["effective_rank"] < used["count"] / 4:
+                log.warning(
+                    "geometry: %d %s features have an effective rank of %.1f, nearly one direction; %s",
+                    used["count"], side, used["effective_rank"],
+                    "set dfat.centre=running" if self.encoder.centre is None else "set dfat.token_norm=unit",
+                )  # fmt: skip
+        return lie
+
+    def _mean(self, name: str) -> Tensor:
+        return self.encoder.centre.mean(name).cpu() if self.encoder.centre else torch.zeros(())
+
+    def keep(self, batch: StudyBatch, keeper: Keeper) -> None:
+        keeper.add(batch, self.classifier.study_features(self._image, batch.image_counts), self.encoder)
+
+    def kept(self) -> set[str]:
+        """Anchors too, which with `anchor_refresh: frozen` nothing encodes again, and the means of the features."""
+        means = {name for name, _ in self.named_buffers() if name.startswith("encoder.centre.")}
+        return super().kept() | {"anchors"} | means
+
+    def note(self) -> dict[str, Any]:
+        return {
+            "base_digest": self.bank.info.base_digest,
+            "findings": list(self.bank.names),
+            "image_tokens": self.dfat.image_tokens,
+            "text_tokens": self.dfat.text_tokens,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another backbone, number of tokens, bank, or of other trainable parts, before any is
+        loaded."""
+        note = checkpoint.get("radz", {})
+        for key in ("image_tokens", "text_tokens"):
+            if key in note and note[key] != getattr(self.dfat, key):
+                raise InputError(
+                    f"checkpoint: it has dfat.{key}={note[key]} where this run has {getattr(self.dfat, key)}; start a "
+                    "new run"
+                )
+        if cause := base_change(note.get("base_digest", ""), self.bank.info.base_digest):
+            raise InputError(f"checkpoint: it was trained on another backbone: {cause}; start a new run")
+        if note["findings"] != list(self.bank.names):
+            raise InputError("checkpoint: its anchor bank holds other findings than this run; start a new run")
+        if "state_dict" not in checkpoint:
+            return  # FSDP's strategy has loaded and taken it; `radz.runs.train` has checked it
+        if apart := self.kept() ^ set(checkpoint["state_dict"]):
+            raise InputError(
+                f"checkpoint: its trainable parts differ from this run's, first at {min(apart)}; start a new run"
+            )
+        check_weights(checkpoint["state_dict"], self.state_dict(), strict=False)
+
+    def trained_bank(self, checkpoint: Mapping[str, Any]) -> AnchorBank:
+        """The bank with the anchors of a checkpoint, which was loaded, and a note of what encoded them."""
+        if not self.refreshes:
+            return self.bank
+        weights = {name: value for name, value in checkpoint["state_dict"].items() if name != "anchors"}
+        info = replace(self.bank.info, adapter_digest=content_digest(weights), step=checkpoint["global_step"])
+        return replace(self.bank, vectors=self.anchors.detach().cpu().clone(), info=info)
+
+
+def base_encoder(task: Task, bank: AnchorBank | None, names: Sequence[str]) -> AnchoredEncoder:
+    """The encoder with base weights, and its bank: the one given, else that of `names`, kept in the folder of the run.
+
+    Raises:
+        InputError: the bank is of another backbone, or a description is missing.
+    """
+    settings, accelerator = task.experiment, task.experiment.trainer.accelerator
+    encoder, digest = factory.encoder(settings.backbone, settings.dfat, settings.seed, settings.cache_dir, accelerator)
+    encoder.eval()
+    file = dkam.descriptions_file(settings.dkam, task.folder or Path())
+    if bank is None:
+        words = finding_texts(known_findings(settings.data), names)
+        bank = dkam.build_bank(encoder, settings.dkam, words, file, digest, lone_trainer(accelerator))
+        if task.folder is not None and is_main_process():
+            bank.replace_in(task.folder)
+    bank.check_base(digest, encoder.backbone.hidden_size)
+    return AnchoredEncoder(encoder, bank, digest, file)
+
+
+def build(task: Task) -> DFAT:
+    """See `registry.build`, with base weights where the folder is no export. A bank there is used again."""
+    experiment, data, findings, folder = task.experiment, task.data, task.findings, task.folder
+    bank = AnchorBank.load(folder / ANCHORS) if folder and (folder / ANCHORS / "anchors.json").is_file() else None
+    names = bank.names if bank else dkam.bank_findings(experiment.dkam, data)
+    check_prompts(experiment.scoring, experiment.data, findings)
+    dkam.check_anchors(experiment.dkam, experiment.scoring.headline, findings, names, bank is not None)
+    model = load_export(folder)[1] if folder is not None and is_export(folder) else base_encoder(task, bank, names)
+    texts = factory.class_texts(findings, model.file, experiment.data, experiment.dkam.aspects)
+    anchors = model.class_anchors(texts, experiment.dkam, experiment.trainer.accelerator)
+    model.encoder.check_images(data.most_images(), experiment.data.image_size)
+    sections = experiment.dfat, experiment.dkam, experiment.scoring
+    of_bank = factory.class_texts(model.bank.names, model.file, experiment.data, experiment.dkam.aspects)
+    module = DFAT(model.encoder, model.bank, label_view(data), texts, of_bank, anchors, *sections, data.modalities)
+    module.train()
+    log_trainable(module)
+    return module

@@ -1,0 +1,256 @@
+"""Domain knowledge anchoring module: write descriptions, encode them into a bank (docs/method.md 3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from data_modules.base import StudyDataModule
+from data_modules.errors import InputError
+from data_modules.findings import NO_FINDING, ontology
+from radz.backbones.generation import write
+from radz.config.dkam import DkamConfig
+from radz.config.files import find_resource
+from radz.models.anchor_bank import AnchorBank, BankInfo, geometry, known_anchors
+from radz.models.descriptions import (
+    Description,
+    finding_name,
+    load_descriptions,
+    parse_answer,
+    save_descriptions,
+    writing_prompt,
+)
+from radz.models.encoder import Encoder
+from radz.models.zero_shot import ClassTexts
+from radz.training.trainer import lone_trainer
+
+log = logging.getLogger(__name__)
+DECODING = "greedy"
+FUSED_ANCHORS = 3
+"""Similarities to fewer anchors, less their mean, hold no direction."""
+
+
+class DKAM(LightningModule):
+    """Builds the anchor bank through `trainer.predict`: one description per item in, one raw vector per item out."""
+
+    def __init__(self, encoder: Encoder, config: DkamConfig) -> None:
+        super().__init__()
+        self.encoder, self.config = encoder, config
+
+    def write(self, findings: Mapping[str, str], trainer: Any) -> dict[str, Description]:
+        """Let the backbone's language model describe each finding, on the trainer's device.
+
+        Args:
+            findings: {name: text}, such as {"pleural_effusion": "pleural effusion"}.
+            trainer: the Lightning trainer that runs it.
+
+        Raises:
+            InputError: an answer without the structure that was asked for; nothing is replaced by the shipped text.
+        """
+        prompts = [writing_prompt(text) for text in findings.values()]
+        writer = Writer(self.encoder, self.config.max_new_tokens)
+        loader: DataLoader[str] = DataLoader(prompts, batch_size=1, collate_fn=list)  # type: ignore[arg-type]
+        answers = [answer for part in trainer.predict(writer, loader, return_predictions=True) for answer in part]
+        return {name: parse_answer(name, answer) for name, answer in zip(findings, answers, strict=True)}
+
+    def predict_dataloader_for(self, texts: Sequence[str]) -> DataLoader[str]:
+        """Loader over descriptions, in order; the encoder makes groups of like length of them."""
+        return DataLoader(list(texts), batch_size=1024, collate_fn=list)  # type: ignore[arg-type]
+
+    def predict_step(self, batch: list[str], batch_idx: int) -> Tensor:
+        """Raw vectors fp32 [n, d] of n descriptions."""
+        return self.encoder.encode_descriptions(batch, self.config.anchor_encoder).float().cpu()
+
+
+class Writer(LightningModule):
+    """Prompts in, answers out, through `trainer.predict`: the trainer alone knows the device."""
+
+    def __init__(self, encoder: Encoder, max_new_tokens: int, together: int = 1) -> None:
+        """`together`: see `write`."""
+        super().__init__()
+        self.encoder, self.max_new_tokens, self.together = encoder, max_new_tokens, together
+
+    def predict_step(self, batch: list[str], batch_idx: int) -> list[str]:
+        """The answers to a batch of prompts, in order."""
+        return write(self.encoder.backbone, batch, self.max_new_tokens, self.together)
+
+
+@torch.no_grad()
+def encode_now(encoder: Encoder, descriptions: Sequence[str], kind: str) -> Tensor:
+    """Raw vectors fp32 [K, d] of descriptions under the encoder's present weights, without dropout; NaN rows for ''.
+
+    Args:
+        kind: `decoder` or `embedding`, see `Encoder.encode_descriptions`.
+    """
+    described = list(dict.fromkeys(text for text in descriptions if text))
+    training = encoder.training
+    encoder.eval()
+    # As a bank is encoded before training: not in the reduced precision of the step around.
+    with torch.autocast(encoder.backbone.device.type, enabled=False):
+        vectors = encoder.encode_descriptions(described, kind).float()
+    encoder.train(training)
+    place = {text: i for i, text in enumerate(described)}
+    unknown = vectors.new_full((1, vectors.shape[1]), float("nan"))
+    return torch.cat([vectors, unknown])[[place.get(text, len(described)) for text in descriptions]]
+
+
+def build_bank(
+    encoder: Encoder,
+    config: DkamConfig,
+    findings: Mapping[str, str],
+    descriptions_file: Path,
+    base_digest: str,
+    trainer: Any,
+) -> AnchorBank:
+    """Write (when asked) and encode the descriptions of `findings` {name: text}.
+
+    Written descriptions are saved to `descriptions_file`, which a user may edit and bring back as
+    `dkam.descriptions`; otherwise they are read from there.
+
+    Raises:
+        InputError: no description for a finding, a finding under a short name, or a rejected answer.
+    """
+    for name in findings:
+        if (other := finding_name(name, ontology())) != name:
+            raise InputError(f"dkam.findings: {name!r} is called {other} here; rename it to {other}")
+    module = DKAM(encoder, config)
+    prompt = decoding = ""
+    if config.write:
+        prompt, decoding = writing_prompt(next(iter(findings.values()))), DECODING
+        written = module.write(findings, trainer)
+        save_descriptions(
+            descriptions_file, written, f"Written by the backbone, {DECODING} decoding. Review, then edit."
+        )
+        log.info("descriptions written to %s", descriptions_file)
+    sets = description_sets(config, list(findings), descriptions_file)
+    every = [text for texts in sets for text in texts]
+    if config.anchor_encoder == "decoder":
+        encoder.cut(every).tell("descriptions of the anchors", "dfat.max_text_tokens")
+    parts = trainer.predict(module, module.predict_dataloader_for(every), return_predictions=True)
+    vectors = torch.cat(parts).split([len(texts) for texts in sets])
+    source = ", ".join([descriptions_file.name, *(Path(name).name for name in config.sources)])
+    info = BankInfo(config.anchor_encoder, tuple(config.aspects), source, prompt, decoding, base_digest, "", 0)
+    each = torch.stack(vectors)
+    texts = tuple("\n".join(one) for one in sets)
+    bank = AnchorBank(tuple(findings), texts, each.mean(1) if config.combine == "mean" else each, info)
+    log.info(
+        "anchor bank: %d findings, digest %s, mean cosine %.3f, effective rank %.2f",
+        *(len(bank.names), bank.digest(), *[*geometry(bank.vectors).values()][1:]),
+    )
+    return bank
+
+
+def description_sets(config: DkamConfig, findings: Sequence[str], descriptions_file: Path) -> list[list[str]]:
+    """The texts of each finding, equally many: one of each file, or of each aspect of each file.
+
+    Raises:
+        InputError: a file without one of the findings.
+    """
+    files = {"dkam.descriptions": descriptions_file}
+    files |= {f"dkam.sources.{n}": find_resource(name) for n, name in enumerate(config.sources)}
+    sets: list[list[str]] = [[] for _ in findings]
+    groups = [config.aspects] if config.sets == "whole" else [[aspect] for aspect in config.aspects]
+    for key, file in files.items():
+        known = load_descriptions(file)
+        for name, texts in zip(findings, sets, strict=True):
+            if name not in known:
+                raise InputError(f"{key}: {file} has no {name}; add it or write with dkam.write")
+            texts += [known[name].text(group) for group in groups]
+    return sets
+
+
+@dataclass
+class AnchoredEncoder:
+    """An encoder, the anchor bank of its training, and where further anchors come from."""
+
+    encoder: Encoder
+    bank: AnchorBank
+    base_digest: str
+    file: Path
+    """descriptions"""
+    others: AnchorBank | None = None
+    """anchors beyond the training bank, where the base weights that encode them are not at hand"""
+
+    def class_anchors(self, texts: ClassTexts, config: DkamConfig, accelerator: str) -> Tensor:
+        """Raw anchors [C, d], or sets [C, S, d], of the findings to be scored, NaN rows where nothing describes one.
+
+        Those of the training bank are taken from it. The others were not there in training; unless `others` has them
+        they are encoded now, so the encoder must have the weights that encoded the bank.
+        """
+        others = self.others
+        if others is None:
+            if config.anchor_refresh == "every_n_steps":
+                return encode_now(self.encoder, texts.descriptions, config.anchor_encoder).cpu()
+            others = self.more_anchors(texts, config, accelerator)
+        return known_anchors(self.bank if others is None else self.bank.extended(others), texts)
+
+    def more_anchors(self, texts: ClassTexts, config: DkamConfig, accelerator: str) -> AnchorBank | None:
+        """What is described beyond the training bank, encoded by the weights of now; None where nothing is."""
+        described = zip(texts.findings, texts.names, texts.descriptions, strict=True)
+        words = {name: word for name, word, text in described if text and name not in self.bank.names}
+        if not words:
+            return None
+        plain = replace(config, write=False)
+        return build_bank(self.encoder, plain, words, self.file, self.base_digest, lone_trainer(accelerator))
+
+
+def bank_findings(config: DkamConfig, data: StudyDataModule) -> list[str]:
+    """Findings of the training bank: as configured, else no_finding and all with a positive training label."""
+    if config.findings:
+        return list(config.findings)
+    labels = data.loss_labels(data.table.rows("train"))
+    positive = [name for column, name in enumerate(data.findings) if (labels[:, column] == 1).any()]
+    return [NO_FINDING, *(name for name in positive if name != NO_FINDING)]
+
+
+def descriptions_file(config: DkamConfig, folder: Path) -> Path:
+    """Where a run's descriptions stand: written ones in the run folder, else the configured file."""
+    return folder / "descriptions.yaml" if config.write else find_resource(config.descriptions)
+
+
+def stored_descriptions(config: DkamConfig, folder: Path) -> Path:
+    """The descriptions of a trained run: those kept in its folder come first, since the configured file may change."""
+    stored = folder / "descriptions.yaml"
+    return stored if stored.is_file() else descriptions_file(config, folder)
+
+
+def check_described(config: DkamConfig, findings: Sequence[str], known: Collection[str]) -> None:
+    """InputError for a finding without description."""
+    if missing := [name for name in findings if name not in known]:
+        raise InputError(
+            f"dkam.descriptions: {config.descriptions} has no {missing[0]}; add it or write with dkam.write"
+        )
+
+
+def check_anchors(
+    config: DkamConfig, headline: str, scored: Sequence[str], bank: Sequence[str], bank_is_there: bool
+) -> None:
+    """InputError when the anchors or the headline scorer will lack something.
+
+    Args:
+        scored: findings to be scored.
+        bank: findings of the training bank, which `bank_is_there` says is built already.
+    """
+    # The backbone describes the findings of the bank and no others.
+    known: Collection[str] = bank if config.write else load_descriptions(find_resource(config.descriptions))
+    if not bank_is_there:
+        check_described(config, bank, known)
+    lacking = [name for name in scored if name not in known and not (headline == "anchor" and name in bank)]
+    if headline in ("anchor", "description") and lacking:
+        raise InputError(
+            f"scoring.headline={headline}: {lacking[0]} has no description; add it to {config.descriptions}, "
+            "leave it out of scoring.findings, or choose headline prompt or fused"
+        )
+    if headline == "fused" and len(bank) < FUSED_ANCHORS:
+        raise InputError(
+            f"scoring.headline=fused: needs {FUSED_ANCHORS} anchors or more, the bank has {len(bank)} "
+            f"({', '.join(bank)}); name more in dkam.findings or choose headline prompt"
+        )

@@ -1,0 +1,62 @@
+"""Which scorer is the headline: as configured, or with `scoring.headline: validation` the best one on validation.
+
+The choice is made once, with the best checkpoint, and never on test (docs/method.md 4). Whoever uses the run later
+reads it from its metrics.json.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from radz.metrics.ranking import auroc, undefined_reason
+from radz.metrics.score_table import ScoreTable
+
+log = logging.getLogger(__name__)
+BY_VALIDATION = "validation"
+MEANWHILE = "prompt"
+"""scorer of the monitor until the choice is made, and the choice where validation cannot make one"""
+
+
+def monitored(headline: str) -> str:
+    """The scorer by which epochs are compared."""
+    return MEANWHILE if headline == BY_VALIDATION else headline
+
+
+def best_on_validation(tables: Sequence[ScoreTable], findings: Collection[str]) -> str:
+    """The scorer of the highest macro AUROC on validation tables, over corpora and `findings` with both labels.
+
+    One that cannot score each of these findings is left out; the first of equals wins.
+    """
+    macro: dict[str, float] = {}
+    for scorer in tables[0].scores if tables else ():
+        values = []
+        for table in tables:
+            for name in table.findings:
+                labels, scores = table.column(scorer, name)
+                known = ~np.isnan(labels)
+                if name in findings and undefined_reason(labels) is None:
+                    sure = not np.isnan(scores[known]).any()
+                    values.append(auroc(labels[known], scores[known]) if sure else math.nan)
+        if values and not np.isnan(values).any():
+            macro[scorer] = float(np.mean(values))
+    if not macro:
+        log.warning("scoring.headline=validation: validation has no finding with both labels; %s is taken", MEANWHILE)
+        return MEANWHILE
+    best = max(macro, key=lambda scorer: macro[scorer])
+    listed = ", ".join(f"{scorer} {value:.3f}" for scorer, value in macro.items())
+    log.info("headline scorer: %s, chosen by macro AUROC on validation (%s)", best, listed)
+    return best
+
+
+def chosen(headline: str, folder: Path) -> str:
+    """The headline of a finished run: the choice that its metrics.json holds, else as configured."""
+    file = folder / "metrics.json"
+    if headline != BY_VALIDATION or not file.is_file():
+        return monitored(headline)
+    return str(json.loads(file.read_text(encoding="utf-8"))["headline_scorer"])

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: encoder, losses, anchors, prompts, zero-shot scores. No Lightning, no run folder."""

@@ -1,0 +1,131 @@
+"""Gradient caching: the loss of a big batch with the memory of a small one (Gao et al. 2021, arXiv 2101.06983).
+
+All chunks are encoded without a graph; the loss is taken on their features, against the negatives of the whole batch.
+When the gradient reaches the features, each chunk is encoded again with the random numbers of its first time, now with
+a graph, and differentiated. To autograd, and so to Lightning, the precision plugin and DDP, this is one function of the
+trainable parameters: every parameter receives its gradient once, and ranks reduce it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from radz.models.encoder import Encoder
+from radz.models.losses import Features
+
+Encode = Callable[[], Features]
+
+
+def cached_features(
+    encoder: Encoder, pixels: Tensor, counts: Tensor, modalities: Sequence[str], texts: Sequence[str], size: int
+) -> tuple[Features, Features]:
+    """Image and text features [B, e] of B studies, as `encode_images` and `encode_texts` give them, raw.
+
+    Args:
+        encoder: its trainable parameters receive the gradient.
+        pixels, counts, modalities: as for `Encoder.encode_images`.
+        texts: B texts; each distinct one is encoded once, next to those of like length.
+        size: studies, or distinct texts, in a chunk.
+    """
+    distinct = sorted(dict.fromkeys(texts), key=len)
+    starts = range(0, len(texts), size)
+    images = [part.sum().item() for part in counts.split(size)]
+
+    def image_chunk(start: int, part: Tensor) -> Encode:
+        return lambda: encoder.encode_images(
+            part, counts[start : start + size], modalities[start : start + size], raw=True
+        )
+
+    def text_chunk(start: int) -> Encode:
+        return lambda: encoder.encode_texts(distinct[start : start + size], raw=True)
+
+    chunks = [image_chunk(start, part) for start, part in zip(starts, pixels.split(images), strict=True)]
+    chunks += [text_chunk(start) for start in range(0, len(distinct), size)]
+    features = _encode(encoder, chunks)
+    image, text = features[: len(starts)], features[len(starts) :]
+    place = {words: i for i, words in enumerate(distinct)}
+    index = torch.tensor([place[words] for words in texts], device=text[0].overall.device)
+    return Features.join(image), Features.join(text).rows(index)
+
+
+def _encode(encoder: Encoder, chunks: Sequence[Encode]) -> list[Features]:
+    parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    jobs = [_Chunk(encoder, chunk) for chunk in chunks]
+    tensors = _Cached.apply(jobs, *parameters) if parameters else _first(jobs)
+    return [Features(tensors[2 * i], tensors[2 * i + 1], job.peak_share) for i, job in enumerate(jobs)]
+
+
+def _first(jobs: Sequence[_Chunk]) -> tuple[Tensor, ...]:
+    return tuple(tensor for job in jobs for tensor in job.first())
+
+
+@dataclass
+class _Chunk:
+    """One chunk, encoded twice under the same conditions."""
+
+    encoder: Encoder
+    encode: Encode
+
+    @torch.no_grad()
+    def first(self) -> tuple[Tensor, Tensor]:
+        """Global and local features without a graph."""
+        self.device = self.encoder.backbone.device
+        self.random = torch.get_rng_state()
+        self.cuda_random = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        kind = self.device.type
+        # The backward pass runs outside the autocast of the forward pass, which must be set again there.
+        self.autocast: dict[str, Any] = {
+            "enabled": torch.is_autocast_enabled(kind),
+            "dtype": torch.get_autocast_dtype(kind),
+        }
+        features = self.encode()
+        self.peak_share = features.peak_share
+        return features.overall, features.local
+
+    def again(self) -> tuple[Tensor, Tensor]:
+        """The same features with a graph; the random state outside is left as it was."""
+        devices = [] if self.cuda_random is None else [self.device]
+        with (
+            torch.random.fork_rng(devices),
+            torch.enable_grad(),
+            torch.autocast(self.device.type, **self.autocast),
+        ):
+            torch.set_rng_state(self.random)
+            if self.cuda_random is not None:
+                torch.cuda.set_rng_state(self.cuda_random, self.device)
+            features = self.encode()
+        return features.overall, features.local
+
+
+class _Cached(torch.autograd.Function):
+    """Parameters to the features of all chunks; differentiated chunk by chunk."""
+
+    @staticmethod
+    def forward(ctx: Any, jobs: Sequence[_Chunk], *parameters: Tensor) -> tuple[Tensor, ...]:
+        ctx.jobs, ctx.parameters = jobs, parameters
+        features = _first(jobs)
+        # Weights that autocast has cast without a graph must not serve a later layer that needs one.
+        torch.clear_autocast_cache()
+        return features
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        sums: list[Tensor | None] = [None] * len(ctx.parameters)
+        for number, job in enumerate(ctx.jobs):
+            both = zip(job.again(), gradients[2 * number : 2 * number + 2], strict=True)
+            # A side on which nothing trains has no graph.
+            pairs = [(feature, gradient) for feature, gradient in both if feature.requires_grad]
+            if not pairs:
+                continue
+            features, wanted = zip(*pairs, strict=True)
+            # `grad`, not `backward`: it leaves `.grad` and the hooks of DDP alone, which then see the sum.
+            parts = torch.autograd.grad(features, ctx.parameters, wanted, allow_unused=True)
+            for i, part in enumerate(parts):
+                if part is not None:
+                    sums[i] = part if sums[i] is None else sums[i] + part
+        return (None, *sums)

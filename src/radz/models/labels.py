@@ -1,0 +1,129 @@
+"""Label columns as the upper floor sees them: policies applied to a batch, and sentences made of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from data_modules.base import StudyDataModule
+from data_modules.batch import StudyBatch
+from data_modules.findings import NO_FINDING, UNCERTAIN, Ontology, ontology
+from data_modules.reports import digest64
+from radz.config.schema import DfatConfig
+
+MODALITY_TEXT = {"chest_xray": "chest X-ray", "chest_ct": "chest CT"}
+"""the modalities, in words of a prompt"""
+
+
+@dataclass
+class LabelView:
+    """K label columns and the two policies, float32 [corpora, K, 4] (see `data_modules.findings.policy_table`)."""
+
+    findings: tuple[str, ...]
+    names: tuple[str, ...]
+    """as words, such as `pleural effusion`"""
+    policy_loss: Tensor
+    policy_metrics: Tensor
+
+    def columns(self, findings: Sequence[str]) -> list[int]:
+        """Column of each finding; -1 for one that no corpus labels (see `pick`)."""
+        return [self.findings.index(name) if name in self.findings else -1 for name in findings]
+
+    def loss(self, batch: StudyBatch) -> Tensor:
+        """[B, K]: 1, 0 or NaN under the loss policy."""
+        return _apply(self.policy_loss, batch)
+
+    def for_losses(self, batch: StudyBatch, findings: Sequence[str]) -> Tensor:
+        """[B, len(findings)]: `loss` of these findings, of no_finding what `with_no_finding` makes of it."""
+        labels, columns = self.loss(batch), self.columns(findings)
+        stated = labels.masked_fill(batch.label_states >= UNCERTAIN, float("nan"))
+        return with_no_finding(pick(labels, columns), pick(stated, columns), findings)
+
+    def metrics(self, batch: StudyBatch) -> Tensor:
+        """[B, K]: 1, 0 or NaN under the metrics policy."""
+        return _apply(self.policy_metrics, batch)
+
+
+def pick(labels: Tensor, columns: Sequence[int]) -> Tensor:
+    """Columns [B, len(columns)] of labels [B, K]; column -1 is unknown (NaN) in every study."""
+    unknown = labels.new_full((len(labels), 1), float("nan"))
+    return torch.cat([labels, unknown], dim=1)[:, list(columns)]
+
+
+def with_no_finding(labels: Tensor, stated: Tensor, findings: Sequence[str]) -> Tensor:
+    """Labels [B, K] with no_finding as the losses take it (docs/method.md 3.4).
+
+    A stated value is never overruled. Where none is, no_finding is present if it is unknown and every pathology is
+    stated to be absent, absent if one is present, else unknown: a value of a policy, which makes absence of silence,
+    does not say that a study is healthy or is not. What is no pathology, such as a support device, says nothing of it.
+
+    Args:
+        labels: 1 present, 0 absent, NaN unknown, under the loss policy.
+        stated: likewise, and NaN where only a policy gave the value.
+        findings: the K columns.
+    """
+    if NO_FINDING not in findings:
+        return labels
+    column, known = list(findings).index(NO_FINDING), ontology()
+    # What an experiment adds to the ontology is a pathology.
+    diseases = [k for k, name in enumerate(findings) if name not in known or known[name].pathology]
+    unknown = labels[:, column].isnan() & bool(diseases)
+    healthy = unknown & (stated[:, diseases] == 0).all(1)
+    diseased = (labels[:, diseases] == 1).any(1)
+    implied = torch.where(healthy, 1.0, torch.where(diseased, 0.0, torch.nan))
+    completed = labels.clone()
+    completed[:, column] = torch.where(stated[:, column].isnan(), implied.to(labels.dtype), stated[:, column])
+    return completed
+
+
+def _apply(policy: Tensor, batch: StudyBatch) -> Tensor:
+    table = policy.to(batch.label_states.device)
+    columns = torch.arange(table.shape[1], device=table.device)
+    return table[batch.corpus[:, None], columns, batch.label_states.long()]
+
+
+def batch_texts(
+    batch: StudyBatch, labels: LabelView, dfat: DfatConfig, modalities: Sequence[str]
+) -> tuple[list[str], Tensor]:
+    """What training reads of B studies (`dfat.text_source`), empty where there is nothing, and int64 [B] digests.
+
+    Args:
+        modalities: one for each corpus.
+    """
+    if dfat.text_source != "labels":
+        return batch.reports, batch.text_digest
+    rows = zip(labels.loss(batch).tolist(), batch.corpus.tolist(), strict=True)
+    texts = [label_sentence(row, labels, dfat.label_sentence, MODALITY_TEXT[modalities[c]]) for row, c in rows]
+    return texts, torch.tensor([digest64(text) for text in texts], device=batch.text_digest.device)
+
+
+def label_sentence(row: Sequence[float], labels: LabelView, template: str, modality: str) -> str:
+    """Caption of a study from its labels (docs/method.md 2.2); empty when no finding is known to be present.
+
+    Args:
+        row: K values, 1, 0 or NaN. template: holds {finding}, may hold {modality}.
+    """
+    present = [name for name, value in zip(labels.names, row, strict=True) if value == 1]
+    if not present:
+        return ""
+    listed = present[0] if len(present) == 1 else f"{', '.join(present[:-1])} and {present[-1]}"
+    return template.format(finding=listed, modality=modality)
+
+
+def label_view(data: StudyDataModule) -> LabelView:
+    """Label columns and policies of the data."""
+    names = tuple(finding_text(data.ontology, name) for name in data.findings)
+    return LabelView(data.findings, names, data.policy_loss, data.policy_metrics)
+
+
+def finding_texts(known: Ontology, names: Iterable[str]) -> dict[str, str]:
+    """{name: as words}."""
+    return {name: finding_text(known, name) for name in names}
+
+
+def finding_text(known: Ontology, name: str) -> str:
+    """A finding as words; names outside the ontology become words at their underscores."""
+    return known[name].text if name in known else name.replace("_", " ")

@@ -1,0 +1,214 @@
+"""Contrastive and category-guided losses as pure functions of tensors (docs/method.md 2.6 and 3.4).
+
+Shapes: B studies on this rank, G = W * B studies over all W ranks, d feature dimension, K anchors.
+Every mean is `W * (sum over this rank) / (count over all ranks)`, so that the mean that DDP takes over the gradients of
+the ranks is the gradient of the mean over the joint batch. All arithmetic is at least fp32 and outside autocast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from radz.backbones.layers import at_least_fp32
+from radz.distributed import gather, total, world
+
+
+@dataclass
+class Features:
+    """Global [B, d] and local [B, d] features of one modality; `peak_share` [] is the pooling diagnostic, a mean."""
+
+    overall: Tensor
+    local: Tensor
+    peak_share: Tensor
+
+    def rows(self, index: Tensor) -> Features:
+        """Features of the studies `index`, in that order."""
+        return Features(self.overall[index], self.local[index], self.peak_share)
+
+    @staticmethod
+    def join(parts: Sequence[Features]) -> Features:
+        """Features of several batches as those of one."""
+        overall, local = torch.cat([part.overall for part in parts]), torch.cat([part.local for part in parts])
+        share = torch.stack([part.peak_share * len(part.overall) for part in parts]).sum() / len(overall)
+        return Features(overall, local, share)
+
+
+def normalise(tensor: Tensor) -> Tensor:
+    """L2-normalised last dimension in at least fp32; the gradient of a zero vector stays finite."""
+    return F.normalize(at_least_fp32(tensor), dim=-1, eps=1e-6)
+
+
+def cosine(first: Tensor, second: Tensor) -> Tensor:
+    """[N, e] and [K, e] to [N, K]. Of sets [K, S, e], the nearest of each counts."""
+    cosines = normalise(first) @ normalise(second).flatten(0, -2).T
+    return cosines.unflatten(1, second.shape[:-1]).amax(2) if second.dim() == 3 else cosines
+
+
+def global_mean(values: Tensor, used: Tensor) -> Tensor:
+    """Mean of `values` [B] or [B, K] where `used` (bool, same shape), over all ranks; 0 when no rank has one."""
+    count = total(used.sum()).clamp(min=1)
+    return world()[1] * torch.where(used, values, torch.zeros_like(values)).sum() / count
+
+
+def positive_pairs(digest: Tensor, kind: str, labels: Tensor | None = None) -> Tensor:
+    """Which pairs count as matches, bool [B, G]; a study always matches its own text.
+
+    Args:
+        digest: int64 [B], identity of each study's text.
+        kind: `diagonal` (only its own), `same_text` (every study whose text is identical) or `same_labels` (see there).
+        labels: as for `same_labels`, which needs them.
+    """
+    rank, size = world()
+    rows = digest.shape[0]
+    own = torch.zeros(rows, size * rows, dtype=torch.bool, device=digest.device)
+    own[torch.arange(rows), rank * rows + torch.arange(rows)] = True
+    if kind == "diagonal":
+        return own
+    if kind == "same_text":
+        return own | (digest[:, None] == gather(digest)[None, :])
+    assert labels is not None
+    return own | same_labels(labels)
+
+
+def same_labels(labels: Tensor) -> Tensor:
+    """Pairs of studies with the same label vector, bool [B, G].
+
+    A study with an unknown column matches none: it may have the finding or not. Neither does one without any finding
+    where nothing says that it is healthy.
+
+    Args:
+        labels: [B, K] as in `category_targets`.
+    """
+    present = labels == 1
+    complete = ~labels.isnan().any(1) & present.any(1)
+    ours, all_of = present.float(), gather(present).float()
+    differing = ours @ (1 - all_of).T + (1 - ours) @ all_of.T
+    return (differing == 0) & complete[:, None] & gather(complete)[None, :]
+
+
+def info_nce(first: Tensor, second: Tensor, positives: Tensor, usable: Tensor, temperature: float | Tensor) -> Tensor:
+    """Symmetric InfoNCE of L2-normalised pairs against the negatives of all ranks (van den Oord 2018, CLIP 2021).
+
+    Args:
+        first, second: [B, d] features of the two sides.
+        positives: bool [B, G]; several matches of a row share its mass equally.
+        usable: bool [B]; studies without one of the sides take no part as row or as column.
+
+    Returns:
+        Scalar in nats.
+    """
+    first, second = normalise(first), normalise(second)
+    columns = gather(usable)
+    # A row that is not used still needs one finite column, or its softmax is NaN and poisons the gradient.
+    columns = columns | ~columns.any()
+    matches = positives & columns[None, :]
+    weights = matches / matches.sum(1, keepdim=True).clamp(min=1)
+    terms = []
+    for own, other in ((first, second), (second, first)):
+        logits = own @ gather(other).T / temperature
+        log_p = logits.masked_fill(~columns[None, :], float("-inf")).log_softmax(1)
+        picked = torch.where(matches, log_p, torch.zeros_like(log_p))
+        terms.append(global_mean(-(weights * picked).sum(1), usable))
+    return (terms[0] + terms[1]) / 2
+
+
+def alignment(
+    image: Features,
+    text: Features,
+    pairs: Tensor,
+    usable: Tensor,
+    *,
+    loss: str,
+    temperature: float | Tensor,
+    global_weight: float,
+) -> Tensor:
+    """Alignment loss between the images and texts of a batch; `pairs` are those of `positive_pairs`.
+
+    `loss`, `global_weight`: as for `trained_pairs`, of which InfoNCE is taken.
+    """
+
+    def nce(a: Tensor, b: Tensor) -> Tensor:
+        return info_nce(a, b, pairs, usable, temperature)
+
+    return trained_pairs(nce, image, text, loss, global_weight)
+
+
+def trained_pairs(
+    compare: Callable[[Tensor, Tensor], Tensor], image: Features, text: Features, loss: str, global_weight: float
+) -> Tensor:
+    """`compare` of the pairs of features that a loss trains: what training aligns is what scoring compares.
+
+    `cross`: mean of (global image, local text) and (local image, global text). `global`: (global, global).
+    `global_local`: global_weight * (global, global) + (1 - global_weight) * (local, local).
+    """
+    if loss == "cross":
+        return (compare(image.overall, text.local) + compare(image.local, text.overall)) / 2
+    if loss == "global":
+        return compare(image.overall, text.overall)
+    if loss == "global_local":
+        near, far = compare(image.local, text.local), compare(image.overall, text.overall)
+        return global_weight * far + (1 - global_weight) * near
+    raise ValueError(f"dfat.loss: unknown loss {loss!r}")
+
+
+def category_targets(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each study's distribution over the anchors.
+
+    Args:
+        labels: [B, K], 1 present, 0 absent, NaN unknown, under the loss policy; of no_finding what
+            `radz.models.labels.with_no_finding` says.
+
+    Returns:
+        target [B, K] summing to 1 where used; known bool [B, K], the columns that enter the softmax; used bool [B].
+    """
+    present, known = labels == 1, ~labels.isnan()
+    used = (known.sum(1) >= 2) & present.any(1)
+    dtype = torch.promote_types(labels.dtype, torch.float32)
+    target = present.to(dtype) / present.sum(1, keepdim=True).clamp(min=1)
+    return target, known, used
+
+
+def category(
+    features: Tensor,
+    anchors: Tensor,
+    labels: Tensor,
+    usable: Tensor,
+    *,
+    temperature: float | Tensor,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Category-guided loss of cosine / temperature, as a softmax or, with a `bias`, as a sigmoid over the anchors.
+
+    The softmax is the cross-entropy against the study's distribution over anchors (docs/method.md 3.4). The sigmoid is
+    the binary cross-entropy of every known pair of study and anchor by itself (SigLIP, arXiv 2303.15343): findings do
+    not compete, and a study without any present finding teaches too.
+
+    Args:
+        features: [B, d] global features of one modality.
+        anchors: [K, d] anchor features after the anchor head, or sets of them [K, S, d], of which the nearest counts.
+        labels: [B, K] as in `category_targets`.
+        usable: bool [B], studies that have this modality.
+        temperature: a number, or a tensor [1] that is learned.
+        bias: [1] added to every logit of the sigmoid.
+
+    Returns:
+        The loss (scalar, nats) and the share of studies of all ranks that were used.
+    """
+    target, known, used = category_targets(labels)
+    logits = cosine(features, anchors) / temperature
+    if bias is not None:
+        used = known.any(1) & usable
+        terms = F.binary_cross_entropy_with_logits(logits + bias, (target > 0).to(logits.dtype), reduction="none")
+        loss = global_mean(terms, known & usable[:, None])
+    else:
+        used = used & usable
+        # Unused rows may have no known column at all; give them all columns so that their softmax stays finite.
+        log_p = logits.masked_fill(~(known | ~used[:, None]), float("-inf")).log_softmax(1)
+        picked = torch.where(target > 0, log_p, torch.zeros_like(log_p))
+        loss = global_mean(-(target.to(log_p.dtype) * picked).sum(1), used)
+    return loss, total(used.sum()) / (world()[1] * used.shape[0])

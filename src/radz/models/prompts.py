@@ -1,0 +1,87 @@
+"""The sentences that stand for each class, and the faults in them that would spoil a score unseen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from data_modules.config import DataConfig
+from data_modules.errors import InputError
+from radz.config.checks import known_findings
+from radz.config.scoring import ScoringConfig
+from radz.models.labels import MODALITY_TEXT, finding_texts
+
+# "no no finding", "without any no finding", "not a normal chest" is fine: only a negation right before "no finding".
+_TWICE = re.compile(r"\b(?:no|not|without|never|absence of)\s+(?:any\s+|a\s+)?no\s+finding", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ClassSentences:
+    """What a class is compared with: the mean over `positive`, less the mean over `negative` where there are any."""
+
+    positive: tuple[str, ...]
+    negative: tuple[str, ...] = ()
+
+
+def sentences(
+    findings: Sequence[str], names: Sequence[str], modality: str, scoring: ScoringConfig
+) -> list[ClassSentences]:
+    """The sentences of each class: those of `scoring.class_prompts`, else the templates with its name filled in."""
+
+    def filled(templates: Sequence[str], name: str) -> tuple[str, ...]:
+        capital = name[:1].upper() + name[1:]
+        return tuple(template.format(finding=name, Finding=capital, modality=modality) for template in templates)
+
+    classes = []
+    for finding, name in zip(findings, names, strict=True):
+        own = scoring.class_prompts.get(finding)
+        positive, negative = (
+            (own.positive, own.negative) if own is not None else (scoring.prompts, scoring.negative_prompts)
+        )
+        classes.append(ClassSentences(filled(positive, name), filled(negative, name)))
+    return classes
+
+
+def lint(classes: Mapping[str, ClassSentences], names: Mapping[str, str], own: Sequence[str]) -> None:
+    """InputError for a sentence that is empty, negates "no finding", or names a second class that is scored.
+
+    Args:
+        classes: finding -> its sentences.
+        names: finding -> the words it is called by.
+        own: findings whose sentences stand under `scoring.class_prompts`, to name the key at fault.
+    """
+    for finding, texts in classes.items():
+        for side in ("positive", "negative"):
+            template = "prompts" if side == "positive" else "negative_prompts"
+            key = f"scoring.class_prompts.{finding}.{side}" if finding in own else f"scoring.{template}"
+            for text in getattr(texts, side):
+                if not text.strip():
+                    raise InputError(f"{key}: an empty prompt for {finding}; write a sentence or leave it out")
+                if _TWICE.search(text):
+                    raise InputError(f"{key}: {text!r} negates 'no finding'; say what is meant under class_prompts")
+                if other := _second(text, finding, names):
+                    raise InputError(
+                        f"{key}: {text!r}, a prompt of {finding}, names {other} as well; name one class that is scored"
+                    )
+
+
+def _second(text: str, finding: str, names: Mapping[str, str]) -> str | None:
+    """Another class named in a text, after its own name and longer names have been taken out of it."""
+    rest = text.lower()
+    for other in sorted(names, key=lambda name: -len(names[name])):
+        pattern = rf"(?<!\w){re.escape(names[other].lower())}(?!\w)"
+        if re.search(pattern, rest):
+            if other != finding:
+                return other
+            rest = re.sub(pattern, " ", rest)
+    return None
+
+
+def check_prompts(scoring: ScoringConfig, data: DataConfig, scored: Sequence[str]) -> None:
+    """InputError for a fault in the sentences of the scored classes, as they will be encoded."""
+    known = known_findings(data)
+    words = finding_texts(known, scored)
+    for modality in sorted({corpus.modality for corpus in data.corpora}):
+        classes = sentences(scored, list(words.values()), MODALITY_TEXT[modality], scoring)
+        lint(dict(zip(scored, classes, strict=True)), words, list(scoring.class_prompts))

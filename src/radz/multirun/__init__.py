@@ -1,0 +1,1 @@
+"""Many runs as one: ablations, the tables of the paper, sweeps."""

@@ -1,0 +1,131 @@
+"""The end of a run: score validation and test, write results, sanity checks and report."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import lightning.pytorch as pl
+
+from data_modules.config import DataConfig
+from data_modules.errors import InputError
+from data_modules.files import replacing, write_json, write_text
+from data_modules.label_map import label_map
+from radz.config.files import digest, to_yaml
+from radz.config.schema import Experiment
+from radz.distributed import is_main_process
+from radz.methods import registry
+from radz.methods.export_folder import is_export
+from radz.methods.trained import headline_of, trained_experiment
+from radz.metrics import sanity
+from radz.metrics.headline import BY_VALIDATION, best_on_validation
+from radz.models.anchor_bank import geometry
+from radz.models.retrieval_features import Keeper
+from radz.report.run_report import write_report
+from radz.report.wandb_results import log_results
+from radz.runs import metrics_file, preflight, score
+from radz.runs.prepare import Parts, prepare
+from radz.runs.wandb_run import run_loggers
+from radz.training.callbacks.csv_logger import CsvLog
+from radz.training.environment import environment, peak_memory_gb
+from radz.training.run_folder import check_empty, working_in
+from radz.training.trainer import make_trainer
+
+log = logging.getLogger(__name__)
+
+
+def finish(
+    experiment: Experiment, parts: Parts, trainer: pl.Trainer, run_dir: Path, trained: Path | None = None
+) -> None:
+    """Score validation (where there is one) and test with the module as it is, write results and report.
+
+    `trained`: folder of the run that is scored, when that is not `run_dir`.
+    """
+    headline = parts.module.headline
+    by_validation = registry.has_anchors(experiment.method) and experiment.scoring.headline == BY_VALIDATION
+    if by_validation and trained is not None:
+        headline = headline_of(trained)
+    names = tuple(parts.findings)
+    keeps = experiment.scoring.retrieval and experiment.trainer.strategy != "fsdp"
+    if experiment.scoring.retrieval and not keeps:
+        log.info("no retrieval under fsdp, whose ranks must encode equally many reports; radz eval measures it")
+    with_rows = [split for split in ("val", "test") if len(parts.data.table.rows(split))]
+    splits = {}
+    for split in with_rows:
+        parts.module.keeper = Keeper() if split == "test" and keeps else None
+        splits[split] = score.score(trainer, parts.module, parts.data, split, names)
+        if split == "val" and trained is None and by_validation:
+            wanted = [n for n in names if experiment.scoring.primary == "all" or parts.seen[n] == "label"]
+            headline = best_on_validation(splits["val"], wanted)
+    kept = parts.module.keeper.gathered() if parts.module.keeper is not None else None
+    cost, parts.module.keeper = metrics_file.cost(parts.module), None
+    lie = parts.module.geometry(kept)  # before other pictures come
+    blank = score.score(trainer, parts.module, parts.data, "test", names, sanity.blank_rows(parts.data))
+    if trainer.is_global_zero:
+        if experiment.scoring.pixel_baseline:
+            score.add_pixel_baseline(parts.data, splits)
+        metrics = metrics_file.write_results(
+            experiment, parts.data, splits, parts.seen, headline, trainer.world_size, run_dir, trained, kept, cost
+        )
+        if parts.module.bank:
+            metrics["anchors"] = geometry(parts.module.bank.vectors)
+        if lie:
+            metrics["geometry"] = lie
+        sanity.record(metrics, parts.data, splits["test"], blank, headline, experiment.scoring.seed, run_dir)
+        record(experiment, parts, run_dir)
+        shown = metrics_file.cases(parts.data, splits["test"], headline, experiment.scoring.cases)
+        log_results(trainer.loggers, experiment.wandb, digest(experiment), run_dir, metrics, shown)
+        metrics_file.log_summary(metrics)
+        log.info("report: %s", write_report(run_dir, shown))  # comes last: it says that the run is finished
+    trainer.strategy.barrier()
+
+
+def record(experiment: Experiment, parts: Parts, run_dir: Path) -> None:
+    """environment.json, and label_mapping.csv: which words of the corpora became which finding."""
+    if is_main_process():
+        with replacing(run_dir / "label_mapping.csv") as draft:
+            label_map(parts.data, parts.seen).to_csv(draft, index=False)
+        content = {**environment(), **parts.data.environment(), **parts.digests, **peak_memory_gb(), **parts.known}
+        write_json(run_dir / "environment.json", {"config_digest": digest(experiment), **content})
+
+
+def evaluate_run(experiment: Experiment) -> Path:
+    """Score the data of `experiment` with the trained run `experiment.run`; results go to a folder of their own."""
+    if experiment.run is None:
+        raise InputError("run: missing; name a trained run folder, such as run=runs/demo/seed0-0123abcd")
+    trained = Path(experiment.run).expanduser()
+    settings = trained_experiment(trained)
+    if registry.asks(experiment.method) and registry.has_anchors(settings.method):
+        settings.method, settings.vqa = experiment.method, experiment.vqa  # the trained backbone, asked in words
+    elif registry.asks(experiment.method) and not registry.asks(settings.method):
+        raise InputError(
+            f"run: {trained} is a run of method {settings.method}, which cannot be asked; give one of dfat"
+        )
+    _pixels_of_training(settings.data, experiment.data)
+    settings.data, settings.scoring = experiment.data, experiment.scoring
+    settings.trainer, settings.cache_dir = experiment.trainer, experiment.cache_dir
+    settings.name = experiment.name
+    # An exported folder stays as it was written.
+    place = Path("runs") / "eval" / trained.resolve().name if is_export(trained) else trained / "eval"
+    out = Path(experiment.run_dir).expanduser() if experiment.run_dir else place / experiment.name
+    if (out / "checkpoints").exists():
+        raise InputError(f"run_dir: {out} holds a trained run; choose another folder for what is scored now")
+    preflight.before_data(settings)
+    with working_in(out, "run_dir"):
+        if is_main_process() and not (out / "config.yaml").is_file():
+            check_empty(out)
+        parts = prepare(settings, trained, trained=True)
+        trainer = make_trainer(settings.trainer, out, run_loggers(settings, out, CsvLog(out / "metrics.csv")))
+        if is_main_process():
+            write_text(out / "config.yaml", to_yaml(settings))
+        finish(settings, parts, trainer, out, trained)
+    return out
+
+
+def _pixels_of_training(trained: DataConfig, given: DataConfig) -> None:
+    """Make pixels as the run was trained on, whatever the experiment to be scored says."""
+    volumes = any(corpus.modality == "chest_ct" for corpus in trained.corpora)
+    for key in ("image_size", "resize", "equalize", "frames", *(["ct"] if volumes else [])):
+        if getattr(given, key) != getattr(trained, key):
+            log.warning("data.%s: %s, as in training, not %s", key, getattr(trained, key), getattr(given, key))
+            setattr(given, key, getattr(trained, key))

@@ -1,0 +1,240 @@
+"""metrics.json of a run: results per set, coverage, subgroups, retrieval, cost, and the protocol in words."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import json
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_modules import privacy
+from data_modules.base import StudyDataModule
+from data_modules.files import replacing
+from data_modules.leaks import leaked
+from radz.config.schema import Experiment
+from radz.methods.export_folder import exported_thresholds
+from radz.methods.vqa_answers import unread
+from radz.metrics.estimates import RULES, Calibrations, Thresholds, in_words
+from radz.metrics.ranking import undefined_reason
+from radz.metrics.retrieval import retrieval
+from radz.metrics.score_table import ScoreTable, prediction_file
+from radz.metrics.split_results import calibrations_from, results, thresholds_from
+from radz.metrics.subgroups import UNKNOWN, age_bands, subgroups
+from radz.models.retrieval_features import Kept
+from radz.models.zero_shot import pair_similarity
+from radz.report.run_report import Case
+from radz.runs.task import NO_PATHOLOGY, UNREACHABLE
+from radz.training.run_folder import read_environment
+from radz.training.trainer import MONITOR
+
+log = logging.getLogger(__name__)
+NOT_PROTOCOL = ("pixel_baseline", "cases", "retrieval", "age_bands", "subgroup_least")
+"""Keys of `scoring` that add numbers and change none."""
+
+
+def write_results(
+    experiment: Experiment, data: StudyDataModule, splits: dict[str, list[ScoreTable]], seen: dict[str, str],
+    headline: str, world_size: int, run_dir: Path, trained: Path | None = None, kept: Kept | None = None,
+    cost: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """predictions/*.csv and private/ids.csv from the tables of each split; returns what metrics.json will hold.
+
+    `trained`: the run that is scored on other data. Its validation gives the thresholds where these data have no
+    validation split. `leaked` is then null: what it was trained on is not at hand. `kept`: features of the test split,
+    for retrieval.
+    """
+    own = trained is None or read_environment(trained).get("data_digest") == data.table.digest()
+    coverage = data.table.coverage
+    account = coverage.to_dict()
+    account["reasons"] = account.pop("skipped")
+    found: dict[str, Any] = {}
+    for split, scored in splits.items():
+        for table in scored:
+            table.write_csv(prediction_file(run_dir, table.key))
+            if split != "test":
+                continue
+            primary = [n for n in table.findings if experiment.scoring.primary == "all" or seen[n] == "label"]
+            source, thresholds, calibrations = _rules(table.corpus, splits.get("val", []), trained)
+            entry = results(
+                table, {n: seen[n] for n in table.findings}, primary, thresholds,
+                experiment.scoring.replicates, experiment.scoring.seed, headline=headline, calibrations=calibrations,
+                coverage={"skipped": coverage.skipped(table.corpus), **account},
+            )  # fmt: skip
+            entry["thresholds_from"] = source
+            for values in entry["scorers"].values():
+                values["excluded"] |= _not_scored(experiment, data, table.findings)
+            for name, count in unread(table.scores).items():
+                entry["scorers"][name]["unread"] = count
+            entry["subgroups"] = within_subgroups(experiment, data, table, headline, primary)
+            if (found_again := retrieved(experiment, kept, table)) is not None:
+                entry["retrieval"] = found_again
+            found[table.key] = entry
+    write_private_ids(data, splits, run_dir)
+    described = protocol(experiment, data, splits["test"])
+    path = run_dir / "metrics.json"
+    before = json.loads(path.read_text())["test_evaluations"] if path.is_file() else 0
+    metrics: dict[str, Any] = {
+        "schema": 1,
+        "headline_scorer": headline,
+        "monitor": MONITOR,
+        "protocol_digest": hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12],
+        "protocol": described,
+        "world_size": world_size,
+        "test_evaluations": before + 1,
+        "leaked": leaked(data) if own else None,
+        "pixels": described["pixels"],
+        "cost": cost,
+        "results": found,
+    }
+    return metrics
+
+
+def protocol(experiment: Experiment, data: StudyDataModule, scored: Sequence[ScoreTable]) -> dict[str, Any]:
+    """All that decides how scores and their metrics are made of features: corpora and splits, classes and their label
+    policies, prompts, scorers, threshold rules, resampling, pixels."""
+    settings = asdict(experiment.scoring)
+    return {
+        "scored": {table.key: list(table.findings) for table in scored},
+        "scoring": {key: value for key, value in settings.items() if key not in NOT_PROTOCOL},
+        "scorers": sorted({scorer for table in scored for scorer in table.scores}),
+        "threshold_rules": list(RULES),
+        "policies": [asdict(corpus.policy) for corpus in experiment.data.corpora],
+        "pixels": data.recipe.settings(data.modalities),
+    }
+
+
+def _rules(
+    corpus: str, val: list[ScoreTable], trained: Path | None
+) -> tuple[str | None, Thresholds | None, Calibrations | None]:
+    """Best-F1 thresholds and Platt fits, and where they are from: this corpus' validation split, else that of the
+    trained run (its corpus of the same name, or its only one), else none."""
+    for table in val:
+        if table.corpus == corpus:
+            return table.key, thresholds_from(table), calibrations_from(table)
+    files = sorted((trained / "predictions").glob("*_val.csv")) if trained is not None else []
+    tables = [ScoreTable.read_csv(file) for file in files]
+    for table in [t for t in tables if t.corpus == corpus] or tables[: len(tables) == 1]:
+        log.info("%s has no validation split: thresholds are those of %s in %s", corpus, table.key, trained)
+        return f"{table.key} of the trained run", thresholds_from(table), calibrations_from(table)
+    if trained is not None and (kept := exported_thresholds(trained, corpus)) is not None:
+        return f"validation of {kept[0]} of the exported run", kept[1], None
+    log.info("%s has no validation split: its thresholds and calibration are unavailable", corpus)
+    return None, None, None
+
+
+def _not_scored(experiment: Experiment, data: StudyDataModule, scored: Collection[str]) -> dict[str, str]:
+    """Why findings were not scored: asked for without a label column in these data, or without a known test label."""
+    if asked := experiment.scoring.findings:
+        return {name: UNREACHABLE for name in asked if name not in data.findings}
+    labels = data.metric_labels(data.table.rows("test"))
+    others = [(column, name) for column, name in enumerate(data.findings) if name not in (*scored, *NO_PATHOLOGY)]
+    return {name: reason for column, name in others if (reason := undefined_reason(labels[:, column])) is not None}
+
+
+def write_private_ids(data: StudyDataModule, splits: dict[str, list[ScoreTable]], run_dir: Path) -> None:
+    """private/ids.csv (0600): table row, corpus ids and salted hash of every scored study."""
+    folder = run_dir / "private"
+    privacy.private_folder(folder)
+    salt = privacy.salt(data.cache_dir)
+    lines: list[list[Any]] = [["row", "corpus", "split", "study_id", "patient", "hash"]]
+    for table in itertools.chain.from_iterable(splits.values()):
+        for row, study in zip(table.rows, table.study_id, strict=True):
+            hashed = privacy.pseudonym(table.corpus, study, salt)
+            lines.append([row, table.corpus, table.split, study, data.table.patient[row], hashed])
+    with replacing(folder / "ids.csv") as draft:
+        privacy.private_file(draft)
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(lines)
+
+
+def cases(data: StudyDataModule, scored: list[ScoreTable], headline: str, each: int) -> list[Case]:
+    """Per finding the `each` best and worst studies under the headline scorer, half of them positive.
+
+    Best: positives scored highest and negatives scored lowest; worst: the other way round. Texts name row and hash.
+    """
+    salt = privacy.salt(data.cache_dir)
+    found = []
+    for table in scored:
+        for finding in table.findings:
+            labels, scores = table.column(headline, finding)
+            if np.isnan(scores).any():
+                continue
+            up = np.argsort(scores, kind="stable")
+            positive, negative = up[labels[up] == 1], up[labels[up] == 0]
+            half = max(1, each // 2)
+            picks = {
+                "best": [*positive[::-1][:half], *negative[:half]],
+                "worst": [*positive[:half], *negative[::-1][:half]],
+            }
+            for kind, positions in picks.items():
+                for i in positions:
+                    row = int(table.rows[i])
+                    picture = data.cache.picture(int(data.table.image_offsets[row]))
+                    text = f"row {row}, {privacy.pseudonym(table.corpus, table.study_id[i], salt)}"
+                    found.append(Case(finding, kind, float(scores[i]), int(labels[i]), picture, text))
+    return found
+
+
+def log_summary(metrics: dict[str, Any]) -> None:
+    """One line per corpus and scorer: macro AUROC with interval, and the groups of findings by seen."""
+    for key, result in metrics["results"].items():
+        log.info("%s: macro AUROC [95 %% interval] per scorer", key)
+        for scorer, values in result["scorers"].items():
+            groups = {"macro": values["macro"], **{f"seen={g}": v for g, v in values["macro_by_seen"].items()}}
+            cells = []
+            for group, entry in groups.items():
+                auroc = entry["auroc"]
+                if auroc["value"] is not None:
+                    cells.append(f"{group} {in_words(auroc)}")
+            mark = "*" if scorer == metrics["headline_scorer"] else " "
+            log.info("%s %-12s %s", mark, scorer, "  ".join(cells))
+
+
+def within_subgroups(
+    experiment: Experiment, data: StudyDataModule, table: ScoreTable, headline: str, primary: Sequence[str]
+) -> dict[str, Any]:
+    """The headline scorer by sex, age band, view and whatever else the study table holds."""
+    settings = experiment.scoring
+    groups = {}
+    for name, column in data.table.attributes.items():
+        values = [str(column[row]).strip() for row in table.rows]
+        if name == "age":
+            groups["age"] = age_bands(values, settings.age_bands)
+        else:
+            groups[name] = [value or UNKNOWN for value in values]
+    return subgroups(
+        table, headline, groups, primary, settings.subgroup_least, settings.replicates, settings.seed
+    )  # fmt: skip
+
+
+def retrieved(experiment: Experiment, kept: Kept | None, table: ScoreTable) -> dict[str, Any] | None:
+    """Retrieval among the studies of one table that have a report; None when fewer than two distinct reports."""
+    part = kept.take(table.rows) if kept is not None else None
+    if part is None or len(part.text.overall) < 2:
+        return None
+    place = {row: number for number, row in enumerate(table.rows.tolist())}
+    patients = [table.patient[place[row]] for row in part.rows.tolist()]
+    settings = experiment.scoring
+    found = retrieval(
+        part.owner, len(part.text.overall), patients,
+        lambda rows: pair_similarity(part.image.rows(rows), part.text, settings.prompt_features, experiment.dfat),
+        settings.replicates, settings.seed,
+    )  # fmt: skip
+    return {"features": settings.prompt_features, **found}
+
+
+def cost(module: Any) -> dict[str, Any] | None:
+    """Time from pixels on the device to scores, of this process; None for a module that takes no time."""
+    timed = getattr(module, "timed", [])
+    if not timed:
+        return None
+    # The first batch warms up: it counts only when it is alone.
+    images, seconds = np.array(timed[1:] or timed).sum(axis=0)
+    return {"images": int(images), "latency_ms_per_image": 1e3 * seconds / images, "device": str(module.device)}

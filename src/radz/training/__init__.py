@@ -1,0 +1,1 @@
+"""Trainer, callbacks, checkpoint files, run folder, optimiser, environment."""

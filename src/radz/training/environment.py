@@ -1,0 +1,57 @@
+"""What a run ran on: package versions, git revision, hardware, digests."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "radz", "torch", "lightning", "transformers", "peft", "torchmetrics", "numpy", "pandas", "scikit-learn", "pydicom",
+    "pillow", "omegaconf", "safetensors", "wandb",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Versions, revision and hardware."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git_revision": _revision(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def peak_memory_gb() -> dict[str, float]:
+    """Largest resident size of this process so far, and largest GPU allocation, in 1e9 bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    peaks = {"peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
+    if torch.cuda.is_available():
+        peaks["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return {name: round(size, 2) for name, size in peaks.items()}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """Revision of the checkout this code runs from, with a mark when it has been changed since."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

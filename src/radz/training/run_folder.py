@@ -1,0 +1,105 @@
+"""The folder of a run: where it lies, whose it is, and what of it may be replaced."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_modules.errors import InputError
+from data_modules.files import read_json
+from data_modules.lock import locked
+from radz.config.files import load_experiment
+from radz.config.schema import Experiment
+from radz.distributed import is_main_process
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+WRITTEN = {
+    "config.yaml", "environment.json", "label_mapping.csv", "descriptions.yaml", "anchors", "checkpoints",
+    "metrics.csv", "metrics.json", "predictions", "private", "figures", "report.html", "eval", "wandb", "audit",
+    "profile", "evidence", "compare", LOCK,
+}  # fmt: skip
+"""All that radz writes into a run folder, but for drafts (`.<name>.<process>.part`)."""
+
+
+def load_run(folder: Path) -> Experiment:
+    """The resolved experiment of a run folder."""
+    if not (folder / "config.yaml").is_file():
+        raise InputError(f"{folder}: not a run folder (no config.yaml)")
+    return load_experiment(str(folder / "config.yaml"))
+
+
+def make_folder(folder: Path, key: str) -> None:
+    """Make a folder, or InputError naming `key` when it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{key}: {folder}: not a folder to write to ({error.strerror}); choose another") from None
+
+
+@contextmanager
+def working_in(folder: Path, key: str) -> Iterator[None]:
+    """Be the only command that writes into a folder, which is made when missing (rank 0 only).
+
+    Raises:
+        InputError: naming `key`, where nothing can be written; naming the process, where another command works there.
+    """
+    if not is_main_process():
+        yield
+        return
+    make_folder(folder, key)
+    with locked(folder / LOCK, wait=False):
+        yield
+
+
+def check_empty(run_dir: Path) -> None:
+    """InputError when a folder that is to become a run folder holds something else than the audit of its data."""
+    if run_dir.is_dir() and any(entry.name not in ("audit", LOCK) for entry in run_dir.iterdir()):
+        raise InputError(f"run_dir: {run_dir} is not empty and not a run folder; choose another")
+
+
+def clear(run_dir: Path) -> None:
+    """Delete what radz wrote into a run folder.
+
+    Raises:
+        InputError: its config.yaml is no experiment, or something lies there that radz did not write; nothing is
+            deleted then.
+    """
+    try:
+        load_run(run_dir)
+    except InputError as error:
+        raise InputError(
+            f"overwrite: {run_dir} is not a run folder of radz ({error}); choose another run_dir"
+        ) from None
+    entries = sorted(run_dir.iterdir())
+    foreign = [entry.name for entry in entries if entry.name not in WRITTEN and not _is_draft(entry.name)]
+    if foreign:
+        raise InputError(
+            f"overwrite: {run_dir} holds {foreign[0]}, which radz did not write ({len(foreign)} such entries); "
+            "move it away or choose another run_dir"
+        )
+    log.info("overwrite=true: %s starts anew", run_dir)
+    for entry in entries:
+        if entry.name == LOCK:  # ours
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def read_environment(run_dir: Path) -> dict[str, Any]:
+    """environment.json of a run folder; {} without one."""
+    return read_json(run_dir / "environment.json", "delete it and repeat the train command") or {}
+
+
+def _is_draft(name: str) -> bool:
+    return name.startswith(".") and (name.endswith(".part") or name.startswith(".anchors."))

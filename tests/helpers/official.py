@@ -1,0 +1,53 @@
+"""What the tests of official layouts share: the phantom in a layout, small images, and reading with few words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data_modules import corpora
+from data_modules.corpus_config import CorpusConfig, PhantomConfig, SplitCounts
+from data_modules.findings import STATE_NAMES, ontology
+from data_modules.phantom.layouts import write_layout
+from data_modules.study import StudyTable
+
+SALT = b"s" * 32
+COUNTS = SplitCounts(train=20, val=5, test=9)
+KEY = "data.corpora.0"
+
+
+def phantom(corpus: str, out: Path) -> Path:
+    """The phantom of COUNTS in the layout of a corpus; all layouts are made of one cached phantom."""
+    write_layout(corpus, out, PhantomConfig(COUNTS, image_px=64, voxels=48, seed=1), out.parent / "cache")
+    return out
+
+
+def read(reader: str, root: Path | str, **changes: Any) -> StudyTable:
+    """The table of a corpus; `changes` are fields of CorpusConfig."""
+    config = CorpusConfig(reader=reader, root=str(root), **changes)
+    return corpora.read(config, ontology(), SALT, Path("unused"), KEY)
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], separator: str = ",") -> None:
+    """A table as typed, so that a test sees every character of it. Cells are not quoted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [separator.join(str(cell) for cell in row) for row in (header, *rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def picture(path: Path, shade: int = 90) -> None:
+    """A small gray image, PNG or JPEG by its suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    gray = np.full((12, 10), shade, dtype=np.uint8)
+    gray[:6] = 255 - shade // 2
+    Image.fromarray(gray).save(path)
+
+
+def states(table: StudyTable, study: str) -> Mapping[str, str]:
+    """Finding -> state word of one study."""
+    row = table.study_id.tolist().index(study)
+    return {name: STATE_NAMES[state] for name, state in table.study(row).states.items()}

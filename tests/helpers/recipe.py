@@ -1,0 +1,253 @@
+"""The training recipe of docs/method.md computed anew: transformers and torch, one study at a time, nothing of radz.
+
+Weights are leaves {radz's name of a parameter: tensor}; what is not among them is as the folder has it. Loops stand
+where the method speaks of studies, pairs and findings, so that every line can be held against its sentence there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.func import functional_call
+
+INSTRUCTION = "Describe the findings of this chest X-ray."
+BODY = "encoder.backbone.model."
+ABSENT, PRESENT, UNCERTAIN, UNMENTIONED = range(4)
+
+
+class Plain:
+    """LLaVA with the modality tokens, LoRA merged by hand, and the three heads.
+
+    Args:
+        folder: of the model. leaves: float64. tokens: modality tokens of image and text. lora: alpha / rank.
+        recipe: `longest`, `text_prompt`, `head_order`, `local_pool` as the dfat section names them.
+    """
+
+    def __init__(
+        self, folder: Path, leaves: dict[str, Tensor], tokens: tuple[int, int], lora: float = 2.0, **recipe: Any
+    ) -> None:
+        from transformers import AutoTokenizer, LlavaForConditionalGeneration
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+        self.leaves, self.lora = leaves, lora
+        self.full: dict[str, Tensor] = {}
+        self.recipe = {"longest": 256, "text_prompt": "", "head_order": "head_then_mean", "local_pool": "content"}
+        self.recipe |= recipe
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        names = [f"<ImgCls_{i}>" for i in range(tokens[0])] + [f"<TxtCls_{i}>" for i in range(tokens[1])]
+        self.tokenizer.add_tokens(names, special_tokens=True)
+        self.model = LlavaForConditionalGeneration.from_pretrained(folder).double().eval()
+        self.model.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+        ids = self.tokenizer.convert_tokens_to_ids(names)
+        self.image_ids, self.text_ids = ids[: tokens[0]], ids[tokens[0] :]
+        self.picture = CLIPImageProcessorPil.from_pretrained(folder)
+        self.patch = self.model.config.image_token_id
+        vision = self.model.config.vision_config
+        self.patches = (vision.image_size // vision.patch_size) ** 2
+
+    def merge(self) -> None:
+        """Put the leaves into the whole model; to be called when they have moved."""
+        found = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+        for name, leaf in self.leaves.items():
+            key = name.removeprefix(BODY).removeprefix("base_model.model.")
+            if not name.startswith(BODY) or ".lora_B." in name:
+                continue
+            if ".lora_A." in name:
+                key = key.partition(".lora_A.")[0] + ".weight"
+                found[key] = found[key] + self.lora * self.leaves[name.replace(".lora_A.", ".lora_B.")] @ leaf
+            elif "trainable_tokens_delta" in name:
+                key = key.partition(".token_adapter.")[0] + ".weight"
+                rows = torch.tensor(self.image_ids + self.text_ids)
+                found[key] = found[key].index_copy(0, rows, leaf)
+            else:
+                assert key in found, key
+                found[key] = leaf
+        self.full = found
+
+    def states(self, ids: list[int], pixels: Tensor | None = None) -> Tensor:
+        """`hidden_states[-2]` [T, d] of one sequence by itself."""
+        given: dict[str, Any] = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids)).long()}
+        if pixels is not None:
+            given["pixel_values"] = pixels
+        out = functional_call(self.model, self.full, (), {**given, "output_hidden_states": True})
+        return out.hidden_states[-2][0]
+
+    def image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Global and local feature [e] of a study of images uint8 [M, 1, S, S]."""
+        content = [*[{"type": "image"}] * len(pixels), {"type": "text", "text": INSTRUCTION}]
+        chat = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        ids = [i for token in self.tokenizer(chat).input_ids for i in [token] * (1, self.patches)[token == self.patch]]
+        ids += self.image_ids
+        pictures = [Image.fromarray(np.repeat(one.numpy()[0][..., None], 3, axis=2)) for one in pixels]
+        values = self.picture(pictures, do_resize=False, do_center_crop=False, return_tensors="pt").pixel_values
+        return self.pooled("image", self.states(ids, values.double()), self.image_ids, ids, {self.patch})
+
+    def text(self, text: str) -> tuple[Tensor, Tensor]:
+        """Global and local feature [e] of a text."""
+        return self.pooled("text", *self.text_states(text))
+
+    def anchor(self, text: str) -> Tensor:
+        """Raw anchor [d]: the mean state of the modality tokens after a description."""
+        states, last, _, _ = self.text_states(text)
+        return states[-len(last) :].mean(0)
+
+    def text_states(self, text: str) -> tuple[Tensor, list[int], list[int], list[int]]:
+        """States, ids of the modality tokens, ids, and the places of the words."""
+        begin, words = [self.tokenizer.bos_token_id], self.tokenizer(text, add_special_tokens=False).input_ids
+        asked = self.tokenizer(self.recipe["text_prompt"], add_special_tokens=False).input_ids
+        most = self.recipe["longest"]
+        if len(words) > most:  # its beginning and its end
+            words = words[: most // 2] + words[len(words) - (most - most // 2) :]
+        ids = [*begin, *words, *asked, *self.text_ids]
+        return self.states(ids), self.text_ids, ids, list(range(1, 1 + len(words)))
+
+    def pooled(self, side: str, states: Tensor, last: list[int], ids: list[int], content: Any) -> tuple[Tensor, Tensor]:
+        """Mean at the modality tokens, mean at the content: a set of ids, or places."""
+        tokens = [n for n, token in enumerate(ids) if token in last]
+        local = [n for n, token in enumerate(ids) if token in content] if isinstance(content, set) else content
+        if self.recipe["local_pool"] == "rest":
+            local = [n for n in range(len(ids)) if n not in tokens]
+        if self.recipe["head_order"] == "head_then_mean":
+            states = torch.stack([self.head(side, state) for state in states])
+            return states[tokens].mean(0), states[local].mean(0)
+        return self.head(side, states[tokens].mean(0)), self.head(side, states[local].mean(0))
+
+    def head(self, side: str, vector: Tensor) -> Tensor:
+        """identity, linear or mlp, whichever has weights."""
+        own = {name.partition(f"heads.{side}.")[2]: w for name, w in self.leaves.items() if f"heads.{side}." in name}
+        if "weight" in own:
+            return own["weight"] @ vector + own["bias"]
+        if not own:
+            return vector
+        inner = (vector - vector.mean()) / (vector.var(correction=0) + 1e-5).sqrt() * own["0.weight"] + own["0.bias"]
+        inner = own["1.weight"] @ inner + own["1.bias"]
+        return own["3.weight"] @ (inner * (1 + torch.erf(inner / math.sqrt(2))) / 2) + own["3.bias"]
+
+    def language(self, texts: Sequence[str]) -> Tensor:
+        """Mean cross-entropy of every token after the first of every text, and of its end."""
+        terms = []
+        for text in filter(None, texts):
+            words = self.tokenizer(text, add_special_tokens=False).input_ids
+            end = [self.tokenizer.eos_token_id] if len(words) <= self.recipe["longest"] else []
+            ids = [self.tokenizer.bos_token_id, *words[: self.recipe["longest"]], *end]
+            given = {"input_ids": torch.tensor([ids])}
+            logits = functional_call(self.model, self.full, (), given).logits[0]
+            terms += [-logits[n].log_softmax(0)[ids[n + 1]] for n in range(len(ids) - 1)]
+        return torch.stack(terms).mean()
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Of two vectors."""
+    return (a @ b) / (a.norm() * b.norm())
+
+
+def nce(first: Sequence[Tensor], second: Sequence[Tensor], match: Any, tau: Any) -> Tensor:
+    """Symmetric InfoNCE: of every row, the mean log probability of its matches; `match[i][j]`."""
+    terms = []
+    for one, other in ((first, second), (second, first)):
+        for i, mine in enumerate(one):
+            log_p = torch.stack([(cosine(mine, theirs) / tau).reshape(()) for theirs in other]).log_softmax(0)
+            terms.append(-torch.stack([log_p[j] for j in range(len(other)) if match[i][j]]).mean())
+    return torch.stack(terms).mean()
+
+
+def aligned(
+    images: Sequence[tuple[Tensor, Tensor]], texts: Sequence[tuple[Tensor, Tensor]], match: Any, tau: Any, kind: str,
+    w: float,
+) -> Tensor:  # fmt: skip
+    """docs/method.md 2.6, of studies that have a text; pairs are (global, local)."""
+
+    def pair(image: int, text: int) -> Tensor:
+        return nce([one[image] for one in images], [one[text] for one in texts], match, tau)
+
+    if kind == "cross":
+        return (pair(0, 1) + pair(1, 0)) / 2
+    return pair(0, 0) if kind == "global" else w * pair(0, 0) + (1 - w) * pair(1, 1)
+
+
+def target(states: Sequence[int], names: Sequence[str], values: Mapping[int, float | None]) -> dict[str, float]:
+    """docs/method.md 3.4: {finding: 1, 0} of what is known; `values` is the loss policy, {state: 1, 0, None}."""
+    said = dict(zip(names, states, strict=True))
+    known = {name: value for name, state in said.items() if (value := values[state]) is not None}
+    if "no_finding" not in names or said["no_finding"] in (ABSENT, PRESENT):
+        return known
+    by_policy = known.pop("no_finding", None) is not None
+    pathologies = [name for name in names if name not in ("no_finding", "support_devices")]
+    if any(known.get(name) == 1 for name in pathologies):
+        known["no_finding"] = 0.0
+    elif not by_policy and pathologies and all(said[name] == ABSENT for name in pathologies):
+        known["no_finding"] = 1.0
+    return known
+
+
+def guided(
+    features: Sequence[Tensor], anchors: Mapping[str, Tensor], known: Sequence[Mapping[str, float]], tau: Any,
+    bias: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Category loss of studies: softmax over the known anchors, or with `bias` every known pair by itself."""
+    terms = []
+    for feature, labels in zip(features, known, strict=True):
+        logits = {name: (cosine(feature, anchors[name]) / tau).reshape(()) for name in labels}
+        present = [name for name, value in labels.items() if value == 1]
+        if bias is not None:
+            terms += [-F.logsigmoid((1 if labels[name] else -1) * (logits[name] + bias[0])) for name in labels]
+        elif present and len(labels) >= 2:
+            whole = torch.logsumexp(torch.stack(list(logits.values())), 0)
+            terms.append(torch.stack([whole - logits[name] for name in present]).mean())
+    return torch.stack(terms).mean()
+
+
+def factor(step: int, steps: int, warm: int) -> float:
+    """Of the peak rate at update `step` (0 is the first): linear to 1 in `warm` updates, then half a cosine to 0."""
+    if step < warm:
+        return (step + 1) / warm
+    return (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
+
+
+def group(name: str) -> str:
+    """Which rate a parameter has."""
+    if "multi_modal_projector" in name:
+        return "projector"
+    if ".heads." in name or name == "category_bias":
+        return "heads"
+    return "temperature" if name == "log_scale" else "base"
+
+
+def clipped(gradients: Mapping[str, Tensor], most: float) -> dict[str, Tensor]:
+    """All gradients as one vector, shortened to length `most`."""
+    norm = math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
+    return {name: g * min(1.0, most / (norm + 1e-6)) for name, g in gradients.items()}
+
+
+class AdamW:
+    """Loshchilov and Hutter 2019, algorithm 2, with the usual betas .9 and .999."""
+
+    def __init__(self, leaves: Mapping[str, Tensor]) -> None:
+        self.first = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+        self.second = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+        self.step = 0
+
+    @torch.no_grad()
+    def update(
+        self, leaves: Mapping[str, Tensor], gradients: Mapping[str, Tensor], rate: Mapping[str, float],
+        decay: Mapping[str, float],
+    ) -> None:  # fmt: skip
+        """`rate` and `decay` by name of the parameter."""
+        self.step += 1
+        for name, leaf in leaves.items():
+            g = gradients[name]
+            self.first[name] = 0.9 * self.first[name] + 0.1 * g
+            self.second[name] = 0.999 * self.second[name] + 0.001 * g**2
+            m, v = self.first[name] / (1 - 0.9**self.step), self.second[name] / (1 - 0.999**self.step)
+            leaf -= rate[name] * decay[name] * leaf
+            leaf -= rate[name] * m / (v.sqrt() + 1e-8)

@@ -1,0 +1,340 @@
+"""Items of evidence on a trained run: planted signals, plain counterparts, and the whole verb."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+from small_run import SMALL as SMALL_RUN
+
+from data_modules.batch import StudyBatch
+from data_modules.errors import InputError
+from data_modules.placing import to_original
+from radz import Radz
+from radz.cli.command_line import main
+from radz.evidence import attention, feature_map, layer_probes, robustness
+from radz.evidence.config import ITEMS, EvidenceConfig, read_settings
+from radz.evidence.open_run import Opened, open_run
+from radz.evidence.perturbations import FAULTS, perturbed
+from radz.models.encoder import Encoder
+from radz.report.run_report import write_report
+
+BOUNDS = ["studies=16", "train_studies=24", "heatmap_studies=5", "attention_studies=5", "robustness_studies=8"]
+FAST = [*BOUNDS, "overlays=1", "replicates=100", "batch_size=4"]
+Build = Callable[..., Encoder]
+
+
+@pytest.fixture(scope="module")
+def run_folder(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, since evidence changes the report."""
+    folder = tmp_path_factory.mktemp("evidence") / "run"
+    shutil.copytree(trained_run, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(run_folder: Path) -> Opened:
+    settings, _ = read_settings(FAST)
+    return open_run(run_folder, settings, [])
+
+
+# Probes.
+
+
+def test_a_probe_is_scikit_learns_and_leaves_unknown_labels_out() -> None:
+    draw = np.random.default_rng(0)
+    train, test = (draw.normal(3, 5, (n, 6)).astype(np.float32) for n in (90, 20))
+    train[:, 5] = test[:, 5] = 7  # constant
+    labels = np.stack([train[:, 0] > 3, draw.random(90) < 0.5, np.ones(90)], axis=1).astype(np.float32)
+    labels[::3, 0] = np.nan
+    found = layer_probes.probe(train, labels, test, 0.1)
+    known = ~np.isnan(labels[:, 0])
+    scaler = StandardScaler().fit(train)
+    plain = LogisticRegression(C=0.1).fit(scaler.transform(train[known]), labels[known, 0])
+    np.testing.assert_allclose(found[:, 0], plain.predict_proba(scaler.transform(test))[:, 1], atol=2e-3)
+    assert np.isnan(found[:, 2]).all() and np.isfinite(found[:, 1]).all()
+
+
+def test_places_hold_what_the_model_computes(run: Opened, tmp_path: Path) -> None:
+    """Every place anew, one study at a time, without hooks or files."""
+    rows = run.rows("test", 5)
+    found = layer_probes.collect(run, rows, tmp_path)
+    count = run.encoder.backbone.layer
+    assert list(found) == [("tower", "image tokens"), ("projector", "image tokens")] + [
+        (f"layer {n}", pooling) for n in range(1, count + 1) for pooling in layer_probes.POOLINGS
+    ]
+    assert sorted(tmp_path.glob("*.npy")) and found["layer 1", "last token"].filename
+    for number, batch in enumerate(run.batches(rows, 1)):
+        with torch.no_grad():
+            backbone, given = run.encoder.backbone, run.sequences(batch)
+            images = backbone.image_embeddings(backbone.prepare(batch.pixels))
+            states = backbone.decode_all(given.embeddings, given.mask, given.patches, attention=False).states
+            modality = run.encoder.encode_images(batch.pixels, batch.image_counts, run.modalities(batch))
+        np.testing.assert_allclose(found["projector", "image tokens"][number], images.mean((0, 1)), atol=1e-4)
+        for n in (1, count):
+            state = states[n][0]
+            for pooling, at in zip(layer_probes.POOLINGS, (given.patches[0], given.tokens[0], [-1]), strict=True):
+                np.testing.assert_allclose(found[f"layer {n}", pooling][number], state[at].mean(0), atol=1e-4)
+        raw = torch.from_numpy(found[f"layer {count}", "modality tokens"][number].copy())
+        torch.testing.assert_close(run.encoder.heads["image"](raw), modality.overall[0], atol=1e-4, rtol=1e-3)
+    tower = found["tower", "image tokens"]
+    assert tower.shape == (5, 32) and np.ptp(tower, axis=0).max() > 1e-3
+
+
+# Maps.
+
+
+def test_maps_are_of_each_study_alone(run: Opened) -> None:
+    """A study's maps do not depend on what it is batched with; the mean similarity is that of the mean by hand."""
+    rows = run.rows("test", 4)
+    together = parts(run, next(run.batches(rows, 4)))
+    every, gradient = run.mapper.similarity(*together), run.mapper.attention(*together, [0, 2])
+    assert every.shape == (4, len(run.findings), 4, 4) and gradient.shape == (4, 2, 4, 4)
+    assert (gradient >= 0).all() and gradient.amax() > 0
+    assert run.encoder.backbone.decoder.config._attn_implementation == "sdpa"
+    for number, batch in enumerate(run.batches(rows, 1)):
+        alone = parts(run, batch)
+        torch.testing.assert_close(run.mapper.similarity(*alone)[0], every[number], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(run.mapper.attention(*alone, [0, 2])[0], gradient[number], atol=1e-5, rtol=1e-3)
+
+
+def parts(run: Opened, batch: StudyBatch) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    return batch.pixels, batch.image_counts, run.modalities(batch)
+
+
+def test_the_engine_gives_the_same_map(run: Opened, run_folder: Path) -> None:
+    row = int(run.rows("test", 1)[0])
+    path, name = run.data.table.image_paths[run.data.table.image_offsets[row]], run.findings[1]
+    model = Radz.from_pretrained(run_folder)
+    one = parts(run, next(run.batches(np.array([row]), 1)))
+    for kind, grid in (
+        ("similarity", run.mapper.similarity(*one)[0, 1]),
+        ("attention", run.mapper.attention(*one, [1])[0, 0]),
+    ):
+        found = model.heatmap(path, name, kind)
+        assert found.shape == (64, 64) and found.dtype == np.float32
+        np.testing.assert_allclose(found, to_original(grid.numpy(), (64, 64), 64, "pad"), atol=1e-4)
+    with pytest.raises(InputError, match="kind: 'saliency'"):
+        model.heatmap(path, name, "saliency")
+    with pytest.raises(InputError, match=r"volume\.nii: is a CT volume"):
+        model.heatmap("volume.nii", name)
+    model.experiment.scoring.headline = "anchor"
+    with pytest.raises(InputError, match="finding: purple spots has no description"):
+        model.heatmap(path, "purple spots")
+
+
+def test_predict_draws_each_radiograph_and_finding(run: Opened, run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    shutil.copy(run.data.table.image_paths[0], tmp_path / "in" / "deep" / "a.dcm")
+    (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
+    keys = [f"input={tmp_path / 'in'}", f"out={tmp_path / 'scores.csv'}", f"heatmaps={tmp_path / 'maps'}"]
+    assert main(["predict", str(run_folder), *keys, "findings=mass,edema"]) == 0
+    drawn = sorted(path.relative_to(tmp_path / "maps").as_posix() for path in (tmp_path / "maps").rglob("*.png"))
+    assert drawn == ["deep/a.dcm_edema.png", "deep/a.dcm_mass.png"]
+    assert Image.open(tmp_path / "maps" / drawn[0]).size == (64, 64)
+
+
+def test_the_score_that_gradients_are_taken_of_is_the_one_that_is_reported(run: Opened) -> None:
+    batch = next(run.batches(run.rows("test", 2), 2))
+    given = run.sequences(batch)
+    with torch.no_grad(), run.encoder.backbone.eager():
+        states = run.encoder.backbone.decode_all(given.embeddings, given.mask, given.patches, attention=True).states
+        found = run.classifier.of_modality(run.encoder.image_features(states[-1], given), "chest_xray")
+    usual = run.classifier.score(batch.pixels, batch.image_counts, ["chest_xray"] * 2)
+    for scorer, values in usual.items():
+        torch.testing.assert_close(found[scorer], values, atol=1e-5, rtol=1e-4, equal_nan=True)
+
+
+# Faults of images and words.
+
+
+@pytest.mark.parametrize("name", list(FAULTS))
+def test_faults_repeat_grow_and_keep_the_shape(name: str) -> None:
+    rows, columns = np.mgrid[0:96, 0:96] / 96
+    grain = np.random.default_rng(5).normal(0, 5, rows.shape)
+    image = (120 + 90 * np.sin(9 * rows) * np.cos(7 * columns) + grain).astype(np.uint8)[None, None]
+    fault = FAULTS[name]
+    found = [perturbed(image, name, level, 0, 7) for level in fault.levels]
+    away = [float(np.abs(one.astype(float) - image).mean()) for one in found]
+    assert all(one.shape == image.shape and one.dtype == np.uint8 for one in found)
+    assert away == sorted(away) and away[0] > 0 and len(fault.levels) == 4
+    np.testing.assert_array_equal(found[2], perturbed(image, name, fault.levels[2], 0, 7))
+    both = perturbed(np.repeat(image, 3, axis=1), name, fault.levels[2], 0, 7)
+    assert all(np.array_equal(both[0, channel], found[2][0, 0]) for channel in range(3))
+    if name in ("noise", "rotation", "crop", "mark"):
+        assert any(not np.array_equal(found[2], perturbed(image, name, fault.levels[2], 0, key)) for key in range(8))
+
+
+def test_paraphrases_are_read_and_refused_by_name(tmp_path: Path) -> None:
+    shipped = robustness.read_paraphrases(EvidenceConfig().paraphrases)
+    assert len(shipped) >= 8 and shipped["name"].negative == ()
+    file = tmp_path / "words.yaml"
+    for text, cause in {
+        "paraphrases: {a: {positive: no placeholder}}": "a: the positive sentence must contain",
+        "paraphrases: {}": "holds no sentence",
+        "other: 1": "must hold `paraphrases:",
+        "paraphrases: {a: text}": "must hold `paraphrases:",
+    }.items():
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=cause):
+            robustness.read_paraphrases(str(file))
+
+
+# Feature maps and attention.
+
+
+def test_neighbours_are_those_of_scikit_learn() -> None:
+    draw = np.random.default_rng(1)
+    values = draw.normal(size=(40, 5)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    found = feature_map.neighbours(values)
+    plain = NearestNeighbors(n_neighbors=10, metric="cosine").fit(values).kneighbors(return_distance=False)
+    assert [set(line) for line in found] == [set(line) for line in plain]
+    labels = np.array([1, 1, 0, np.nan], dtype=np.float32)
+    share, base = feature_map.shared(labels, np.array([[1, 2], [0, 3], [0, 1], [0, 1]]))
+    assert (share, base) == pytest.approx((2 / 3, 2 / 3))
+    assert np.isnan(feature_map.shared(labels * 0, np.zeros((4, 2), int))[0])
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+def test_shares_of_attention_add_up_and_an_even_token_is_even(make_encoder: Build, padding: str) -> None:
+    """Two studies of different length: padding is in no group, and even attention gives each group its size."""
+    encoder = make_encoder({}, padding=padding).eval()
+    pixels = torch.randint(0, 256, (3, 1, 64, 64), dtype=torch.uint8)
+    with torch.no_grad(), encoder.backbone.eager():
+        given = encoder.image_sequences(pixels, torch.tensor([1, 2]), ["chest_xray"] * 2)
+        layer = encoder.backbone.decode_all(given.embeddings, given.mask, given.patches, attention=True).attention[1]
+    groups = attention.grouped(given)
+    assert [(groups == n).sum().item() for n in (0, 2, 3)] == [3 * 16, 2, 4] and (groups[~given.mask] == -1).all()
+    found = attention.shares(layer, given, groups)
+    assert found.shape == (2, 2, 4)
+    torch.testing.assert_close(found.sum(-1), torch.ones(2, 2))
+    fair = attention.even(given, groups)
+    length = given.mask.sum(1)
+    # The last modality token sees all of its sequence.
+    torch.testing.assert_close(fair[:, -1, 0], torch.tensor([16.0, 32.0]) / length)
+    torch.testing.assert_close(fair[:, -1, 3], 2.0 / length)
+    by_hand = layer[1].mean(0)[given.tokens[1]][:, given.patches[1]].sum(-1)
+    torch.testing.assert_close(found[1, :, 0], by_hand)
+
+
+# The verb.
+
+
+@pytest.mark.figures
+def test_the_verb_writes_everything_and_the_report_shows_it(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run_folder / "report.html").read_text(encoding="utf-8")
+    assert main(["evidence", str(run_folder), *FAST]) == 0
+    folder = run_folder / "evidence"
+    assert capsys.readouterr().out.strip() == str(folder)
+    items = {name: json.loads((folder / f"{name}.json").read_text()) for name in (
+        "heatmaps", "layers", "robustness", "features", "attention")}  # fmt: skip
+    for item in items.values():
+        assert item["says"] and item["pictures"] and item["table"]["rows"] and item["settings"]["seed"] == 0
+        for picture in item["pictures"]:
+            assert Image.open(folder / f"{picture['name']}.png").width > 800
+            with open(folder / f"{picture['name']}.csv", newline="") as stream:
+                lines = list(csv.reader(stream))
+            assert len(lines) > 1 and {len(line) for line in lines} == {len(lines[0])}
+    assert not list(folder.glob(".features.*"))
+    page = (run_folder / "report.html").read_text(encoding="utf-8")
+    assert all(item["title"] in page for item in items.values())
+    # The cases of the page stay, which `radz report` could not draw again.
+    assert page.count('class="case"') == before.count('class="case"') > 0
+    pictures = page.split("data:image/jpeg;base64,")[1:]
+    assert len(pictures) == sum(len(item["pictures"]) for item in items.values())
+    assert all(Image.open(io.BytesIO(base64.b64decode(one.split('"')[0]))).width > 800 for one in pictures)
+    assert "data:image/jpeg" in write_report(run_folder).read_text(encoding="utf-8")
+
+
+def test_evidence_names_no_study_of_the_corpus(run_folder: Path, run: Opened) -> None:
+    """After the verb: neither files nor their names hold an identifier; the DICOM files name hashes."""
+    folder = run_folder / "evidence"
+    table = run.data.table
+    ids = {str(one) for one in (*table.study_id, *table.patient, *table.image_ids)}
+    for path in folder.rglob("*"):
+        assert not any(one in path.name for one in ids)
+        if path.suffix in (".json", ".csv", ".dcm"):
+            content = path.read_bytes()
+            assert not any(one.encode() in content for one in ids), path
+    captures = sorted(folder.glob("heatmaps/*.dcm"))
+    assert captures and len(captures) == len(list(folder.glob("heatmaps/*.png")))
+    hashes = set(run.patients(table.rows("test")))
+    for path in captures[:4]:
+        data = pydicom.dcmread(path)
+        assert data.PatientID in hashes and data.pixel_array.shape == (64, 64, 3)
+        assert np.array_equal(data.pixel_array, np.asarray(Image.open(path.with_suffix(".png"))))
+
+
+def test_the_same_seed_gives_the_same_numbers(run_folder: Path) -> None:
+    names = ("layers", "attention")
+    files = [run_folder / "evidence" / f"{name}.json" for name in names]
+    before = [json.loads(file.read_text())["numbers"] for file in files]
+    assert main(["evidence", str(run_folder), "only=layers,attention", *FAST]) == 0
+    assert before == [json.loads(file.read_text())["numbers"] for file in files]
+
+
+@pytest.mark.parametrize(
+    ("keys", "cause"),
+    [
+        (["only=heatmap"], "only: 'heatmap'"),
+        (["studies=few"], "few"),
+        (["studies=2"], "studies=2"),
+        (["split=all"], "split: 'all'"),
+        (["target=text"], "target: 'text'"),
+        (["size=3"], "size=3: unknown here"),
+        (["probe_strength=0"], "probe_strength: 0"),
+        (["only=robustness", "paraphrases=none.yaml"], "none.yaml: no such file"),
+    ],
+)
+def test_faults_of_keys_are_one_line(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], keys: list[str], cause: str
+) -> None:
+    assert main(["evidence", str(run_folder), *FAST, *keys]) == 2
+    assert cause in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_faults_of_folders_are_one_line(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evidence", str(tmp_path)]) == 2
+    assert "not a run folder" in capsys.readouterr().err
+    shutil.copy(run_folder / "config.yaml", tmp_path)
+    assert main(["evidence", str(tmp_path)]) == 2
+    assert "the run is not finished" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "extra", "only"),
+    [
+        ("demo", ["backbone.tiny.family=llava_next"], "[]"),
+        ("demo", ["backbone.tiny.family=qwen2_5_vl"], "[]"),
+        ("demo", ["backbone.tiny.family=gemma3", "scoring.headline=fused"], "[]"),
+        ("demo_ct", [], "layers,robustness,features,attention"),
+    ],
+)
+def test_every_family_and_ct(
+    tmp_path: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str], experiment: str, extra: list[str], only: str
+) -> None:
+    folder = tmp_path / "run"
+    assert main(["train", experiment, *SMALL_RUN, *extra, f"run_dir={folder}", f"cache_dir={cache_dir}"]) == 0
+    assert main(["evidence", str(folder), *FAST, f"only={only}"]) == 0
+    written = {path.stem for path in (folder / "evidence").glob("*.json")}
+    assert written == set(ITEMS if only == "[]" else only.split(","))
+    if experiment == "demo_ct":
+        assert main(["evidence", str(folder), *FAST, "only=heatmaps"]) == 2
+        assert "maps of CT slices are not made" in capsys.readouterr().err

@@ -1,0 +1,152 @@
+"""`Radz`: the scores of a run, for files anywhere on disk."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import radz
+from data_modules.errors import InputError
+from radz import Radz
+from radz.config.files import find_resource
+from radz.models import factory
+from radz.models.descriptions import FIELDS, load_descriptions, save_descriptions
+from radz.models.zero_shot import SCORERS
+
+
+@pytest.fixture(scope="module")
+def engine(trained_run: Path) -> Radz:
+    return Radz.from_pretrained(trained_run)
+
+
+@pytest.fixture(scope="module")
+def table(trained_run: Path) -> pd.DataFrame:
+    return pd.read_csv(trained_run / "predictions/phantom_test.csv")
+
+
+@pytest.fixture(scope="module")
+def files(phantom_folder: Path, table: pd.DataFrame) -> list[Path]:
+    """The DICOM file of every row of the prediction table."""
+    found = [phantom_folder / f"images/{study}.dcm" for study in table.study_id]
+    assert all(path.is_file() for path in found)
+    return found
+
+
+@pytest.mark.parametrize("scorer", [None, *SCORERS])
+def test_scores_equal_the_predictions_of_the_run(
+    engine: Radz, files: list[Path], table: pd.DataFrame, scorer: str | None
+) -> None:
+    names = [name.removeprefix("label/") for name in table.columns if name.startswith("label/")]
+    found = engine.score(files, names, scorer)
+    assert list(found.columns) == names and list(found.index) == [str(path) for path in files]
+    expected = table[[f"{scorer or 'fused'}/{name}" for name in names]].to_numpy()
+    assert np.abs(found.to_numpy() - expected).max() < 1e-5
+    assert expected.std(axis=0).min() > 0
+
+
+def test_scores_do_not_depend_on_the_other_files_or_findings(engine: Radz, files: list[Path]) -> None:
+    together = engine.score(files, ["edema", "mass"])
+    alone = engine.score(files[3:4], ["mass"])
+    assert np.abs(together.iloc[3]["mass"] - alone.iloc[0]["mass"]) < 1e-5
+
+
+def test_features_are_unit_vectors_of_float32(engine: Radz, files: list[Path]) -> None:
+    images, texts = engine.embed_images(files), engine.embed_texts(["edema", "A nodule.", "edema"])
+    assert images.dtype == texts.dtype == np.float32 and images.shape == (16, 32) and texts.shape == (3, 32)
+    for part in (images, texts):
+        assert np.allclose(np.linalg.norm(part, axis=1), 1, atol=1e-5)
+    assert np.array_equal(texts[0], texts[2]) and not np.allclose(texts[0], texts[1], atol=1e-3)
+    assert engine.embed_images([]).shape == engine.embed_texts([]).shape == (0, 32)
+    assert engine.score([], ["edema"]).shape == (0, 1)
+
+
+def test_a_png_and_a_string_path_serve_as_well(engine: Radz, tmp_path: Path) -> None:
+    shade = np.random.default_rng(0).integers(0, 255, (90, 60), dtype=np.uint8)
+    Image.fromarray(shade).save(tmp_path / "tall.png")
+    one, other = engine.embed_images([str(tmp_path / "tall.png")]), engine.embed_images([tmp_path / "tall.png"])
+    assert np.array_equal(one, other)
+
+
+def test_a_finding_without_description_needs_the_prompt(engine: Radz, files: list[Path]) -> None:
+    assert np.isfinite(engine.score(files[:2], ["swallowed coin"], "prompt")).to_numpy().all()
+    assert np.isfinite(engine.score(files[:2], ["swallowed coin"])).to_numpy().all()  # fused needs no description
+    for scorer in ("anchor", "description"):
+        with pytest.raises(InputError, match="swallowed coin has no description"):
+            engine.score(files[:2], ["edema", "swallowed coin"], scorer)
+
+
+def test_findings_may_be_called_by_short_names_and_words(engine: Radz, files: list[Path]) -> None:
+    expected = engine.score(files[:3], ["pleural_effusion", "edema"], "anchor")
+    for typed in (["effusion", "edema"], ["Pleural Effusion", "pulmonary edema"]):
+        pd.testing.assert_frame_equal(engine.score(files[:3], typed, "anchor"), expected)
+    assert list(engine.score(files[:1], "effusion").columns) == ["pleural_effusion"]
+    with pytest.raises(InputError, match="'edema' and 'Edema' are the same finding, edema") as fault:
+        engine.score(files[:1], ["edema", "Edema"])
+    assert "\n" not in str(fault.value)
+
+
+def test_words_outside_the_ontology_are_told(engine: Radz, caplog: pytest.LogCaptureFixture) -> None:
+    assert engine.names(["edma", "mass"]) == ["edma", "mass"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "findings: 'edma' is not in the ontology; nearest is 'edema'; it is scored as words"
+    ]
+
+
+def test_class_texts_are_encoded_once_per_set_of_findings(
+    engine: Radz, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = engine.score(files[:2], ["edema", "tuberculosis"])
+    monkeypatch.setattr(factory, "class_texts", lambda *_: pytest.fail("the texts were read again"))
+    monkeypatch.setattr(factory, "encoder", lambda *_: pytest.fail("the base was loaded again"))
+    real, texts = engine.encoder.encode_texts, []
+    monkeypatch.setattr(engine.encoder, "encode_texts", lambda words: texts.append(words) or real(words))
+    pd.testing.assert_frame_equal(engine.score(files[:2], ["edema", "tuberculosis"]), first)
+    assert texts == []
+
+
+def test_the_texts_stored_in_the_run_come_first(trained_run: Path, files: list[Path], tmp_path: Path) -> None:
+    """As `dkam.write` leaves them, or a copy of the file that was configured."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    own = load_descriptions(find_resource("descriptions/chest_xray.yaml"))
+    own["mass"] = replace(own["mass"], **{field: f"Another {field} text." for field in FIELDS})
+    save_descriptions(folder / "descriptions.yaml", own)
+    runs = [Radz.from_pretrained(path) for path in (trained_run, folder)]
+    before, after = (run.score(files[:2], ["mass", "edema"], "anchor") for run in runs)
+    assert np.abs(before["mass"] - after["mass"]).max() > 1e-4 and np.array_equal(before["edema"], after["edema"])
+
+
+def test_wrong_requests_are_one_line(engine: Radz, files: list[Path], trained_run: Path, tmp_path: Path) -> None:
+    for call, words in (
+        (lambda: engine.score(files[:1], ["edema"], "cosine"), "'cosine' is unknown; use one of prompt"),
+        (lambda: engine.score(files[:1], []), "none given"),
+        (lambda: engine.score([], ["edema"], "cosine"), "'cosine' is unknown"),
+        (lambda: engine.embed_images([tmp_path / "absent.png"]), "absent.png"),
+        (lambda: Radz.from_pretrained(tmp_path), "not a run folder"),
+    ):
+        with pytest.raises(InputError, match=words) as fault:
+            call()
+        assert "\n" not in str(fault.value)
+
+
+def test_a_run_without_a_part_is_refused(trained_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    (folder / "checkpoints/best.ckpt").unlink()
+    with pytest.raises(InputError, match=r"best\.ckpt"):
+        Radz.from_pretrained(folder)
+    shutil.rmtree(folder / "anchors")
+    with pytest.raises(InputError, match="radz anchors"):
+        Radz.from_pretrained(folder)
+
+
+def test_the_class_is_imported_lazily() -> None:
+    assert radz.Radz is Radz
+    with pytest.raises(AttributeError, match="Rads"):
+        _ = radz.Rads

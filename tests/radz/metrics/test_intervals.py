@@ -1,0 +1,91 @@
+"""Intervals of AUROC by patient: against formulas written out, at their edges, and how often they hold the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.stats import t
+
+from radz.metrics import intervals
+from radz.metrics.delong import Parts, parts
+
+
+def cell(positives: int, rows: int, shift: float, seed: int = 0, each: int = 1) -> Parts:
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(rows) < positives).astype(float)
+    return parts(labels, rng.normal(size=rows) + shift * labels, np.arange(rows) // each, -(-rows // each))
+
+
+def test_the_interval_of_a_cell_is_where_its_score_equation_ends() -> None:
+    """Newcombe's equation with the ratio of variances, solved by scipy."""
+    one = cell(9, 80, 1.0)
+    own = one.variances
+    m, n, total = 9, 71, sum(own)
+
+    def model(a: float) -> float:
+        first, second, more = (1 - a) / (2 - a), a / (1 + a), (m + n) / 2 - 1
+        return a * (1 - a) * (1 + more * first + more * second) / (m * n)
+
+    freedom = total**2 / (own[0] ** 2 / (m - 1) + own[1] ** 2 / (n - 1))
+    ratio = (freedom * total / model(one.auroc) + 6) / (freedom + 6)
+    quantile = t.ppf(0.975, freedom + 6)
+
+    def excess(a: float) -> float:
+        return (one.auroc - a) ** 2 - quantile**2 * ratio * model(a)
+
+    expected = brentq(excess, 0, one.auroc), brentq(excess, one.auroc, 1)
+    assert intervals.of_mean([one]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_interval_is_turned_over_with_its_scores() -> None:
+    rng = np.random.default_rng(1)
+    labels, scores = (np.arange(60) < 12).astype(float), rng.normal(size=60)
+    (low, high), turned = (intervals.of_mean([parts(labels, s, np.arange(60), 60)]) for s in (scores, -scores))
+    assert turned == pytest.approx((1 - high, 1 - low), abs=1e-9)
+
+
+def test_an_auroc_of_one_has_an_interval_and_one_patient_has_none() -> None:
+    labels = np.array([1.0, 1, 1, 1, *[0] * 40])
+    whole = parts(labels, labels, np.arange(44), 44)
+    low, high = intervals.of_mean([whole])
+    assert whole.auroc == high == 1 and 0.4 < low < 0.85
+    assert intervals.few(whole) == "4 patients with a positive, fewer than 30"
+    # The same rows, of one patient each side: nothing tells how patients differ.
+    lone = parts(labels, labels, np.r_[np.zeros(4, int), np.arange(1, 41)], 44)
+    assert intervals.none_reason(lone) == "one patient with a positive; an interval needs two"
+    assert np.isnan(intervals.of_mean([lone])).all() and np.isnan(intervals.of_mean([])).all()
+    assert intervals.none_reason(whole) is None and intervals.few(cell(40, 80, 1.0)) is None
+    assert intervals.few(cell(60, 80, 1.0)) == "20 patients with a negative, fewer than 30"
+    assert intervals.few(cell(30, 80, 1.0)) is None
+    assert intervals.few(cell(29, 80, 1.0)) == "29 patients with a positive, fewer than 30"
+    # In a mean over findings it counts with the variance of the model.
+    low, high = intervals.of_mean([lone, whole])
+    assert low < intervals.of_mean([whole, whole])[0] and high == 1
+
+
+def test_a_mean_of_equal_cells_has_their_interval_and_of_apart_ones_a_narrower() -> None:
+    one = cell(20, 100, 1.0)
+    assert intervals.of_mean([one, one, one]) == pytest.approx(intervals.of_mean([one]), abs=1e-9)
+    rng = np.random.default_rng(2)
+    labels = [(rng.permutation(100) < 20).astype(float) for _ in range(4)]
+    apart = [parts(y, rng.normal(size=100) + y, np.arange(100), 100) for y in labels]
+    widths = [np.diff(intervals.of_mean([each]))[0] for each in apart]
+    assert np.diff(intervals.of_mean(apart))[0] == pytest.approx(np.mean(widths) / 2, rel=0.25)
+
+
+def test_the_half_width_of_a_difference() -> None:
+    """Twenty add alike, or one alone, of which one degree of freedom is left."""
+    alike = np.array([1.0, -1] * 10) / 100
+    assert intervals.half_width(alike) == pytest.approx(t.ppf(0.975, 39) * np.sqrt((alike**2).sum()))
+    assert intervals.half_width(np.array([0.1, 0, 0])) == pytest.approx(t.ppf(0.975, 1) * 0.1)
+    assert intervals.half_width(np.zeros(5)) == 0.0
+
+
+def test_seeds_and_patients_put_together() -> None:
+    points = np.array([0.70, 0.74, 0.72])
+    seeds = t.ppf(0.975, 2) * 0.02 / np.sqrt(3)
+    low, high = intervals.with_seeds(points, (0.69, 0.74))
+    assert (low, high) == pytest.approx((0.72 - np.hypot(0.03, seeds), 0.72 + np.hypot(0.02, seeds)))
+    assert intervals.with_seeds(points[:1], (0.6, 0.8)) == (0.6, 0.8)
+    assert intervals.with_seeds(np.full(3, 0.7), (0.6, 0.8)) == pytest.approx((0.6, 0.8))

@@ -1,0 +1,151 @@
+"""Taking out what all features of a side share, and sinks, which make every mean the same vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from radz.config.scoring import ScoringConfig
+from radz.models.anchor_bank import geometry
+from radz.models.centre import MOMENTUM, Centre, mean_of
+from radz.models.encoder import Encoder
+from radz.models.losses import Features, cosine
+from radz.models.zero_shot import ClassTexts, ZeroShot
+
+WORDS = ["effusion", "mass", "nodule", "edema", "hernia", "fibrosis", "pneumonia"]
+REPORTS = [f"There is {word} on the left." for word in WORDS]
+
+
+def features(rows: Tensor) -> Features:
+    return Features(rows, 2 * rows, torch.zeros(()))
+
+
+def test_running_means_are_those_of_numpy() -> None:
+    """An exponential mean over steps without the pull to its start at zero; rows without a text are left out."""
+    generator = torch.Generator().manual_seed(0)
+    centre = Centre(4).double()
+    every, steps = [], [torch.randn(6, 4, generator=generator, dtype=torch.float64) + 3 for _ in range(5)]
+    used = torch.tensor([True, True, False, True, False, True])
+    for rows in steps:
+        found = centre.training_step(features(rows), "text", used, of_batch=False)
+        every.append(rows[used].mean(0).numpy())
+        weights = (1 - MOMENTUM) * MOMENTUM ** np.arange(len(every))[::-1]
+        expected = np.average(every, axis=0, weights=weights)
+        assert np.allclose(centre.mean("text_overall").numpy(), expected)
+        assert np.allclose(centre.mean("text_local").numpy(), 2 * expected)
+        assert np.allclose(found.overall.numpy(), rows.numpy() - expected)
+        centre.training_step(features(rows * float("inf")), "text", torch.zeros(6, dtype=torch.bool), of_batch=False)
+        assert np.allclose(centre.mean("text_overall").numpy(), expected)
+    assert centre.mean("image_overall").tolist() == [0.0] * 4
+
+
+def test_the_mean_of_a_step_carries_its_gradient_and_the_running_one_none() -> None:
+    rows = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    used = torch.tensor([True, False, True, True, True])
+    wanted = torch.randn(5, 3, dtype=torch.float64)
+    centre = Centre(3).double()
+    for of_batch in (True, False):
+        found = centre.training_step(features(rows), "image", used, of_batch).overall
+        (gradient,) = torch.autograd.grad((found * wanted).sum(), rows)
+        expected = wanted.clone()
+        if of_batch:
+            assert torch.allclose(found[used].mean(0), torch.zeros(3, dtype=torch.float64), atol=1e-12)
+            expected[used] -= wanted.sum(0) / used.sum()
+        assert torch.allclose(gradient, expected)
+
+
+def test_the_means_come_back_from_a_checkpoint() -> None:
+    centre, again = Centre(3), Centre(3)
+    centre.training_step(features(torch.randn(4, 3)), "image", torch.ones(4, dtype=torch.bool), of_batch=False)
+    again.load_state_dict(centre.state_dict())
+    assert torch.equal(again.mean("image_local"), centre.mean("image_local"))
+
+
+@pytest.mark.parametrize("head", ["identity", "mlp"])
+def test_one_study_equals_one_of_many(make_encoder: Any, head: str) -> None:
+    encoder: Encoder = make_encoder({"centre": "running", "token_norm": "unit", "head": head}, train="frozen").eval()
+    with torch.no_grad():
+        raw = encoder.encode_texts(REPORTS, raw=True)
+        encoder.centre.training_step(raw, "text", torch.ones(len(REPORTS), dtype=torch.bool), of_batch=True)
+        together = encoder.encode_texts(REPORTS)
+        for number, report in enumerate(REPORTS):
+            alone = encoder.encode_texts([report])
+            assert torch.allclose(alone.overall[0], together.overall[number], atol=1e-5)
+            assert torch.allclose(alone.local[0], together.local[number], atol=1e-5)
+    assert torch.allclose(together.overall, raw.overall - raw.overall.mean(0), atol=1e-5)
+
+
+def ready(encoder: Encoder, findings: list[str]) -> ZeroShot:
+    def known(names: list[str]) -> ClassTexts:
+        return ClassTexts(tuple(names), tuple(names), tuple(f"{name}, a change of the lung" for name in names))
+
+    zero = ZeroShot(encoder, known(findings), known(WORDS), encoder.config, ScoringConfig(), ["chest_xray"])
+    anchors = encoder.encode_descriptions([f"{name}, a change of the lung" for name in WORDS], "decoder")
+    zero.refresh(anchors, anchors[[WORDS.index(name) for name in findings]])
+    return zero
+
+
+@torch.no_grad()
+def test_a_shared_direction_changes_no_score_and_neither_do_other_findings(make_encoder: Any) -> None:
+    """Heads add a constant far longer than the features: with the means taken out nothing of it is left."""
+    scores = {}
+    for shift in (0.0, 100.0):
+        encoder: Encoder = make_encoder({"centre": "running", "loss": "global_local"}, train="frozen").double().eval()
+        for head in encoder.heads.values():
+            head.bias.add_(shift * torch.linspace(-1, 1, len(head.bias)))
+        pixels = torch.randint(0, 256, (6, 1, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        images = pixels, torch.ones(6, dtype=torch.int64), ["chest_xray"] * 6
+        for side, raw in (("image", encoder.encode_images(*images, raw=True)), ("text", encoder.encode_texts(REPORTS))):
+            encoder.centre.training_step(raw, side, torch.ones(len(raw.overall), dtype=torch.bool), of_batch=False)
+        scores[shift] = ready(encoder, WORDS).score(*images)
+        alone = ready(encoder, WORDS[2:3]).score(*images)
+        for scorer, values in alone.items():
+            assert torch.allclose(values[:, 0], scores[shift][scorer][:, 2], atol=1e-7), scorer
+        token = encoder.patch_features(torch.ones(1, encoder.backbone.hidden_size, dtype=torch.float64))
+        scores[shift]["patches"] = ready(encoder, WORDS).patch_scores(token, "chest_xray", "anchor")
+    for scorer, values in scores[0.0].items():
+        assert torch.allclose(values, scores[100.0][scorer], atol=1e-5), scorer
+        assert values.std(0).max() > 1e-4 or scorer == "patches"
+
+
+class WithSink:
+    """The first word of every sequence is sixty times as long as the others."""
+
+    def __init__(self, backbone: Any) -> None:
+        self.decode, self.start = backbone.decode, len(backbone.start)
+        sink = torch.randn(backbone.hidden_size, generator=torch.Generator().manual_seed(1))
+        self.sink = sink / sink.norm()
+
+    def __call__(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        states = self.decode(embeddings, mask)
+        first = mask.int().argmax(1) + self.start
+        states[torch.arange(len(states)), first] += 60 * states.norm(dim=-1).mean() * self.sink
+        return states
+
+
+@torch.no_grad()
+def test_a_sink_is_not_the_whole_mean(make_encoder: Any) -> None:
+    """As the first word of a model without BOS."""
+    ranks = {}
+    for norm in ("none", "unit", "rms"):
+        encoder: Encoder = make_encoder({"token_norm": norm, "head": "identity"}, train="frozen").eval()
+        object.__setattr__(encoder.backbone, "decode", WithSink(encoder.backbone))
+        found = encoder.encode_texts(REPORTS)
+        ranks[norm] = geometry(found.local - found.local.mean(0))["effective_rank"]
+        assert (found.peak_share > 0.5) == (norm == "none")
+        if norm == "none":
+            assert cosine(found.local, found.local).min() > 0.95
+        lengths = encoder._token_states(torch.randn(2, 3, 8) * 7).norm(dim=-1)
+        if norm != "none":
+            assert torch.allclose(lengths, torch.full((2, 3), 1.0 if norm == "unit" else 8**0.5))
+    assert ranks["unit"] == pytest.approx(ranks["rms"], rel=0.01) and ranks["unit"] > ranks["none"]
+
+
+def test_of_two_no_mean_is_taken() -> None:
+    assert mean_of(torch.ones(2, 4)).tolist() == [0.0] * 4
+    assert mean_of(torch.ones(3, 4)).tolist() == [1.0] * 4
+    assert mean_of(torch.ones(3, 2, 4)).tolist() == [1.0] * 4

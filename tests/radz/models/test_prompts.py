@@ -1,0 +1,64 @@
+"""Sentences per class, what they do to the prompt scorer, and the faults that are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_modules.errors import InputError
+from radz.cli.command_line import main
+from radz.config.schema import ClassPrompts
+from radz.config.scoring import ScoringConfig
+from radz.models.prompts import ClassSentences, lint, sentences
+from radz.models.zero_shot import over_prompts
+
+NAMES = {"edema": "edema", "pleural_effusion": "pleural effusion", "no_finding": "no finding", "effusion": "effusion"}
+
+
+def test_own_sentences_replace_the_templates() -> None:
+    own = {"edema": ClassPrompts(["Fluid in the lungs on this {modality}.", "{Finding}."], ["Dry lungs."])}
+    scoring = ScoringConfig(prompts=["A {modality} with {finding}."], class_prompts=own)
+    found = sentences(["edema", "pleural_effusion"], ["edema", "pleural effusion"], "chest CT", scoring)
+    assert found == [
+        ClassSentences(("Fluid in the lungs on this chest CT.", "Edema."), ("Dry lungs.",)),
+        ClassSentences(("A chest CT with pleural effusion.",)),
+    ]
+    similarity = torch.tensor([[0.2, 0.4, 0.1, 0.7], [0.0, 0.0, 1.0, -0.5]])
+    assert torch.allclose(over_prompts(similarity, found), torch.tensor([[0.2, 0.7], [-1.0, -0.5]]))
+
+
+@pytest.mark.parametrize(
+    ("finding", "text", "message"),
+    [
+        ("edema", "  ", "an empty prompt for edema"),
+        ("edema", "Edema with pleural effusion.", "names pleural_effusion as well"),
+        ("no_finding", "No no finding.", "negates 'no finding'"),
+        ("no_finding", "Without any no finding.", "negates 'no finding'"),
+        ("effusion", "A pleural effusion is seen.", "names pleural_effusion as well"),
+    ],
+)
+def test_faulty_sentences_are_refused(finding: str, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as fault:
+        lint({finding: ClassSentences(("fine",), (text,))}, NAMES, [finding])
+    assert str(fault.value).startswith(f"scoring.class_prompts.{finding}.negative: ")
+    with pytest.raises(InputError, match=r"^scoring\.prompts: "):
+        lint({finding: ClassSentences((text,))}, NAMES, [])
+
+
+def test_longer_names_hide_those_within() -> None:
+    lint({"pleural_effusion": ClassSentences(("A pleural effusion.", "No pleural effusion."))}, NAMES, [])
+    lint({"no_finding": ClassSentences(("There is no finding.",))}, NAMES, [])
+
+
+def test_faults_in_the_experiment_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for value, message in (
+        ("{edema: {positive: [' ']}}", "scoring.class_prompts.edema.positive: an empty prompt"),
+        ("{edema: {negative: [Dry.]}}", "scoring.class_prompts.edema.positive: name one sentence"),
+        ("{edema: {positive: ['{nothing}']}}", "unknown placeholder {nothing}"),
+        ("{oedma: {positive: [Wet.]}}", "scoring.class_prompts: unknown finding 'oedma'"),
+    ):
+        assert main(["train", "demo", f"scoring.class_prompts={value}", "--print-config"]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert message in line, line

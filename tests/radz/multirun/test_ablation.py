@@ -1,0 +1,239 @@
+"""Groups of ablations: which arms, what is trained, and numbers equal to scikit-learn's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t
+from sklearn.metrics import roc_auc_score
+from small_run import SMALL
+
+from data_modules.errors import InputError
+from radz.cli.ablate import main
+from radz.config.files import load_experiment
+from radz.metrics.score_table import ScoreTable
+from radz.multirun.ablation import arms as suite
+from radz.multirun.ablation.arm_scores import difference, scores
+from radz.multirun.ablation.arms import Arm, group_arms, read_arm, train_arms, with_base
+from radz.multirun.ablation.page import write_page
+from radz.runs.evaluate import evaluate_run
+
+ROOT = Path(__file__).parents[3] / "experiments"
+GROUPS = sorted(p.name for p in (ROOT / "ablations").glob("*") if p.is_dir())
+QUICK = ("", "anchors", "descriptions", "text")
+"""Between them, deltas that set texts, lists, several lines or nothing."""
+
+
+def test_a_group_is_a_folder_and_its_arms_say_what_they_change() -> None:
+    arms = group_arms("tokens")
+    assert len(arms) >= 7 and all(arm.base == "demo" and arm.about and len(arm.delta) == 1 for arm in arms)
+    assert {arm.name for arm in group_arms("core")} >= {"ablations/no_dkam", "ablations/no_alignment"}
+    with pytest.raises(InputError, match="GROUP=tokns: no such group of ablations; nearest is 'tokens'"):
+        group_arms("tokns")
+    with pytest.raises(InputError, match="BASE: the files of the group have the bases chexpert, demo"):
+        with_base(group_arms("policies"), None)
+
+
+def test_the_delta_of_an_arm_goes_on_another_base() -> None:
+    arm = next(arm for arm in group_arms("descriptions") if arm.name.endswith("density"))
+    own, moved = arm.experiment(None, []), arm.experiment("openi", ["seed=4"])
+    assert own.dkam.aspects == moved.dkam.aspects == ["density"]
+    assert own.data.corpora[0].reader == "phantom" and moved.data.corpora[0].reader == "openi"
+    assert moved.name == "openi-descriptions_density" and moved.seed == 4
+
+
+@pytest.mark.parametrize(
+    "group",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ("", *GROUPS)],
+)
+def test_every_arm_goes_on_another_base_as_on_its_own(group: str) -> None:
+    """Also where it sets texts, lists, several lines or nothing; without a group, the other methods on the demo."""
+    methods = ("demo_clip", "demo_cnn", "demo_vqa")
+    for arm in group_arms(group) if group else [read_arm(ROOT / f"{name}.yaml", name) for name in methods]:
+        if arm.base != "demo":
+            continue
+        own, moved = arm.experiment(None, []), arm.experiment("kermany_cxr", [])
+        for key in arm.delta:
+            section, _, rest = key.partition(".")
+            ours, theirs = getattr(own, section), getattr(moved, section)
+            for part in rest.split(".") if rest else ():
+                ours, theirs = (one[part] if isinstance(one, dict) else getattr(one, part) for one in (ours, theirs))
+            assert ours == theirs, key
+
+
+def test_the_base_comes_first_and_a_fault_stops_one_arm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: list[str] = []
+
+    def train(experiment) -> Path:
+        if experiment.dfat.loss == "global":
+            raise InputError("too little data")
+        done.append(f"{experiment.name} {experiment.seed}")
+        return tmp_path / done[-1]
+
+    def evaluate(experiment) -> Path:
+        done.append(f"scored {experiment.name} {experiment.run}")
+        return Path(experiment.run_dir)
+
+    monkeypatch.setattr(suite, "train", train)
+    monkeypatch.setattr(suite, "evaluate_run", evaluate)
+    wanted = [*group_arms("losses")[:2], next(a for a in group_arms("scoring") if a.name.endswith("fused"))]
+    arms = with_base(wanted, None)
+    failed = train_arms(arms, [0, 1], None, ["trainer.max_epochs=1"])
+    assert done == [
+        "demo 0", "demo 1", "loss_cross 0", "loss_cross 1",
+        f"scored scoring_fused {tmp_path}/demo 0", f"scored scoring_fused {tmp_path}/demo 1",
+    ]  # fmt: skip
+    assert failed == {"ablations/losses/loss_global": "too little data"}
+    assert [len(arm.runs) for arm in arms] == [2, 2, 0, 2]
+
+
+@pytest.fixture(scope="module")
+def two_runs(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The trained run, and a copy whose scores of the headline are noise."""
+    other = tmp_path_factory.mktemp("runs") / "noise"
+    shutil.copytree(trained_run, other)
+    path = next((other / "predictions").glob("*_test.csv"))
+    table = ScoreTable.read_csv(path)
+    draw = np.random.default_rng(0)
+    table.scores = {name: draw.random(values.shape, np.float32) for name, values in table.scores.items()}
+    table.write_csv(path)
+    return [trained_run, other]
+
+
+def test_numbers_are_those_of_scikit_learn(two_runs: list[Path]) -> None:
+    found = next(one for one in scores("both", two_runs, "anchor") if one.group == "primary")
+    for run, point in zip(two_runs, found.points, strict=True):
+        table = ScoreTable.read_csv(next((run / "predictions").glob("*_test.csv")))
+        columns = [table.findings.index(name) for name in found.findings]
+        each = [roc_auc_score(table.labels[:, c], table.scores["anchor"][:, c]) for c in columns]
+        assert point == pytest.approx(np.mean(each), abs=1e-12)
+    # Two seeds so far apart say little: Student's t with one degree of freedom, put together with the patients'.
+    seeds = float(t.ppf(0.975, 1)) * abs(found.points[0] - found.points[1]) / 2
+    for end, of_patients in zip((found.estimate.low, found.estimate.high), found.of_patients, strict=True):
+        expected = np.hypot(of_patients - found.points.mean(), seeds)
+        assert abs(end - found.estimate.value) == pytest.approx(expected, abs=1e-12)
+    assert found.estimate.value == pytest.approx(found.points.mean()) and found.estimate.holds == "patients and seeds"
+    alone = next(one for one in scores("one", two_runs[:1], "anchor") if one.group == "primary")
+    beside = difference(found, alone)
+    # Seed by seed: the one that both have run is the same run.
+    assert (beside.value, beside.low, beside.high, beside.seeds) == (0.0, 0.0, 0.0, 1)
+    assert beside.holds == alone.estimate.holds == "patients only" and alone.estimate.seeds == 1
+    assert (alone.estimate.low, alone.estimate.high) == alone.of_patients
+    noise = next(one for one in scores("noise", two_runs[1:], "anchor") if one.group == "primary")
+    apart, turned = difference(noise, alone), difference(alone, noise)
+    assert apart.value == pytest.approx(noise.points[0] - alone.points[0])
+    assert (apart.low, apart.high) == pytest.approx((-turned.high, -turned.low)) and apart.low < apart.value
+    assert difference(found, found).high == 0.0
+
+
+def test_other_studies_are_not_compared(two_runs: list[Path], tmp_path: Path) -> None:
+    fewer = tmp_path / "fewer"
+    shutil.copytree(two_runs[0], fewer)
+    path = next((fewer / "predictions").glob("*_test.csv"))
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(InputError, match="scored other studies"):
+        scores("x", [two_runs[0], fewer], None)
+    with pytest.raises(InputError, match="has no scorer vqa; known: "):
+        scores("x", two_runs, "vqa")
+
+
+def test_what_one_seed_lacks_is_left_out_and_told(two_runs: list[Path], tmp_path: Path, caplog) -> None:
+    """Whichever seed it is; and arms on other labels are not called paired."""
+    less = tmp_path / "less"
+    shutil.copytree(two_runs[1], less)
+    metrics = json.loads((less / "metrics.json").read_text())
+    (result,) = [one for key, one in metrics["results"].items() if key.endswith("/test")]
+    whole = next(one for one in scores("both", two_runs, "anchor") if one.group == "primary").findings
+    lost = whole[0]
+    del result["scorers"]["anchor"]["findings"][lost]
+    (less / "metrics.json").write_text(json.dumps(metrics))
+    path = next((less / "predictions").glob("*_test.csv"))
+    table = ScoreTable.read_csv(path)
+    table.scores["anchor"][:, table.findings.index(lost)] = np.nan
+    table.write_csv(path)
+    for seeds in ([two_runs[0], less], [less, two_runs[0]]):
+        found = next(one for one in scores("both", seeds, "anchor") if one.group == "primary")
+        assert found.findings == whole[1:]
+    assert f"both, phantom/test: {lost} not measured with every seed; left out" in caplog.text
+    other = tmp_path / "other"
+    shutil.copytree(two_runs[0], other)
+    path = next((other / "predictions").glob("*_test.csv"))
+    table = ScoreTable.read_csv(path)
+    column = table.findings.index(whole[1])
+    table.labels[:2, column] = 1 - table.labels[:2, column]
+    table.write_csv(path)
+    first, second = (next(iter(scores("one", [run], "anchor"))) for run in (two_runs[0], other))
+    assert first.findings == second.findings and difference(second, first) is None
+
+
+def test_the_page_tells_arms_differences_and_what_is_missing(two_runs: list[Path], tmp_path: Path) -> None:
+    arms = [
+        Arm("demo", "the base of all arms", {}, "", [two_runs[0]]),
+        Arm("ablations/noise", "Noise <b>", {"dfat.loss": "cross"}, "demo", [two_runs[1]]),
+        Arm("ablations/gone", "", {}, "demo"),
+    ]
+    page = write_page("Ablations: x", "", arms, {"ablations/gone": "no data"}, tmp_path, None).read_text()
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    assert set(table["arm"]) == {"demo", "ablations/noise"} and table["difference"].notna().any()
+    noise = table[(table["arm"] == "ablations/noise") & (table["findings"] == "primary")].iloc[0]
+    assert f"{noise['difference']:+.3f}" in page and "ablations/gone is missing here: no data" in page
+    assert "Noise &lt;b&gt;" in page and "of one training" in page and "http" not in page.split("</head>")[1]
+    assert set(table["interval"]) == {"patients only"} and set(table["seeds"]) == {1}
+    assert len(list(tmp_path.glob("*.png"))) == len(table.groupby(["split", "findings"]))
+
+
+def test_the_page_of_several_seeds_says_so(two_runs: list[Path], tmp_path: Path) -> None:
+    arms = [Arm("demo", "", {}, "", two_runs), Arm("ablations/turned", "", {}, "demo", two_runs[::-1])]
+    page = write_page("Ablations: x", "", arms, {}, tmp_path, None).read_text()
+    assert "of means over 2 seeds" in page and "With fewer than five seeds they are wide" in page
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    assert set(table["interval"]) == {"patients and seeds"} and set(table["difference_seeds"].dropna()) == {2}
+    turned = table[table["arm"] == "ablations/turned"].iloc[0]
+    assert turned["difference"] == pytest.approx(0, abs=1e-12) and turned["difference_high"] > 0.1
+
+
+def test_faults_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["tokens", "seeds=0,x"], "seeds=0,x: must be different whole numbers"),
+        (["tokens", "seeds=1,1"], "seeds=1,1: must be different"),
+        ([], "GROUP=: no such group"),
+        (["tokens", "dfat.los=x"], "dfat.los: unknown key"),
+    ):
+        assert main(words) == 2
+        assert told in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_group_in_small(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["scoring", "seeds=0,1", *SMALL, f"cache_dir={cache_dir}"]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    table = pd.read_csv(page.parent / "comparison.csv")
+    arms = {"demo", *(arm.name for arm in group_arms("scoring"))}
+    # Tiny features may make all scores of a scorer equal, which is no number; no arm is missing without a word.
+    told = {arm for arm in arms if f"{arm} is missing here: it ran, but none of its findings" in page.read_text()}
+    assert set(table["seeds"]) == {2} and set(table["arm"]) | told == arms and not set(table["arm"]) & told
+    # What only scores otherwise has not been trained again.
+    assert len(list((tmp_path / "runs" / "demo").glob("seed*"))) == 2
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"demo", "ablations"}
+
+
+@pytest.mark.slow
+def test_a_scored_arm_equals_eval(trained_run: Path, tmp_path: Path, cache_dir: Path) -> None:
+    experiment = load_experiment("ablations/scoring/scoring_prompt", [*SMALL, f"cache_dir={cache_dir}"])
+    trained = tmp_path / "run"
+    shutil.copytree(trained_run, trained)
+    folder = suite._scored(experiment, trained)
+    assert folder.parent == trained / "eval" and (folder / "report.html").is_file()
+    assert suite._scored(experiment, trained) == folder
+    experiment.run, experiment.run_dir = str(trained), str(tmp_path / "again")
+    again = evaluate_run(experiment)
+    names = [path.name for path in (folder / "predictions").iterdir()]
+    assert all((folder / "predictions" / n).read_bytes() == (again / "predictions" / n).read_bytes() for n in names)

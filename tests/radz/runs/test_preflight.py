@@ -1,0 +1,168 @@
+"""What can be found before time is spent is found then: no data are read and no model is built."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.loggers import WandbLogger
+from small_run import SMALL
+
+from data_modules.errors import InputError
+from radz.config.files import find_resource, load_experiment
+from radz.methods import dkam
+from radz.runs.train import train
+from radz.runs.wandb_run import run_loggers
+from radz.training.callbacks.csv_logger import CsvLog
+from radz.training.trainer import quiet
+
+
+class Reached(Exception):
+    """The step that should not have been reached."""
+
+
+BEFORE = {"data_module": "runs.task.data_module", "encoder": "models.factory.encoder"}
+
+
+def reached(*_: Any, **__: Any) -> None:
+    raise Reached
+
+
+@pytest.fixture
+def fault(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The one line of `radz train demo`; it must come before the step named by `before`."""
+
+    def run(*overrides: str, before: str = "data_module") -> str:
+        folder = tmp_path / str(next(number))
+        with monkeypatch.context() as patch, pytest.raises(InputError) as caught:
+            patch.setattr(f"radz.{BEFORE[before]}", reached)
+            train(load_experiment("demo", [*SMALL, f"run_dir={folder}", f"cache_dir={cache_dir}", *overrides]))
+        assert "\n" not in str(caught.value)
+        assert before == "encoder" or not folder.exists()
+        return str(caught.value)
+
+    number = itertools.count()
+    return run
+
+
+def test_a_sound_experiment_passes(fault: Any) -> None:
+    for step in ("encoder", "data_module"):
+        with pytest.raises(Reached):
+            fault(before=step)
+
+
+def test_a_missing_or_poor_descriptions_file(fault: Any, tmp_path: Path) -> None:
+    assert "nothing.yaml: no such file" in fault("dkam.descriptions=nothing.yaml")
+    text = find_resource("descriptions/chest_xray.yaml").read_text()
+    file = tmp_path / "poor.yaml"
+    file.write_text(text.replace("\n  nodule:", "\n  mole:"))
+    mine = f"dkam.descriptions={file}"
+    assert "poor.yaml has no nodule" in fault(mine, "dkam.findings=[no_finding,edema,nodule]")
+    assert "poor.yaml has no nodule" in fault(mine, before="encoder")
+    file.write_text("findings: [")
+    assert "poor.yaml" in fault(mine)
+
+
+def test_backbone_folders(fault: Any, tiny_path: Path, tmp_path: Path) -> None:
+    assert "backbone.path: /nowhere: no such folder" in fault("backbone.path=/nowhere")
+    shutil.copytree(tiny_path, tmp_path / "llava")
+    weights = tmp_path / "llava/model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (b"", b"junk" * 9, whole[: len(whole) // 2]):
+        weights.write_bytes(damaged)
+        line = fault(f"backbone.path={tmp_path / 'llava'}")
+        assert "backbone.path: " in line and "the model.safetensors cannot be read" in line
+
+
+def test_a_reader_that_does_not_exist(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the second corpus, while the first has not been read."""
+    monkeypatch.setattr("data_modules.corpora.read", reached)
+    corpora = "data.corpora=[{reader: phantom}, {reader: phantoom}]"
+    places = [f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]
+    with pytest.raises(InputError, match=r"data\.corpora\.1\.reader: 'phantoom'.*nearest is 'phantom'"):
+        train(load_experiment("demo", [corpora, *places]))
+
+
+def test_devices_that_are_not_there(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpus in (0, 2):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        monkeypatch.setattr("lightning.pytorch.accelerators.CUDAAccelerator.is_available", lambda gpus=gpus: gpus > 0)
+        monkeypatch.setattr("lightning.pytorch.accelerators.MPSAccelerator.is_available", lambda: False)
+        if gpus == 0:
+            assert "trainer.accelerator=gpu: there is no usable GPU" in fault("trainer.accelerator=gpu")
+        else:
+            for accelerator in ("auto", "gpu"):
+                line = fault("trainer.devices=3", f"trainer.accelerator={accelerator}")
+                assert "trainer.devices=3: there are 2 GPU(s)" in line
+            with pytest.raises(Reached):
+                fault("trainer.devices=3", "trainer.accelerator=cpu")
+
+
+@pytest.mark.parametrize("headline", ["anchor", "description"])
+def test_a_headline_that_needs_descriptions(fault: Any, tmp_path: Path, headline: str) -> None:
+    text = find_resource("descriptions/chest_xray.yaml").read_text()
+    file = tmp_path / "poor.yaml"
+    file.write_text(text.replace("\n  mass:", "\n  mole:"))
+    line = fault(f"dkam.descriptions={file}", f"scoring.headline={headline}", before="encoder")
+    assert f"scoring.headline={headline}: mass has no description" in line
+    with pytest.raises(Reached):
+        fault(f"dkam.descriptions={file}", "scoring.headline=prompt", before="encoder")
+
+
+def test_written_descriptions_are_those_of_the_bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = load_experiment("demo", ["dkam.write=true", "backbone.depth=full", "scoring.headline=anchor"])
+    monkeypatch.setattr(dkam, "load_descriptions", reached)
+    dkam.check_anchors(written.dkam, "anchor", ["edema"], ["no_finding", "edema"], False)
+    with pytest.raises(InputError, match="mass has no description"):
+        dkam.check_anchors(written.dkam, "anchor", ["edema", "mass"], ["no_finding", "edema"], False)
+
+
+def test_a_fused_headline_needs_three_anchors(fault: Any) -> None:
+    few, fused = "dkam.findings=[no_finding,edema]", "scoring.headline=fused"
+    assert "needs 3 anchors or more, the bank has 2 (no_finding, edema)" in fault(few, fused, before="encoder")
+    with pytest.raises(Reached):
+        fault(few, "scoring.headline=prompt", before="encoder")
+
+
+# ---- What the libraries say and send -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """Filters and levels as before."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning_fabric", "pytorch_lightning")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def test_noise_is_silenced_and_warnings_stay(restored: None, caplog: pytest.LogCaptureFixture) -> None:
+    from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
+    warnings.simplefilter("always")
+    quiet()
+    with warnings.catch_warnings(record=True) as seen, caplog.at_level(logging.INFO):
+        rank_zero_info("GPU available: False, used: False")
+        warnings.warn("`isinstance(treespec, LeafSpec)` is deprecated, use something else.", stacklevel=1)
+        rank_zero_warn("Found 3 module(s) in eval mode at the start of training. This may lead to")
+        rank_zero_warn("the loss is not a number")
+        logging.getLogger("lightning.pytorch").warning("a real one")
+    assert [str(warning.message) for warning in seen] == ["the loss is not a number"]
+    assert [record.message for record in caplog.records] == ["a real one"]
+
+
+def test_wandb_gets_neither_console_nor_code(tmp_path: Path) -> None:
+    experiment = load_experiment("demo", ["wandb.mode=offline"])
+    _, logger = run_loggers(experiment, tmp_path, CsvLog(tmp_path / "metrics.csv"))
+    assert isinstance(logger, WandbLogger)
+    settings = logger._wandb_init["settings"]
+    assert (settings.console, settings.disable_code, settings.save_code) == ("off", True, False)

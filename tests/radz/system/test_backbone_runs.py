@@ -1,0 +1,85 @@
+"""A run of every family on the phantom: trained, interrupted and resumed, used for prediction."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_run import SMALL
+
+from data_modules.errors import InputError
+from radz import Radz
+from radz.config.files import load_experiment
+from radz.inference.predict import predict_folder
+from radz.methods.dfat import DFAT
+from radz.runs.train import Stopped, train
+
+FAMILIES = ["qwen2_5_vl", "llava_next", "gemma3"]
+LORA = ["backbone.train=lora", "backbone.lora_rank=4", "dfat.learning_rate=0.01", "scoring.pixel_baseline=false"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_trains_resumes_and_predicts(
+    family: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, stop = DFAT.training_step, {"at": -1}
+
+    def stopping(self: DFAT, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == stop["at"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(DFAT, "training_step", stopping)
+
+    def run(name: str) -> Path:
+        own = [f"backbone.tiny.family={family}", f"run_dir={tmp_path / name}", f"cache_dir={cache_dir}"]
+        return train(load_experiment("demo", [*SMALL, *LORA, "trainer.max_epochs=2", *own]))
+
+    whole = run("whole")
+    stop["at"] = 4
+    with pytest.raises(Stopped, match="repeat the command to resume"):
+        run("resumed")
+    stop["at"] = -1
+    resumed = run("resumed")
+    one, other = (
+        torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in (whole, resumed)
+    )
+    assert one.keys() == other.keys() and any("lora_B" in name and value.abs().max() > 0 for name, value in one.items())
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    table = pd.read_csv(resumed / "predictions/phantom_test.csv")
+    places = cache_dir.glob("phantom/[!.]*/images")
+    images = next(place for place in places if (place / f"{table.study_id[0]}.dcm").is_file())
+    found = Radz.from_pretrained(resumed).score([images / f"{name}.dcm" for name in table.study_id[:3]], ["edema"])
+    assert np.abs(found["edema"] - table["anchor/edema"][:3].to_numpy()).max() < 1e-5
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.dcm").symlink_to(images / f"{table.study_id[0]}.dcm")
+    with predict_folder(str(resumed), str(tmp_path / "in"), str(tmp_path / "x.csv"), ["edema"]).open() as file:
+        assert float(next(csv.DictReader(file))["edema"]) == pytest.approx(found["edema"].iloc[0], abs=1e-5)
+    assert json.loads((resumed / "metrics.json").read_text())["headline_scorer"] == "anchor"
+    with pytest.raises(InputError, match="another backbone"):
+        _swapped(resumed, "llava" if family == "llava_next" else "llava_next")
+
+
+def _swapped(run: Path, family: str) -> None:
+    """Load the run with a backbone of another family."""
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("family: ", f"family: {family} # "))
+    Radz.from_pretrained(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llava_next", "qwen2_5_vl", "gemma3"])
+def test_a_family_trains_on_the_slices_of_ct(family: str, tmp_path: Path, cache_dir: Path) -> None:
+    own = [f"backbone.tiny.family={family}", f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]
+    few = ["data.ct.slices=4", "backbone.image_pool=4"]
+    run = train(load_experiment("demo_ct", [*SMALL, *few, *own]))
+    assert set(json.loads((run / "metrics.json").read_text())["results"]) == {"phantom_ct/test"}

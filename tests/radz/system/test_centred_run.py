@@ -1,0 +1,69 @@
+"""A whole run whose features lose their mean: what it writes, and that run, export and a stop in between agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_run import SMALL
+
+from radz import Radz
+from radz.cli.command_line import main
+
+CENTRED = [*SMALL, "dfat.centre=running", "dfat.token_norm=unit", "scoring.headline=fused"]
+FINDINGS = ["edema", "pleural_effusion", "tuberculosis"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+    folder = tmp_path_factory.mktemp("centred") / "run"
+    assert main(["train", "demo", *CENTRED, f"run_dir={folder}", f"cache_dir={cache_dir}"]) == 0
+    return folder
+
+
+def test_the_run_tells_how_its_features_lie(run: Path) -> None:
+    found = json.loads((run / "metrics.json").read_text())["geometry"]
+    assert set(found) == {"image", "text", "anchor", "prompt"}
+    for of in found.values():
+        assert set(of) == {"raw", "centred"} and of["raw"]["count"] == of["centred"]["count"] > 3
+        assert of["centred"]["mean_cosine"] < of["raw"]["mean_cosine"]
+        assert of["centred"]["effective_rank"] > of["raw"]["effective_rank"]
+    report = (run / "report.html").read_text()
+    assert "anchor, less their mean" in report
+
+
+def test_the_means_are_part_of_checkpoint_and_export(run: Path, cache_dir: Path, tmp_path: Path) -> None:
+    saved = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    means = {name: value for name, value in saved.items() if name.startswith("encoder.centre.")}
+    assert len(means) == 6 and all(value.abs().sum() > 0 for value in means.values())
+    assert main(["export", str(run), f"out={tmp_path / 'export'}"]) == 0
+    heads = load_file(tmp_path / "export" / "heads.safetensors")
+    for name, value in means.items():
+        assert torch.equal(heads[name.removeprefix("encoder.")], value)
+    assert "`centre.image_overall` of heads.safetensors" in (tmp_path / "export" / "README.md").read_text()
+    trained, exported = Radz.from_pretrained(run), Radz.from_pretrained(tmp_path / "export")
+    images = sorted((cache_dir / "phantom").glob("*/images/test*"))[:3]
+    for one, other in (
+        (trained.embed_images(images), exported.embed_images(images)),
+        (trained.embed_texts(["Edema.", "Normal."]), exported.embed_texts(["Edema.", "Normal."])),
+        (trained.score(images, FINDINGS).to_numpy(), exported.score(images, FINDINGS).to_numpy()),
+    ):
+        assert np.allclose(one, other, atol=1e-5)
+    alone = np.concatenate([trained.embed_images([image]) for image in images])
+    assert np.allclose(alone, trained.embed_images(images), atol=1e-5)
+
+
+def test_a_stopped_run_goes_on_with_its_means(run: Path, cache_dir: Path, tmp_path: Path) -> None:
+    """Of two steps and one more the means are those of three."""
+    keys: list[Any] = [*CENTRED, f"cache_dir={cache_dir}", f"run_dir={tmp_path / 'run'}", "trainer.max_epochs=2"]
+    assert main(["train", "demo", *keys]) == 0
+    whole = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    first = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert whole["global_step"] == 2 * first["global_step"]
+    weight = whole["state_dict"]["encoder.centre.image_weight"].item()
+    assert weight == pytest.approx(1 - 0.95 ** whole["global_step"], rel=1e-5)

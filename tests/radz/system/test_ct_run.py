@@ -1,0 +1,100 @@
+"""A run on CT from training to prediction, and a run on both modalities."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_run import SMALL, small_phantom
+
+from data_modules.corpora.phantom import written
+from data_modules.corpus_config import PhantomConfig, SplitCounts
+from data_modules.errors import InputError
+from data_modules.phantom.layouts import write_layout
+from radz import Radz
+from radz.config.files import load_experiment
+from radz.inference.predict import predict_folder
+from radz.runs.evaluate import evaluate_run
+from radz.runs.train import train
+
+CT = ["data.ct.slices=4", "data.ct.windows=[lung, mediastinum, bone]"]
+
+
+@pytest.fixture(scope="module")
+def ct_run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+    """A finished run on the phantom's CT, four slices of three windows each."""
+    folder = tmp_path_factory.mktemp("ct") / "run"
+    return train(load_experiment("demo_ct", [*SMALL, *CT, f"run_dir={folder}", f"cache_dir={cache_dir}"]))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_results_say_how_the_slices_were_made(ct_run: Path) -> None:
+    metrics = json.loads((ct_run / "metrics.json").read_text())
+    assert metrics["pixels"]["ct"]["slices"] == 4 and set(metrics["results"]) == {"phantom_ct/test"}
+    assert "CT slices by lung, windows\nlung, mediastinum, bone" in (ct_run / "report.html").read_text()
+
+
+def test_volumes_series_and_pictures_are_one_study_each(ct_run: Path, tmp_path: Path, cache_dir: Path) -> None:
+    phantom = PhantomConfig(SplitCounts(0, 0, 2), voxels=48)
+    volumes = written(phantom, cache_dir, "chest_ct") / "images"
+    write_layout("lidc_idri", tmp_path / "lidc", phantom, cache_dir)
+    source = tmp_path / "in"
+    shutil.copytree(volumes, source / "volumes")
+    slices = sorted((tmp_path / "lidc").rglob("*.dcm"))
+    largest = max({path.parent for path in slices}, key=lambda folder: len(list(folder.iterdir())))
+    shutil.copytree(largest, source / "series", ignore=shutil.ignore_patterns("*.xml"))
+    (source / "broken.nii.gz").write_bytes(b"no volume")
+    predict_folder(str(ct_run), str(source), str(tmp_path / "out.csv"), ["edema", "nodule"])
+    found = {row["file"]: row for row in rows(tmp_path / "out.csv")}
+    names = [f"volumes/{path.name}" for path in sorted(volumes.iterdir())]
+    assert set(found) == {"broken.nii.gz", "series", *names}
+    assert "NIfTI" in found["broken.nii.gz"]["error"] and found["broken.nii.gz"]["edema"] == ""
+    scores = {name: float(row["edema"]) for name, row in found.items() if not row["error"]}
+    assert len(scores) == 3 and min(abs(scores["series"] - scores[name]) for name in names) < 0.02
+
+    model = Radz.from_pretrained(ct_run)
+    alone = model.score([source / names[0]], ["edema", "nodule"]).to_numpy()[0]
+    np.testing.assert_allclose(alone, [float(found[names[0]][name]) for name in ("edema", "nodule")], atol=1e-5)
+    assert model.images(source / names[0]).shape == (4, 3, 64, 64) and model.embed_images([source / names[0]]).any()
+
+
+def test_a_run_on_radiographs_refuses_volumes(trained_run: Path, cache_dir: Path) -> None:
+    volume = next(written(PhantomConfig(SplitCounts(0, 0, 2), voxels=48), cache_dir, "chest_ct").glob("images/*"))
+    with pytest.raises(InputError, match="is a CT volume, and the run was trained on chest X-rays"):
+        Radz.from_pretrained(trained_run).images(volume)
+
+
+def test_the_slices_of_training_hold_at_test(ct_run: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = evaluate_run(load_experiment("demo_ct", [*SMALL, f"run={ct_run}", f"cache_dir={cache_dir}"]))
+    assert json.loads((folder / "metrics.json").read_text())["pixels"]["ct"]["slices"] == 4
+    assert "data.ct: CtConfig(" in caplog.text and "as in training" in caplog.text
+
+
+def test_slices_beyond_the_context_stop_before_training(tmp_path: Path, cache_dir: Path) -> None:
+    places = [f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}", "data.ct.slices=40", "data.ct.choice=uniform"]
+    with pytest.raises(InputError, match=r"40 chest CT image\(s\).* lower data.ct.slices"):
+        train(load_experiment("demo_ct", [*SMALL, *places, "backbone.image_pool=1"]))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_one_model_for_both_modalities(tmp_path: Path, cache_dir: Path) -> None:
+    places = [f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]
+    folder = train(load_experiment("demo_mixed", [*SMALL, *small_phantom(1), *CT, *places]))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics["results"]) == {"phantom_xray/test", "phantom_ct/test"}
+    model = Radz.from_pretrained(folder)
+    assert model.modalities == ("chest_xray", "chest_ct")
+    volume = next(written(PhantomConfig(SplitCounts(0, 0, 2), voxels=48), cache_dir, "chest_ct").glob("images/*"))
+    film = next(written(PhantomConfig(SplitCounts(2, 0, 0), image_px=64), cache_dir).glob("images/*"))
+    together = model.score([volume, film], ["edema"]).to_numpy()
+    apart = np.concatenate([model.score([path], ["edema"]).to_numpy() for path in (volume, film)])
+    np.testing.assert_allclose(together, apart, atol=1e-5)

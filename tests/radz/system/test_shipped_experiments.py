@@ -1,0 +1,127 @@
+"""Every file of the experiments folder resolves, and those that need no data of a user run in small."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container
+from pathlib import Path
+
+import pytest
+import yaml
+from small_run import SMALL, small_phantom
+
+from data_modules.corpora import PUBLISHED
+from data_modules.corpus_config import PhantomConfig, SplitCounts
+from data_modules.phantom.layouts import LAYOUTS, write_layout
+from radz.config.files import digest, find_experiment, find_resource, load_experiment, to_yaml
+from radz.runs.evaluate import evaluate_run
+from radz.runs.train import train
+
+ROOT = Path(__file__).parents[3] / "experiments"
+FILES = sorted(p for p in ROOT.rglob("*.yaml") if not {"descriptions", "sweeps", "paper", "prompts"} & set(p.parts))
+RAW = {p: yaml.safe_load(p.read_text()) for p in FILES}
+BASES = {
+    (p.parent / f"{str(raw['base']).removesuffix('.yaml')}.yaml").resolve() for p, raw in RAW.items() if raw.get("base")
+}
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _is_base(path: Path) -> bool:
+    return path.resolve() in BASES and "corpora" not in RAW[path].get("data", {}) and not RAW[path].get("base")
+
+
+def _readers(path: Path) -> list[str]:
+    """Reader of each corpus of an experiment, from the raw files: resolving all of them takes half a minute."""
+    raw = RAW[path]
+    if "corpora" in raw.get("data", {}):
+        return [corpus.get("reader", "table") for corpus in raw["data"]["corpora"]]
+    near = path.parent / f"{raw['base']}.yaml"
+    return _readers(near.resolve() if near.is_file() else ROOT / f"{raw['base']}.yaml")
+
+
+OWN = [path for path in FILES if not _is_base(path)]
+FRACTIONS = ["data.batch_size=1", "data.corpora.0.phantom.studies={train: 300, val: 12, test: 16}"]
+"""So many that 1 % of them are three patients."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_every_experiment_resolves(path: Path, tmp_path: Path) -> None:
+    # A file that others inherit from may leave the corpora to them.
+    given = (
+        ["data.corpora=[{reader: phantom}]", "data.image_size=${backbone.tiny.image_size}"] if _is_base(path) else []
+    )
+    experiment = load_experiment(str(path), given)
+    assert experiment.name == path.stem
+    assert find_resource(experiment.dkam.descriptions).is_file()
+    for corpus in experiment.data.corpora:
+        assert corpus.root is None, "the root of a corpus is given on the command line, never in the file"
+    if not given:
+        assert [corpus.reader for corpus in experiment.data.corpora] == _readers(path)
+
+
+@pytest.mark.parametrize(
+    "path", [p if p.parent == ROOT else pytest.param(p, marks=pytest.mark.slow) for p in OWN], ids=_name
+)
+def test_an_experiment_comes_back_from_its_own_text(path: Path, tmp_path: Path) -> None:
+    experiment = load_experiment(str(path))
+    (tmp_path / "again.yaml").write_text(to_yaml(experiment))
+    again = load_experiment(str(tmp_path / "again.yaml"))
+    assert again == experiment and digest(again) == digest(experiment)
+
+
+def test_experiment_names_are_unique_and_found() -> None:
+    for path in FILES:
+        assert find_experiment(str(path.relative_to(ROOT).with_suffix(""))).resolve() == path.resolve()
+
+
+def _experiments(readers: Container[str]) -> list[Path]:
+    """Those whose every corpus has one of the readers; protocols are for runs that are trained already."""
+    trained = [path for path in OWN if "protocols" not in path.parts]
+    return [path for path in trained if all(reader in readers for reader in _readers(path))]
+
+
+def _corpora() -> list[Path]:
+    """The experiment of each published corpus; an ablation on one is the same reading with another policy."""
+    return [path for path in _experiments(PUBLISHED) if "ablations" not in path.parts]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", _experiments(["phantom"]), ids=_name)
+def test_every_experiment_without_user_data_runs_in_small(
+    path: Path, tmp_path: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = [
+        *SMALL,
+        *(FRACTIONS if path.parent.name == "fractions" else []),
+        *(key for number in range(1, len(_readers(path))) for key in small_phantom(number)),
+    ]
+    with caplog.at_level(logging.INFO, "radz"):
+        folder = train(load_experiment(str(path), [*small, f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]))
+    assert (folder / "metrics.json").is_file() and (folder / "report.html").is_file()
+    assert "macro AUROC" in caplog.text
+
+
+def test_every_official_corpus_has_an_experiment_and_a_layout() -> None:
+    names = {path.stem for path in _corpora()}
+    assert names == set(PUBLISHED) == set(LAYOUTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", _corpora(), ids=lambda p: p.stem)
+def test_every_official_corpus_trains_and_tests_on_the_phantom_in_its_layout(
+    path: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    corpus = path.stem
+    write_layout(
+        corpus, tmp_path / corpus, PhantomConfig(SplitCounts(60, 24, 40), image_px=64, voxels=48, seed=2), cache_dir
+    )
+    places = [f"data.corpora.0.root={tmp_path / corpus}", f"cache_dir={cache_dir}"]
+    folder = train(load_experiment(str(path), [*SMALL, *places, f"run_dir={tmp_path / 'run'}"]))
+    assert (folder / "report.html").is_file()
+    for protocol in FILES:
+        if "protocols" in protocol.parts and RAW[protocol]["base"] == f"../{corpus}":
+            scored = evaluate_run(load_experiment(str(protocol), [*SMALL, *places, f"run={folder}"]))
+            assert (scored / "metrics.json").is_file()
