@@ -48,7 +48,7 @@ def module(one: Encoder, settings: Experiment) -> DFAT:
     info = BankInfo("decoder", ("definition",), "random", "", "", "0", "", 0)
     bank = AnchorBank(FINDINGS, FINDINGS, vectors, info)
     texts = ClassTexts(FINDINGS, view.names, FINDINGS)
-    return DFAT(one, bank, view, texts, vectors, settings.dfat, settings.dkam, settings.scoring, (MODALITY,))
+    return DFAT(one, bank, view, texts, texts, vectors, settings.dfat, settings.dkam, settings.scoring, (MODALITY,))
 
 
 def label_view() -> LabelView:
