@@ -82,6 +82,9 @@ class DfatConfig:
     """same_text | diagonal | same_labels (equal in all training findings, none of them unknown)"""
     temperature: Positive = 0.05
     """cosines are divided by it in the alignment and the category loss"""
+    temperature_warmup: Share = 0.0
+    """share of all steps over which the temperature falls to its value, from one that makes the first loss, whatever
+    the backbone, about that of chance; the bias of the sigmoid loss then starts at the share of findings present"""
     learn_temperature: bool = False
     """train the temperature from this value on, kept between .01 and 1, at the heads' learning rate"""
     alignment_weight: Annotated[float, up_to_one] = 0.5
@@ -98,6 +101,10 @@ class DfatConfig:
     """of matrices; norms, biases and rows of tokens are not decayed"""
     warmup: Share = 0.03
     """share of all steps"""
+    projector_warmup_steps: Annotated[int, at_least(0)] = 0
+    """steps before all others in which the projector alone learns, from the alignment loss alone, as LLaVA begins"""
+    projector_warmup_rate: Positive = 1e-3
+    """of the projector in these steps, with a warm-up and a fall of their own"""
     gradient_clip: Positive = 1.0
     """largest norm of the gradient of a step"""
     gradient_cache: Annotated[int, at_least(0)] = 0
@@ -109,5 +116,7 @@ class DfatConfig:
             raise InputError(
                 f"dfat.temperature={self.temperature}: must lie between 0.01 and 1 with dfat.learn_temperature=true"
             )
+        if self.projector_warmup_steps and not self.projector_learning_rate:
+            raise InputError("dfat.projector_warmup_steps: conflicts with dfat.projector_learning_rate=0")
         if self.head == "identity" and self.head_width:
             raise InputError("dfat.head_width: conflicts with dfat.head=identity, which keeps the decoder's width")

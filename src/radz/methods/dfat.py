@@ -32,6 +32,7 @@ from radz.models import factory
 from radz.models.anchor_bank import AnchorBank, geometry
 from radz.models.centre import FEWEST
 from radz.models.encoder import Encoder
+from radz.models.first_loss import FirstLoss
 from radz.models.gradient_cache import cached_features
 from radz.models.labels import LabelView, batch_texts, finding_texts, label_view
 from radz.models.losses import Features, alignment, category, positive_pairs
@@ -94,6 +95,7 @@ class DFAT(Scored):
         self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
         first = torch.tensor([-math.log(dfat.temperature)])
         self.log_scale = nn.Parameter(first) if dfat.learn_temperature else None
+        self.first_loss = FirstLoss() if dfat.temperature_warmup else None
         # What no corpus labels is unknown in every study and tells none from another; no_finding follows from the rest.
         self.pair_names = [name for name in bank.names if name in (*labels.findings, NO_FINDING)]
         self.classifier = ZeroShot(encoder, texts, of_bank, dfat, scoring, modalities)
@@ -112,30 +114,56 @@ class DFAT(Scored):
         texts, digest = batch_texts(batch, self.label_view, self.dfat, self.modalities)
         image, text = self._features(batch, texts)
         usable = torch.tensor([bool(words) for words in texts], device=self.device)
+        projector_alone = self.global_step < self.dfat.projector_warmup_steps
         with torch.autocast(self.device.type, enabled=False):
             if centre := self.encoder.centre:
                 of_batch = self.dfat.centre == "batch"
                 image = centre.training_step(image, "image", torch.ones_like(usable), of_batch)
                 text = centre.training_step(text, "text", usable, of_batch)
-            pairs = positive_pairs(digest, self.dfat.positives, self.label_view.for_losses(batch, self.pair_names))
-            aligned = alignment(
-                image, text, pairs, usable, loss=self.dfat.loss, temperature=self.temperature,
-                global_weight=self.dfat.global_weight,
-            )  # fmt: skip
             anchors = over_ranks(self.encoder.anchor_features, self.anchors, LARGE_BANK)
             anchors = anchors - self.encoder.anchor_mean(anchors)
             seen = self.label_view.for_losses(batch, self.bank.names)
+            temperature, bias = self._temperature_and_bias(image, text, usable, anchors, seen)
+            pairs = positive_pairs(digest, self.dfat.positives, self.label_view.for_losses(batch, self.pair_names))
+            aligned = alignment(
+                image, text, pairs, usable, loss=self.dfat.loss, temperature=temperature,
+                global_weight=self.dfat.global_weight,
+            )  # fmt: skip
             every = torch.ones_like(usable)
-            settings: dict[str, Any] = {"temperature": self.temperature, "bias": self.category_bias}
+            settings: dict[str, Any] = {"temperature": temperature, "bias": bias}
             of_image, used = category(image.overall, anchors, seen, every, **settings)
             of_text, _ = category(text.overall, anchors, seen, usable, **settings)
             guided = (of_image + of_text) / 2
-            weight = self.dfat.alignment_weight
+            weight = 1.0 if projector_alone else self.dfat.alignment_weight
             loss = weight * aligned + (1 - weight) * guided
-        if self.dfat.lm_weight:
+        if self.dfat.lm_weight and not projector_alone:
             loss = loss + self.dfat.lm_weight * self._language_loss(texts)
         self._log_step(aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
         return self.log_loss(loss, batch)
+
+    def _temperature_and_bias(
+        self, image: Features, text: Features, usable: Tensor, anchors: Tensor, labels: Tensor
+    ) -> tuple[float | Tensor, Tensor | None]:
+        """Those of this step; with `dfat.temperature_warmup` on their way from a start that the first step tells."""
+        if (start := self.first_loss) is None:
+            return self.temperature, self.category_bias
+        begin = self.dfat.projector_warmup_steps
+        if self.global_step in (0, begin):
+            settings = self.dfat.loss, self.dfat.global_weight
+            of_labels = start.measure(image, text, usable, anchors, labels, *settings)
+            if self.category_bias is not None:
+                local(self.category_bias.detach()).fill_(of_labels)
+            first = float(torch.as_tensor(self.temperature).detach())
+            log.info(
+                "temperature: %.3g in the first step, falls to %.3g over %.0f %% of the steps",
+                float(start.temperature(first, 0.0)), first,
+                100 * self.dfat.temperature_warmup,
+            )  # fmt: skip
+        steps = self.dfat.temperature_warmup * (self.trainer.estimated_stepping_batches - begin)
+        temperature = start.temperature(self.temperature, max(0, self.global_step - begin) / max(1.0, steps))
+        self.log("train/temperature", temperature)
+        bias = None if self.category_bias is None else self.category_bias - start.level / temperature
+        return temperature, bias
 
     def _language_loss(self, texts: list[str]) -> Tensor:
         """Mean over the tokens of all ranks, as the means of `radz.models.losses`."""
@@ -176,7 +204,7 @@ class DFAT(Scored):
                 "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
             }
         )
-        if self.log_scale is not None:
+        if self.log_scale is not None and self.first_loss is None:
             self.log("train/temperature", self.temperature)
         # Reading the share waits for the device, so it is looked at now and then only.
         if not self._warned and self.global_step % 50 == 0 and share > 0.5:
@@ -217,7 +245,17 @@ class DFAT(Scored):
         }
         named = list(self.named_parameters())
         parts = {key: (rate, [item for item in named if self._part_of(item[0]) == key]) for key, rate in rates.items()}
-        return adamw(parts, self.dfat.weight_decay, int(self.trainer.estimated_stepping_batches), self.dfat.warmup)
+        first, steps = self.dfat.projector_warmup_steps, int(self.trainer.estimated_stepping_batches)
+        alone = ("projector", first, self.dfat.projector_warmup_rate) if first else None
+        return adamw(parts, self.dfat.weight_decay, steps, self.dfat.warmup, alone)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """In the projector's own steps nothing else moves, not even by its momentum or decay."""
+        if self.global_step < self.dfat.projector_warmup_steps:
+            for name, parameter in self.named_parameters():
+                if self._part_of(name) != "projector":
+                    parameter.grad = None
+        super().on_before_optimizer_step(optimizer)
 
     def _part_of(self, name: str) -> str:
         if name == "log_scale":
@@ -276,9 +314,9 @@ class DFAT(Scored):
         keeper.add(batch, self.classifier.study_features(self._image, batch.image_counts), self.encoder)
 
     def kept(self) -> set[str]:
-        """Anchors too, which with `anchor_refresh: frozen` nothing encodes again, and the means of the features."""
-        means = {name for name, _ in self.named_buffers() if name.startswith("encoder.centre.")}
-        return super().kept() | {"anchors"} | means
+        """Anchors too, which with `anchor_refresh: frozen` nothing encodes again, and what was measured of features."""
+        measured = {name for name, _ in self.named_buffers() if name.startswith(("encoder.centre.", "first_loss."))}
+        return super().kept() | {"anchors"} | measured
 
     def note(self) -> dict[str, Any]:
         return {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
+
+from data_modules.errors import InputError
 
 TOKEN_ROWS = ("embed_tokens", "trainable_tokens_")
 """in the names of the decoder's embedding table, and of its modality rows where they alone train"""
@@ -17,15 +19,26 @@ Named = tuple[str, torch.nn.Parameter]
 
 
 def adamw(
-    parts: Mapping[str, tuple[float, Iterable[Named]]], weight_decay: float, steps: int, warmup: float
-) -> dict[str, Any]:
+    parts: Mapping[str, tuple[float, Iterable[Named]]], weight_decay: float, steps: int, warmup: float,
+    alone: tuple[str, int, float] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Optimiser and schedule as Lightning takes them: warm-up, then cosine to zero after `steps` updates.
 
-    `parts`: name -> learning rate and named parameters, of which those that train are taken. Each part becomes two
-    groups: only matrices are decayed, without the rows of tokens: decay would pull norms, biases and a temperature off
-    their place, and rare tokens to 0.
+    Args:
+        parts: name -> learning rate and named parameters, of which those that train are taken. Each part becomes two
+            groups: only matrices are decayed, without the rows of tokens: decay would pull norms, biases and a
+            temperature off their place, and rare tokens to 0.
+        alone: a part, how many of the steps it has to itself at the beginning, and its rate in them, which rises and
+            falls as those of all parts do in the steps that are left.
+
+    Raises:
+        InputError: the part does not train, or has no fewer steps than there are.
     """
-    groups = []
+    groups: list[dict[str, Any]] = []
+    factors: list[Callable[[int], float]] = []
+    name_alone, first, rate_alone = alone or ("", 0, 0.0)
+    of_rest = partial(learning_rate_factor, total_steps=steps - first, warmup=warmup)
+    of_first = partial(learning_rate_factor, total_steps=first, warmup=warmup)
     for name, (rate, parameters) in parts.items():
         own = [(key, p) for key, p in parameters if p.requires_grad]
         decayed = [p for key, p in own if _is_decayed(key, p)]
@@ -33,9 +46,19 @@ def adamw(
         for chosen, decay in ((decayed, weight_decay), (others, 0.0)):
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "name": name, "weight_decay": decay})
+                higher = rate_alone / rate if name == name_alone else 0.0
+
+                def factor(step: int, higher: float = higher) -> float:
+                    return higher * of_first(step) if step < first else of_rest(step - first)
+
+                factors.append(factor)
+    if alone and (first >= steps or name_alone not in [group["name"] for group in groups]):
+        raise InputError(
+            f"dfat.{name_alone}_warmup_steps={first}: needs a {name_alone} that trains "
+            f"(backbone.train_{name_alone}) and a run of more steps; this one has {steps}"
+        )
     optimizer = torch.optim.AdamW(groups)
-    factor = partial(learning_rate_factor, total_steps=steps, warmup=warmup)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

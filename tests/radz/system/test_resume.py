@@ -66,7 +66,8 @@ def test_a_run_stopped_by_signals_goes_on_bit_for_bit(
 
     def run(name: str) -> Path:
         places = [f"run_dir={tmp_path / name}", f"cache_dir={cache_dir}", "trainer.max_epochs=3"]
-        moving = ["dfat.learn_temperature=true", "dkam.anchor_refresh=every_n_steps", "dkam.anchor_refresh_steps=2"]
+        moving = ["dfat.learn_temperature=true", "dfat.temperature_warmup=0.5", "dfat.projector_warmup_steps=6"]
+        moving += ["dkam.anchor_refresh=every_n_steps", "dkam.anchor_refresh_steps=2"]
         return train(load_experiment("demo", [*SMALL, *LORA, *moving, "scoring.pixel_baseline=false", *places]))
 
     with caplog.at_level(logging.INFO):
