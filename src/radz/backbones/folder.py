@@ -38,17 +38,17 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def reading(folder: Path, part: str, key: str = "backbone.path") -> Iterator[None]:
-    """Turn what Hugging Face raises on a damaged `part` of a folder into one line."""
+def reading(
+    source: Path | str, part: str, key: str = "backbone.path", remedy: str = "copy the folder from its source again"
+) -> Iterator[None]:
+    """Turn what Hugging Face raises on a damaged or unknown `part` of a folder or file into one line."""
     try:
         yield
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # tokenizers raises Exception itself, safetensors and the config classes their own
-        cause = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(
-            f"{key}: {folder}: the {part} cannot be read ({cause}); copy the folder from its source again"
-        ) from None
+    except Exception as error:  # tokenizers raises Exception itself, gguf, safetensors and config classes their own
+        cause = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(f"{key}: {source}: the {part} cannot be read ({cause}); {remedy}") from None
 
 
 def check_folder(config: BackboneConfig, folder: Path) -> dict[str, Any]:
@@ -167,14 +167,16 @@ def _check_finite(model: Any, folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer with a padding token."""
+    """The folder's tokenizer with a padding token: nothing attends to it, so that any special one will do."""
     from transformers import AutoTokenizer
 
     with reading(folder, "tokenizer"):
         # Code that a folder brings along is never run, nor asked about.
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token or tokenizer.bos_token
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"backbone.path: {folder}: the tokenizer names no pad_token; add it to tokenizer_config.json")
     return tokenizer
 
 

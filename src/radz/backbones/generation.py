@@ -37,7 +37,7 @@ def next_logits(backbone: Backbone, embeddings: Tensor, patches: Tensor, last: i
         cache: keys and values of what came before, of transformers, which is added to; embeddings are then those of
             the last tokens alone, patches of all.
 
-    Modality tokens are -inf: they are no words, and the table as it was released does not hold them.
+    What is no word is -inf, see `_first_unspoken`.
     """
     if backbone.depth != "full":
         raise InputError("backbone.depth: feature conflicts with asking in words, which needs depth full")
@@ -45,8 +45,15 @@ def next_logits(backbone: Backbone, embeddings: Tensor, patches: Tensor, last: i
     arguments = {"use_cache": cache is not None, "past_key_values": cache}
     output = backbone.run_decoder(embeddings, torch.ones_like(patches), patches, arguments)
     logits = whole_logits(backbone.core.get_output_embeddings(), output.last_hidden_state[:, -last:])
-    logits[..., backbone.image_ids + backbone.text_ids] = -torch.inf
+    logits[..., _first_unspoken(backbone) :] = -torch.inf
     return logits
+
+
+def _first_unspoken(backbone: Backbone) -> int:
+    """Row of the table from which on there are no words: modality tokens, the tokenizer's last, which the table as it
+    was released does not hold, and then rows without a token, to which vocabularies are padded.
+    """
+    return min(backbone.image_ids + backbone.text_ids)
 
 
 @torch.no_grad()
@@ -61,6 +68,8 @@ def write(backbone: Backbone, prompts: list[str], max_new_tokens: int, together:
     tokenizer = backbone.tokenizer
     asked = [backbone.ids(backbone.chat(prompt, 0)) for prompt in prompts]
     answers = [""] * len(prompts)
+    rows_of_table = backbone.core.get_input_embeddings().weight.shape[0]
+    unspoken = list(range(_first_unspoken(backbone), rows_of_table))
     for places in equal_lengths(asked, together):
         ids = torch.tensor([asked[place] for place in places], device=backbone.device)
         rows = backbone.model.generate(
@@ -69,6 +78,7 @@ def write(backbone: Backbone, prompts: list[str], max_new_tokens: int, together:
             max_new_tokens=max_new_tokens,
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id,
+            suppress_tokens=unspoken,
         )
         for place, row in zip(places, rows, strict=True):
             answers[place] = tokenizer.decode(row[ids.shape[1] :], skip_special_tokens=True).strip()

@@ -163,7 +163,8 @@ class Encoder(nn.Module):
             most: texts that are computed together at most; their graph is then made again in the backward pass.
         """
         times, limit = Counter(text for text in texts if text), self.config.max_text_tokens
-        words, end = self._tokens(list(times)), [self.backbone.tokenizer.eos_token_id]
+        words, last = self._tokens(list(times)), self.backbone.tokenizer.eos_token_id
+        end = [] if last is None else [last]
         rows = [[*self.backbone.start, *row[:limit], *(end if len(row) <= limit else [])] for row in words]
         weights, loss = list(times.values()), torch.zeros((), device=self.backbone.device)
         for group in like_lengths(list(map(len, rows)), self.text_groups, most) if rows else []:

@@ -17,12 +17,10 @@ from radz.backbones.assembly.chat import IMAGE, with_images
 from radz.backbones.assembly.decoder import add_tokens, load_decoder
 from radz.backbones.assembly.tower import NEW, TowerShape, load_tower, new_tower
 from radz.backbones.folder import choose_template
-from radz.backbones.original_llava.shards import sha256
 from radz.backbones.vision_tower import layer_indices, prefix_tokens, side_in_patches
+from radz.backbones.weight_copy import check_copy, mean_rows, padded_rows, sha256
 
 log = logging.getLogger(__name__)
-MULTIPLE = 64
-"""the vocabulary is padded to a multiple of this"""
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROOF = "assembly.json"
 
@@ -65,7 +63,7 @@ def assemble(
         tokenizer.save_pretrained(draft)
         _write_processor(draft, model.config, tokenizer, pixels)
         choose_template(draft, tokenizer, IMAGE, f"{IMAGE}\n")
-        proof = _prove(draft, sources, rows)
+        _prove(draft, sources, rows)
         write_json(
             draft / PROOF,
             {
@@ -75,11 +73,11 @@ def assemble(
                 "tower_layers": tower_layers,
                 "seed": seed,
                 "vocabulary": {"rows": rows, "rows_added": _rows(model) - rows, "tokens": len(tokenizer)},
-                "tensors": proof,
+                "tensors": sources,
             },
         )
     size = sum(file.stat().st_size for file in target.iterdir()) / 1e6
-    log.info("%d tensors in their place and equal; %s: %.0f MB; proof: %s", len(proof), target, size, target / PROOF)
+    log.info("%d tensors in their place and equal; %s: %.0f MB; proof: %s", len(sources), target, size, target / PROOF)
     return target
 
 
@@ -119,17 +117,14 @@ def _rows(model: Any) -> int:
 
 @torch.no_grad()
 def _enlarge(model: Any, tokens: int) -> int:
-    """Enlarge the table to a multiple of 64 that holds all tokens, never shrink it; returns the rows of before.
-
-    New rows, of the head too, are the mean of the old ones, in fp32 before rounding.
-    """
+    """Enlarge the table, and the head, so that it holds all tokens (`padded_rows`); returns the rows of before."""
     rows = _rows(model)
-    wanted = -(-max(rows, tokens) // MULTIPLE) * MULTIPLE
+    wanted = padded_rows(rows, tokens)
     if wanted > rows:
         model.resize_token_embeddings(wanted, mean_resizing=False)
         tables = [part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings())]
         for table in {id(one): one for one in tables}.values():  # tied ones are one
-            table[rows:] = table[:rows].float().mean(0).to(table.dtype)
+            table[rows:] = mean_rows(table[:rows], wanted - rows)
     return rows
 
 
@@ -147,8 +142,11 @@ def _start_projector(model: Any) -> None:
     images = model.get_image_features(pixels)
     states = images if isinstance(images, Tensor) else getattr(images, "pooler_output", images)
     tokens = torch.cat(list(states)) if isinstance(states, list | tuple) else states
-    words = model.get_input_embeddings().weight.float()
-    ratio = words.square().mean().sqrt() / tokens.float().square().mean().sqrt()
+    embed = model.get_input_embeddings()
+    words = embed.weight.float()
+    longest = words.norm(dim=1).argmax()
+    scale = embed(longest).float().norm() / words[longest].norm()  # Gemma's words are longer than their rows
+    ratio = scale * words.square().mean().sqrt() / tokens.float().square().mean().sqrt()
     projector.linear_2.weight.mul_(ratio.to(model.dtype))
 
 
@@ -170,8 +168,8 @@ def _write_processor(folder: Path, config: Any, tokenizer: Any, pixels: Mapping[
     ).save_pretrained(folder)  # fmt: skip
 
 
-def _prove(draft: Path, sources: Mapping[str, str], rows: int) -> dict[str, str]:
-    """{tensor: SHA-256 of its bytes} after plain transformers read them back; of the table, without the added rows.
+def _prove(draft: Path, sources: Mapping[str, str], rows: int) -> None:
+    """Compare {tensor: SHA-256 of its bytes} with what plain transformers read back; of the table its first `rows`.
 
     Raises:
         InputError: transformers finds weights missing, unknown or of another shape.
@@ -185,8 +183,5 @@ def _prove(draft: Path, sources: Mapping[str, str], rows: int) -> dict[str, str]
             raise InputError(f"assemble: the parts do not fit: {key.replace('_', ' ')}, such as {names[0]}")
     written = model.state_dict()
     table = "model.language_model.embed_tokens.weight"
-    found = {name: sha256(written[name][:rows] if name == table else written[name]) for name in sources}
-    changed = sorted(name for name in sources if sources[name] != found[name])
-    if changed:
-        raise RuntimeError(f"{changed[0]} was not written as it was read; the disk may be full or damaged")
-    return found
+    for name, digest in sources.items():
+        check_copy(name, written[name], digest, rows if name == table else None)

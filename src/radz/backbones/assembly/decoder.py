@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 
 from data_modules.errors import InputError
 from radz.backbones.assembly.chat import IMAGE
+from radz.backbones.folder import reading
 from radz.backbones.hub import resolve
 
 TYPES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
@@ -40,18 +39,19 @@ def load_decoder(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
         raise InputError(f"decoder: {source}: no Hugging Face folder, hub id or .gguf file; give one of them")
     of_file: dict[str, Any] = {"gguf_file": file.name} if is_gguf else {}
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, **of_file}
-    with _reading(source, "config"):
+    told = ("decoder", f"copy it from its source again, or give a {', '.join(TYPES)} model")
+    with reading(source, "config", *told):
         config = AutoConfig.from_pretrained(folder, **local)
     if config.model_type not in TYPES:
         raise InputError(f"decoder: {source}: is a {config.model_type} model; known: {', '.join(TYPES)}")
     if not is_gguf and not list(folder.glob("*.safetensors")):
         raise InputError(f"decoder: {source}: no safetensors weights; convert them first (pickles are not read)")
-    with _reading(source, "tokenizer"):
+    with reading(source, "tokenizer", *told):
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
     if IMAGE in tokenizer.get_vocab():
         raise InputError(f"decoder: {source}: its tokenizer has {IMAGE} already; give a model of text alone")
     loader: Any = AutoModelForCausalLM
-    with _reading(source, "weights"):
+    with reading(source, "weights", *told):
         model, report = loader.from_pretrained(
             folder, config=config, dtype=dtype or (torch.float32 if is_gguf else "auto"), output_loading_info=True,
             ignore_mismatched_sizes=True, **({} if is_gguf else {"use_safetensors": True}), **local,
@@ -71,18 +71,6 @@ def check_gguf(file: Path) -> None:
     with file.open("rb") as opened:
         if opened.read(4) != b"GGUF":
             raise InputError(f"decoder: {file}: is no GGUF file; copy it from its source again")
-
-
-@contextmanager
-def _reading(source: str, part: str) -> Iterator[None]:
-    """Turn what libraries raise on a damaged or unknown part into one line."""
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # gguf, tokenizers, safetensors and the config classes raise their own
-        cause = " ".join(str(error).split())[:160] or type(error).__name__
-        raise InputError(f"decoder: {source}: the {part} cannot be read ({cause})") from None
 
 
 def add_tokens(tokenizer: Any) -> None:

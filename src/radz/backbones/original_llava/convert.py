@@ -16,12 +16,11 @@ from radz.backbones.original_llava.checkpoint import (
     tower_names,
     vision_config,
 )
-from radz.backbones.original_llava.shards import Planned, Tensors, sha256, write_shards
+from radz.backbones.original_llava.shards import Planned, Tensors, write_shards
 from radz.backbones.original_llava.tokenizer import DEFAULTS, IMAGE, SELECTED, TURNS, write_processors, write_tokenizer
+from radz.backbones.weight_copy import check_copy, padded_rows, sha256
 
 log = logging.getLogger(__name__)
-MULTIPLE = 64
-"""The vocabulary is padded to a multiple of this, as Hugging Face's own LLaVA folders are."""
 EMBEDDING, HEAD = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"
 
 
@@ -49,7 +48,7 @@ def import_checkpoint(source: str, out: str, tower: str | None = None, conversat
         llava = _config(config, vision)
         llava.save_pretrained(draft)
         tokenizer = write_tokenizer(folder, config, version, rows, draft)
-        padded = -(-max(rows, len(tokenizer)) // MULTIPLE) * MULTIPLE
+        padded = padded_rows(rows, len(tokenizer))
         llava.text_config.vocab_size = padded
         llava.text_config.pad_token_id = tokenizer.pad_token_id
         llava.image_token_index = tokenizer.convert_tokens_to_ids(IMAGE)
@@ -152,10 +151,9 @@ def _proof(draft: Path, places: list[Planned], files: dict[str, str]) -> list[di
     written = Tensors(draft, "import")
     proof = []
     for place in places:
-        before, after = place.tensors.read(place.name), written.read(place.new)
-        digest = sha256(before)
-        if sha256(after[: len(before)] if before.dim() else after) != digest:
-            raise RuntimeError(f"{place.new} was not written as it was read; the disk may be full or damaged")
+        before = place.tensors.read(place.name)
+        digest, rows = sha256(before), len(before) if place.rows_added else None
+        check_copy(place.new, written.read(place.new), digest, rows)
         entry: dict[str, Any] = {"source": place.name, "target": place.new, "file": files[place.new], "sha256": digest}
         proof.append({**entry, **({"rows_added": place.rows_added} if place.rows_added else {})})
     return proof

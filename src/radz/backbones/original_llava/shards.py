@@ -5,19 +5,18 @@ Format: https://github.com/huggingface/safetensors (length of the header, header
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from data_modules.errors import InputError
+from radz.backbones.weight_copy import mean_rows, raw
 
 INDEX = "model.safetensors.index.json"
 BITS = {
@@ -25,17 +24,6 @@ BITS = {
 }  # fmt: skip
 """Sizes of the element types that checkpoints hold."""
 SHARD_BYTES = 5_000_000_000
-
-
-def raw(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor, row by row."""
-    values: Any = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    return memoryview(values)
-
-
-def sha256(tensor: Tensor) -> str:
-    """Digest of a tensor's bytes."""
-    return hashlib.sha256(raw(tensor)).hexdigest()
 
 
 class Tensors:
@@ -130,12 +118,9 @@ class Planned:
         return math.prod(self.shape) * BITS[self.dtype] // 8
 
     def read(self) -> Tensor:
-        """The source tensor; the mean of its rows is taken in fp32 before rounding."""
+        """The source tensor, enlarged."""
         source = self.tensors.read(self.name)
-        if not self.rows_added:
-            return source
-        mean = source.float().mean(0, keepdim=True).to(source.dtype)
-        return torch.cat([source, mean.expand(self.rows_added, -1)])
+        return torch.cat([source, mean_rows(source, self.rows_added)]) if self.rows_added else source
 
 
 def write_shards(folder: Path, tensors: Sequence[Planned], limit: int = SHARD_BYTES) -> dict[str, str]:
