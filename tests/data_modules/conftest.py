@@ -6,11 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from small_corpus import Corpus, Make
+from small_corpus import SALT, Corpus, Make
 
+from data_modules import decode
 from data_modules.chest_xray import ChestXrayDataModule
 from data_modules.config import CorpusConfig, DataConfig
+from data_modules.corpora import table
+from data_modules.findings import ontology
+from data_modules.pixels import read_gray
+from data_modules.study import StudyTable
 
 
 @pytest.fixture
@@ -35,3 +41,23 @@ def make(corpus: Corpus, tmp_path: Path) -> Make:
         return ChestXrayDataModule(DataConfig(corpora=corpora, **settings), tmp_path / "cache", seed)
 
     return build
+
+
+@pytest.fixture
+def studies(corpus: Corpus) -> StudyTable:
+    """The table of the small corpus."""
+    corpus.write()
+    return table.read(corpus.config(), ontology(), SALT)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were decoded in this process."""
+    names: list[str] = []
+
+    def spy(path: Path, name: str | None = None, *_: str) -> np.ndarray:
+        names.append(Path(path).name)
+        return read_gray(path, name)
+
+    monkeypatch.setattr(decode, "read_gray", spy)
+    return names

@@ -1,9 +1,10 @@
-"""Two and four gloo processes give loss and gradients of one process on the joint batch, also with uneven labels."""
+"""Two and four gloo processes give the numbers of one process on the joint batch, also with uneven labels."""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,15 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from radz.distributed import over_ranks
+from radz.models.centre import Centre
 from radz.models.losses import Features, alignment, category, positive_pairs
 
 NAN = float("nan")
 ROWS, WIDTH, ANCHORS = 20, 6, 5
+STEPS = 2
+"""the second step reads the running means of the first"""
+Case = tuple[str, str, torch.dtype, str]
+"""loss, positives, type and `dfat.centre`"""
 
 
 def data(dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -39,8 +45,9 @@ def data(dtype: torch.dtype) -> dict[str, torch.Tensor]:
 
 
 class Toy(nn.Module):
-    def __init__(self, loss: str, positives: str) -> None:
+    def __init__(self, loss: str, positives: str, centre: str) -> None:
         super().__init__()
+        self.centre, self.of_batch = Centre(WIDTH) if centre != "none" else None, centre == "batch"
         self.image, self.text = nn.Linear(8, 2 * WIDTH), nn.Linear(8, 2 * WIDTH)
         self.anchor = nn.Linear(WIDTH, WIDTH)
         self.bias, self.log_scale = nn.Parameter(torch.tensor([-1.0])), nn.Parameter(torch.tensor([3.0]))
@@ -50,6 +57,9 @@ class Toy(nn.Module):
         share = torch.tensor(0.0)
         image = Features(*self.image(part["pixels"]).chunk(2, dim=1), share)
         text = Features(*self.text(part["words"]).chunk(2, dim=1), share)
+        if self.centre:
+            image = self.centre.training_step(image, "image", torch.ones_like(part["usable"]), self.of_batch)
+            text = self.centre.training_step(text, "text", part["usable"], self.of_batch)
         pairs = positive_pairs(part["digest"], self.positives, part["labels"])
         tau = (-self.log_scale).exp()
         aligned = alignment(image, text, pairs, part["usable"], loss=self.loss, temperature=tau, global_weight=0.4)
@@ -61,12 +71,25 @@ class Toy(nn.Module):
         return 0.5 * aligned + 0.25 * (guided + texts) + 0.2 * alone
 
 
-def model(loss: str, positives: str, dtype: torch.dtype) -> Toy:
+def model(case: Case) -> Toy:
     torch.manual_seed(0)
-    return Toy(loss, positives).to(dtype)
+    loss, positives, dtype, centre = case
+    return Toy(loss, positives, centre).to(dtype)
 
 
-def worker(rank: int, world: int, port: int, folder: str, cases: list[tuple[str, str, torch.dtype]]) -> None:
+def steps(toy: nn.Module, part: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Loss of the last of STEPS steps, whose gradients add up."""
+    for _ in range(STEPS):
+        value = toy(part)
+        value.backward()
+    return value.detach()
+
+
+def vector(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors] or [torch.zeros(0)])
+
+
+def worker(rank: int, world: int, port: int, folder: str, cases: list[Case]) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=world)
@@ -75,28 +98,32 @@ def worker(rank: int, world: int, port: int, folder: str, cases: list[tuple[str,
     dist.destroy_process_group()
 
 
-def run_cases(rank: int, world: int, folder: str, cases: list[tuple[str, str, torch.dtype]]) -> None:
+def run_cases(rank: int, world: int, folder: str, cases: list[Case]) -> None:
     # A function of its own: a DDP wrapper that outlives its process group hangs now and then when it is freed.
-    for number, (loss, positives, dtype) in enumerate(cases):
-        wrapped = nn.parallel.DistributedDataParallel(model(loss, positives, dtype))
-        part = {k: v if k in ("anchors", "sets") else v.chunk(world)[rank] for k, v in data(dtype).items()}
-        value = wrapped(part)
-        value.backward()
-        mean = value.detach().clone()
+    for number, case in enumerate(cases):
+        # Buffers as they are: sent from the first rank, they would be equal also where ranks count them wrongly.
+        wrapped = nn.parallel.DistributedDataParallel(model(case), broadcast_buffers=False)
+        part = {k: v if k in ("anchors", "sets") else v.chunk(world)[rank] for k, v in data(case[2]).items()}
+        mean = steps(wrapped, part).clone()
         dist.all_reduce(mean)
-        if rank == 0:
-            gradients = torch.cat([p.grad.flatten() for p in wrapped.parameters()])
-            torch.save({"loss": mean / world, "gradients": gradients}, Path(folder) / f"{number}.pt")
+        if rank == world - 1:
+            found = {
+                "loss": mean / world,
+                "gradients": vector(p.grad for p in wrapped.parameters()),
+                "means": vector(wrapped.buffers()),
+            }
+            torch.save(found, Path(folder) / f"{number}.pt")
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_loss_and_gradients_equal_one_process(tmp_path: Path, world: int) -> None:
-    cases = [
-        (loss, positives, dtype)
+def test_loss_gradients_and_means_equal_one_process(tmp_path: Path, world: int) -> None:
+    cases: list[Case] = [
+        (loss, positives, dtype, "none")
         for loss in ("cross", "global", "global_local")
         for positives in ("same_text", "diagonal", "same_labels")
         for dtype in (torch.float64, torch.float32)
     ]
+    cases += [("cross", "same_text", torch.float64, centre) for centre in ("running", "batch")]
     whole = data(torch.float64)
     for kind in ("same_text", "same_labels"):
         assert positive_pairs(whole["digest"], kind, whole["labels"]).sum() > ROWS
@@ -104,14 +131,15 @@ def test_loss_and_gradients_equal_one_process(tmp_path: Path, world: int) -> Non
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     mp.start_processes(worker, (world, port, str(tmp_path), cases), nprocs=world, start_method="fork")
-    for number, (loss, positives, dtype) in enumerate(cases):
-        single = model(loss, positives, dtype)
-        value = single(data(dtype))
-        value.backward()
-        expected = torch.cat([p.grad.flatten() for p in single.parameters()])
+    for number, case in enumerate(cases):
+        single = model(case)
+        value = steps(single, data(case[2]))
+        expected, means = vector(p.grad for p in single.parameters()), vector(single.buffers())
         found = torch.load(tmp_path / f"{number}.pt", weights_only=True)
-        tolerance = 1e-9 if dtype == torch.float64 else 1e-5
+        tolerance = 1e-9 if case[2] == torch.float64 else 1e-5
         error = (found["gradients"] - expected).norm() / expected.norm()
-        assert error < tolerance, (loss, positives, dtype, error)
+        assert error < tolerance, (case, error)
         assert found["loss"].item() == pytest.approx(value.item(), rel=tolerance)
         assert expected.norm() > 1e-3
+        torch.testing.assert_close(found["means"], means, rtol=tolerance, atol=tolerance)
+        assert (len(means) > 0 and means.abs().min() > 0) == (case[3] != "none")
