@@ -18,7 +18,7 @@ TEXTS = [
     "Rounded opacity in the left mid zone, 20 mm, well defined, in keeping with a nodule.",
     "A pacemaker lies over the left chest wall. Findings of this chest X-ray",
 ]
-NAMES = dict(zip(("llava", "llava_next", "qwen2_5_vl", "gemma3"), FAMILIES, strict=True))
+NAMES = dict(zip(("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl"), FAMILIES, strict=True))
 """architecture of every tiny family"""
 SHAPE = {"image_size": 64, "vision_width": 32, "width": 32, "vocabulary": 400, "context": 256}
 PIXELS = torch.randint(0, 256, (8, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -31,14 +31,26 @@ def processor(name: str, folder: Path) -> Any:
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    kinds = (CLIPImageProcessorPil, LlavaNextImageProcessorPil, Qwen2VLImageProcessorPil, Gemma3ImageProcessorPil)
-    return dict(zip(NAMES, kinds, strict=True))[name].from_pretrained(folder)
+    kinds = {
+        "llava": CLIPImageProcessorPil,
+        "llava_next": LlavaNextImageProcessorPil,
+        "qwen2_5_vl": Qwen2VLImageProcessorPil,
+        "gemma3": Gemma3ImageProcessorPil,
+        "qwen3_vl": Qwen2VLImageProcessorPil,
+    }
+    return kinds[name].from_pretrained(folder)
 
 
 def inputs(name: str, folder: Path, pixels: Tensor) -> dict[str, Any]:
     """What that processor makes of images [n, 1, H, W]."""
     found = processor(name, folder)(images=[image.expand(3, -1, -1).numpy() for image in pixels], return_tensors="pt")
     return {key: value for key, value in found.items() if key != "num_crops"}
+
+
+def token_types(name: str, images: Tensor) -> dict[str, Tensor]:
+    """What plain models of the family take beside ids [B, T], of which `images` (bool) are image tokens."""
+    keys = {"qwen2_5_vl": "mm_token_type_ids", "qwen3_vl": "mm_token_type_ids", "gemma3": "token_type_ids"}
+    return {keys[name]: images.long()} if name in keys else {}
 
 
 def plain(name: str, folder: Path, backbone: Any) -> Any:

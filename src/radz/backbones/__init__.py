@@ -15,6 +15,7 @@ FAMILIES = {
     "LlavaNextForConditionalGeneration": ("llava_next", "LlavaNextBackbone"),
     "Qwen2_5_VLForConditionalGeneration": ("qwen2_5_vl", "Qwen25VlBackbone"),
     "Gemma3ForConditionalGeneration": ("gemma3", "Gemma3Backbone"),
+    "Qwen3VLForConditionalGeneration": ("qwen3_vl", "Qwen3VlBackbone"),
 }
 """file and class here of each `architectures` entry of a config.json"""
 

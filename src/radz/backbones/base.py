@@ -106,7 +106,9 @@ class Backbone(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def idle_tower_parts(self) -> Sequence[nn.Module | nn.Parameter]:
-        """Parts of the tower that stay frozen with `train_tower`: those without part in the features among them."""
+        """Parts of the tower, or of a projector inside it, that stay frozen though the rest trains: those without part
+        in the features among them.
+        """
 
     @abc.abstractmethod
     def grid(self, side: int) -> int:
@@ -114,13 +116,16 @@ class Backbone(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def image_embeddings(self, prepared: Tensor) -> Tensor:
-        """Tower and projector: what `prepare` returned to [M, P, d]; the tower runs inside `tower_graph`."""
+        """Tower and projector: what `prepare` returned to [M, P, d]; the tower runs inside `tower_graph`.
+
+        Channels beyond d are for `run_decoder` alone, which then takes them behind those of the embeddings.
+        """
 
     def truncate_tower(self) -> None:
         """Drop the tower's layers beyond the one that is read, if the family reads an earlier one."""
 
     def run_decoder(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, arguments: dict[str, Any]) -> Any:
-        """Output of the decoder for [B, T, d]; `arguments` are those that all families take."""
+        """Output of the decoder for [B, T, d or more]; `arguments` are those that all families take."""
         return self.decoder(inputs_embeds=embeddings, **arguments)
 
     @property
@@ -244,8 +249,18 @@ class Backbone(nn.Module, abc.ABC):
         """Token ids [...] to input embeddings [..., d]."""
         return self.core.get_input_embeddings()(ids)
 
+    def embedded(self, ids: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Input embeddings [B, T, e] of sequences with images, and bool [B, T], true at image tokens.
+
+        Args:
+            ids: [B, T]. images: [..., P, e] of `image_embeddings`, in the order of the image tokens of all sequences.
+        """
+        words, patches = self.word_embeddings(ids), ids == self.image_token
+        words = F.pad(words, (0, images.shape[-1] - words.shape[-1]))
+        return words.masked_scatter(patches[..., None], images.to(words.dtype)), patches
+
     def decode(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None = None) -> Tensor:
-        """Hidden states [B, T, d] at `feature_layer` for input embeddings [B, T, d].
+        """Hidden states [B, T, d] at `feature_layer` for input embeddings [B, T, d], or of `embedded`.
 
         Args:
             mask: bool [B, T], true at real tokens.

@@ -119,11 +119,11 @@ def adapt(backbone: Any, config: BackboneConfig) -> None:
         decoder.norm.requires_grad_(backbone.layer == len(decoder.layers))
     if config.train_tower:
         backbone.tower.requires_grad_(True)
-        for part in backbone.idle_tower_parts():
-            part.requires_grad_(False)
     for name, parameter in backbone.core.named_parameters():
         if backbone.part_of(name) == "projector":
             parameter.requires_grad_(config.train_projector)
+    for part in backbone.idle_tower_parts():
+        part.requires_grad_(False)
     for name, parameter in backbone.core.named_parameters():
         # A step of 2e-5 on a bf16 weight of .02 is lost in rounding.
         # A tower that trains is fp32 as a whole: on CPUs a layer norm of bf16 refuses what an fp32 layer hands to it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ class Qwen25VlBackbone(Backbone):
 
     architecture = "Qwen2_5_VLForConditionalGeneration"
     tower_path = "model.visual"
-    projector_paths = ("model.visual.merger",)
+    projector_paths: ClassVar[tuple[str, ...]] = ("model.visual.merger",)
 
     def read_settings(self, folder: Path, settings: dict[str, Any]) -> None:
         vision, size = self.model.config.vision_config, settings.get("size") or {}
@@ -74,8 +74,13 @@ class Qwen25VlBackbone(Backbone):
         count, patches = prepared.shape[:2]
         side = round(patches**0.5)
         shape = torch.tensor([[1, side, side]] * count, device=prepared.device)
-        merged = self.tower(prepared.flatten(0, 1), grid_thw=shape).pooler_output
+        merged = self.merged(prepared.flatten(0, 1), shape)
         return self.pooled(merged.view(count, side // self._merge, side // self._merge, -1)).flatten(1, 2)
+
+    def merged(self, patches: Tensor, shape: Tensor) -> Tensor:
+        """Flat patches of images of `shape` (int64 [M, 3]: frames, rows, columns) to merged ones [n, d]."""
+        merged: Tensor = self.tower(patches, grid_thw=shape).pooler_output
+        return merged
 
     def run_decoder(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, arguments: dict[str, Any]) -> Any:
         """See `Backbone`; with images the positions have three axes."""

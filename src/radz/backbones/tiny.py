@@ -62,8 +62,7 @@ def write_tiny(folder: Path, config: TinyConfig, texts: Iterable[str]) -> None:
 
 def random_model(config: TinyConfig, tokenizer: Any) -> Any:
     """A model of the family with random weights; uses torch's global generator."""
-    build = {"llava": _llava, "llava_next": _llava_next, "qwen2_5_vl": _qwen2_5_vl, "gemma3": _gemma3}[config.family]
-    return build(config, tokenizer)
+    return BUILDERS[config.family](config, tokenizer)
 
 
 def image_processor(config: TinyConfig) -> Any:
@@ -79,7 +78,7 @@ def image_processor(config: TinyConfig) -> Any:
             size={"shortest_edge": tile}, crop_size={"height": tile, "width": tile},
             image_grid_pinpoints=_resolutions(tile), **PIXELS,
         )  # fmt: skip
-    if config.family == "qwen2_5_vl":
+    if config.family in ("qwen2_5_vl", "qwen3_vl"):
         size = {"shortest_edge": 1, "longest_edge": 64 * side**2}
         return Qwen2VLImageProcessorPil(size=size, patch_size=config.patch_size, **PIXELS)
     if config.family == "gemma3":
@@ -160,33 +159,48 @@ def _llava_next(config: TinyConfig, tokenizer: Any) -> Any:
     return model
 
 
-def _qwen2_5_vl(config: TinyConfig, tokenizer: Any) -> Any:
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
+def _qwen_settings(config: TinyConfig, tokenizer: Any, vision: dict[str, Any]) -> dict[str, Any]:
+    """What the Qwen families share; `vision`: what they do not."""
     image, video, begin, end, _ = _ids(config, tokenizer)
     half = config.width // config.heads // 2
     sections = [half // 4, (half - half // 4) // 2]
-    vision = {
+    tower = {
         "depth": config.vision_layers,
         "hidden_size": config.vision_width,
         "intermediate_size": 3 * config.vision_width,
         "num_heads": config.heads,
         "patch_size": config.patch_size,
         "out_hidden_size": config.width,
-        # Windows of 2 x 2 merged patches; the last layer sees the whole image.
-        "window_size": 4 * config.patch_size,
-        "fullatt_block_indexes": [config.vision_layers - 1],
     }
     rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [*sections, half - sum(sections)]}
-    settings = Qwen2_5_VLConfig(
-        vision_config=vision,
-        text_config={**_text(config, tokenizer), "rope_parameters": rope},
-        image_token_id=image,
-        video_token_id=video,
-        vision_start_token_id=begin,
-        vision_end_token_id=end,
-    )
+    return {
+        "vision_config": {**tower, **vision},
+        "text_config": {**_text(config, tokenizer), "rope_parameters": rope},
+        "image_token_id": image,
+        "video_token_id": video,
+        "vision_start_token_id": begin,
+        "vision_end_token_id": end,
+    }
+
+
+def _qwen2_5_vl(config: TinyConfig, tokenizer: Any) -> Any:
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    # Windows of 2 x 2 merged patches; the last layer sees the whole image.
+    vision = {"window_size": 4 * config.patch_size, "fullatt_block_indexes": [config.vision_layers - 1]}
+    settings = Qwen2_5_VLConfig(**_qwen_settings(config, tokenizer, vision))
     return _scaled(Qwen2_5_VLForConditionalGeneration(settings), config)
+
+
+def _qwen3_vl(config: TinyConfig, tokenizer: Any) -> Any:
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    vision = {
+        "num_position_embeddings": (config.image_size // config.patch_size) ** 2,
+        "deepstack_visual_indexes": list(range(config.vision_layers - 1))[:3],
+    }
+    settings = Qwen3VLConfig(**_qwen_settings(config, tokenizer, vision))
+    return _scaled(Qwen3VLForConditionalGeneration(settings), config)
 
 
 def _gemma3(config: TinyConfig, tokenizer: Any) -> Any:
@@ -219,3 +233,12 @@ def _scaled(model: Any, config: TinyConfig) -> Any:
     for layer in model.model.language_model.layers:
         decoder_layer(layer, config.layers)
     return model
+
+
+BUILDERS: dict[str, Callable[[TinyConfig, Any], Any]] = {
+    "llava": _llava,
+    "llava_next": _llava_next,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "gemma3": _gemma3,
+    "qwen3_vl": _qwen3_vl,
+}

@@ -30,13 +30,15 @@ GEMMA_TEMPLATE = (
 LLAVA_TOKENS = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"}
 QWEN_TOKENS = {"pad": "<|endoftext|>", "eos": "<|im_end|>"}
 GEMMA_TOKENS = {"pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>"}
+QWEN = (
+    QWEN_TEMPLATE, QWEN_TOKENS,
+    ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|im_start|>"], "user assistant",
+)  # fmt: skip
 FAMILIES: dict[str, tuple[str, dict[str, str], list[str], str]] = {
     "llava": (LLAVA_TEMPLATE, LLAVA_TOKENS, ["<image>"], "USER: ASSISTANT:"),
     "llava_next": (LLAVA_TEMPLATE, LLAVA_TOKENS, ["<image>"], "USER: ASSISTANT:"),
-    "qwen2_5_vl": (
-        QWEN_TEMPLATE, QWEN_TOKENS,
-        ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|im_start|>"], "user assistant",
-    ),
+    "qwen2_5_vl": QWEN,
+    "qwen3_vl": QWEN,
     "gemma3": (
         GEMMA_TEMPLATE, GEMMA_TOKENS,
         ["<image_soft_token>", "<start_of_image>", "<end_of_image>", "<start_of_turn>", "<end_of_turn>"], "user model",

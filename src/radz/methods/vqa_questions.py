@@ -120,9 +120,7 @@ def _sequence(backbone: Backbone, images: Tensor, ids: Sequence[int]) -> tuple[T
         )
     row = [token for one in ids for token in ([one] * each if one == mark else [one])]
     _check_length(backbone, len(row))
-    rows = torch.tensor(row, device=images.device).expand(len(images), -1)
-    embeddings, patches = backbone.word_embeddings(rows), rows == mark
-    return embeddings.masked_scatter(patches[..., None], images.to(embeddings.dtype)), patches
+    return backbone.embedded(torch.tensor(row, device=images.device).expand(len(images), -1), images)
 
 
 def _check_length(backbone: Backbone, length: int) -> None:

@@ -78,7 +78,7 @@ class Sequences(NamedTuple):
     """What the decoder is given for B studies."""
 
     embeddings: Tensor
-    """[B, T, d]"""
+    """[B, T, d], or with more channels where the backbone's images have them"""
     mask: Tensor
     """bool [B, T], true at real tokens"""
     tokens: Tensor
@@ -123,9 +123,7 @@ class Encoder(nn.Module):
         sequences = [self._image_sequence(count, modality, side) for count, modality in studies]
         self._check_placeholders(sequences, images)
         ids, mask = self._pad(sequences)
-        embeddings = self.backbone.word_embeddings(ids)
-        patches = ids == self.backbone.image_token
-        embeddings = embeddings.masked_scatter(patches[..., None], images.to(embeddings.dtype))
+        embeddings, patches = self.backbone.embedded(ids, images)
         return Sequences(embeddings, mask, self._is_in(ids, self.backbone.image_ids), patches)
 
     def image_features(self, states: Tensor, given: Sequences, raw: bool = False) -> Features:

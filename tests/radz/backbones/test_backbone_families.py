@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_families import NAMES, PIXELS, SHAPE, TEXTS, inputs, plain
+from tiny_families import NAMES, PIXELS, SHAPE, TEXTS, inputs, plain, token_types
 from torch import Tensor
 
 from data_modules.errors import InputError
@@ -24,7 +24,7 @@ from radz.backbones.tiny import tiny_folder
 from radz.config.schema import BackboneConfig, TinyConfig
 from radz.models.encoder import Encoder
 
-EACH = {"llava": 16, "llava_next": 4 + 4 * 5, "qwen2_5_vl": 4, "gemma3": 4}
+EACH = {"llava": 16, "llava_next": 4 + 4 * 5, "qwen2_5_vl": 4, "gemma3": 4, "qwen3_vl": 4}
 """tokens of an image of 64 pixels in patches of 16"""
 WORDS = ["Small left effusion.", "The heart is enlarged, no pneumothorax is seen.", "Normal.", *TEXTS]
 family = pytest.mark.parametrize("family", list(NAMES))
@@ -35,7 +35,7 @@ def native(name: str, prepared: Tensor) -> Tensor:
     """What `prepare` returned in the layout of the family's processor."""
     if name == "llava_next":
         return torch.cat([prepared[:, 0, :1], prepared[:, 1:].flatten(1, 2)], dim=1)
-    return prepared.flatten(0, 1) if name == "qwen2_5_vl" else prepared
+    return prepared.flatten(0, 1) if "qwen" in name else prepared
 
 
 @family
@@ -68,9 +68,8 @@ def states(
     ids = torch.tensor([[pad] * gap + row if left else row + [pad] * gap for gap, row in pairs])
     ones = [[1] * len(row) for row in rows]
     mask = torch.tensor([[0] * g + one if left else one + [0] * g for g, one in zip(gaps, ones, strict=True)])
-    if images and name in ("qwen2_5_vl", "gemma3"):
-        key = "mm_token_type_ids" if name == "qwen2_5_vl" else "token_type_ids"
-        images = {**images, key: (ids == backbone.image_token).long()}
+    if images:
+        images = {**images, **token_types(name, ids == backbone.image_token)}
     with torch.no_grad():
         out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False, **images)
     assert len(out.hidden_states) == 7
@@ -128,7 +127,7 @@ def test_pooled_tokens_are_means_of_squares(make_family: Build, family: str) -> 
     with torch.no_grad():
         each, found = (part.image_embeddings(part.prepare(PIXELS[:2])) for part in (plain, pooled))
     assert found.shape[1] == pooled.tokens_per_image(64) < each.shape[1] == plain.tokens_per_image(64) == EACH[family]
-    side = {"llava": 4, "llava_next": 2, "qwen2_5_vl": 2, "gemma3": 2}[family]
+    side = {"llava": 4, "llava_next": 2, "qwen2_5_vl": 2, "gemma3": 2, "qwen3_vl": 2}[family]
     square = each[:, : side**2].unflatten(1, (side // 2, 2, side // 2, 2)).mean((2, 4)).flatten(1, 2)
     torch.testing.assert_close(found[:, : square.shape[1]], square)
     if family == "llava_next":

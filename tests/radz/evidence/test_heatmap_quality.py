@@ -10,7 +10,7 @@ import pydicom
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from tiny_families import NAMES, PIXELS, inputs, plain
+from tiny_families import NAMES, PIXELS, inputs, plain, token_types
 
 from data_modules.pixels import fit
 from data_modules.placing import to_original
@@ -37,10 +37,8 @@ def test_layers_and_attention_are_those_of_plain_transformers(
     model = plain(family, family_folders[family], encoder.backbone)
     model.set_attn_implementation("eager")
     ids = torch.tensor([encoder._image_sequence(2, "chest_xray", 64)] * 2)
-    seen = inputs(family, family_folders[family], pixels)
-    if family in ("qwen2_5_vl", "gemma3"):
-        key = "mm_token_type_ids" if family == "qwen2_5_vl" else "token_type_ids"
-        seen[key] = (ids == encoder.backbone.image_token).long()
+    types = token_types(family, ids == encoder.backbone.image_token)
+    seen = {**inputs(family, family_folders[family], pixels), **types}
     with torch.no_grad():
         out = model(input_ids=ids, output_hidden_states=True, output_attentions=True, use_cache=False, **seen)
     assert len(found.states) == 6 and len(found.attention) == 5

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from sections import base_encoder
 from small_run import SMALL
-from tiny_families import NAMES
+from tiny_families import NAMES, token_types
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 from radz import Radz
@@ -81,9 +81,8 @@ class Plain:
     def feature(self, ids: list[int], kind: str, images: dict[str, Any]) -> NDArray[np.float32]:
         tokens = list(self.about["tokens"][kind].values())
         rows = torch.tensor([[*ids, *tokens]])
-        if images and self.family in ("qwen2_5_vl", "gemma3"):
-            key = "mm_token_type_ids" if self.family == "qwen2_5_vl" else "token_type_ids"
-            images = {**images, key: (rows == self.about["tokens"]["image_placeholder"]).long()}
+        if images:
+            images = {**images, **token_types(self.family, rows == self.about["tokens"]["image_placeholder"])}
         out = self.model(input_ids=rows, output_hidden_states=True, use_cache=False, **images)
         states = out.hidden_states[self.about["feature_layer"]][0, -len(tokens) :]
         mean = (states @ self.heads[f"{kind}.weight"].T + self.heads[f"{kind}.bias"]).mean(0)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from small_run import SMALL
-from tiny_families import NAMES, PIXELS, inputs, plain
+from tiny_families import NAMES, PIXELS, inputs, plain, token_types
 
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
@@ -34,10 +34,7 @@ TEXT = "Is there a nodule in this chest X-ray?"
 def model_inputs(name: str, folder: Path, ids: list[int], image_token: int, pixels: torch.Tensor) -> dict[str, Any]:
     """What the plain model takes for one sequence."""
     found = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
-    if name in ("qwen2_5_vl", "gemma3"):
-        key = "mm_token_type_ids" if name == "qwen2_5_vl" else "token_type_ids"
-        found[key] = (found["input_ids"] == image_token).long()
-    return {**found, **inputs(name, folder, pixels)}
+    return {**found, **token_types(name, found["input_ids"] == image_token), **inputs(name, folder, pixels)}
 
 
 def repeated(ids: tuple[int, ...], image_token: int, each: int) -> list[int]:

@@ -22,7 +22,7 @@ from radz.inference.predict import predict_folder
 from radz.methods.dfat import DFAT
 from radz.runs.train import Stopped, train
 
-FAMILIES = ["qwen2_5_vl", "llava_next", "gemma3"]
+FAMILIES = ["qwen2_5_vl", "llava_next", "gemma3", "qwen3_vl"]
 LORA = ["backbone.train=lora", "backbone.lora_rank=4", "dfat.learning_rate=0.01", "scoring.pixel_baseline=false"]
 
 
@@ -77,7 +77,7 @@ def _swapped(run: Path, family: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["llava_next", "qwen2_5_vl", "gemma3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_trains_on_the_slices_of_ct(family: str, tmp_path: Path, cache_dir: Path) -> None:
     own = [f"backbone.tiny.family={family}", f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]
     few = ["data.ct.slices=4", "backbone.image_pool=4"]
