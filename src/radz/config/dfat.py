@@ -72,8 +72,9 @@ class DfatConfig:
     """content (image patches, report words) | rest (all other real positions)"""
     token_norm: Annotated[str, words("none", "unit", "rms")] = "none"
     """none | unit | rms: length of every token's state before means are taken, so that no sink is the whole mean"""
-    centre: Annotated[str, words("none", "running", "batch")] = "none"
-    """none | running | batch: mean that features lose before any cosine, of the last steps or, in training, of one"""
+    centre: Annotated[str, words("none", "running", "batch", "whiten")] = "none"
+    """none | running | batch | whiten: mean that features lose before any cosine, of the last steps or, in training, of
+    one; whiten also makes the rest spread alike in all directions"""
     loss: Annotated[str, words("cross", "global", "global_local")] = "cross"
     """cross | global | global_local"""
     global_weight: Annotated[float, up_to_one] = 0.5

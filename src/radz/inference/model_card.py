@@ -112,9 +112,11 @@ def _less_mean(content: Mapping[str, Any]) -> str:
     normed = f"of states scaled to {kind} length before the head, " if kind != "none" else ""
     if dfat["centre"] == "none":
         return normed
+    white = " times the whitening of `centre.image_overall_second`," if dfat["centre"] == "whiten" else ""
     return (
         f"{normed}less its mean in training (`centre.image_overall` of heads.safetensors divided by "
-        "`centre.image_weight`, likewise `text`;\nclass prompts lose the mean of those of the training bank instead), "
+        f"`centre.image_weight`, likewise `text`;\nclass prompts lose the mean of those of the training bank "
+        f"instead),{white} "
     )
 
 

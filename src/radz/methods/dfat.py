@@ -29,10 +29,11 @@ from radz.methods.dkam import AnchoredEncoder, encode_now
 from radz.methods.export_folder import ANCHORS, is_export, load_export
 from radz.metrics.headline import monitored
 from radz.models import factory
-from radz.models.anchor_bank import AnchorBank, geometry
-from radz.models.centre import FEWEST
+from radz.models.anchor_bank import AnchorBank
+from radz.models.centre import Shared
 from radz.models.encoder import Encoder
 from radz.models.first_loss import FirstLoss
+from radz.models.geometry import of_sides
 from radz.models.gradient_cache import cached_features
 from radz.models.labels import LabelView, batch_texts, finding_texts, label_view
 from radz.models.losses import Features, alignment, category, positive_pairs
@@ -121,7 +122,7 @@ class DFAT(Scored):
                 image = centre.training_step(image, "image", torch.ones_like(usable), of_batch)
                 text = centre.training_step(text, "text", usable, of_batch)
             anchors = over_ranks(self.encoder.anchor_features, self.anchors, LARGE_BANK)
-            anchors = anchors - self.encoder.anchor_mean(anchors)
+            anchors = self.encoder.of_bank(anchors).taken_from(anchors)
             seen = self.label_view.for_losses(batch, self.bank.names)
             temperature, bias = self._temperature_and_bias(image, text, usable, anchors, seen)
             pairs = positive_pairs(digest, self.dfat.positives, self.label_view.for_losses(batch, self.pair_names))
@@ -283,32 +284,23 @@ class DFAT(Scored):
     def geometry(self, kept: Kept | None) -> dict[str, Any]:
         """How global features lie, {image | text | anchor | prompt: {raw | centred: see `geometry`}}; `kept`: texts.
 
-        `centred` stands where `dfat.centre` takes a mean out. Prompts are those of the first modality.
+        `centred` stands where `dfat.centre` takes something out. Prompts are those of the first modality.
         """
         trained = self.encoder.anchor_features(self.anchors)
-        prompts, mean = self.classifier.prompts_and_mean()
+        of_bank = self.encoder.of_bank(trained)
         sides = {
-            "image": (torch.cat(self._sample)[:SAMPLE], self._mean("image_overall")),
-            **({"text": (kept.text.overall[:SAMPLE], self._mean("text_overall"))} if kept else {}),
-            "anchor": (trained - self.encoder.anchor_mean(trained), self.encoder.anchor_mean(trained)),
-            "prompt": (prompts, mean),
+            "image": (torch.cat(self._sample)[:SAMPLE], self._shared("image_overall")),
+            **({"text": (kept.text.overall[:SAMPLE], self._shared("text_overall"))} if kept else {}),
+            "anchor": (of_bank.taken_from(trained), of_bank),
+            "prompt": self.classifier.prompts(),
         }
-        lie: dict[str, Any] = {}
-        for side, (features, mean) in sides.items():
-            raw = geometry(features + mean)
-            lie[side] = {"raw": raw} if self.encoder.centre is None else {"raw": raw, "centred": geometry(features)}
-        for side in ("anchor", "prompt"):
-            used = lie[side].get("centred", lie[side]["raw"])
-            if used["count"] > FEWEST and used["effective_rank"] < used["count"] / 4:
-                log.warning(
-                    "geometry: %d %s features have an effective rank of %.1f, nearly one direction; %s",
-                    used["count"], side, used["effective_rank"],
-                    "set dfat.centre=running" if self.encoder.centre is None else "set dfat.token_norm=unit",
-                )  # fmt: skip
-        return lie
+        if self.encoder.centre is None:
+            return of_sides(sides, False, "set dfat.centre=running")
+        moving = "their mean still moved when training ended: train longer, or at a lower rate"
+        return of_sides(sides, True, "set dfat.token_norm=unit" if self.dfat.token_norm == "none" else moving)
 
-    def _mean(self, name: str) -> Tensor:
-        return self.encoder.centre.mean(name).cpu() if self.encoder.centre else torch.zeros(())
+    def _shared(self, name: str) -> Shared:
+        return self.encoder.centre.shared(name).cpu() if self.encoder.centre else Shared(torch.zeros(()))
 
     def keep(self, batch: StudyBatch, keeper: Keeper) -> None:
         keeper.add(batch, self.classifier.study_features(self._image, batch.image_counts), self.encoder)

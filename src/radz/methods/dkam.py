@@ -19,7 +19,7 @@ from data_modules.findings import NO_FINDING, ontology
 from radz.backbones.generation import write
 from radz.config.dkam import DkamConfig
 from radz.config.files import find_resource
-from radz.models.anchor_bank import AnchorBank, BankInfo, geometry, known_anchors
+from radz.models.anchor_bank import AnchorBank, BankInfo, known_anchors
 from radz.models.descriptions import (
     Description,
     finding_name,
@@ -29,6 +29,7 @@ from radz.models.descriptions import (
     writing_prompt,
 )
 from radz.models.encoder import Encoder
+from radz.models.geometry import geometry
 from radz.models.zero_shot import ClassTexts
 from radz.training.trainer import lone_trainer
 

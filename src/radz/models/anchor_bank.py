@@ -142,19 +142,6 @@ class AnchorBank:
         )
 
 
-def geometry(vectors: Tensor) -> dict[str, float]:
-    """How vectors [K, e] lie: count, mean cosine between different ones, effective rank.
-
-    The rank is the exponential of the entropy of the squared singular values' shares. A set counts by its mean.
-    """
-    unit = torch.nn.functional.normalize((vectors.mean(1) if vectors.dim() == 3 else vectors).float(), dim=1)
-    count = len(unit)
-    cosine = ((unit @ unit.T).sum() - count) / max(count * (count - 1), 1)
-    share = torch.linalg.svdvals(unit).square() / count
-    entropy = -(share * share.clamp(min=1e-12).log()).sum()
-    return {"count": count, "mean_cosine": round(cosine.item(), 4), "effective_rank": round(entropy.exp().item(), 2)}
-
-
 def known_anchors(bank: AnchorBank, texts: ClassTexts) -> torch.Tensor:
     """Raw anchors [C, d], or sets [C, S, d], of findings; NaN where the bank has none."""
     place = {name: i for i, name in enumerate(bank.names)}

@@ -7,6 +7,7 @@ small rest. Shapes: B studies on this rank, e feature width.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,29 +21,97 @@ FEWEST = 3
 """rows whose mean may be taken from them: of two, the rests are one direction"""
 
 
-class Centre(nn.Module):
-    """Running means [e] of the global and local features of images and of reports, over all ranks and steps."""
+SHRINK = 0.5
+"""share of an even spread in the covariance that is whitened: few features do not know it in every direction"""
 
-    def __init__(self, width: int) -> None:
+
+class Shared(NamedTuple):
+    """What features of one kind share."""
+
+    mean: Tensor
+    """[e]"""
+    whitening: Tensor | None = None
+    """[e, e], symmetric: makes what is left spread alike in all directions"""
+
+    def taken_from(self, features: Tensor) -> Tensor:
+        """Features [.., e] without it."""
+        rest = features - self.mean
+        return rest if self.whitening is None else rest @ self.whitening.to(rest.dtype)
+
+    def given_back(self, features: Tensor) -> Tensor:
+        """The opposite."""
+        if self.whitening is not None:
+            features = torch.linalg.solve(self.whitening.to(features.dtype), features, left=False)
+        return features + self.mean
+
+    def cpu(self) -> Shared:
+        """The same in memory."""
+        return Shared(self.mean.cpu(), None if self.whitening is None else self.whitening.cpu())
+
+    @staticmethod
+    def of(rows: Tensor, whiten: bool) -> Shared:
+        """Of class texts or anchors [K, e], or sets of them [K, S, e]; nothing of fewer than three."""
+        flat = rows.flatten(0, -2)
+        if len(rows) < FEWEST:
+            return Shared(torch.zeros_like(flat[0]))
+        mean = flat.mean(0)
+        rest = (flat - mean).detach()
+        return Shared(mean, _whitening(rest.T @ rest / len(flat)) if whiten else None)
+
+
+def _whitening(covariance: Tensor) -> Tensor:
+    """[e, e] to the inverse root of its mix with an even spread of the same total, scaled to keep that total."""
+    even = covariance.diagonal().mean()
+    values, directions = torch.linalg.eigh(covariance.double())
+    mixed = (1 - SHRINK) * values.clamp(min=0) + SHRINK * even
+    return ((directions * (even / mixed.clamp(min=1e-30)).sqrt()) @ directions.T).to(covariance.dtype)
+
+
+class Centre(nn.Module):
+    """Running means [e] of the global and local features of images and of reports, over all ranks and steps.
+
+    `whiten` keeps their second moments [e, e] too.
+    """
+
+    def __init__(self, width: int, whiten: bool = False) -> None:
         super().__init__()
         for side in ("image", "text"):
             for part in ("overall", "local"):
                 self.register_buffer(f"{side}_{part}", torch.zeros(width))
+                if whiten:
+                    self.register_buffer(f"{side}_{part}_second", torch.zeros(width, width))
             self.register_buffer(f"{side}_weight", torch.zeros(()))
+        self.whiten = whiten
+        self._whitenings: dict[str, tuple[int, Tensor]] = {}
 
     def mean(self, name: str) -> Tensor:
         """The mean [e] of `image_overall`, `image_local`, `text_overall` or `text_local`; 0 before the first step."""
+        return self._average(name, name)
+
+    def shared(self, name: str) -> Shared:
+        """What the features `name`, as in `mean`, share."""
+        mean = self.mean(name)
+        if not self.whiten:
+            return Shared(mean)
+        second = self.get_buffer(f"{name}_second")
+        known, whitening = self._whitenings.get(name, (-1, mean))
+        if known != second._version:
+            whitening = _whitening(self._average(f"{name}_second", name) - torch.outer(mean, mean))
+            self._whitenings[name] = second._version, whitening
+        return Shared(mean, whitening.to(mean.device))
+
+    def _average(self, buffer: str, name: str) -> Tensor:
         weight = self.get_buffer(f"{name.split('_')[0]}_weight")
         # Of a start at zero the first steps still hold a share, which the weight says (Adam, arXiv 1412.6980).
-        return self.get_buffer(name) / weight.clamp(min=1e-12)
+        return self.get_buffer(buffer) / weight.clamp(min=1e-12)
 
     def forward(self, features: Features, side: str) -> Features:
-        """Features of `image` or `text` less the means of training."""
-        overall, local = features.overall - self.mean(f"{side}_overall"), features.local - self.mean(f"{side}_local")
-        return replace(features, overall=overall, local=local)
+        """Features of `image` or `text` less what those of training share."""
+        overall, local = self.shared(f"{side}_overall"), self.shared(f"{side}_local")
+        return replace(features, overall=overall.taken_from(features.overall), local=local.taken_from(features.local))
 
     def training_step(self, features: Features, side: str, used: Tensor, of_batch: bool) -> Features:
-        """Let the means follow the features of a step, and take them out.
+        """Let means and second moments follow the features of a step, and take out what they share.
 
         Args:
             features: raw, of this rank; `side` is image or text.
@@ -52,21 +121,20 @@ class Centre(nn.Module):
         count = total(used.sum())
         pace = (1 - MOMENTUM) * (count > 0)  # a step without any text says nothing of their mean
         means = {}
+
+        def follow(name: str, value: Tensor) -> None:
+            buffer = self.get_buffer(name)
+            buffer.lerp_(value.detach().to(buffer.dtype), pace.to(buffer.dtype))
+
         for part, values in (("overall", features.overall), ("local", features.local)):
             rows = torch.where(used[:, None], values, torch.zeros_like(values))
             means[part] = (gather(rows) if of_batch else total(rows.detach().sum(0, keepdim=True))).sum(
                 0
             ) / count.clamp(min=1)
-            buffer = self.get_buffer(f"{side}_{part}")
-            buffer.lerp_(means[part].detach().to(buffer.dtype), pace.to(buffer.dtype))
-        weight = self.get_buffer(f"{side}_weight")
-        weight.lerp_(torch.ones_like(weight), pace.to(weight.dtype))
+            follow(f"{side}_{part}", means[part])
+            if self.whiten:
+                follow(f"{side}_{part}_second", total(rows.detach().T @ rows.detach()) / count.clamp(min=1))
+        follow(f"{side}_weight", torch.ones_like(self.get_buffer(f"{side}_weight")))
         if not of_batch:
             return self(features, side)
         return replace(features, overall=features.overall - means["overall"], local=features.local - means["local"])
-
-
-def mean_of(rows: Tensor) -> Tensor:
-    """Mean [e] of class texts or anchors [K, e], or sets of them [K, S, e]; 0 of fewer than three."""
-    flat = rows.flatten(0, -2)
-    return flat.mean(0) if len(rows) >= FEWEST else torch.zeros_like(flat[0])

@@ -22,7 +22,7 @@ from data_modules.errors import InputError
 from radz.backbones import Backbone
 from radz.backbones.generation import text_logits
 from radz.config.schema import DfatConfig
-from radz.models.centre import Centre, mean_of
+from radz.models.centre import Centre, Shared
 from radz.models.labels import MODALITY_TEXT
 from radz.models.length_groups import like_lengths
 from radz.models.losses import Features, at_least_fp32
@@ -98,7 +98,7 @@ class Encoder(nn.Module):
         self.heads = nn.ModuleDict(
             {side: make_head(config.head, backbone.hidden_size, self.width) for side in ("image", "text", "anchor")}
         )
-        self.centre = Centre(self.width) if config.centre != "none" else None
+        self.centre = Centre(self.width, config.centre == "whiten") if config.centre != "none" else None
         self._image_sequence = lru_cache(maxsize=None)(self._build_image_sequence)
         self.text_groups = config.text_groups
 
@@ -134,7 +134,7 @@ class Encoder(nn.Module):
     def patch_features(self, states: Tensor) -> Tensor:
         """Features [..., e] of single image tokens from their states [..., d], comparable with those of texts."""
         tokens = self.heads["image"](self._token_states(states))
-        return tokens if self.centre is None else tokens - self.centre.mean("image_local")
+        return tokens if self.centre is None else self.centre.shared("image_local").taken_from(tokens)
 
     def encode_texts(self, texts: list[str], most: int | None = None, raw: bool = False) -> Features:
         """Features [N, e] of reports, captions, prompts or descriptions, less the mean of reports unless `raw`.
@@ -204,9 +204,11 @@ class Encoder(nn.Module):
         with torch.autocast(vectors.device.type, enabled=False):
             return self.heads["anchor"](vectors)
 
-    def anchor_mean(self, features: Tensor) -> Tensor:
-        """What anchors lose with `dfat.centre`: the mean [e] of the training bank's features; else 0."""
-        return mean_of(features) if self.centre is not None else features.new_zeros(())
+    def of_bank(self, features: Tensor) -> Shared:
+        """What features [K, e] of the training bank share, anchors or class texts, and lose with `dfat.centre`."""
+        if self.centre is None:
+            return Shared(features.new_zeros(()))
+        return Shared.of(features, self.centre.whiten)
 
     def cut(self, texts: list[str]) -> Cut:
         """How many of the texts are longer than `max_text_tokens`; equal ones count once."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from data_modules.errors import InputError
 from radz.config.schema import DfatConfig
 from radz.config.scoring import ScoringConfig
-from radz.models.centre import FEWEST
+from radz.models.centre import FEWEST, Shared
 from radz.models.encoder import Encoder
 from radz.models.labels import MODALITY_TEXT
 from radz.models.losses import Features, cosine, trained_pairs
@@ -119,27 +119,27 @@ class ZeroShot:
             for name, classes in self.classes.items()
         }
         self._prompts = {name: features for name, (features, _) in encoded.items()}
-        self._prompt_mean = encoded[self.modalities[0]][1]
+        self._prompts_share = encoded[self.modalities[0]][1]
         # Descriptions may be missing for some findings; any text keeps the rows in place, their scores become NaN.
         described = [text or name for text, name in zip(self.texts.descriptions, self.texts.names, strict=True)]
         self._described, _ = self._class_texts(described, [text for text in self.of_bank.descriptions if text])
         trained = self.encoder.anchor_features(anchors)
-        mean = self.encoder.anchor_mean(trained)
-        self._anchors = trained - mean
+        shared = self.encoder.of_bank(trained)
+        self._anchors = shared.taken_from(trained)
         self._has_anchor = ~class_anchors.flatten(1).isnan().any(1)
-        self._class_anchors = self.encoder.anchor_features(class_anchors.nan_to_num()) - mean
+        self._class_anchors = shared.taken_from(self.encoder.anchor_features(class_anchors.nan_to_num()))
         self._has_text = torch.tensor([bool(text) for text in self.texts.descriptions], device=anchors.device)
 
     def _sentences(self, texts: ClassTexts, modality: str) -> list[ClassSentences]:
         return sentences(texts.findings, texts.names, MODALITY_TEXT[modality], self.scoring)
 
-    def prompts_and_mean(self) -> tuple[Tensor, Tensor]:
-        """Global features [S, e] of the prompts of the first modality, and the mean [e] that they have lost."""
-        return self._prompts[self.modalities[0]].overall, self._prompt_mean
+    def prompts(self) -> tuple[Tensor, Shared]:
+        """Global features [S, e] of the prompts of the first modality, and what was taken from them."""
+        return self._prompts[self.modalities[0]].overall, self._prompts_share
 
-    def _class_texts(self, texts: list[str], of_bank: list[str]) -> tuple[Features, Tensor]:
-        """Features of prompts or descriptions, with `dfat.centre` less the mean of those of the training bank, and the
-        global mean [e].
+    def _class_texts(self, texts: list[str], of_bank: list[str]) -> tuple[Features, Shared]:
+        """Features of prompts or descriptions, with `dfat.centre` less what those of the training bank share, and that
+        of the global ones.
 
         Sentences of one make share a direction that reports do not have, so the mean of reports is not theirs. That of
         the findings to be scored would be, but then the score of one finding would depend on which others are asked
@@ -147,13 +147,13 @@ class ZeroShot:
         """
         if self.encoder.centre is None:
             features = self.encoder.encode_texts(texts, BATCH)
-            return features, torch.zeros_like(features.overall[0])
+            return features, self.encoder.of_bank(features.overall)
         if len(of_bank) < FEWEST:
-            return self.encoder.encode_texts(texts, BATCH), self.encoder.centre.mean("text_overall")
+            return self.encoder.encode_texts(texts, BATCH), self.encoder.centre.shared("text_overall")
         features, count = self.encoder.encode_texts([*texts, *of_bank], BATCH, raw=True), len(texts)
-        mean, of_local = features.overall[count:].mean(0), features.local[count:].mean(0)
-        overall, local = features.overall[:count] - mean, features.local[:count] - of_local
-        return replace(features, overall=overall, local=local), mean
+        of_all, of_local = (self.encoder.of_bank(part[count:]) for part in (features.overall, features.local))
+        overall, local = of_all.taken_from(features.overall[:count]), of_local.taken_from(features.local[:count])
+        return replace(features, overall=overall, local=local), of_all
 
     def score(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> dict[str, Tensor]:
         """All scorers [B, C] of B studies: their images in one sequence, or each alone, as `scoring.aggregate` says.

@@ -19,7 +19,7 @@ from radz.methods.export_folder import is_export
 from radz.methods.trained import headline_of, trained_experiment
 from radz.metrics import sanity
 from radz.metrics.headline import BY_VALIDATION, best_on_validation
-from radz.models.anchor_bank import geometry
+from radz.models.geometry import geometry
 from radz.models.retrieval_features import Keeper
 from radz.report.run_report import write_report
 from radz.report.wandb_results import log_results

@@ -15,7 +15,8 @@ from radz.config.files import load_experiment
 from radz.methods.trained import headline_of
 from radz.metrics.headline import best_on_validation, chosen, monitored
 from radz.metrics.score_table import ScoreTable
-from radz.models.anchor_bank import AnchorBank, geometry
+from radz.models.anchor_bank import AnchorBank
+from radz.models.geometry import geometry
 from radz.runs.train import train
 
 LABELS = np.array([[1, 1], [0, 0], [1, np.nan], [0, 0], [1, 0], [0, 1]], np.float32)

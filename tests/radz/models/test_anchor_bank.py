@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from data_modules.errors import InputError
 from radz import Radz
-from radz.models.anchor_bank import AnchorBank, BankInfo, geometry
+from radz.models.anchor_bank import AnchorBank, BankInfo
+from radz.models.geometry import geometry
 
 INFO = BankInfo("decoder", ("shape", "density"), "ours.yaml", "", "", "0123456789ab", "", 0)
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import sqrtm
 from torch import Tensor
 
 from radz.config.scoring import ScoringConfig
-from radz.models.anchor_bank import geometry
-from radz.models.centre import MOMENTUM, Centre, mean_of
+from radz.models.centre import MOMENTUM, SHRINK, Centre, Shared
 from radz.models.encoder import Encoder
+from radz.models.geometry import geometry
 from radz.models.losses import Features, cosine
 from radz.models.zero_shot import ClassTexts, ZeroShot
 
@@ -146,6 +147,46 @@ def test_a_sink_is_not_the_whole_mean(make_encoder: Any) -> None:
 
 
 def test_of_two_no_mean_is_taken() -> None:
-    assert mean_of(torch.ones(2, 4)).tolist() == [0.0] * 4
-    assert mean_of(torch.ones(3, 4)).tolist() == [1.0] * 4
-    assert mean_of(torch.ones(3, 2, 4)).tolist() == [1.0] * 4
+    assert Shared.of(torch.ones(2, 4), whiten=True).mean.tolist() == [0.0] * 4
+    assert Shared.of(torch.ones(3, 4), whiten=False).mean.tolist() == [1.0] * 4
+    assert Shared.of(torch.ones(3, 2, 4), whiten=False).mean.tolist() == [1.0] * 4
+
+
+def inverse_root(covariance: Any) -> Any:
+    """By scipy; the mean variance is kept."""
+    even = np.trace(covariance) / len(covariance)
+    mixed = (1 - SHRINK) * covariance + SHRINK * even * np.eye(len(covariance))
+    return np.sqrt(even) * np.linalg.inv(sqrtm(mixed))
+
+
+def test_whitening_is_the_inverse_root_of_the_running_covariance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    stretch = torch.diag(torch.tensor([9.0, 3, 1, 0.2], dtype=torch.float64))
+    centre, used = Centre(4, whiten=True).double(), torch.tensor([True] * 5 + [False])
+    steps = [torch.randn(6, 4, generator=generator, dtype=torch.float64) @ stretch + 2 for _ in range(4)]
+    for count, rows in enumerate(steps, 1):
+        found = centre.training_step(features(rows), "image", used, of_batch=False)
+        weights = (1 - MOMENTUM) * MOMENTUM ** np.arange(count)[::-1]
+        mean = np.average([one[used].mean(0).numpy() for one in steps[:count]], axis=0, weights=weights)
+        seconds = [one[used].numpy().T @ one[used].numpy() / 5 for one in steps[:count]]
+        covariance = np.average(seconds, axis=0, weights=weights) - np.outer(mean, mean)
+        assert np.allclose(found.overall.numpy(), (rows.numpy() - mean) @ inverse_root(covariance))
+        assert np.allclose(found.local.numpy(), 2 * (rows.numpy() - mean) @ inverse_root(covariance))
+    shared = centre.shared("image_overall")
+    assert torch.allclose(shared.given_back(shared.taken_from(rows)), rows)
+    again = Centre(4, whiten=True).double()
+    again.load_state_dict(centre.state_dict())
+    assert torch.equal(again.shared("image_local").whitening, centre.shared("image_local").whitening)
+
+
+def test_whitened_anchors_are_less_alike(make_encoder: Any) -> None:
+    """One direction that most anchors differ in hides the others until the bank is whitened."""
+    generator = torch.Generator().manual_seed(0)
+    encoder: Encoder = make_encoder({"centre": "whiten", "head": "identity"}, train="frozen")
+    bank = torch.randn(8, encoder.backbone.hidden_size, generator=generator) * 0.1 + 5
+    bank[:, 0] += 3 * torch.randn(8, generator=generator)
+    mean_alone = Shared.of(bank, whiten=False).taken_from(bank)
+    whitened = encoder.of_bank(bank).taken_from(bank)
+    assert geometry(whitened)["effective_rank"] > geometry(mean_alone)["effective_rank"] + 1
+    covariance = np.cov(bank.numpy().T, bias=True)
+    assert np.allclose(whitened.numpy(), mean_alone.numpy() @ inverse_root(covariance), atol=1e-4)
