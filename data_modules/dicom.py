@@ -20,7 +20,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from data_modules import codecs
 from data_modules.dicom_form import PIXEL_ELEMENTS, PixelForm, check_length, significant
-from data_modules.dicom_values import numbers
+from data_modules.dicom_header import numbers
 from data_modules.errors import InputError
 
 __all__ = ["PIXEL_ELEMENTS"]

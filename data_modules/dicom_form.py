@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.encaps import generate_fragments
 from pydicom.uid import UID, RLELossless
 
-from data_modules.dicom_values import numbers, shown, whole
+from data_modules.dicom_header import numbers, shown, whole
 from data_modules.errors import InputError
 
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")

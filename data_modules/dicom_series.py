@@ -22,8 +22,8 @@ from pydicom.uid import (
 
 from data_modules.dicom import MAX_BYTES, SUFFIXES, check_deflated, one_file, padding_mask, stored_values
 from data_modules.dicom_form import PIXEL_ELEMENTS, pixel_form
+from data_modules.dicom_header import numbers, shown
 from data_modules.dicom_kind import is_ct_slice, is_directory
-from data_modules.dicom_values import numbers, shown
 from data_modules.errors import InputError
 from data_modules.evenness import check_shear, is_rounded
 

@@ -9,11 +9,11 @@ from PIL import Image, ImageOps
 
 from data_modules import dicom
 from data_modules.dicom import one_file
+from data_modules.dicom_gray import read_radiograph
 from data_modules.errors import InputError
 from data_modules.gray import Gray, check_shows
 from data_modules.pictures import SIGNATURES, other_format, read_picture
 from data_modules.placing import placement
-from data_modules.radiograph import read_radiograph
 
 __all__ = ["Gray", "equalize", "fit", "read_gray"]
 GZIP = b"\x1f\x8b"

@@ -1,4 +1,4 @@
-"""Domain knowledge anchoring module: write descriptions, encode them into a bank (docs/method.md 3)."""
+"""Domain knowledge anchoring module: write descriptions, encode them into the bank of anchors (docs/method.md 3)."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def check_weights(weights: dict[str, Tensor], wanted: dict[str, Tensor], strict:
 
 
 def load_weights(module: LightningModule, checkpoint: Path) -> dict[str, Any]:
-    """Put the trainable weights of a checkpoint into a module.
+    """Put the trainable weights of a checkpoint into a module, which says in its `on_load_checkpoint` what it refuses.
 
     Returns:
         The content of the checkpoint.

@@ -18,8 +18,8 @@ from pydicom.pixels import apply_color_lut
 
 from data_modules.dicom import check_deflated, one_file, padding_mask, stored_values
 from data_modules.dicom_form import PIXEL_ELEMENTS, check_size, pixel_form
+from data_modules.dicom_header import full_scale, numbers, shown, table
 from data_modules.dicom_kind import check_kind
-from data_modules.dicom_values import full_scale, numbers, shown, table
 from data_modules.errors import InputError
 from data_modules.gray import LUMA, Gray, limits, sample, stretch, tells, to_uint8
 
