@@ -24,10 +24,12 @@ HEAD = """\
 Every key that an experiment file or the command line (`key=value`) may set, with its default and meaning. An unknown
 key is refused with its nearest neighbour; `radz train EXP --print-config` shows what an experiment resolves to.
 
-A file inherits from `base:`, a file beside it or below `experiments/`: maps merge, lists replace. All shipped
-experiments begin with `experiments/base.yaml`. `${data.image_size}` in a value is the value of that key. Where two keys
-exclude each other (`trainer.max_epochs` and `trainer.max_steps`), the one of the later file or of the command line
-counts. `<i>` is a position in a list (`data.corpora.0.root=DIR`), `<name>` a name that you choose.
+A file inherits from `base:`, a file beside it or below `experiments/`, or from a list of them, of which the later wins:
+maps merge, lists replace. All shipped experiments begin with `experiments/base.yaml`. `with=recipes/NAME[,NAME]` on the
+command line lays files of `experiments/recipes/` over the experiment ([backbones.md](backbones.md)).
+`${data.image_size}` in a value is the value of that key. Where two keys exclude each other (`trainer.max_epochs` and
+`trainer.max_steps`), the one of the later file or of the command line counts. `<i>` is a position in a list
+(`data.corpora.0.root=DIR`), `<name>` a name that you choose.
 """
 
 

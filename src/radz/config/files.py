@@ -1,8 +1,8 @@
 """Experiment files: find, inherit, override, check.
 
-A file may name a `base:` file, beside it or below an experiments folder; maps merge, lists replace. `key=value`
-overrides come last. A fault is one line that names the key, the file that set it and, for an unknown key, the nearest
-known one.
+A file may name a `base:`, or a list of which the later wins, beside it or below an experiments folder; maps merge,
+lists replace. Recipes that the command line names by `with=` come after the file, `key=value` overrides last.
+A fault is one line that names the key, the file that set it and, for an unknown key, the nearest known one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from data_modules.errors import InputError, nearest
+from data_modules.keys import names
 from radz.config.overrides import apply_override, check_keys, displace, instantiate, read_layer, set_keys
 from radz.config.schema import Experiment
+
+RECIPES = "with="
 
 
 def experiment_roots() -> list[Path]:
@@ -48,22 +51,41 @@ def find_resource(name: str) -> Path:
     raise InputError(f"{name}: no such file here or below {', '.join(map(str, experiment_roots()))}")
 
 
+def find_recipe(name: str) -> Path:
+    """A recipe: `NAME` or `recipes/NAME`, a file of the folder `recipes` below an experiments folder."""
+    stem = name.removeprefix("recipes/")
+    files = {str(p.relative_to(r / "recipes").with_suffix("")): p
+             for r in reversed(experiment_roots()) for p in r.glob("recipes/**/*.yaml")}  # fmt: skip
+    if stem not in files:
+        raise InputError(f"with={name}: no such recipe{nearest(stem, files)}")
+    return files[stem]
+
+
+def split_recipes(overrides: typing.Sequence[str]) -> tuple[list[str], list[str]]:
+    """What `with=NAME[,NAME]` names among overrides, and the other items."""
+    given = [item for item in overrides if item.startswith(RECIPES)]
+    recipes = [name for item in given for name in names(item.removeprefix(RECIPES))]
+    if given and not recipes:
+        raise InputError(f"{RECIPES} names no recipe; write {RECIPES}recipes/NAME, several with commas")
+    return recipes, [item for item in overrides if item not in given]
+
+
 def load_experiment(name: str, overrides: typing.Sequence[str] = ()) -> Experiment:
-    """Resolve an experiment and its overrides.
+    """Resolve an experiment, the recipes and the overrides of a command line.
 
     Raises:
-        InputError: unknown key, wrong type, missing file, conflicting keys.
+        InputError: unknown key, wrong type, missing file, conflicting keys, no such recipe.
     """
     path = find_experiment(name)
+    recipes, items = split_recipes(overrides)
     origin: dict[str, str] = {}
     merged = OmegaConf.create()
-    for file in reversed(_chain(path)):
-        layer = read_layer(file)
-        layer.pop("base", None)
-        check_keys(layer, Experiment, "", str(file), origin)
-        merged = typing.cast(DictConfig, OmegaConf.merge(merged, layer))
-        displace(merged, set_keys(layer))
-    displace(merged, set().union(*(apply_override(merged, item, origin) for item in overrides)))
+    for first in [path, *map(find_recipe, recipes)]:
+        for file, layer in _layers(first):
+            check_keys(layer, Experiment, "", str(file), origin)
+            merged = typing.cast(DictConfig, OmegaConf.merge(merged, layer))
+            displace(merged, set_keys(layer))
+    displace(merged, set().union(*(apply_override(merged, item, origin) for item in items)))
     if not merged.get("name"):
         merged["name"] = path.stem
     return instantiate(merged, origin, str(path))
@@ -139,18 +161,24 @@ def _text_keys(value: Any) -> Any:
     return [_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
-def _chain(path: Path) -> list[Path]:
-    """The file and its bases, nearest first. A base is looked for beside its file, then below the experiment roots."""
-    chain = [path]
-    while base := read_layer(chain[-1]).get("base"):
+def _layers(path: Path, heirs: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and its bases with the keys that each sets, in the order in which they are laid.
+
+    A base is looked for beside its file, then below the experiment roots, and laid whole, with its own bases.
+    """
+    layer = read_layer(path)
+    given = layer.pop("base", None)
+    heirs = (*heirs, path.resolve())
+    layers: list[tuple[Path, dict[str, Any]]] = []
+    for base in given if isinstance(given, list) else [given] if given else []:
+        if not base or isinstance(base, dict | list):
+            raise InputError(f"base: {base!r} is no name of a file (in {path}); write a name, or a list of names")
         name = str(base) if str(base).endswith(".yaml") else f"{base}.yaml"
-        places = [chain[-1].parent, *experiment_roots()]
+        places = [path.parent, *experiment_roots()]
         parent = next((place / name for place in places if (place / name).is_file()), None)
         if parent is None:
-            raise InputError(
-                f"base: {base}: no such file beside {chain[-1]} or below {', '.join(map(str, places[1:]))}"
-            )
-        if parent.resolve() in [p.resolve() for p in chain]:
-            raise InputError(f"base: {base}: {chain[-1]} inherits from itself")
-        chain.append(parent)
-    return chain
+            raise InputError(f"base: {base}: no such file beside {path} or below {', '.join(map(str, places[1:]))}")
+        if parent.resolve() in heirs:
+            raise InputError(f"base: {base}: {path} inherits from itself")
+        layers += _layers(parent, heirs)
+    return [*layers, (path, layer)]

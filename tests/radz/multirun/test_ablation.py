@@ -47,6 +47,20 @@ def test_the_delta_of_an_arm_goes_on_another_base() -> None:
     assert moved.name == "openi-descriptions_density" and moved.seed == 4
 
 
+def test_what_an_arm_changes_stands_above_recipes(tmp_path: Path) -> None:
+    """Both those of the command and those that its file names as bases, which go along to another base."""
+    arm = next(arm for arm in group_arms("temperature") if arm.delta != {"dfat.temperature": 0.05})
+    for base in (None, "kermany_cxr"):
+        found = arm.experiment(base, ["with=paper"])
+        assert (found.dfat.loss, found.dfat.temperature) == ("cross", arm.delta["dfat.temperature"])
+    (tmp_path / "own.yaml").write_text("base: [demo, recipes/paper]\ndfat: {warmup: 0.1}\n")
+    arm = read_arm(tmp_path / "own.yaml", str(tmp_path / "own.yaml"))
+    assert (arm.base, arm.recipes, arm.delta) == ("demo", ("paper",), {"dfat.warmup": 0.1})
+    for base in (None, "kermany_cxr"):
+        found = arm.experiment(base, ["backbone.train=frozen"])
+        assert (found.dfat.loss, found.dfat.warmup, found.backbone.train) == ("cross", 0.1, "frozen")
+
+
 @pytest.mark.parametrize(
     "group",
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ("", *GROUPS)],

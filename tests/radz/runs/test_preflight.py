@@ -105,6 +105,14 @@ def test_devices_that_are_not_there(fault: Any, monkeypatch: pytest.MonkeyPatch)
                 fault("trainer.devices=3", "trainer.accelerator=cpu")
 
 
+def test_a_packaged_backbone_that_is_missing_names_its_command(fault: Any, tmp_path: Path) -> None:
+    line = fault(f"backbone.path={tmp_path}/backbones/smollm2", "backbone.train=lora")
+    assert line.endswith("smollm2: no such folder; run make backbone NAME=smollm2")
+    assert fault(f"backbone.path={tmp_path}/smollm2").endswith(
+        "smollm2: no such folder; give a Hugging Face model folder"
+    )
+
+
 @pytest.mark.parametrize("headline", ["anchor", "description"])
 def test_a_headline_that_needs_descriptions(fault: Any, tmp_path: Path, headline: str) -> None:
     text = find_resource("descriptions/chest_xray.yaml").read_text()

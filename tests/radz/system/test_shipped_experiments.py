@@ -18,11 +18,20 @@ from radz.runs.evaluate import evaluate_run
 from radz.runs.train import train
 
 ROOT = Path(__file__).parents[3] / "experiments"
-FILES = sorted(p for p in ROOT.rglob("*.yaml") if not {"descriptions", "sweeps", "paper", "prompts"} & set(p.parts))
-RAW = {p: yaml.safe_load(p.read_text()) for p in FILES}
-BASES = {
-    (p.parent / f"{str(raw['base']).removesuffix('.yaml')}.yaml").resolve() for p, raw in RAW.items() if raw.get("base")
-}
+OTHERS = {"descriptions", "sweeps", "paper", "prompts", "recipes"}
+FILES = sorted(p for p in ROOT.rglob("*.yaml") if not OTHERS & set(p.relative_to(ROOT).parts))
+RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+RAW = {p: yaml.safe_load(p.read_text()) for p in [*FILES, *RECIPES]}
+
+
+def _bases(path: Path) -> list[Path]:
+    """The files that a file names as bases."""
+    given = RAW[path].get("base", [])
+    near = [path.parent / f"{name}.yaml" for name in (given if isinstance(given, list) else [given])]
+    return [one.resolve() if one.is_file() else ROOT / f"{one.stem}.yaml" for one in near]
+
+
+BASES = {base for path in FILES for base in _bases(path)}
 
 
 def _name(path: Path) -> str:
@@ -30,7 +39,7 @@ def _name(path: Path) -> str:
 
 
 def _is_base(path: Path) -> bool:
-    return path.resolve() in BASES and "corpora" not in RAW[path].get("data", {}) and not RAW[path].get("base")
+    return path.resolve() in BASES and not _readers(path)
 
 
 def _readers(path: Path) -> list[str]:
@@ -38,8 +47,7 @@ def _readers(path: Path) -> list[str]:
     raw = RAW[path]
     if "corpora" in raw.get("data", {}):
         return [corpus.get("reader", "table") for corpus in raw["data"]["corpora"]]
-    near = path.parent / f"{raw['base']}.yaml"
-    return _readers(near.resolve() if near.is_file() else ROOT / f"{raw['base']}.yaml")
+    return next((readers for base in reversed(_bases(path)) if (readers := _readers(base))), [])
 
 
 OWN = [path for path in FILES if not _is_base(path)]
@@ -78,8 +86,11 @@ def test_experiment_names_are_unique_and_found() -> None:
 
 
 def _experiments(readers: Container[str]) -> list[Path]:
-    """Those whose every corpus has one of the readers; protocols are for runs that are trained already."""
-    trained = [path for path in OWN if "protocols" not in path.parts]
+    """Those whose every corpus has one of the readers; protocols are for runs that are trained already.
+
+    Those on SmolLM2 need its folder.
+    """
+    trained = [path for path in OWN if "protocols" not in path.parts and ROOT / "recipes/smol.yaml" not in _bases(path)]
     return [path for path in trained if all(reader in readers for reader in _readers(path))]
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from data_modules.disk import CannotWrite
 from data_modules.errors import InputError, nearest
-from radz.config.files import digest, experiment_roots, load_experiment
+from radz.config.files import RECIPES, digest, experiment_roots, load_experiment, split_recipes
 from radz.config.schema import Experiment
 from radz.runs.evaluate import evaluate_run
 from radz.runs.train import train
@@ -32,6 +32,8 @@ class Arm:
     delta: dict[str, Any]
     """keys that the file sets, dotted, over its base"""
     base: str
+    recipes: tuple[str, ...] = ()
+    """what the file names as bases beside the first"""
     runs: list[Path] = field(default_factory=list)
     """run folders, one per seed"""
 
@@ -42,12 +44,14 @@ class Arm:
 
     def experiment(self, base: str | None, overrides: Sequence[str]) -> Experiment:
         """The resolved experiment; `base` replaces the one that the file names."""
-        if base is None:
-            return load_experiment(self.name, overrides)
         # An override is YAML, but for texts, which stand as they are.
         keys = [f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in self.delta.items()]
+        if base is None:
+            # What an arm changes stands above the recipes of a command.
+            return load_experiment(self.name, [*(keys if split_recipes(overrides)[0] else []), *overrides])
         stem = Path(self.name).name
-        return load_experiment(base, [*keys, f"name={Path(base).name}-{stem}", *overrides])
+        recipes = [f"{RECIPES}{name}" for name in self.recipes]
+        return load_experiment(base, [*recipes, *keys, f"name={Path(base).name}-{stem}", *overrides])
 
 
 def group_arms(group: str) -> list[Arm]:
@@ -69,8 +73,9 @@ def read_arm(file: Path, name: str) -> Arm:
     text = file.read_text(encoding="utf-8")
     head = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
     content = yaml.safe_load(text) or {}
-    base = str(content.pop("base", ""))
-    return Arm(name, " ".join(head), dict(_flat(content, "")), Path(base).name)
+    given = content.pop("base", "")
+    base, *recipes = given if isinstance(given, list) else [given]
+    return Arm(name, " ".join(head), dict(_flat(content, "")), Path(base).name, tuple(Path(r).name for r in recipes))
 
 
 def with_base(arms: Sequence[Arm], base: str | None) -> list[Arm]:
