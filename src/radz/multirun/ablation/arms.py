@@ -32,10 +32,10 @@ class Arm:
     delta: dict[str, Any]
     """keys that the file sets, dotted, over its base"""
     base: str
-    recipes: tuple[str, ...] = ()
-    """what the file names as bases beside the first"""
     runs: list[Path] = field(default_factory=list)
     """run folders, one per seed"""
+    recipes: tuple[str, ...] = ()
+    """what the file names as bases beside the first"""
 
     @property
     def scores_only(self) -> bool:
@@ -75,7 +75,8 @@ def read_arm(file: Path, name: str) -> Arm:
     content = yaml.safe_load(text) or {}
     given = content.pop("base", "")
     base, *recipes = given if isinstance(given, list) else [given]
-    return Arm(name, " ".join(head), dict(_flat(content, "")), Path(base).name, tuple(Path(r).name for r in recipes))
+    delta, names = dict(_flat(content, "")), tuple(Path(recipe).name for recipe in recipes)
+    return Arm(name, " ".join(head), delta, Path(base).name, recipes=names)
 
 
 def with_base(arms: Sequence[Arm], base: str | None) -> list[Arm]:
