@@ -201,16 +201,20 @@ class DFAT(Scored):
                 "train/loss_alignment": aligned,
                 "train/loss_category": guided,
                 "train/category_used_fraction": used,
-                "train/peak_share": share,
+                "train/peak_share": share[0],
+                "train/top_percent_share": share[1],
                 "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
             }
         )
         if self.log_scale is not None and self.first_loss is None:
             self.log("train/temperature", self.temperature)
         # Reading the share waits for the device, so it is looked at now and then only.
-        if not self._warned and self.global_step % 50 == 0 and share > 0.5:
+        if not self._warned and self.global_step % 50 == 0 and share[1] > 0.5:
             self._warned = True
-            log.warning("one position holds %.0f %% of a pooled feature's power (docs/method.md 2.4)", 100 * share)
+            log.warning(
+                "sinks: the longest position holds %.0f %% of a pooled feature's power, the longest hundredth %.0f %%; "
+                "set dfat.token_norm=unit", *(100 * share).tolist(),
+            )  # fmt: skip
 
     def on_train_batch_start(self, batch: StudyBatch, batch_idx: int) -> None:
         """Start the clock of the throughput meter."""

@@ -296,9 +296,10 @@ class Encoder(nn.Module):
         local = content if self.config.local_pool == "content" else mask & ~tokens
         with torch.autocast(states.device.type, enabled=False):
             states = self._token_states(states)
-            # One position whose state is far longer than the rest would be the mean by itself; this says how much.
-            power = states.detach().square().sum(-1) * local
-            share = (power.amax(1) / power.sum(1).clamp(min=1e-12)).mean()
+            # Few positions whose states are far longer than the rest would be the mean by themselves.
+            power = (states.detach().square().sum(-1) * local).sort(1, descending=True).values.cumsum(1)
+            few = torch.stack([torch.zeros_like(local[:, 0], dtype=torch.long), (local.sum(1) - 1).clamp(min=0) // 100])
+            share = (power.gather(1, few.T) / power[:, -1:].clamp(min=1e-12)).mean(0)
             if self.config.head_order == "head_then_mean":
                 states = head(states)
                 return Features(_masked_mean(states, tokens), _masked_mean(states, local), share)

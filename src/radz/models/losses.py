@@ -20,7 +20,11 @@ from radz.distributed import gather, total, world
 
 @dataclass
 class Features:
-    """Global [B, d] and local [B, d] features of one modality; `peak_share` [] is the pooling diagnostic, a mean."""
+    """Global [B, d] and local [B, d] features of one modality.
+
+    `peak_share` [2] is the pooling diagnostic, a mean: of the squared norm behind a local feature, what the longest
+    position holds, and what the longest hundredth of all positions (one at least) does.
+    """
 
     overall: Tensor
     local: Tensor
@@ -34,7 +38,7 @@ class Features:
     def join(parts: Sequence[Features]) -> Features:
         """Features of several batches as those of one."""
         overall, local = torch.cat([part.overall for part in parts]), torch.cat([part.local for part in parts])
-        share = torch.stack([part.peak_share * len(part.overall) for part in parts]).sum() / len(overall)
+        share = torch.stack([part.peak_share * len(part.overall) for part in parts]).sum(0) / len(overall)
         return Features(overall, local, share)
 
 

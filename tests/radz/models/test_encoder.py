@@ -105,12 +105,17 @@ def test_anchor_encoders(make_encoder) -> None:
         assert raw.shape == (8, 32)
 
 
-def test_a_position_that_holds_all_the_power_is_reported(make_encoder) -> None:
+def test_positions_that_hold_the_power_are_reported(make_encoder) -> None:
+    """The longest, and the longest hundredth: of 250 positions three, of ten one."""
     encoder = make_encoder({"head": "identity"}, train="frozen").eval()
-    states = torch.ones(1, 10, 4) * 0.01
-    states[0, 2] = 100
-    every = torch.ones(1, 10, dtype=torch.bool)
-    tokens = torch.zeros(1, 10, dtype=torch.bool)
-    tokens[0, -1] = True
-    found = encoder._pool(states, tokens, every & ~tokens, every, torch.nn.Identity())
-    assert found.peak_share > 0.99
+    lengths = torch.ones(2, 251)
+    lengths[0, [7, 90, 200]] = torch.tensor([30.0, 20.0, 10.0])
+    lengths[1, [3, 4, 5]] = torch.tensor([2.0, 3.0, 4.0])
+    local = torch.ones(2, 251, dtype=torch.bool)
+    local[:, -1] = False
+    local[1, 10:] = False
+    states = lengths[..., None] * torch.tensor([0.6, 0.8])
+    found = encoder._pool(states, ~local, local, torch.ones_like(local), torch.nn.Identity()).peak_share
+    first, second = 247 + 1400, 7 + 29
+    expected = [(900 / first + 16 / second) / 2, (1400 / first + 16 / second) / 2]
+    assert found.tolist() == pytest.approx(expected)
