@@ -76,6 +76,11 @@ def of_costs(
     return replace(inverse, radz=statistics.median(ours), reference=statistics.median(theirs))
 
 
+def missing(name: str, what: str, unit: str, device: str) -> Result:
+    """A line that says in `what` why there is no number."""
+    return replace(of_times(name, what, unit, 1, [1.0], [1.0], device), radz=0.0, reference=0.0, ratio=0, low=0, high=0)
+
+
 def processor() -> str:
     """The kind of processor, not which one: results are compared between machines of a kind."""
     return platform.processor() or platform.machine()

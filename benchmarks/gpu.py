@@ -1,8 +1,16 @@
-"""`radz bench device=gpu`: P1, P2 and P4 at the shape of LLaVA-Med v1.5 (7B), random weights, bfloat16, one GPU.
+"""`radz bench device=gpu`: P1, P2, P4 and P19 to P21 at the shape of LLaVA-Med v1.5 (7B), random weights, one GPU.
 
-Each side and way of checkpointing runs in a process of its own, which makes the model on the GPU from its configuration
-(nothing is downloaded, nothing is written) and measures every batch size. Steps are timed with the device idle before
-and after.
+It ends within `LIMIT` seconds: every part runs in a process of its own, which knows when it has to end, looks at the
+clock before each measurement, tells each as it is made and is killed when it does not end; what it told counts. A part
+makes the model on the GPU from its configuration, in bfloat16 (nothing is downloaded, nothing of 7B written). Steps are
+timed with the device idle before and after.
+
+- P1, P2, P4: training steps, their memory, and image features, beside the reference, with and without checkpointing.
+- P19: features in bfloat16 as a run computes them against those of the same weights in float32 throughout, less their
+  mean: one minus the least cosine, and the bound .001.
+- P20: the training step in Lightning's DDP form in one process (NCCL; gloo on CPUs) beside that without, and how far
+  the weights of both are apart after the same steps.
+- P21: a training step on 4-bit weights beside bfloat16 ones, in a model of a few layers; needs bitsandbytes.
 
 Model FLOPs count what the method needs and no more, on real tokens (padding is waste, recomputation too):
 a product of T tokens with a weight of n numbers is 2 T n; causal attention adds 2 T^2 d a layer; the decoder counts up
@@ -14,25 +22,29 @@ MFU is given against 989 TFLOP/s (H100/H200 bfloat16, nominal) and 790 (measured
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
-from benchmarks import common, shapes, sides
+from benchmarks import common
 from benchmarks.common import Result
-from benchmarks.reference import Reference, train_step
-from benchmarks.shapes import SEVEN_B, Shape
+from benchmarks.gpu_parts import BOUND, CHECKED, DDP_PAIRS, FOUR_BIT_LAYERS
+from benchmarks.shapes import SHAPES, Shape
 from data_modules.errors import InputError
 
-TRAIN, SHOT, STEPS = (8, 16, 32), (1, 16, 64), 6
+log = logging.getLogger(__name__)
+LIMIT, KILL = 470.0, 5.0
+"""Seconds of all parts; of a part that did not end by itself before it is killed."""
+SIDES = [[side, how] for how in ("plain", "checkpointing") for side in ("radz", "reference")]
+PARTS = [*SIDES, ["parity"], ["ddp"], ["four_bit"]]
+"""Arguments of `python -m benchmarks.gpu_parts`, in their order: what matters most comes first."""
+IDS = ("P1", "P2", "P4", "P19", "P20", "P21")
 NOMINAL, MEASURED = 989e12, 790e12
 Found = dict[str, Any]
 
@@ -52,157 +64,111 @@ def tower_flops(shape: Shape) -> float:
     return (shape.vision_layers - 1) * layer + 2.0 * shape.patches * (width + shape.width) * shape.width
 
 
-@contextmanager
-def made(shape: Shape, device: str) -> Iterator[tuple[Path, Any]]:
-    """A folder whose weights are made on `device` instead of being read, and the model itself."""
-    from transformers import LlavaForConditionalGeneration
+def run(shape: str = "7b", device: str = "cuda", limit: float = LIMIT) -> Iterator[Result]:
+    """Rows of all parts, each as soon as what it compares is there.
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = shapes.write_tokenizer(Path(name), shape)
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16 if device == "cuda" else torch.float32)
-        try:
-            with torch.device(device):
-                model = LlavaForConditionalGeneration._from_config(shape.config(), attn_implementation="sdpa")
-        finally:
-            torch.set_default_dtype(before)
-        report: Found = {"mismatched_keys": [], "missing_keys": [], "unexpected_keys": []}
-        with patch.object(LlavaForConditionalGeneration, "from_pretrained", lambda *_, **__: (model, report)):
-            yield folder, model
-
-
-def measure(
-    side: str, checkpointing: bool, shape: Shape, device: str, train: Sequence[int] = TRAIN,
-    shot: Sequence[int] = SHOT, steps: int = STEPS,
-) -> Found:  # fmt: skip
-    """Seconds of each step and peak bytes, {"train": {B: ..}, "shot": {B: ..}}; None where memory ran out."""
-    settings = sides.experiment("backbone.depth=feature")
-    with made(shape, device) as (folder, model):
-        if side == "radz":
-            encoder = sides.encoder(folder, settings, gradient_checkpointing=checkpointing)
-            one: Any = sides.module(encoder, settings).to(device).train()
-        else:
-            one = sides.reference_of(model, folder, settings.dfat, checkpointing).to(device).train()
-    found: Found = {"train": {}, "shot": {}, "tokens": {}}
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        for pairs in train:
-            found["train"][pairs] = _guarded(lambda n=pairs: _train(one, shape, n, device), steps, device)
-            found["tokens"][pairs] = _tokens(one, shape, pairs)
-        one.eval()
-        with torch.no_grad():
-            for images in () if checkpointing else shot:
-                found["shot"][images] = _guarded(lambda n=images: _shot(one, shape, n, device), steps, device)
-    return found
-
-
-def _guarded(prepare: Callable[[], Callable[[], object]], steps: int, device: str) -> Found | None:
-    try:
-        if device == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        step, times = prepare(), []
-        for _ in range(steps):
-            _wait(device)
-            times.append(common.seconds(lambda: (step(), _wait(device))))
-    except torch.OutOfMemoryError:
-        return None
-    return {"seconds": times[1:], "peak": torch.cuda.max_memory_allocated() if device == "cuda" else common.resident()}
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _train(one: Any, shape: Shape, pairs: int, device: str) -> Callable[[], object]:
-    batch = shapes.batch(pairs, shape).to(device)
-    if isinstance(one, Reference):
-        arguments, optimizer = sides.plain_inputs(batch, shape.width), one.optimizer()
-        return lambda: train_step(one, optimizer, *arguments)
-    trained = [p for p in one.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0)
-
-    def step() -> None:
-        sides.loss(one, batch).backward()
-        torch.nn.utils.clip_grad_norm_([p for p in trained if p.grad is not None], 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
-
-
-def _shot(one: Any, shape: Shape, images: int, device: str) -> Callable[[], object]:
-    batch = shapes.batch(images, shape).to(device)
-    if isinstance(one, Reference):
-        return lambda: one.image_features(batch.pixels, sides.INSTRUCTION)
-    return lambda: one.encoder.encode_images(batch.pixels, batch.image_counts, [sides.MODALITY] * images)
-
-
-def _tokens(one: Any, shape: Shape, pairs: int) -> list[int]:
-    """Real tokens of each report, the modality tokens and BOS included."""
-    tokenizer = one.tokenizer if isinstance(one, Reference) else one.encoder.backbone.tokenizer
-    return [len(row) + 9 for row in tokenizer(shapes.batch(pairs, shape).reports, add_special_tokens=False).input_ids]
-
-
-def results(found: dict[tuple[str, bool], Found], shape: Shape, device: str) -> Iterator[Result]:
-    """Rows of the table; of a batch that did not fit, a row says so with rate 0 on that side."""
-    image = forward_flops(shape, shape.patches + 40)
-    for checkpointing in (False, True):
-        how = f"{'with' if checkpointing else 'without'} checkpointing"
-        ours, theirs = (found[side, checkpointing] for side in ("radz", "reference"))
-        for pairs, mine in ours["train"].items():
-            other, tokens = theirs["train"][pairs], ours["tokens"][pairs]
-            flops = sum(2 * (image + forward_flops(shape, t)) + tower_flops(shape) for t in tokens)
-            what = f"training step of {pairs} pairs {how}{_mfu(mine, flops)}"
-            yield from _rows("P1", what, "pairs/s", pairs, mine, other, device)
-            what = f"memory of a training step of {pairs} pairs {how}"
-            if mine and other:
-                yield common.of_costs("P2", what, "GB", [mine["peak"] / 1e9], [other["peak"] / 1e9], device)
-        for images, mine in ours["shot"].items():
-            flops = images * (image + tower_flops(shape))
-            what = f"image features, {images} at a time{_mfu(mine, flops)}"
-            yield from _rows("P4", what, "images/s", images, mine, theirs["shot"][images], device)
-
-
-def _mfu(side: Found | None, flops: float) -> str:
-    if not side:
-        return ""
-    rate = flops / sorted(side["seconds"])[len(side["seconds"]) // 2]
-    return f", {rate / 1e12:.0f} TFLOP/s, {rate / MEASURED:.0%} of 790, {rate / NOMINAL:.0%} of 989"
-
-
-def _rows(
-    name: str, what: str, unit: str, count: int, mine: Found | None, other: Found | None, device: str
-) -> Iterator[Result]:
-    if mine and other:
-        yield common.of_times(name, what, unit, count, mine["seconds"], other["seconds"], device)
-    elif mine:
-        one = common.of_times(name, what, unit, count, mine["seconds"], mine["seconds"], device)
-        yield replace(one, what=f"{what}; the reference ran out of memory", reference=0.0)
-    else:
-        empty = common.of_times(name, f"{what}; radz ran out of memory", unit, count, [1.0], [1.0], device)
-        yield replace(empty, radz=0.0, reference=0.0 if not other else count / other["seconds"][0], ratio=0.0)
-
-
-def run() -> Iterator[Result]:
-    """All of it, on the GPU that is there."""
-    if not torch.cuda.is_available():
+    Raises:
+        InputError: no GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device=gpu: there is no usable GPU here; leave device out to measure on the CPU")
-    found = {}
-    for side in ("radz", "reference"):
-        for checkpointing in (False, True):
-            command = [sys.executable, "-m", "benchmarks.gpu", side, str(int(checkpointing))]
-            done = subprocess.run(command, cwd=common.CHECKOUT, capture_output=True, text=True)
-            if done.returncode:
-                raise RuntimeError(f"{side}: {done.stderr[-2000:]}")
-            found[side, checkpointing] = _numbers(json.loads(done.stdout.splitlines()[-1]))
-    yield from results(found, SEVEN_B, torch.cuda.get_device_name())
+    name = torch.cuda.get_device_name() if device == "cuda" else common.processor()
+    end, told = time.monotonic() + limit, {}
+    for number, part in enumerate(PARTS):
+        # What one part leaves over goes to those after it.
+        seconds = (end - time.monotonic()) / (len(PARTS) - number)
+        told[tuple(part)] = _told(part, shape, device, seconds)
+        if part[0] == "reference":
+            yield from _beside(told["radz", part[1]], told["reference", part[1]], part[1], SHAPES[shape], name)
+        elif part[0] != "radz":
+            yield from ROWS[part[0]](told[tuple(part)], name)
 
 
-def _numbers(found: Found) -> Found:
-    """Batch sizes as numbers again, which JSON makes text."""
-    return {part: {int(size): value for size, value in sizes.items()} for part, sizes in found.items()}
+def _told(part: list[str], shape: str, device: str, seconds: float) -> list[Found]:
+    """What a part tells within so many seconds."""
+    until = f"{time.time() + seconds - KILL:.1f}"
+    command = [sys.executable, "-m", "benchmarks.gpu_parts", shape, device, until, *part]
+    try:
+        done = subprocess.run(command, cwd=common.CHECKOUT, capture_output=True, timeout=seconds)
+        output = done.stdout
+        if done.returncode:
+            log.warning("%s: ended with %d: %s", " ".join(part), done.returncode, done.stderr[-500:].decode())
+    except subprocess.TimeoutExpired as late:
+        output = late.stdout or b""
+        log.warning("%s: did not end within %.0f s; what it told by then counts", " ".join(part), seconds)
+    lines = output.decode().splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(measure(sys.argv[1], sys.argv[2] == "1", SEVEN_B, "cuda")) + "\n")
+def _beside(ours: list[Found], theirs: list[Found], how: str, shape: Shape, device: str) -> Iterator[Result]:
+    """Rows of both sides; of a batch that did not fit, a row says so with rate 0 on that side."""
+    others = {(one["kind"], one["size"]): one for one in theirs}
+    image = forward_flops(shape, shape.patches + 40)
+    ways = "with checkpointing" if how == "checkpointing" else "without checkpointing"
+    for mine in ours:
+        size, other = mine["size"], others.get((mine["kind"], mine["size"]))
+        if other is None:
+            log.warning("%s of %d: the reference was not measured in time", mine["kind"], size)
+        elif mine["kind"] == "train":
+            flops = sum(2 * (image + forward_flops(shape, t)) + tower_flops(shape) for t in mine["tokens"])
+            yield _row("P1", f"training step of {size} pairs {ways}", "pairs/s", mine, other, flops, device)
+            if mine["seconds"] and other["seconds"]:
+                what = f"memory of a training step of {size} pairs {ways}"
+                yield common.of_costs("P2", what, "GB", [mine["peak"] / 1e9], [other["peak"] / 1e9], device)
+        else:
+            flops = size * (image + tower_flops(shape))
+            yield _row("P4", f"image features, {size} at a time", "images/s", mine, other, flops, device)
+
+
+def _row(name: str, what: str, unit: str, mine: Found, other: Found, flops: float, device: str) -> Result:
+    """A row of rates; no seconds are memory that ran out."""
+    size, ours, theirs = mine["size"], mine["seconds"], other["seconds"]
+    if not ours:
+        empty = common.missing(name, f"{what}; radz ran out of memory", unit, device)
+        return replace(empty, reference=size / theirs[0] if theirs else 0.0)
+    rate = flops / sorted(ours)[len(ours) // 2]
+    what += f", {rate / 1e12:.0f} TFLOP/s, {rate / MEASURED:.0%} of 790, {rate / NOMINAL:.0%} of 989"
+    if theirs:
+        rounds = min(len(ours), len(theirs))  # time may have been over on one side
+        return common.of_times(name, what, unit, size, ours[:rounds], theirs[:rounds], device)
+    alone = common.of_times(name, f"{what}; the reference ran out of memory", unit, size, ours, ours, device)
+    return replace(alone, reference=0.0)
+
+
+def _parity(told: list[Found], device: str) -> Iterator[Result]:
+    for one in told:
+        of = f"features of {CHECKED} {one['kind']} less their mean"
+        what = f"1 - least cosine of bfloat16 and float32 {of}, and bound"
+        yield common.of_costs("P19", what, "", [max(1 - one["cosine"], 1e-9)], [BOUND], device)
+    if not told:
+        yield common.missing("P19", "bfloat16 features against float32: not measured", "", device)
+
+
+def _ddp(told: list[Found], device: str) -> Iterator[Result]:
+    by = {one["kind"]: one for one in told}
+    if "weights" not in by:
+        yield common.missing("P20", "training step in DDP form: not measured", "", device)
+        return
+    how = f"in DDP form (one process, {by['ddp']['backend']}) against without"
+    times = by["ddp"]["seconds"], by["auto"]["seconds"]
+    yield common.of_times("P20", f"training step of {DDP_PAIRS} pairs {how}", "pairs/s", DDP_PAIRS, *times, device)
+    what = "distance of the weights trained in DDP form and without (relative norm), and bound"
+    yield common.of_costs("P20", what, "", [max(by["weights"]["apart"], 1e-12)], [BOUND], device)
+
+
+def _four_bit(told: list[Found], device: str) -> Iterator[Result]:
+    by = {one["kind"]: one for one in told}
+    if {"4bit", "none"} <= by.keys():
+        one, other, layers = by["4bit"], by["none"], f"of {FOUR_BIT_LAYERS} layers"
+        what = f"training step of {one['size']} pairs on 4-bit weights against bfloat16, {layers}"
+        yield common.of_times("P21", what, "pairs/s", one["size"], one["seconds"], other["seconds"], device)
+        what = f"memory of 4-bit weights against bfloat16, {layers}"
+        yield common.of_costs("P21", what, "GB", [one["weights"] / 1e9], [other["weights"] / 1e9], device)
+    else:
+        why = by.get("missing", {}).get("why", "it did not end in time")
+        yield common.missing("P21", f"4-bit weights: not measured, {why}", "", device)
+
+
+ROWS: dict[str, Callable[[list[Found], str], Iterator[Result]]] = {
+    "parity": _parity, "ddp": _ddp, "four_bit": _four_bit
+}  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +29,43 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Result]]] = {
     "P13": contrast.run,
     "P14": gradient_cache.run,
     "P15": checkpoints.run,
+    "P16": partial(train.speed, "P16", train.SMOLLM2),
+    "P17": partial(train.memory, "P17", train.SMOLLM2),
+    "P18": train.beside_sentence_transformers,
 }
 PAGE = Path(__file__).with_name("RESULTS.md")
 START, END = "<!-- table: written by radz bench -->", "<!-- end -->"
 RESULTS = Path(__file__).with_name("results.json")
 
 
-def bench(only: list[str], device: str = "cpu") -> list[str]:
-    """Run the benchmarks `only` (all when empty) on a device; returns the lines of the table.
+def bench(only: list[str], device: str = "cpu") -> Iterator[str]:
+    """Run the benchmarks `only` (all when empty) on a device; yields the lines of the table as they come.
 
-    results.json and RESULTS.md receive them as well; what was not run, or ran on another device, stays there.
+    results.json and RESULTS.md receive each as well, so that a run that is cut off still counts; what was not run, or
+    ran on another device, stays there.
     """
     one_of("device", device, ("cpu", "gpu"))
+    known = list(BENCHMARKS) if device == "cpu" else list(gpu.IDS)
     for name in only:
-        if name not in BENCHMARKS:
-            raise InputError(f"only: there is no benchmark '{name}'{nearest(name, BENCHMARKS)}")
+        if name not in known:
+            raise InputError(f"only: there is no benchmark '{name}' for device={device}{nearest(name, known)}")
     if device == "gpu":
-        found = [result for result in gpu.run() if not only or result.id in only]
+        results = (result for result in gpu.run() if not only or result.id in only)
     else:
-        found = [result for name in only or BENCHMARKS for result in BENCHMARKS[name]()]
+        results = (result for name in only or BENCHMARKS for result in BENCHMARKS[name]())
     before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+    found: list[Result] = []
+    yield f"{'id':4} {'radz':>10} {'reference':>10} {'ratio':>8} {'range':>16}  what"
+    for r in results:
+        found.append(r)
+        _write(before, found)
+        spread = f"{r.low:.2f} to {r.high:.2f}"
+        values = f"{_short(r.radz):>10} {_short(r.reference):>10} {r.ratio:8.2f} {spread:>16}"
+        yield f"{r.id:4} {values}  {r.what} ({r.unit})"
+
+
+def _write(before: list[dict[str, Any]], found: list[Result]) -> None:
+    """Put new results in the place of those of the same id and device."""
     fresh = {(result.id, result.device) for result in found}
     content = [entry for entry in before if (entry["id"], entry["device"]) not in fresh] + list(map(asdict, found))
     content.sort(key=lambda entry: (int(entry["id"][1:]), entry["device"]))
@@ -56,13 +74,6 @@ def bench(only: list[str], device: str = "cpu") -> list[str]:
     page = PAGE.read_text(encoding="utf-8")
     with replacing(PAGE) as draft:
         draft.write_text(_with_table(page, content), encoding="utf-8")
-    lines = [f"{'id':4} {'radz':>10} {'reference':>10} {'ratio':>8} {'range':>16}  what"]
-    for r in found:
-        spread = f"{r.low:.2f} to {r.high:.2f}"
-        lines.append(
-            f"{r.id:4} {_short(r.radz):>10} {_short(r.reference):>10} {r.ratio:8.2f} {spread:>16}  {r.what} ({r.unit})"
-        )
-    return lines
 
 
 def _short(value: float) -> str:

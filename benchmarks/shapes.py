@@ -71,6 +71,12 @@ TINY = Shape(32, 256, 896, 8, 2, 2000, 6, 128, 4, 96, 8, (26.0, 0.6, 140))
 """The tiny model of the benchmarks: 27 M parameters, 144 tokens an image, reports of about 38 tokens."""
 SEVEN_B = Shape(32, 4096, 14336, 32, 8, 32000, 24, 1024, 16, 336, 14, (60.0, 0.6, 240))
 """LLaVA-Med v1.5: Mistral-7B and CLIP ViT-L/14-336. Never written to disk (see benchmarks/gpu.py)."""
+SMOLLM2 = Shape(30, 576, 1536, 9, 3, 49152, 4, 256, 4, 128, 16, (26.0, 0.6, 140))
+"""SmolLM2-135M with the tower that `make backbone NAME=smollm2` gives it: 64 tokens an image. Its head has weights of
+its own here: one that is the embeddings' costs the reference more, since PEFT copies such a table in every pass."""
+SMALL = Shape(4, 64, 96, 4, 2, 2000, 3, 32, 4, 32, 8, (26.0, 0.6, 140))
+"""What a test has time for."""
+SHAPES = {"tiny": TINY, "7b": SEVEN_B, "smollm2": SMOLLM2, "small": SMALL}
 LORA = {"lora_rank": 16, "lora_alpha": 32}
 FINDINGS = tuple(f"finding_{k}" for k in range(14))
 

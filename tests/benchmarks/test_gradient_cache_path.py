@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from small_shape import SMALL
-
 from benchmarks import gradient_cache
 from benchmarks.run import BENCHMARKS
+from benchmarks.shapes import SMALL
 
 
 def test_time_and_distance_are_measured() -> None:

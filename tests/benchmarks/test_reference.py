@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_shape import SMALL
 
 from benchmarks import reference, shapes, sides
-from benchmarks.shapes import TINY
+from benchmarks.shapes import SMALL, TINY
 
 
 @pytest.fixture(scope="module")

@@ -215,6 +215,6 @@ VERBS = {
     ),
     "bench": Verb(
         (), "measure radz beside plain implementations (from a checkout; all, or only=IDS)", verbs.bench,
-        "only=P1,P4 (all without it) device=gpu (P1, P2, P4 at 7B shapes on one GPU)",
+        "only=P1,P4 (all without it) device=gpu (at 7B shapes on one GPU, in eight minutes)",
     ),
 }  # fmt: skip

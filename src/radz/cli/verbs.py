@@ -167,7 +167,9 @@ def bench(options: argparse.Namespace) -> None:
     quiet()
     from benchmarks.run import bench
 
-    sys.stdout.write("\n".join(bench(keys.pop("only", []), **keys)) + "\n")
+    for line in bench(keys.pop("only", []), **keys):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 def data(options: argparse.Namespace) -> None:
