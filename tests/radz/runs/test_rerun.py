@@ -31,7 +31,14 @@ def test_a_run_repeats_bit_for_bit(trained_run: Path, tmp_path: Path, capsys: py
     line = capsys.readouterr().err.splitlines()[-1]
     assert "1 of" in line and "results/phantom/test/scorers/fused/macro/auroc/value" in line
     assert rerun(trained_run, out, tolerance=0.005)[1].endswith("repeated within 0.005")
-    (out / "metrics.csv").write_text((out / "metrics.csv").read_text().replace("\n0,", "\n9,", 1))
+    metrics["measured_later"] = {"count": 3}
+    (out / "metrics.json").write_text(json.dumps(metrics))
+    assert differences(trained_run, out, 0.005)[1] == ["measured_later/count: 3 is not None"]
+    assert differences(trained_run, out, 0.005, more=True)[1] == []
+    rows = (out / "metrics.csv").read_text()
+    (out / "metrics.csv").write_text(rows + rows.splitlines()[1].replace("0,", "999,", 1) + "\n")
+    assert any("step 999" in key for key in differences(trained_run, out, 0.005, more=True)[1])
+    (out / "metrics.csv").write_text(rows.replace("\n0,", "\n9,", 1))
     assert len(differences(trained_run, out, 0.005)[1]) > 5
 
 
