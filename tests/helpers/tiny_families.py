@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from torch import Tensor
 
 from radz.backbones import FAMILIES
+from radz.config.backbone import TINY
 
 TEXTS = [
     "There is a small left pleural effusion with a meniscus.",
@@ -18,8 +20,12 @@ TEXTS = [
     "Rounded opacity in the left mid zone, 20 mm, well defined, in keeping with a nodule.",
     "A pacemaker lies over the left chest wall. Findings of this chest X-ray",
 ]
-NAMES = dict(zip(("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl"), FAMILIES, strict=True))
+NAMES = dict(zip(TINY, FAMILIES, strict=True))
 """architecture of every tiny family"""
+FIRST = [name if place < 4 else pytest.param(name, marks=pytest.mark.slow) for place, name in enumerate(TINY)]
+"""for tests of text alone, in which the later families differ from the first ones by nothing of ours"""
+COUNTS = ("num_crops", "num_patches", "batch_num_images")
+"""what processors return beside what the model takes"""
 SHAPE = {"image_size": 64, "vision_width": 32, "width": 32, "vocabulary": 400, "context": 256}
 PIXELS = torch.randint(0, 256, (8, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
@@ -28,7 +34,9 @@ def processor(name: str, folder: Path) -> Any:
     """The image processor of the family in the version without torchvision."""
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     kinds = {
@@ -37,14 +45,17 @@ def processor(name: str, folder: Path) -> Any:
         "qwen2_5_vl": Qwen2VLImageProcessorPil,
         "gemma3": Gemma3ImageProcessorPil,
         "qwen3_vl": Qwen2VLImageProcessorPil,
+        "llava_onevision": LlavaOnevisionImageProcessorPil,
+        "internvl": GotOcr2ImageProcessorPil,
     }
-    return kinds[name].from_pretrained(folder)
+    # What the processor around it says, and the released files do not.
+    return kinds[name].from_pretrained(folder, **({"crop_to_patches": True} if name == "internvl" else {}))
 
 
 def inputs(name: str, folder: Path, pixels: Tensor) -> dict[str, Any]:
     """What that processor makes of images [n, 1, H, W]."""
     found = processor(name, folder)(images=[image.expand(3, -1, -1).numpy() for image in pixels], return_tensors="pt")
-    return {key: value for key, value in found.items() if key != "num_crops"}
+    return {key: value for key, value in found.items() if key not in COUNTS}
 
 
 def token_types(name: str, images: Tensor) -> dict[str, Tensor]:

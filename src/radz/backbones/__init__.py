@@ -16,6 +16,8 @@ FAMILIES = {
     "Qwen2_5_VLForConditionalGeneration": ("qwen2_5_vl", "Qwen25VlBackbone"),
     "Gemma3ForConditionalGeneration": ("gemma3", "Gemma3Backbone"),
     "Qwen3VLForConditionalGeneration": ("qwen3_vl", "Qwen3VlBackbone"),
+    "LlavaOnevisionForConditionalGeneration": ("llava_onevision", "LlavaOnevisionBackbone"),
+    "InternVLForConditionalGeneration": ("internvl", "InternVlBackbone"),
 }
 """file and class here of each `architectures` entry of a config.json"""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,7 @@ class Backbone(nn.Module, abc.ABC):
         hidden_size: d.
         image_size: the one side in pixels that `prepare` takes; None where the family takes several.
         image_token: id of the image placeholder; it stands `tokens_per_image(side)` times in a sequence.
+        processor_changes: what the folder's image processor must be told to make images as `prepare` does.
         context: longest sequence in tokens.
         image_ids, text_ids: ids of the modality tokens, one per slot.
         layer: index of the features in `hidden_states`, 1 to the number of layers.
@@ -54,6 +55,7 @@ class Backbone(nn.Module, abc.ABC):
     tower_path: ClassVar[str] = "model.vision_tower"
     projector_paths: ClassVar[tuple[str, ...]] = ("model.multi_modal_projector",)
     image_size: int | None = None
+    processor_changes: Mapping[str, Any] = {}
     _scale: Tensor
     _shift: Tensor
 

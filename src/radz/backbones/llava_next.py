@@ -27,11 +27,11 @@ class LlavaNextBackbone(LlavaBackbone):
         """Images may have any side; the tiles' is the tower's."""
         self._tile = self.model.config.vision_config.image_size
         self._resolutions = settings.get("image_grid_pinpoints") or self.model.config.image_grid_pinpoints
-        crop = settings.get("crop_size") or {}
+        crop = settings.get("crop_size") or settings.get("size") or {}
         if self._kept or (crop and set(crop.values()) != {self._tile}):
             raise InputError(
                 f"backbone.path: {folder}: the image processor's crop_size {crop} or the class token do not fit tiles "
-                f"of {self._tile} pixels; only the layout of the released LLaVA-NeXT folders is supported"
+                f"of {self._tile} pixels; only the layout of the released folders is supported"
             )
 
     def _canvas(self, side: int) -> tuple[int, int]:
@@ -53,9 +53,8 @@ class LlavaNextBackbone(LlavaBackbone):
     def patch_map(self, values: Tensor, side: int) -> Tensor:
         """See `Backbone`: the mean of the view, resized, and the tiles; newlines have no place."""
         fine, view = self.pooled_grid(self.grid(side)), self.pooled_grid(self.tile_grid)
-        coarse = values[:, : view**2].unflatten(1, (1, view, view))
-        coarse = F.interpolate(coarse, (fine, fine), mode="bilinear", align_corners=False)[:, 0]
-        return (coarse + values[:, view**2 :].unflatten(1, (fine, fine + 1))[:, :, :fine]) / 2
+        tiles = values[:, view**2 :].unflatten(1, (fine, fine + 1))[:, :, :fine]
+        return joined(tiles, values[:, : view**2].unflatten(1, (view, view)))
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """uint8 [M, C, S, S] to [M, 1 + rows, columns, 3, tile, tile].
@@ -78,10 +77,19 @@ class LlavaNextBackbone(LlavaBackbone):
         tiles = tokens[:, 1:].unflatten(1, (rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
         side = min(rows, columns) * grid
         top, left = (rows * grid - side) // 2, (columns * grid - side) // 2
-        fine = self.pooled(tiles[:, top : top + side, left : left + side])
+        fine = self.fine(tiles[:, top : top + side, left : left + side])
         newline = self.core.model.image_newline.to(fine.dtype).expand(*fine.shape[:2], 1, -1)
         lines = torch.cat([fine, newline], dim=2).flatten(1, 2)
         return torch.cat([self.pooled(tokens[:, 0]).flatten(1, 2), lines], dim=1)
+
+    def fine(self, tiles: Tensor) -> Tensor:
+        """Patches of the tiles that the image covers, [M, n, n, d], to tokens in place of them, [M, g, g, d]."""
+        return self.pooled(tiles)
+
+
+def joined(tiles: Tensor, view: Tensor) -> Tensor:
+    """Mean of the tiles' map [M, n, n] and that of the whole view [M, g, g], resized."""
+    return (tiles + F.interpolate(view[:, None], tiles.shape[1:], mode="bilinear", align_corners=False)[:, 0]) / 2
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:

@@ -69,15 +69,21 @@ def image_processor(config: TinyConfig) -> Any:
     """The image processor of the family, which leaves images of `image_size` at their size."""
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     side, tile = config.image_size, config.image_size // 2
+    square = {"height": tile, "width": tile}
     if config.family == "llava_next":
         return LlavaNextImageProcessorPil(
-            size={"shortest_edge": tile}, crop_size={"height": tile, "width": tile},
-            image_grid_pinpoints=_resolutions(tile), **PIXELS,
-        )  # fmt: skip
+            size={"shortest_edge": tile}, crop_size=square, image_grid_pinpoints=_resolutions(tile), **PIXELS
+        )
+    if config.family == "llava_onevision":
+        return LlavaOnevisionImageProcessorPil(size=square, image_grid_pinpoints=_resolutions(tile), **PIXELS)
+    if config.family == "internvl":
+        return GotOcr2ImageProcessorPil(size=square, **PIXELS)
     if config.family in ("qwen2_5_vl", "qwen3_vl"):
         size = {"shortest_edge": 1, "longest_edge": 64 * side**2}
         return Qwen2VLImageProcessorPil(size=size, patch_size=config.patch_size, **PIXELS)
@@ -203,6 +209,37 @@ def _qwen3_vl(config: TinyConfig, tokenizer: Any) -> Any:
     return _scaled(Qwen3VLForConditionalGeneration(settings), config)
 
 
+def _llava_onevision(config: TinyConfig, tokenizer: Any) -> Any:
+    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+
+    image, video, _ = _ids(config, tokenizer)
+    tile = dataclasses.replace(config, image_size=config.image_size // 2)
+    settings = LlavaOnevisionConfig(
+        vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **_vision(tile)},
+        text_config={"model_type": "qwen2", **_text(config, tokenizer)},
+        image_token_index=image,
+        video_token_index=video,
+        image_grid_pinpoints=_resolutions(tile.image_size),
+        vision_aspect_ratio="anyres_max_1",  # released: 9, which 2 x 2 tiles do not reach
+    )
+    return _scaled(LlavaOnevisionForConditionalGeneration(settings), config)
+
+
+def _internvl(config: TinyConfig, tokenizer: Any) -> Any:
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+    # 2 x 2 patches are a token, which then covers `patch_size` pixels.
+    tile = dataclasses.replace(config, image_size=config.image_size // 2, patch_size=config.patch_size // 2)
+    settings = InternVLConfig(
+        vision_config=_vision(tile),
+        text_config={"model_type": "qwen3", **_text(config, tokenizer)},
+        image_token_id=_ids(config, tokenizer)[0],
+        image_seq_length=(config.image_size // config.patch_size // 2) ** 2,
+        tie_word_embeddings=False,
+    )
+    return _scaled(InternVLForConditionalGeneration(settings), config)
+
+
 def _gemma3(config: TinyConfig, tokenizer: Any) -> Any:
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
@@ -241,4 +278,6 @@ BUILDERS: dict[str, Callable[[TinyConfig, Any], Any]] = {
     "qwen2_5_vl": _qwen2_5_vl,
     "gemma3": _gemma3,
     "qwen3_vl": _qwen3_vl,
+    "llava_onevision": _llava_onevision,
+    "internvl": _internvl,
 }

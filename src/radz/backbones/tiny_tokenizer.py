@@ -30,6 +30,7 @@ GEMMA_TEMPLATE = (
 LLAVA_TOKENS = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"}
 QWEN_TOKENS = {"pad": "<|endoftext|>", "eos": "<|im_end|>"}
 GEMMA_TOKENS = {"pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>"}
+QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 QWEN = (
     QWEN_TEMPLATE, QWEN_TOKENS,
     ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|im_start|>"], "user assistant",
@@ -39,6 +40,15 @@ FAMILIES: dict[str, tuple[str, dict[str, str], list[str], str]] = {
     "llava_next": (LLAVA_TEMPLATE, LLAVA_TOKENS, ["<image>"], "USER: ASSISTANT:"),
     "qwen2_5_vl": QWEN,
     "qwen3_vl": QWEN,
+    "llava_onevision": (
+        QWEN_TEMPLATE.replace(QWEN_IMAGE, "<image>\n"), QWEN_TOKENS, ["<image>", "<video>", "<|im_start|>"],
+        "user assistant",
+    ),
+    "internvl": (
+        QWEN_TEMPLATE.replace(QWEN_IMAGE, "<IMG_CONTEXT>\n"),
+        {**QWEN_TOKENS, "start_image": "<img>", "end_image": "</img>"}, ["<IMG_CONTEXT>", "<|im_start|>"],
+        "user assistant",
+    ),
     "gemma3": (
         GEMMA_TEMPLATE, GEMMA_TOKENS,
         ["<image_soft_token>", "<start_of_image>", "<end_of_image>", "<start_of_turn>", "<end_of_turn>"], "user model",

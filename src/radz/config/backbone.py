@@ -8,13 +8,18 @@ from typing import Annotated
 from data_modules.errors import InputError
 from radz.config.checks import Count, Share, at_least, check_fields, check_heads, seed_range, words
 
+TINY = ("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl", "llava_onevision", "internvl")
+"""families of the tiny backbone"""
+
 
 @dataclass
 class TinyConfig:
     """Shape of the random backbone that is written and used when `backbone.path` is empty."""
 
-    family: Annotated[str, words("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl")] = "llava"
-    """llava | llava_next | qwen2_5_vl | gemma3 | qwen3_vl"""
+    family: Annotated[
+        str, words("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl", "llava_onevision", "internvl")
+    ] = "llava"
+    """llava | llava_next | qwen2_5_vl | gemma3 | qwen3_vl | llava_onevision | internvl"""
     image_size: Count = 128
     """input side in pixels"""
     patch_size: Count = 16
@@ -40,7 +45,7 @@ class TinyConfig:
         """InputError for a shape that cannot be built; called only where the tiny backbone is used."""
         check_fields("backbone.tiny.", self)
         check_heads("backbone.tiny.", self)
-        # LLaVA-NeXT cuts the image into 2 x 2 tiles; Qwen-VL merges and Gemma 3 averages 2 x 2 patches.
+        # Some families cut the image into 2 x 2 tiles, others merge or average 2 x 2 patches.
         unit = self.patch_size * (1 if self.family == "llava" else 2)
         if self.image_size % unit:
             times = "" if self.family == "llava" else "twice "

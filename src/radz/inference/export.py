@@ -151,7 +151,8 @@ class _Trained:
         model.config.dtype = DTYPES[self.dtype]
         model.save_pretrained(draft / BACKBONE, max_shard_size=SHARD)
         backbone.tokenizer.save_pretrained(draft / BACKBONE)
-        write_processors(self.base_folder, self.experiment.data, draft / BACKBONE, draft / SQUARE)
+        changes = backbone.processor_changes
+        write_processors(self.base_folder, self.experiment.data, draft / BACKBONE, draft / SQUARE, changes)
         return merge or not adapted
 
     def write_rest(self, draft: Path) -> None:

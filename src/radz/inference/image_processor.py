@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,17 @@ def fitting(size: int, resize: str) -> dict[str, Any]:
     }
 
 
-def write_processors(base: Path, data: DataConfig, out: Path, square: Path) -> None:
+def write_processors(base: Path, data: DataConfig, out: Path, square: Path, changes: Mapping[str, Any]) -> None:
     """Write the processor files of a backbone, and a processor that makes square images as training did.
 
     LLaVA's processor does both, since it is CLIP's. That of another family cuts tiles or chooses a size in its own way;
-    it stays as it is, and takes the square images.
+    it stays as it is but for `changes`, and takes the square images.
 
     Args:
         base: backbone folder that was trained.
         out: folder of the exported backbone.
         square: folder of the processor of square images.
+        changes: `processor_changes` of the backbone.
     """
     square.mkdir()
     _write(square / PREPROCESSOR, {**fitting(data.image_size, data.resize), "do_rescale": False, "do_normalize": False})
@@ -65,6 +67,10 @@ def write_processors(base: Path, data: DataConfig, out: Path, square: Path) -> N
         for name in (PREPROCESSOR, PROCESSOR):
             if (base / name).is_file():
                 shutil.copyfile(base / name, out / name)
+        if changes and whole.get("image_processor"):
+            _write(out / PROCESSOR, {**whole, "image_processor": {**whole["image_processor"], **changes}})
+        if changes and (out / PREPROCESSOR).is_file():
+            _write(out / PREPROCESSOR, {**read_json(out, PREPROCESSOR), **changes})
         return
     new = {
         **fitting(data.image_size, data.resize),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_families import NAMES, PIXELS, SHAPE, TEXTS, inputs, plain, token_types
+from tiny_families import FIRST, NAMES, PIXELS, SHAPE, TEXTS, inputs, plain, token_types
 from torch import Tensor
 
 from data_modules.errors import InputError
@@ -24,8 +24,10 @@ from radz.backbones.tiny import tiny_folder
 from radz.config.schema import BackboneConfig, TinyConfig
 from radz.models.encoder import Encoder
 
-EACH = {"llava": 16, "llava_next": 4 + 4 * 5, "qwen2_5_vl": 4, "gemma3": 4, "qwen3_vl": 4}
+EACH = {"llava": 16, "llava_next": 4 + 4 * 5, "qwen2_5_vl": 4, "gemma3": 4, "qwen3_vl": 4, "llava_onevision": 4 + 2 * 3,
+        "internvl": 5 * 4}  # fmt: skip
 """tokens of an image of 64 pixels in patches of 16"""
+TILED = ("llava_next", "llava_onevision", "internvl")
 WORDS = ["Small left effusion.", "The heart is enlarged, no pneumothorax is seen.", "Normal.", *TEXTS]
 family = pytest.mark.parametrize("family", list(NAMES))
 Build = Callable[..., Encoder]
@@ -33,9 +35,9 @@ Build = Callable[..., Encoder]
 
 def native(name: str, prepared: Tensor) -> Tensor:
     """What `prepare` returned in the layout of the family's processor."""
-    if name == "llava_next":
+    if name in ("llava_next", "llava_onevision"):
         return torch.cat([prepared[:, 0, :1], prepared[:, 1:].flatten(1, 2)], dim=1)
-    return prepared.flatten(0, 1) if "qwen" in name else prepared
+    return prepared.flatten(0, 1) if "qwen" in name or name == "internvl" else prepared
 
 
 @family
@@ -43,7 +45,7 @@ def native(name: str, prepared: Tensor) -> Tensor:
 def test_prepare_equals_the_image_processor(
     make_family: Build, family_folders: dict[str, Path], family: str, side: int
 ) -> None:
-    """Exactly, but for LLaVA-NeXT's resizing: filters of float and of fixed point differ by a level of 255."""
+    """Exactly, but for the resizing of tiles: filters of float and of fixed point differ by a level of 255."""
     backbone = make_family(family, train="frozen").backbone
     pixels = torch.nn.functional.interpolate(PIXELS[:3].float(), side, mode="bilinear").byte()
     if family in ("llava", "gemma3") and side != 64:
@@ -54,7 +56,7 @@ def test_prepare_equals_the_image_processor(
     found = native(family, backbone.prepare(pixels))
     assert found.shape == expected.shape
     level = 1 / 255 / 0.25
-    assert (found - expected).abs().max() < (1.01 * level if family == "llava_next" else 1e-5)
+    assert (found - expected).abs().max() < (1.01 * level if family in TILED else 1e-5)
 
 
 def states(
@@ -127,7 +129,7 @@ def test_pooled_tokens_are_means_of_squares(make_family: Build, family: str) -> 
     with torch.no_grad():
         each, found = (part.image_embeddings(part.prepare(PIXELS[:2])) for part in (plain, pooled))
     assert found.shape[1] == pooled.tokens_per_image(64) < each.shape[1] == plain.tokens_per_image(64) == EACH[family]
-    side = {"llava": 4, "llava_next": 2, "qwen2_5_vl": 2, "gemma3": 2, "qwen3_vl": 2}[family]
+    side = {"llava": 4, "llava_next": 2, "qwen2_5_vl": 2, "gemma3": 2}.get(family, 2)
     square = each[:, : side**2].unflatten(1, (side // 2, 2, side // 2, 2)).mean((2, 4)).flatten(1, 2)
     torch.testing.assert_close(found[:, : square.shape[1]], square)
     if family == "llava_next":
@@ -140,7 +142,7 @@ def test_pooled_tokens_are_means_of_squares(make_family: Build, family: str) -> 
         make_family(family, image_pool=9).check_images({"chest_xray": 1}, 64)
 
 
-@family
+@pytest.mark.parametrize("family", FIRST)
 def test_text_is_written_at_full_depth_only(make_family: Build, family: str) -> None:
     answers = write(
         make_family(family, depth="full", train="lora").eval().backbone, ["Describe edema.", "Pneumonia?"], 4
@@ -188,6 +190,11 @@ def test_sides_that_do_not_fit_are_told_before_training(
     ("llava_next", "preprocessor_config.json", "crop_size", {"height": 16, "width": 16}, "do not fit tiles of 32"),
     ("qwen2_5_vl", "preprocessor_config.json", "patch_size", 14, "image processor's patch_size is 14, the tower's 16"),
     ("qwen2_5_vl", "preprocessor_config.json", "merge_size", 3, "image processor's merge_size is 3, the tower's 2"),
+    ("llava_onevision", "preprocessor_config.json", "size", {"height": 16, "width": 16}, "do not fit tiles of 32"),
+    ("llava_onevision", "config.json", "vision_aspect_ratio", "square", "vision_aspect_ratio square of config.json is"),
+    ("internvl", "preprocessor_config.json", "size", {"height": 16, "width": 16}, "do not fit tiles of 32 pixels"),
+    ("internvl", "config.json", "vision_feature_layer", -2, "or what is read of the tower, do not fit"),
+    ("internvl", "tokenizer_config.json", "end_image_token", None, "the tokenizer lacks the tokens around an image"),
     ("gemma3", "config.json", "boi_token_index", 99999, "the tokenizer lacks the tokens around an image, ids 99999"),
 ])  # fmt: skip
 def test_parts_of_different_models(

@@ -143,7 +143,7 @@ def test_the_image_processor_resizes_as_the_engine(
 ) -> None:  # fmt: skip
     data = replace(engine.data, resize=resize)
     monkeypatch.setattr(engine, "data", data)
-    write_processors(backbone_folder(load_run(trained_run)), data, tmp_path, tmp_path / "square")
+    write_processors(backbone_folder(load_run(trained_run)), data, tmp_path, tmp_path / "square", {})
     plain = Plain(exports[True])
     plain.processor = AutoImageProcessor.from_pretrained(tmp_path)
     paths = list(pictures.values())

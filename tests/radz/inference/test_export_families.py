@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from sections import base_encoder
 from small_run import SMALL
-from tiny_families import NAMES, token_types
+from tiny_families import COUNTS, NAMES, token_types
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 from radz import Radz
@@ -99,7 +99,7 @@ class Plain:
         prompt = self.about["image_prompts"]["chest_xray"].replace(mark, mark * self.about["tokens"]["per_image"])
         square = self.square(images=[Image.open(path)], return_tensors="np")["pixel_values"][0]
         found = self.processor(images=[square], return_tensors="pt")
-        images = {key: value for key, value in found.items() if key != "num_crops"}
+        images = {key: value for key, value in found.items() if key not in COUNTS}
         return self.feature(self.tokenizer(prompt).input_ids, "image", images)
 
 

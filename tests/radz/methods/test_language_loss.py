@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_gradient_cache import REPORTS, apart, compare, gradients, make, studies
-from tiny_families import NAMES, TEXTS
+from tiny_families import FIRST, TEXTS
 
 from data_modules.errors import InputError
 from radz.config.files import load_experiment
@@ -15,7 +15,7 @@ from radz.config.files import load_experiment
 FULL = {"depth": "full"}
 
 
-@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize("family", FIRST)
 @pytest.mark.parametrize("padding", ["right", "left"])
 def test_it_is_the_loss_of_transformers(make_family, family: str, padding: str) -> None:
     """Of texts of several lengths, one of them twice, an empty one, against one text after the other."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from sections import backbone_folder
 from small_run import SMALL
-from tiny_families import NAMES
+from tiny_families import FIRST
 
 from data_modules.base import StudyDataModule
 from data_modules.errors import InputError
@@ -36,7 +36,7 @@ REWRITE = [
 ]
 
 
-@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize("family", FIRST)
 def test_prompts_of_one_length_are_answered_together_as_each_alone(make_family, family: str) -> None:
     """Against `generate` of transformers, one prompt at a time."""
     backbone = make_family(family, depth="full").backbone.eval()
