@@ -20,9 +20,7 @@ class InternVlBackbone(Backbone):
     """
 
     architecture = "InternVLForConditionalGeneration"
-    processor_changes: Mapping[str, Any] = {
-        "crop_to_patches": True
-    }  # as InternVLProcessor says
+    processor_changes: Mapping[str, Any] = {"crop_to_patches": True}  # as InternVLProcessor says
 
     def read_settings(self, folder: Path, settings: dict[str, Any]) -> None:
         config, vision = self.model.config, self.model.config.vision_config
