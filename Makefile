@@ -10,13 +10,15 @@ export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 # Without bytecode every process that a test starts would compile radz and its test again.
 unexport PYTHONDONTWRITEBYTECODE
 RUN_KEY = $(if $(RUN),run=$(RUN))
+# WITH=recipes/NAME[,NAME] lays recipes over the experiment.
+KEYS = $(if $(WITH),with=$(WITH)) $(ARGS)
 
 .PHONY: help setup wheelhouse train anchors eval predict data export import assemble backbone report evidence rerun compare ablate paper sweep bench docs test test-full mutants lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo; echo "EXP=name of an experiment, RUN=run folder, ARGS=\"key=value ...\" overrides; see radz --help"
+	@echo; echo "EXP=name of an experiment, RUN=run folder, ARGS=\"key=value ...\" overrides, WITH=recipes/tiny; see radz --help"
 
 setup: $(STAMP)  ## make .venv and install radz into it (WHEELS=dir: without an index)
 
@@ -31,13 +33,13 @@ wheelhouse: $(STAMP)  ## WHEELS=wheels: fill that folder with all wheels, for se
 	$(BIN)/pip download --quiet --dest $(or $(WHEELS),wheels) --constraint constraints.txt setuptools torch '.[dev]'
 
 train: $(STAMP)  ## EXP=demo: anchors if missing, fit, test, report; resumes an unfinished run
-	$(BIN)/radz train $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(ARGS)
+	$(BIN)/radz train $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(KEYS)
 
 anchors: $(STAMP)  ## EXP=demo: write (ARGS=write=true) and encode the anchor bank
-	$(BIN)/radz anchors $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(ARGS)
+	$(BIN)/radz anchors $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(KEYS)
 
 eval: $(STAMP)  ## EXP=demo RUN=runs/demo/..: score an experiment's data with a trained run
-	$(BIN)/radz eval $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(RUN_KEY) $(ARGS)
+	$(BIN)/radz eval $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(RUN_KEY) $(KEYS)
 
 predict: $(STAMP)  ## RUN=runs/demo/.. ARGS="input=FOLDER out=scores.csv": score a folder of radiographs or CT volumes
 	$(BIN)/radz predict $(or $(RUN),$(error RUN is missing)) $(ARGS)
@@ -71,13 +73,13 @@ compare: $(STAMP)  ## RUNS="runs/demo/.. runs/demo_cnn/..": set runs side by sid
 
 ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base, one page (SEEDS=0,1,2 BASE=chexpert)
 	$(BIN)/python -m radz.cli.ablate $(or $(GROUP),$(error GROUP is missing, such as GROUP=tokens or GROUP=core)) \
-		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(BASE),base=$(BASE)) $(ARGS)
+		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(BASE),base=$(BASE)) $(KEYS)
 
 paper: $(STAMP)  ## PRESET=quick (or effect, own): the tables and figures of the paper on one page (ARGS="root.rsna=DIR")
-	$(BIN)/python -m radz.cli.paper $(or $(PRESET),quick) $(ARGS)
+	$(BIN)/python -m radz.cli.paper $(or $(PRESET),quick) $(KEYS)
 
 sweep: $(STAMP)  ## SWEEP=demo_bayes ARGS="count=20": search on this machine, without an account
-	$(BIN)/radz sweep $(or $(SWEEP),$(error SWEEP is missing, such as SWEEP=demo_bayes)) $(ARGS)
+	$(BIN)/radz sweep $(or $(SWEEP),$(error SWEEP is missing, such as SWEEP=demo_bayes)) $(KEYS)
 
 bench: $(STAMP)  ## measure radz beside plain implementations (ARGS="only=P1,P4 device=gpu")
 	$(BIN)/radz bench $(ARGS)

@@ -7,18 +7,21 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """The user's input is at fault. The text is one line: what, where (file, row, key), what to do."""
+    """The user's input is at fault. The text is one line: what, where (file, row, key), what to do.
 
-
-class MissingCorpus(InputError):
-    """The data of a corpus are not where the experiment says (or no place was given).
-
-    `help`: lines that tell where the corpus is had and how its folder looks; empty where nothing is known of it.
+    `help`: further lines for those who begin; empty where the line says all.
     """
 
     def __init__(self, text: str, help: str = "") -> None:
         super().__init__(text)
         self.help = help
+
+
+class MissingCorpus(InputError):
+    """The data of a corpus are not where the experiment says (or no place was given).
+
+    `help` tells where the corpus is had and how its folder looks; empty where nothing is known of it.
+    """
 
 
 def nearest(word: str, known: Iterable[object]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_modules.ct_config import WINDOWS, CtConfig
+from data_modules.ct_config import CtConfig, centre_and_width
 from data_modules.volumes import Volume
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def _image(volume: Volume, index: int, tables: list[NDArray[np.uint8]]) -> NDArr
 
 def _window_table(window: str) -> NDArray[np.uint8]:
     """uint8 [65536]: the gray of an int16 HU, at the index that its bits are as uint16."""
-    centre, width = WINDOWS[window]
+    centre, width = centre_and_width(window)
     hu = np.arange(1 << 16, dtype=np.uint16).view(np.int16).astype(np.float64)
     return np.rint(np.clip((hu - (centre - width / 2)) / width, 0.0, 1.0) * 255.0).astype(np.uint8)
 

@@ -58,7 +58,7 @@ class Layout:
             f"{self.title}\n  {self.access}\n\nExpected below root:\n{tree}\n\n"
             f"To try it without the corpus, on the phantom in the same layout:\n"
             f"  radz data phantom corpus={self.reader} out=phantom_{self.reader}\n"
-            f"  radz train {self.reader} data.corpora.0.root=phantom_{self.reader}\n"
+            f"  radz train {self.reader} data.corpora.0.root=phantom_{self.reader} with=recipes/tiny\n"
         )
 
     def root(self, config: CorpusConfig, key: str) -> Path:

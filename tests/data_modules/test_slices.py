@@ -9,6 +9,7 @@ import pytest
 from test_volumes import phantom
 
 from data_modules.ct_config import CtConfig
+from data_modules.errors import InputError
 from data_modules.slices import images
 from data_modules.volumes import Volume
 
@@ -51,6 +52,24 @@ def test_windows_by_hand() -> None:
     assert shown[0, 2, 0, ::-1].tolist() == [0, 0, 0, 0, 0, 48, 57, 71, 92, 105, 198, 255, 255]
     alone = images(Volume(hu, (1, 1, 1)), CtConfig(["pe"], 1, "uniform"))
     assert alone[0, 0, 0, ::-1].tolist() == [0, 0, 0, 0, 0, 0, 0, 26, 64, 87, 255, 255, 255]
+
+
+def test_windows_by_number() -> None:
+    """WIDTH/CENTRE, as MedGemma's three are given."""
+    hu = np.array([-1225, -135, 0, 40, 80, 215, 1025], dtype=np.int16).reshape(-1, 1, 1)
+    shown = images(Volume(hu, (1, 1, 1)), CtConfig(["2250/-100", "350/40", "80/40"], 1, "uniform"))[0, :, 0, ::-1]
+    assert shown.tolist() == [
+        [0, 124, 139, 143, 148, 163, 255], [0, 0, 98, 128, 157, 255, 255], [0, 0, 0, 128, 255, 255, 255]
+    ]  # fmt: skip
+    named = images(Volume(hu, (1, 1, 1)), CtConfig(["mediastinum"], 1, "uniform"))
+    assert np.array_equal(named, images(Volume(hu, (1, 1, 1)), CtConfig(["400.0/40"], 1, "uniform")))
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize("window", ["lnug", "350", "0/40", "-80/40", "nan/40", "inf/40", "350/inf", "40/350/1", "/"])
+def test_a_window_that_is_none(window: str) -> None:
+    with pytest.raises(InputError, match=r"^data\.ct\.windows: '.*(nor WIDTH/CENTRE in HU|a width above 0)"):
+        CtConfig([window]).check("data.ct")
 
 
 def test_pixels_become_square() -> None:

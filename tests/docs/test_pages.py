@@ -98,7 +98,7 @@ def test_every_path_and_file_that_is_named_exists(page: Path) -> None:
 
 
 EXAMPLES = {
-    "experiments/ours.yaml", "experiments/ours_llava.yaml", "experiments/ours_smol.yaml", "experiments/mine.yaml",
+    "experiments/ours.yaml", "experiments/ours_llava.yaml", "experiments/mine.yaml",
     "experiments/mine_llava.yaml", "experiments/demo_brightness.yaml", "src/radz/methods/brightness.py",
     "brightness.py", "experiments/ablations/temperature/temperature_020.yaml",
 }  # fmt: skip
@@ -241,7 +241,7 @@ def check_make(arguments: list[str]) -> None:
     makefile = (ROOT / "Makefile").read_text()
     for name in given:
         assert f"$({name})" in makefile or f"$(or $({name})," in makefile or f"{name} ?=" in makefile, name
-    keys = shlex.split(given.get("ARGS", ""))
+    keys = [*([f"with={given['WITH']}"] if "WITH" in given else []), *shlex.split(given.get("ARGS", ""))]
     if target in cli.VERBS and target != "compare":
         first = next((given[name] for name in ("EXP", "RUN", "SRC", "SWEEP") if name in given), None)
         check_radz([target, *([first] if first else []), *keys])

@@ -30,6 +30,17 @@ def load_backbone(config: BackboneConfig, folder: Path, image_tokens: int, text_
     Raises:
         InputError: missing files, unknown architecture, a feature layer beyond the decoder.
     """
+    file, name = family_of(config, folder)
+    family: type[Backbone] = getattr(import_module(f"radz.backbones.{file}"), name)
+    return family(config, folder, image_tokens, text_tokens, seed)
+
+
+def family_of(config: BackboneConfig, folder: Path) -> tuple[str, str]:
+    """File and class here of a Hugging Face folder.
+
+    Raises:
+        InputError: missing files, unknown architecture, or another family than `backbone.family` asks for.
+    """
     settings = check_folder(config, folder)
     named = settings.get("architectures") or ["none"]
     architecture = named[0] if isinstance(named, list) else named
@@ -38,8 +49,12 @@ def load_backbone(config: BackboneConfig, folder: Path, image_tokens: int, text_
             f"backbone.path: {folder}: architecture {architecture} is not supported; known: {', '.join(FAMILIES)}"
         )
     file, name = FAMILIES[architecture]
-    family: type[Backbone] = getattr(import_module(f"radz.backbones.{file}"), name)
-    return family(config, folder, image_tokens, text_tokens, seed)
+    if config.family not in ("", file):
+        raise InputError(
+            f"backbone.family: the recipe is for {config.family}, but {folder} is of the family {file}; choose its "
+            "recipe or another folder"
+        )
+    return file, name
 
 
-__all__ = ["FAMILIES", "Backbone", "load_backbone"]
+__all__ = ["FAMILIES", "Backbone", "family_of", "load_backbone"]

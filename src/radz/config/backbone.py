@@ -14,7 +14,7 @@ TINY = ("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl", "llava_onevis
 
 @dataclass
 class TinyConfig:
-    """Shape of the random backbone that is written and used when `backbone.path` is empty."""
+    """Shape of the random backbone that is written and used when `backbone.path` is null."""
 
     family: Annotated[
         str, words("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl", "llava_onevision", "internvl")
@@ -57,7 +57,10 @@ class BackboneConfig:
     """Which multimodal model is used and which of its parts train."""
 
     path: str | None = None
-    """Hugging Face folder, or hub id `org/name[@revision]`; empty writes and uses the tiny random backbone"""
+    """Hugging Face folder, or hub id `org/name[@revision]`; null writes and uses the tiny random backbone, and an empty
+    text, which recipes/paper has where the environment has no RADZ_BACKBONE, is one that is still to be named"""
+    family: str = ""
+    """family that the folder must be of, such as llava or qwen2_5_vl, which recipes name; empty: any"""
     tiny: TinyConfig = field(default_factory=TinyConfig)
     modality_tokens: Annotated[str, words("add", "keep")] = "add"
     """add (to a backbone that has none) | keep (those in the backbone/ of an exported folder, to train it further)"""

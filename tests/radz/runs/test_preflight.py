@@ -16,8 +16,10 @@ from lightning.pytorch.loggers import WandbLogger
 from small_run import SMALL
 
 from data_modules.errors import InputError
+from radz.cli.command_line import main
 from radz.config.files import find_resource, load_experiment
 from radz.methods import dkam
+from radz.models.factory import backbone_folder
 from radz.runs.train import train
 from radz.runs.wandb_run import run_loggers
 from radz.training.callbacks.csv_logger import CsvLog
@@ -111,6 +113,69 @@ def test_a_packaged_backbone_that_is_missing_names_its_command(fault: Any, tmp_p
     assert fault(f"backbone.path={tmp_path}/smollm2").endswith(
         "smollm2: no such folder; give a Hugging Face model folder"
     )
+
+
+@pytest.mark.fault(17)
+def test_without_a_backbone_one_screen_says_how_to_get_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And names the corpus where that is missing as well; the folder of the environment counts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RADZ_BACKBONE", raising=False)
+    for verb in ("train", "anchors"):
+        assert main([verb, "chexpert"]) == 2
+        line, _, screen = capsys.readouterr().err.partition("\n")
+        assert line.startswith("radz: backbone.path is not set") and "data.corpora.0.root=FOLDER" in line
+        ways = (
+            "radz import",
+            "make backbone NAME=smollm2",
+            "radz assemble",
+            "recipes/tiny",
+            "radz data check chexpert",
+        )
+        assert [way for way in ways if way not in screen] == []
+    assert main(["train", "chexpert", f"data.corpora.0.root={tmp_path}", "--dry-run"]) == 2
+    shown = capsys.readouterr().err
+    assert "data.corpora" not in shown and "The corpus" not in shown and list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("RADZ_BACKBONE", "/nowhere")
+    assert main(["train", "chexpert"]) == 2
+    assert capsys.readouterr().err.startswith("radz: backbone.path: /nowhere: no such folder")
+    monkeypatch.delenv("RADZ_BACKBONE")
+    for items in (["chexpert", "with=recipes/tiny"], ["chexpert", "method=cnn"]):
+        assert main(["train", *items, f"cache_dir={tmp_path}"]) == 2
+        assert capsys.readouterr().err.startswith("radz: data.corpora.0.root is not set")
+
+
+@pytest.fixture
+def tiny_folder(cache_dir: Path) -> Path:
+    """The folder of the tiny backbone of SMALL."""
+    small = load_experiment("demo", SMALL)
+    return backbone_folder(small.backbone, small.dfat.instruction, small.seed, str(cache_dir))
+
+
+def test_a_recipe_for_another_family(fault: Any, tiny_folder: Path) -> None:
+    path = f"backbone.path={tiny_folder}"
+    line = fault(path, "backbone.family=qwen2_5_vl")
+    assert "backbone.family: the recipe is for qwen2_5_vl, but" in line and "is of the family llava" in line
+    with pytest.raises(Reached):
+        fault(path, "backbone.family=llava")
+
+
+def test_a_rate_of_the_tiny_backbone_on_another(
+    fault: Any, tiny_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = f"backbone.path={tiny_folder}"
+    said = {}
+    for items in ((), (path,), (path, "dfat.learning_rate=2e-4"), (path, "method=finetune", "dfat.learning_rate=9"),
+                  (path, "method=finetune", "supervised.learning_rate=1e-3")):  # fmt: skip
+        caplog.clear()
+        with pytest.raises(Reached):
+            fault(*items)
+        said[items] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    first, *rest = said.values()
+    assert first == rest[1] == rest[2] == []
+    assert rest[0][0].startswith("dfat.learning_rate=0.002: ") and "give dfat.learning_rate=0.0002" in rest[0][0]
+    assert rest[3][0].startswith("supervised.learning_rate=0.001: ")
 
 
 @pytest.mark.parametrize("headline", ["anchor", "description"])

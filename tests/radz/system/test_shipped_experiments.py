@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Container
 from pathlib import Path
@@ -14,6 +15,7 @@ from data_modules.corpora import PUBLISHED
 from data_modules.corpus_config import PhantomConfig, SplitCounts
 from data_modules.phantom.layouts import LAYOUTS, write_layout
 from radz.config.files import digest, find_experiment, find_resource, load_experiment, to_yaml
+from radz.config.schema import Experiment
 from radz.runs.evaluate import evaluate_run
 from radz.runs.train import train
 
@@ -120,6 +122,46 @@ def test_every_official_corpus_has_an_experiment_and_a_layout() -> None:
     assert names == set(PUBLISHED) == set(LAYOUTS)
 
 
+MODIFIERS = ("full_finetune", "low_memory")
+"""recipes that change another one"""
+
+
+def _model(experiment: Experiment) -> dict[str, object]:
+    """What a recipe settles: all but data, and what of the text is the corpus' own."""
+    plain = dataclasses.asdict(experiment)
+    plain["backbone"] |= {"tiny": None, "image_pool": None}
+    plain["dfat"]["text_source"] = plain["dkam"]["descriptions"] = plain["dkam"]["findings"] = None
+    plain["trainer"]["log_every_steps"] = None
+    kept = {key: plain[key] for key in ("backbone", "dfat", "dkam", "trainer")}
+    return kept | {"image_size": plain["data"]["image_size"], "batch_size": plain["data"]["batch_size"]}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_resolves_on_every_corpus(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says all of the model: it makes the same of an experiment on the tiny backbone as of one on a real one."""
+    monkeypatch.setenv("RADZ_BACKBONE", "/models/x")
+    found = {
+        path.stem: _model(load_experiment(path.stem, [f"with=recipes/{recipe.stem}"]))
+        for path in [*_corpora(), ROOT / "demo.yaml", ROOT / "kermany_cxr.yaml", ROOT / "covid_cxr.yaml"]
+    }
+    if recipe.stem not in MODIFIERS:
+        assert [name for name, one in found.items() if one != found["demo"]] == []
+    assert (found["chexpert"]["backbone"]["path"] == "/models/x") == (recipe.stem not in ("tiny", "smol"))
+
+
+@pytest.mark.parametrize("over", ["llava_med_v1_5", "qwen2_5_vl", "medgemma"])
+def test_modifiers_leave_the_recipe_below_them(over: str) -> None:
+    below = load_experiment("chexpert", [f"with={over}"])
+    small, whole = (load_experiment("chexpert", [f"with={over},{name}"]) for name in ("low_memory", "full_finetune"))
+    assert small.backbone == dataclasses.replace(below.backbone, quantize="4bit")
+    assert small.dfat == dataclasses.replace(below.dfat, gradient_cache=8)
+    assert (whole.backbone.train, whole.trainer.strategy, whole.data.image_size) == (
+        "full", "fsdp", below.data.image_size
+    )  # fmt: skip
+    both = load_experiment("chexpert", [f"with={over},low_memory,full_finetune"])
+    assert (both.backbone, both.dfat, both.trainer) == (whole.backbone, whole.dfat, whole.trainer)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", _corpora(), ids=lambda p: p.stem)
 def test_every_official_corpus_trains_and_tests_on_the_phantom_in_its_layout(
@@ -130,7 +172,7 @@ def test_every_official_corpus_trains_and_tests_on_the_phantom_in_its_layout(
         corpus, tmp_path / corpus, PhantomConfig(SplitCounts(60, 24, 40), image_px=64, voxels=48, seed=2), cache_dir
     )
     places = [f"data.corpora.0.root={tmp_path / corpus}", f"cache_dir={cache_dir}"]
-    folder = train(load_experiment(str(path), [*SMALL, *places, f"run_dir={tmp_path / 'run'}"]))
+    folder = train(load_experiment(str(path), ["with=recipes/tiny", *SMALL, *places, f"run_dir={tmp_path / 'run'}"]))
     assert (folder / "report.html").is_file()
     for protocol in FILES:
         if "protocols" in protocol.parts and RAW[protocol]["base"] == f"../{corpus}":
