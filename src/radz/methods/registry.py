@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from data_modules.errors import InputError
 
 if TYPE_CHECKING:
-    from radz.config.schema import ClipConfig, SupervisedConfig
+    from radz.config.schema import ClipConfig, DfatConfig, SupervisedConfig
     from radz.methods.base import Scored, Task
 
 
@@ -38,6 +38,13 @@ def needs_training_data(method: str, clip: ClipConfig) -> bool:
 def has_backbone(method: str, supervised: SupervisedConfig) -> bool:
     """Whether it loads `backbone`."""
     return method in ("dfat", "vqa") or (method in ("probe", "finetune") and supervised.encoder == "backbone")
+
+
+def backbone_rate(method: str, dfat: DfatConfig, supervised: SupervisedConfig) -> tuple[str, float]:
+    """Key and value of the rate at which the backbone's own weights learn; 0 where they do not."""
+    if method == "finetune" and supervised.train_encoder:
+        return "supervised.learning_rate", supervised.learning_rate
+    return "dfat.learning_rate", dfat.learning_rate if method == "dfat" else 0.0
 
 
 def check_weights(method: str, clip: ClipConfig) -> None:

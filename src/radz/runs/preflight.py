@@ -53,7 +53,7 @@ def before_data(experiment: Experiment) -> None:
             raise InputError(f"backbone.path: {folder}: no such folder; run make backbone NAME={folder.name}")
         family_of(experiment.backbone, folder)
         _weights(folder)
-        _warn_of_rates(experiment)
+        _warn_of_rate(experiment)
     if registry.has_anchors(experiment.method) and not experiment.dkam.write:
         known = load_descriptions(find_resource(experiment.dkam.descriptions))
         check_described(experiment.dkam, experiment.dkam.findings, known)
@@ -71,17 +71,14 @@ def _no_backbone(experiment: Experiment) -> InputError:
     return InputError(line, NO_BACKBONE + help)
 
 
-def _warn_of_rates(experiment: Experiment) -> None:
+def _warn_of_rate(experiment: Experiment) -> None:
     """Say where pretrained weights would learn at the rate of a tiny model."""
-    finetunes = experiment.method == "finetune" and experiment.supervised.train_encoder
-    rates = {"dfat.learning_rate": experiment.dfat.learning_rate} if experiment.method == "dfat" else {}
-    rates |= {"supervised.learning_rate": experiment.supervised.learning_rate} if finetunes else {}
-    for key, rate in rates.items():
-        if rate > HIGH_RATE:
-            log.warning(
-                "%s=%g: a rate for the tiny backbone, which pretrained weights hardly bear; give %s=%g or less, or the "
-                "paper's settings by with=recipes/paper", key, rate, key, HIGH_RATE,
-            )  # fmt: skip
+    key, rate = registry.backbone_rate(experiment.method, experiment.dfat, experiment.supervised)
+    if rate > HIGH_RATE:
+        log.warning(
+            "%s=%g: a rate of the tiny backbone, which pretrained weights hardly bear; give %s=%g or less, or the "
+            "paper's settings by with=recipes/paper", key, rate, key, HIGH_RATE,
+        )  # fmt: skip
 
 
 def check_launch(settings: TrainerConfig) -> None:
