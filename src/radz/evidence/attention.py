@@ -29,7 +29,7 @@ def compute(run: Opened) -> Item:
     with torch.no_grad(), run.encoder.backbone.eager():
         for batch in run.batches(rows):
             given = run.sequences(batch)
-            layers = run.encoder.backbone.decode_all(given.embeddings, given.mask, given.patches, attention=True)
+            layers = run.encoder.backbone.decode_all(given.embeddings, given.mask, given.content, attention=True)
             groups = grouped(given)
             of_layers = [shares(weights, given, groups).cpu().numpy() for weights in layers.attention]
             measured.append(np.stack(of_layers, axis=1))
@@ -67,7 +67,7 @@ def grouped(given: Sequences) -> Tensor:
     """Number in GROUPS of every position, int64 [B, T]; -1 at padding."""
     groups = torch.full_like(given.mask, 1, dtype=torch.long)
     groups[given.mask & (given.mask.cumsum(1) == 1)] = 2
-    groups[given.patches], groups[given.tokens], groups[~given.mask] = 0, 3, -1
+    groups[given.content], groups[given.tokens], groups[~given.mask] = 0, 3, -1
     return groups
 
 

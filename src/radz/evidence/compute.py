@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from radz.evidence import attention, feature_map, heatmap_quality, layer_probes, robustness
+from radz.evidence import attention, feature_map, heatmap_quality, layer_probes, robustness, words_by_layer
 from radz.evidence.config import ITEMS, read_settings
 from radz.evidence.items import FOLDER, Item, write_item
 from radz.evidence.open_run import Opened, check_run, open_run
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 COMPUTE: Mapping[str, Callable[[Opened], Item]] = {
     "heatmaps": heatmap_quality.compute,
     "layers": layer_probes.compute,
+    "words": words_by_layer.compute,
     "robustness": robustness.compute,
     "features": feature_map.compute,
     "attention": attention.compute,

@@ -80,11 +80,11 @@ def collect(run: Opened, rows: RowNumbers, folder: Path) -> dict[Place, NDArray[
                 given = run.sequences(batch)
             for name in ("tower", "projector"):
                 keep((name, POOLINGS[0]), _per_study(seen[name], batch.image_counts), start)
-            layers = run.encoder.backbone.decode_all(given.embeddings, given.mask, given.patches, attention=False)
+            layers = run.encoder.backbone.decode_all(given.embeddings, given.mask, given.content, attention=False)
             # The first states are the embeddings, which no layer has made.
             for number, states in enumerate(layers.states[1:], start=1):
                 last = given.tokens & (given.tokens.cumsum(1) == given.tokens.sum(1, keepdim=True))
-                for pooling, mask in zip(POOLINGS, (given.patches, given.tokens, last), strict=True):
+                for pooling, mask in zip(POOLINGS, (given.content, given.tokens, last), strict=True):
                     keep((f"layer {number}", pooling), _mean(states, mask), start)
             start += len(batch)
     return features

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -83,8 +83,8 @@ class Sequences(NamedTuple):
     """bool [B, T], true at real tokens"""
     tokens: Tensor
     """bool [B, T], true at modality tokens"""
-    patches: Tensor
-    """bool [B, T], true at image tokens: those of all images in order"""
+    content: Tensor
+    """bool [B, T], true at image tokens, those of all images in order, or at the words of a text"""
 
 
 class Encoder(nn.Module):
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
             modalities: B keys of MODALITY_TEXT.
         """
         given = self.image_sequences(pixels, counts, modalities)
-        states = self.backbone.decode(given.embeddings, given.mask, given.patches)
+        states = self.backbone.decode(given.embeddings, given.mask, given.content)
         return self.image_features(states, given, raw)
 
     def image_sequences(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> Sequences:
@@ -128,7 +128,7 @@ class Encoder(nn.Module):
 
     def image_features(self, states: Tensor, given: Sequences, raw: bool = False) -> Features:
         """`encode_images` from the states [B, T, d] of its sequences."""
-        pooled = self._pool(states, given.tokens, given.patches, given.mask, self.heads["image"])
+        pooled = self._pool(states, given.tokens, given.content, given.mask, self.heads["image"])
         return pooled if raw or self.centre is None else self.centre(pooled, "image")
 
     def patch_features(self, states: Tensor) -> Tensor:
@@ -190,14 +190,29 @@ class Encoder(nn.Module):
         if encoder == "embedding":
             ids = [torch.tensor(row, device=self.backbone.device) for row in self._tokens(texts)]
             return torch.stack([at_least_fp32(self.backbone.word_embeddings(row)).mean(0) for row in ids])
+        return self._by_length(texts, lambda words: self._tokens_mean(*self._text_states(words)[:2]))
+
+    def encode_depths(self, texts: list[str]) -> Tensor:
+        """Raw means [L, K, d] at the modality tokens behind each of the L layers, of K texts; the last is an anchor."""
+
+        def of_group(words: list[list[int]]) -> Tensor:
+            given = self._text_sequences(words)
+            layers = self.backbone.decode_all(given.embeddings, given.mask, None, attention=False)
+            # The first states are the embeddings, which no layer has made.
+            return torch.stack([self._tokens_mean(states, given.tokens) for states in layers.states[1:]], dim=1)
+
+        return self._by_length(texts, of_group).transpose(0, 1)
+
+    def _by_length(self, texts: list[str], encode: Callable[[list[list[int]]], Tensor]) -> Tensor:
+        """What `encode` makes of the words of texts [k, ..] in groups of like length, in the order of the texts."""
         words = self._words(texts)
         groups = like_lengths(list(map(len, words)), self.text_groups, DESCRIPTIONS)
-        parts = []
-        for group in groups:
-            states, tokens, _, _ = self._text_states([words[i] for i in group])
-            parts.append(_masked_mean(self._token_states(states), tokens))
+        parts = [encode([words[i] for i in group]) for group in groups]
         order = torch.tensor([i for group in groups for i in group], device=parts[0].device)
         return torch.cat(parts)[order.argsort()]
+
+    def _tokens_mean(self, states: Tensor, tokens: Tensor) -> Tensor:
+        return _masked_mean(self._token_states(states), tokens)
 
     def anchor_features(self, vectors: Tensor) -> Tensor:
         """Raw anchors [K, d] through the anchor head: [K, e]; sets likewise."""
@@ -222,6 +237,11 @@ class Encoder(nn.Module):
         return [shortened(row, self.config.max_text_tokens) for row in self._tokens(texts)]
 
     def _text_states(self, texts: list[list[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """States [B, T, d], and bool [B, T] of modality tokens, words and all real tokens."""
+        given = self._text_sequences(texts)
+        return self.backbone.decode(given.embeddings, given.mask), given.tokens, given.content, given.mask
+
+    def _text_sequences(self, texts: list[list[int]]) -> Sequences:
         start = self.backbone.start
         question = self._tokens([self.config.text_prompt])[0] if self.config.text_prompt else []
         sequences, kinds = [], []
@@ -231,8 +251,8 @@ class Encoder(nn.Module):
         self._check_length(max(map(len, sequences)), "dfat.max_text_tokens")
         ids, mask = self._pad(sequences)
         content, _ = self._pad(kinds, 0)
-        states = self.backbone.decode(self.backbone.word_embeddings(ids), mask)
-        return states, self._is_in(ids, self.backbone.text_ids), content.bool() & mask, mask
+        tokens = self._is_in(ids, self.backbone.text_ids)
+        return Sequences(self.backbone.word_embeddings(ids), mask, tokens, content.bool() & mask)
 
     def check_images(self, most: Mapping[str, int], side: int) -> None:
         """InputError where images of `side` pixels do not fit the tower, or the study of most images

@@ -39,7 +39,7 @@ class Mapper:
         Tokens are read at the feature layer, as training aligned them.
         """
         given = self.encoder.image_sequences(pixels, counts, modalities)
-        states = self.encoder.backbone.decode(given.embeddings, given.mask, given.patches)
+        states = self.encoder.backbone.decode(given.embeddings, given.mask, given.content)
         features = self.encoder.patch_features(per_image(states, given, len(pixels)))
         each = [name for name, n in zip(modalities, counts.tolist(), strict=True) for _ in range(n)]
         scores = torch.stack(
@@ -60,7 +60,7 @@ class Mapper:
         embeddings = given.embeddings.detach().requires_grad_(True)
         maps = []
         with backbone.eager(), torch.enable_grad():
-            states, attention = backbone.decode_all(embeddings, given.mask, given.patches, attention=True)
+            states, attention = backbone.decode_all(embeddings, given.mask, given.content, attention=True)
             features = self.encoder.image_features(states[-1], given)
             score = sum(
                 self.classifier.of_modality(features, name)[self.target] * _is(modalities, name, embeddings)
@@ -88,7 +88,7 @@ def contrast(similarity: Tensor, readable: Sequence[bool]) -> Tensor:
 
 def per_image(values: Tensor, given: Sequences, images: int) -> Tensor:
     """Values [B, T, ...] at the image tokens, as [M, P, ...]: tokens of an image follow each other."""
-    return values[given.patches].unflatten(0, (images, -1))
+    return values[given.content].unflatten(0, (images, -1))
 
 
 def _is(modalities: Sequence[str], name: str, like: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def test_layers_and_attention_are_those_of_plain_transformers(
     pixels, counts = PIXELS[:4], torch.tensor([2, 2])
     with torch.no_grad(), encoder.backbone.eager():
         given = encoder.image_sequences(pixels, counts, ["chest_xray"] * 2)
-        found = encoder.backbone.decode_all(given.embeddings, given.mask, given.patches, attention=True)
+        found = encoder.backbone.decode_all(given.embeddings, given.mask, given.content, attention=True)
         usual = encoder.encode_images(pixels, counts, ["chest_xray"] * 2)
     assert encoder.backbone.decoder.config._attn_implementation == "sdpa"
     model = plain(family, family_folders[family], encoder.backbone)

@@ -25,7 +25,7 @@ from data_modules.errors import InputError
 from data_modules.placing import to_original
 from radz import Radz
 from radz.cli.command_line import main
-from radz.evidence import attention, feature_map, layer_probes, robustness
+from radz.evidence import attention, feature_map, layer_probes, robustness, words_by_layer
 from radz.evidence.config import ITEMS, EvidenceConfig, read_settings
 from radz.evidence.open_run import Opened, open_run
 from radz.evidence.perturbations import FAULTS, perturbed
@@ -81,17 +81,42 @@ def test_places_hold_what_the_model_computes(run: Opened, tmp_path: Path) -> Non
         with torch.no_grad():
             backbone, given = run.encoder.backbone, run.sequences(batch)
             images = backbone.image_embeddings(backbone.prepare(batch.pixels))
-            states = backbone.decode_all(given.embeddings, given.mask, given.patches, attention=False).states
+            states = backbone.decode_all(given.embeddings, given.mask, given.content, attention=False).states
             modality = run.encoder.encode_images(batch.pixels, batch.image_counts, run.modalities(batch))
         np.testing.assert_allclose(found["projector", "image tokens"][number], images.mean((0, 1)), atol=1e-4)
         for n in (1, count):
             state = states[n][0]
-            for pooling, at in zip(layer_probes.POOLINGS, (given.patches[0], given.tokens[0], [-1]), strict=True):
+            for pooling, at in zip(layer_probes.POOLINGS, (given.content[0], given.tokens[0], [-1]), strict=True):
                 np.testing.assert_allclose(found[f"layer {n}", pooling][number], state[at].mean(0), atol=1e-4)
         raw = torch.from_numpy(found[f"layer {count}", "modality tokens"][number].copy())
         torch.testing.assert_close(run.encoder.heads["image"](raw), modality.overall[0], atol=1e-4, rtol=1e-3)
     tower = found["tower", "image tokens"]
     assert tower.shape == (5, 32) and np.ptp(tower, axis=0).max() > 1e-3
+
+
+# Words.
+
+
+def test_a_sentence_finds_its_paraphrase_once_what_all_share_is_gone() -> None:
+    """Planted: ten findings along axes of their own, far off in one direction; descriptions of the neighbour."""
+    own = torch.eye(10, 12)
+    shared = 50 * torch.ones(12)
+    kinds = {"one": own + shared, "two": 2 * own + 1.7 * shared, "description": own.roll(1, 0) - shared}
+    raw, centred = (words_by_layer._matched(kinds, whiten) for whiten in (None, False))
+    assert raw["mean_cosine"] > 0.99 and raw["effective_rank"] < 1.1
+    assert centred["paraphrase"] == 1 and centred["paraphrase_rank"] == 1 and centred["effective_rank"] > 8.9
+    assert centred["description"] == 0 and centred["description_rank"] > 1.5
+
+
+def test_words_are_those_of_the_anchors_at_the_last_layer(run: Opened) -> None:
+    described = [text for text in run.classifier.of_bank.descriptions if text]
+    depths = run.encoder.encode_depths(described)
+    assert depths.shape[:2] == (run.encoder.backbone.layer, len(described))
+    torch.testing.assert_close(depths[-1], run.encoder.encode_descriptions(described, "decoder"), atol=1e-5, rtol=1e-4)
+    assert (depths[0] - depths[-1]).abs().max() > 1e-2
+    item = words_by_layer.compute(run)
+    assert item.numbers["findings"] == len(described) and len(item.numbers["layers"]) == len(depths) == len(item.rows)
+    assert all(1 <= of[kind]["paraphrase_rank"] <= len(described) for of in item.numbers["layers"] for kind in of)
 
 
 # Maps.
@@ -151,7 +176,7 @@ def test_the_score_that_gradients_are_taken_of_is_the_one_that_is_reported(run: 
     batch = next(run.batches(run.rows("test", 2), 2))
     given = run.sequences(batch)
     with torch.no_grad(), run.encoder.backbone.eager():
-        states = run.encoder.backbone.decode_all(given.embeddings, given.mask, given.patches, attention=True).states
+        states = run.encoder.backbone.decode_all(given.embeddings, given.mask, given.content, attention=True).states
         found = run.classifier.of_modality(run.encoder.image_features(states[-1], given), "chest_xray")
     usual = run.classifier.score(batch.pixels, batch.image_counts, ["chest_xray"] * 2)
     for scorer, values in usual.items():
@@ -216,7 +241,7 @@ def test_shares_of_attention_add_up_and_an_even_token_is_even(make_encoder: Buil
     pixels = torch.randint(0, 256, (3, 1, 64, 64), dtype=torch.uint8)
     with torch.no_grad(), encoder.backbone.eager():
         given = encoder.image_sequences(pixels, torch.tensor([1, 2]), ["chest_xray"] * 2)
-        layer = encoder.backbone.decode_all(given.embeddings, given.mask, given.patches, attention=True).attention[1]
+        layer = encoder.backbone.decode_all(given.embeddings, given.mask, given.content, attention=True).attention[1]
     groups = attention.grouped(given)
     assert [(groups == n).sum().item() for n in (0, 2, 3)] == [3 * 16, 2, 4] and (groups[~given.mask] == -1).all()
     found = attention.shares(layer, given, groups)
@@ -227,7 +252,7 @@ def test_shares_of_attention_add_up_and_an_even_token_is_even(make_encoder: Buil
     # The last modality token sees all of its sequence.
     torch.testing.assert_close(fair[:, -1, 0], torch.tensor([16.0, 32.0]) / length)
     torch.testing.assert_close(fair[:, -1, 3], 2.0 / length)
-    by_hand = layer[1].mean(0)[given.tokens[1]][:, given.patches[1]].sum(-1)
+    by_hand = layer[1].mean(0)[given.tokens[1]][:, given.content[1]].sum(-1)
     torch.testing.assert_close(found[1, :, 0], by_hand)
 
 
@@ -243,7 +268,7 @@ def test_the_verb_writes_everything_and_the_report_shows_it(
     folder = run_folder / "evidence"
     assert capsys.readouterr().out.strip() == str(folder)
     items = {name: json.loads((folder / f"{name}.json").read_text()) for name in (
-        "heatmaps", "layers", "robustness", "features", "attention")}  # fmt: skip
+        "heatmaps", "layers", "words", "robustness", "features", "attention")}  # fmt: skip
     for item in items.values():
         assert item["says"] and item["pictures"] and item["table"]["rows"] and item["settings"]["seed"] == 0
         for picture in item["pictures"]:
