@@ -136,17 +136,19 @@ class Encoder(nn.Module):
         tokens = self.heads["image"](self._token_states(states))
         return tokens if self.centre is None else self.centre.shared("image_local").taken_from(tokens)
 
-    def encode_texts(self, texts: list[str], most: int | None = None, raw: bool = False) -> Features:
+    def encode_texts(
+        self, texts: list[str], most: int | None = None, raw: bool = False, groups: int | None = None
+    ) -> Features:  # fmt: skip
         """Features [N, e] of reports, captions, prompts or descriptions, less the mean of reports unless `raw`.
 
-        Each distinct text is computed once, in `text_groups` groups of like length, so that few tokens are padding;
-        with `most`, in more groups where one would hold more texts.
+        Each distinct text is computed once, in `text_groups` groups of like length (or `groups`), so that few tokens
+        are padding; with `most`, in more groups where one would hold more texts.
         """
         distinct = list(dict.fromkeys(texts))
         words = self._words(distinct)
-        groups = like_lengths(list(map(len, words)), self.text_groups, most)
-        parts = [self._pool(*self._text_states([words[i] for i in group]), self.heads["text"]) for group in groups]
-        place = {distinct[i]: n for n, i in enumerate(i for group in groups for i in group)}
+        alike = like_lengths(list(map(len, words)), groups or self.text_groups, most)
+        parts = [self._pool(*self._text_states([words[i] for i in group]), self.heads["text"]) for group in alike]
+        place = {distinct[i]: n for n, i in enumerate(i for group in alike for i in group)}
         joined = Features.join(parts)  # in the order of the groups
         pooled = joined.rows(torch.tensor([place[text] for text in texts], device=joined.overall.device))
         return pooled if raw or self.centre is None else self.centre(pooled, "text")

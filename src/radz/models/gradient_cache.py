@@ -19,6 +19,8 @@ from radz.models.encoder import Encoder
 from radz.models.losses import Features
 
 Encode = Callable[[], Features]
+WORTH = 4
+"""texts of a group at least: a chunk is of like length already, and a decoder call for fewer costs more than padding"""
 
 
 def cached_features(
@@ -42,7 +44,8 @@ def cached_features(
         )
 
     def text_chunk(start: int) -> Encode:
-        return lambda: encoder.encode_texts(distinct[start : start + size], raw=True)
+        groups = min(encoder.text_groups, max(1, size // WORTH))
+        return lambda: encoder.encode_texts(distinct[start : start + size], raw=True, groups=groups)
 
     chunks = [image_chunk(start, part) for start, part in zip(starts, pixels.split(images), strict=True)]
     chunks += [text_chunk(start) for start in range(0, len(distinct), size)]

@@ -118,6 +118,20 @@ def test_gradients_equal_the_plain_big_batch(tiny_path: Path, loss: str, categor
     compare(tiny_path, category=category, loss=loss)
 
 
+def test_a_small_chunk_of_texts_is_one_call_of_the_decoder(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven distinct texts are two chunks, each encoded twice; groups of single texts would keep no processor busy."""
+    module = make(tiny_path, gradient_cache=4)
+    backbone, texts = module.encoder.backbone, []
+    real = backbone.decode
+    monkeypatch.setattr(
+        backbone,
+        "decode",
+        lambda e, m, patches=None: (patches is None and texts.append(len(e)), real(e, m, patches))[1],
+    )
+    module.training_step(studies(), 0).backward()
+    assert texts == [4, 3, 4, 3]
+
+
 @pytest.mark.parametrize(
     "backbone",
     [
@@ -148,7 +162,7 @@ def test_with_dropout_each_chunk_meets_the_same_random_numbers_twice(
         parts = [
             encode.encode_images(batch.pixels[:7], batch.image_counts[:4], modalities[:4]),
             encode.encode_images(batch.pixels[7:], batch.image_counts[4:], modalities[4:]),
-            encode.encode_texts(words[:4]), encode.encode_texts(words[4:]),
+            encode.encode_texts(words[:4], groups=1), encode.encode_texts(words[4:], groups=1),
         ]  # fmt: skip
         image, text = (
             Features(torch.cat([a.overall, b.overall]), torch.cat([a.local, b.local]), a.peak_share)
