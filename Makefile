@@ -75,7 +75,7 @@ ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base
 	$(BIN)/python -m radz.cli.ablate $(or $(GROUP),$(error GROUP is missing, such as GROUP=tokens or GROUP=core)) \
 		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(BASE),base=$(BASE)) $(KEYS)
 
-paper: $(STAMP)  ## PRESET=quick (or effect, own): the tables and figures of the paper on one page (ARGS="root.rsna=DIR")
+paper: $(STAMP)  ## PRESET=quick (or effect, own, reproduce): the tables and figures of the paper on one page (ARGS="root.rsna=DIR")
 	$(BIN)/python -m radz.cli.paper $(or $(PRESET),quick) $(KEYS)
 
 sweep: $(STAMP)  ## SWEEP=demo_bayes ARGS="count=20": search on this machine, without an account

@@ -252,9 +252,11 @@ def check_make(arguments: list[str]) -> None:
         load(given.get("BASE", "demo"), alike(keys))
     elif target == "paper":
         assert (ROOT / f"experiments/paper/{given.get('PRESET', 'quick')}.yaml").is_file()
-        named = dict(word.split("=", 1) for word in keys)
-        load(named.pop("base", "demo"))
-        assert all(name.removeprefix("root.") in {*LAYOUTS, "table"} for name in named), named
+        named = dict(word.split("=", 1) for word in keys if word != "--dry-run")
+        base = named.pop("base", "demo")
+        roots = [name for name in named if name.startswith("root.")]
+        assert all(name.removeprefix("root.") in {*LAYOUTS, "table"} for name in roots), roots
+        load(base, alike([f"{key}={value}" for key, value in named.items() if key not in roots]))
 
 
 def check_radz(arguments: list[str]) -> None:

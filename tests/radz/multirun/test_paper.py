@@ -27,8 +27,8 @@ PRESETS = sorted(file.stem for file in (ROOT / "paper").glob("*.yaml"))
 
 
 def test_presets_that_claim_something_have_five_seeds() -> None:
-    assert all(len(set(read_plan(preset).seeds)) >= 5 for preset in set(PRESETS) - {"quick"})
-    assert "Smoke" in read_plan("quick").note
+    assert all(len(set(read_plan(preset).seeds)) >= 5 for preset in set(PRESETS) - {"quick", "reproduce"})
+    assert "Smoke" in read_plan("quick").note and "One seed, as in the paper" in read_plan("reproduce").note
 
 
 @pytest.mark.parametrize("preset", [pytest.param(p, marks=pytest.mark.slow) if p == "quick" else p for p in PRESETS])
@@ -43,6 +43,30 @@ def test_everything_a_plan_names_is_there(preset: str) -> None:
                 assert [one.reader for one in experiment.data.corpora] == [corpus]
         for name in [*section.arms, *([arm.name for arm in group_arms(section.group)] if section.group else [])]:
             load_experiment(name, plan.keys)
+
+
+def test_a_plan_is_printed_without_any_corpus(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """And says what is still to be named."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RADZ_BACKBONE", raising=False)
+    assert main(["reproduce", "--dry-run", "root.rsna=/data/rsna"]) == 0
+    base, title, *sets = capsys.readouterr().out.splitlines()
+    assert base == (
+        "base: llava_radz, backbone.path=FOLDER, 2 epochs, seeds 0, on mimic_cxr (root.mimic_cxr=FOLDER)"
+    )  # fmt: skip
+    assert title == "1. Zero-shot on five sets" and len(sets) == 6
+    assert "   rsna in /data/rsna: rsna, by fused" in sets
+    assert "   siim (root.siim=FOLDER, else the phantom): siim, by fused" in sets
+    assert main(["reproduce", "root.mimic_cxr=/d", "with=tiny", "trainer.max_steps=3", "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith(
+        "base: llava_radz, the tiny backbone, 3 steps, seeds 0, on mimic_cxr in /d"
+    )
+    assert main(["reproduce", "--dry-run", "with=tny"]) == 2
+    assert "with=tny: no such recipe" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+    assert main(["reproduce"]) == 2
+    assert "root.mimic_cxr: missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

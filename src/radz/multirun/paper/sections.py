@@ -108,6 +108,35 @@ def run(plan: Plan, out: Path, roots: Mapping[str, str], overrides: Sequence[str
     return results
 
 
+def planned(plan: Plan, roots: Mapping[str, str], overrides: Sequence[str]) -> list[str]:
+    """What `run` would do, one line each; no corpus and no backbone is opened, and what is to be named stands there.
+
+    Raises:
+        InputError: an experiment of the plan does not resolve.
+    """
+    keys = [*plan.keys, *overrides]
+    base = load_experiment(plan.base, keys)
+    steps = f"{base.trainer.max_epochs} epochs" if base.trainer.max_epochs else f"{base.trainer.max_steps} steps"
+    model = "the tiny backbone" if base.backbone.path is None else base.backbone.path or "backbone.path=FOLDER"
+    data = [one.reader if one.reader == "phantom" else _place(one.reader, roots, "") for one in base.data.corpora]
+    lines = [f"base: {plan.base}, {model}, {steps}, seeds {', '.join(map(str, plan.seeds))}, on {' and '.join(data)}"]
+    for number, section in enumerate(plan.sections):
+        lines.append(f"{number + 1}. {section.title}")
+        for corpus, protocols in section.sets.items():
+            for protocol in protocols:
+                found = load_experiment(f"protocols/{protocol}", [key for key in keys if not _of_data(key)])
+                lines.append(
+                    f"   {_place(corpus, roots, ', else the phantom')}: {protocol}, by {found.scoring.headline}"
+                )
+        lines += [f"   {arm.name}" for arm in (_arms(section) if section.group or section.arms else [])]
+        lines += [f"   {item} of the base" for item in section.evidence]
+    return lines
+
+
+def _place(corpus: str, roots: Mapping[str, str], otherwise: str) -> str:
+    return f"{corpus} in {roots[corpus]}" if corpus in roots else f"{corpus} (root.{corpus}=FOLDER{otherwise})"
+
+
 def _keys(plan: Plan, roots: Mapping[str, str]) -> tuple[list[str], str]:
     """The overrides of every training, and what it is measured on."""
     corpora = load_experiment(plan.base).data.corpora
@@ -116,7 +145,9 @@ def _keys(plan: Plan, roots: Mapping[str, str]) -> tuple[list[str], str]:
     given = []
     for number, corpus in enumerate(corpora):
         if corpus.reader not in roots:
-            raise InputError(f"root.{corpus.reader}: missing; {plan.base} is trained on it, name its folder")
+            raise InputError(
+                f"root.{corpus.reader}: missing; {plan.base} is trained on it, name its folder; --dry-run tells all"
+            )
         given.append(f"data.corpora.{number}.root={roots[corpus.reader]}")
     return [*(key for key in plan.keys if not _of_data(key)), *given], ", ".join(corpus.reader for corpus in corpora)
 
