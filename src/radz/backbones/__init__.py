@@ -18,6 +18,8 @@ FAMILIES = {
     "Qwen3VLForConditionalGeneration": ("qwen3_vl", "Qwen3VlBackbone"),
     "LlavaOnevisionForConditionalGeneration": ("llava_onevision", "LlavaOnevisionBackbone"),
     "InternVLForConditionalGeneration": ("internvl", "InternVlBackbone"),
+    "SmolVLMForConditionalGeneration": ("smolvlm", "SmolVlmBackbone"),
+    "Idefics3ForConditionalGeneration": ("smolvlm", "Idefics3Backbone"),
 }
 """file and class here of each `architectures` entry of a config.json"""
 

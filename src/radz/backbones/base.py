@@ -39,6 +39,7 @@ class Backbone(nn.Module, abc.ABC):
     Attributes:
         architecture: class in transformers, which `architectures` of config.json names.
         tower_path: where the vision tower lies in the model.
+        decoder_path: where the language model lies.
         projector_paths: where the projector lies, and what else belongs to it.
         model: the transformers model, wrapped by peft when LoRA is on; `core` is without the wrapper.
         tokenizer: the folder's tokenizer, modality tokens included.
@@ -53,6 +54,7 @@ class Backbone(nn.Module, abc.ABC):
 
     architecture: ClassVar[str]
     tower_path: ClassVar[str] = "model.vision_tower"
+    decoder_path: ClassVar[str] = "model.language_model"
     projector_paths: ClassVar[tuple[str, ...]] = ("model.multi_modal_projector",)
     image_size: int | None = None
     processor_changes: Mapping[str, Any] = {}
@@ -155,7 +157,7 @@ class Backbone(nn.Module, abc.ABC):
     @property
     def decoder(self) -> Any:
         """The language model without its head: `embed_tokens`, `layers`, `norm`."""
-        return self.core.model.language_model
+        return self.core.get_submodule(self.decoder_path)
 
     @property
     def device(self) -> torch.device:

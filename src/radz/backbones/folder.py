@@ -142,7 +142,14 @@ def _four_bit() -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=["vision_tower", "visual", "multi_modal_projector", "lm_head"],
+        llm_int8_skip_modules=[
+            "vision_tower",
+            "visual",
+            "vision_model",
+            "multi_modal_projector",
+            "connector",
+            "lm_head",
+        ],
     )
 
 

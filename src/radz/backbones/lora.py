@@ -17,7 +17,7 @@ from radz.config.schema import BackboneConfig
 log = logging.getLogger(__name__)
 
 # Anchored on the language model: a bare suffix list would also adapt the tower, whose layers are named alike.
-LORA_TARGETS = r"model\.language_model\.layers\.({layers})\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
+LORA_TARGETS = r"{decoder}\.layers\.({layers})\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
 TITLES = {
     "tower": "vision tower",
     "projector": "projector",
@@ -84,15 +84,15 @@ def _kept_tokens(model: Any, tokenizer: Any, image: list[str], text: list[str]) 
     return ids[: len(image)], ids[len(image) :]
 
 
-def add_lora(model: Any, config: BackboneConfig, token_ids: list[int], layers: int) -> Any:
-    """`model` with LoRA on the first `layers` layers of its decoder, and rows of `token_ids` that train."""
+def add_lora(model: Any, config: BackboneConfig, token_ids: list[int], decoder: str, layers: int) -> Any:
+    """`model` with LoRA on the first `layers` layers of its `decoder`, and rows of `token_ids` that train."""
     from peft import LoraConfig, get_peft_model
 
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=LORA_TARGETS.format(layers="|".join(map(str, range(layers)))),
+        target_modules=LORA_TARGETS.format(decoder=re.escape(decoder), layers="|".join(map(str, range(layers)))),
         trainable_token_indices={"embed_tokens": token_ids},
     )
     model = get_peft_model(model, settings)
@@ -110,7 +110,8 @@ def adapt(backbone: Any, config: BackboneConfig) -> None:
     """
     backbone.model.requires_grad_(False)
     if config.train == "lora":
-        backbone.model = add_lora(backbone.model, config, backbone.image_ids + backbone.text_ids, backbone.layer)
+        ids, where = backbone.image_ids + backbone.text_ids, backbone.decoder_path
+        backbone.model = add_lora(backbone.model, config, ids, where, backbone.layer)
     if config.train == "full":
         decoder = backbone.decoder
         decoder.requires_grad_(True)

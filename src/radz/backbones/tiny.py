@@ -73,6 +73,7 @@ def image_processor(config: TinyConfig) -> Any:
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
     from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
     side, tile = config.image_size, config.image_size // 2
     square = {"height": tile, "width": tile}
@@ -87,6 +88,9 @@ def image_processor(config: TinyConfig) -> Any:
     if config.family in ("qwen2_5_vl", "qwen3_vl"):
         size = {"shortest_edge": 1, "longest_edge": 64 * side**2}
         return Qwen2VLImageProcessorPil(size=size, patch_size=config.patch_size, **PIXELS)
+    if config.family == "smolvlm":
+        longest = {"longest_edge": side}
+        return SmolVLMImageProcessorPil(size={"longest_edge": 2 * side}, max_image_size=longest, **PIXELS)
     if config.family == "gemma3":
         return Gemma3ImageProcessorPil(size={"height": side, "width": side}, **PIXELS)
     return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **PIXELS)
@@ -261,13 +265,26 @@ def _gemma3(config: TinyConfig, tokenizer: Any) -> Any:
     return model
 
 
+def _smolvlm(config: TinyConfig, tokenizer: Any) -> Any:
+    from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
+
+    settings = SmolVLMConfig(
+        vision_config=_vision(config),
+        text_config={"model_type": "llama", **_text(config, tokenizer)},
+        image_token_id=_ids(config, tokenizer)[0],
+    )
+    return _scaled(SmolVLMForConditionalGeneration(settings), config)
+
+
 @torch.no_grad()
 def _scaled(model: Any, config: TinyConfig) -> Any:
     """Weights of the size that thin networks need: those of released models are made for width 4096."""
-    for name, weight in model.model.named_parameters():
-        if weight.dim() > 1 and "embed_tokens" not in name and "language_model" not in name:
+    decoder = model.get_decoder()
+    own = set(decoder.parameters())
+    for weight in model.model.parameters():
+        if weight.dim() > 1 and weight not in own:
             nn.init.normal_(weight, std=1 / math.sqrt(weight[0].numel()))
-    for layer in model.model.language_model.layers:
+    for layer in decoder.layers:
         decoder_layer(layer, config.layers)
     return model
 
@@ -280,4 +297,5 @@ BUILDERS: dict[str, Callable[[TinyConfig, Any], Any]] = {
     "qwen3_vl": _qwen3_vl,
     "llava_onevision": _llava_onevision,
     "internvl": _internvl,
+    "smolvlm": _smolvlm,
 }

@@ -49,6 +49,10 @@ FAMILIES: dict[str, tuple[str, dict[str, str], list[str], str]] = {
         {**QWEN_TOKENS, "start_image": "<img>", "end_image": "</img>"}, ["<IMG_CONTEXT>", "<|im_start|>"],
         "user assistant",
     ),
+    "smolvlm": (
+        QWEN_TEMPLATE.replace(QWEN_IMAGE, "<image>"), QWEN_TOKENS,
+        ["<image>", "<fake_token_around_image>", "<global-img>", "<|im_start|>"], "user assistant",
+    ),
     "gemma3": (
         GEMMA_TEMPLATE, GEMMA_TOKENS,
         ["<image_soft_token>", "<start_of_image>", "<end_of_image>", "<start_of_turn>", "<end_of_turn>"], "user model",

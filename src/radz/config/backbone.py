@@ -8,7 +8,7 @@ from typing import Annotated
 from data_modules.errors import InputError
 from radz.config.checks import Count, Share, at_least, check_fields, check_heads, seed_range, words
 
-TINY = ("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl", "llava_onevision", "internvl")
+TINY = ("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl", "llava_onevision", "internvl", "smolvlm")
 """families of the tiny backbone"""
 
 
@@ -17,9 +17,9 @@ class TinyConfig:
     """Shape of the random backbone that is written and used when `backbone.path` is null."""
 
     family: Annotated[
-        str, words("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl", "llava_onevision", "internvl")
+        str, words("llava", "llava_next", "qwen2_5_vl", "gemma3", "qwen3_vl", "llava_onevision", "internvl", "smolvlm")
     ] = "llava"
-    """llava | llava_next | qwen2_5_vl | gemma3 | qwen3_vl | llava_onevision | internvl"""
+    """llava | llava_next | qwen2_5_vl | gemma3 | qwen3_vl | llava_onevision | internvl | smolvlm"""
     image_size: Count = 128
     """input side in pixels"""
     patch_size: Count = 16

@@ -25,7 +25,7 @@ from radz.config.schema import BackboneConfig, TinyConfig
 from radz.models.encoder import Encoder
 
 EACH = {"llava": 16, "llava_next": 4 + 4 * 5, "qwen2_5_vl": 4, "gemma3": 4, "qwen3_vl": 4, "llava_onevision": 4 + 2 * 3,
-        "internvl": 5 * 4}  # fmt: skip
+        "internvl": 5 * 4, "smolvlm": 4}  # fmt: skip
 """tokens of an image of 64 pixels in patches of 16"""
 TILED = ("llava_next", "llava_onevision", "internvl")
 WORDS = ["Small left effusion.", "The heart is enlarged, no pneumothorax is seen.", "Normal.", *TEXTS]
@@ -37,6 +37,8 @@ def native(name: str, prepared: Tensor) -> Tensor:
     """What `prepare` returned in the layout of the family's processor."""
     if name in ("llava_next", "llava_onevision"):
         return torch.cat([prepared[:, 0, :1], prepared[:, 1:].flatten(1, 2)], dim=1)
+    if name == "smolvlm":
+        return prepared[None]  # one list of images
     return prepared.flatten(0, 1) if "qwen" in name or name == "internvl" else prepared
 
 
@@ -48,7 +50,7 @@ def test_prepare_equals_the_image_processor(
     """Exactly, but for the resizing of tiles: filters of float and of fixed point differ by a level of 255."""
     backbone = make_family(family, train="frozen").backbone
     pixels = torch.nn.functional.interpolate(PIXELS[:3].float(), side, mode="bilinear").byte()
-    if family in ("llava", "gemma3") and side != 64:
+    if family in ("llava", "gemma3", "smolvlm") and side != 64:
         with pytest.raises(InputError, match=rf"data\.image_size: {side} conflicts with the backbone's 64"):
             backbone.prepare(pixels)
         return
@@ -194,6 +196,7 @@ def test_sides_that_do_not_fit_are_told_before_training(
     ("llava_onevision", "config.json", "vision_aspect_ratio", "square", "vision_aspect_ratio square of config.json is"),
     ("internvl", "preprocessor_config.json", "size", {"height": 16, "width": 16}, "do not fit tiles of 32 pixels"),
     ("internvl", "config.json", "vision_feature_layer", -2, "or what is read of the tower, do not fit"),
+    ("smolvlm", "preprocessor_config.json", "max_image_size", {"longest_edge": 32}, "max_image_size is 32, the"),
     ("internvl", "tokenizer_config.json", "end_image_token", None, "the tokenizer lacks the tokens around an image"),
     ("gemma3", "config.json", "boi_token_index", 99999, "the tokenizer lacks the tokens around an image, ids 99999"),
 ])  # fmt: skip
@@ -206,6 +209,28 @@ def test_parts_of_different_models(
     with pytest.raises(InputError, match=message) as fault:
         load_backbone(BackboneConfig(path=str(tmp_path / "mixed")), tmp_path / "mixed", 2, 3)
     assert "\n" not in str(fault.value)
+
+
+def test_idefics3_is_smolvlm_by_another_name(
+    make_family: Build, family_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(family_folders["smolvlm"], tmp_path / "base")
+    told = json.loads((folder / "config.json").read_text())
+    told |= {"model_type": "idefics3", "architectures": ["Idefics3ForConditionalGeneration"]}
+    told["vision_config"]["model_type"] = "idefics3_vision"
+    (folder / "config.json").write_text(json.dumps(told))
+    backbone = load_backbone(BackboneConfig(path=str(folder), dtype="float32"), folder, 2, 3)
+    other = make_family("smolvlm", dtype="float32").backbone
+    assert type(backbone.core).__name__ == "Idefics3ForConditionalGeneration"
+    with torch.no_grad():
+        pairs = [one.image_embeddings(one.prepare(PIXELS[:2])) for one in (backbone, other)]
+    torch.testing.assert_close(*pairs)
+    assert backbone.chat("Any?", 1) == other.chat("Any?", 1)
+    assert "<fake_token_around_image><global-img><image><fake_token_around_image>Any?" in other.chat("Any?", 1)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text((folder / name).read_text().replace("<global-img>", "<view>"))
+    with pytest.raises(InputError, match="the tokenizer lacks <global-img>, the tokens around an image"):
+        load_backbone(BackboneConfig(path=str(folder)), folder, 2, 3)
 
 
 def test_shapes_of_tiny_families_are_checked() -> None:

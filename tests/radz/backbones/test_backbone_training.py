@@ -78,7 +78,7 @@ def test_checkpointing_changes_no_gradient(make_family: Build, family: str) -> N
 def test_lora_lies_in_the_decoder_and_the_table_adds_up(make_family: Build, family: str) -> None:
     encoder = make_family(family, depth="full")
     adapted = {name.split(".lora_")[0] for name, _ in encoder.named_parameters() if ".lora_" in name}
-    assert len(adapted) == 5 * 7 and all("model.language_model.layers." in name for name in adapted)
+    assert len(adapted) == 5 * 7 and all(f"{encoder.backbone.decoder_path}.layers." in name for name in adapted)
     *parts, total = trainable_table(encoder)
     assert total[1] == sum(p.numel() for p in encoder.parameters() if p.requires_grad)
     assert sum(part[2] for part in parts) == total[2] == sum(p.numel() for p in encoder.parameters())

@@ -94,7 +94,7 @@ def test_a_template_of_strings_gets_the_image_spelled(
     assert found.overall.isfinite().all()
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3", "internvl"])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3", "internvl", "smolvlm"])
 def test_a_spelled_image_has_the_tokens_around_it_that_the_family_knows(
     family_folders: dict[str, Path], tmp_path: Path, family: str
 ) -> None:

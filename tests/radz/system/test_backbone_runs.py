@@ -22,7 +22,7 @@ from radz.inference.predict import predict_folder
 from radz.methods.dfat import DFAT
 from radz.runs.train import Stopped, train
 
-FAMILIES = ["qwen2_5_vl", "llava_next", "gemma3", "qwen3_vl", "llava_onevision", "internvl"]
+FAMILIES = ["qwen2_5_vl", "llava_next", "gemma3", "qwen3_vl", "llava_onevision", "internvl", "smolvlm"]
 LORA = ["backbone.train=lora", "backbone.lora_rank=4", "dfat.learning_rate=0.01", "scoring.pixel_baseline=false"]
 
 
