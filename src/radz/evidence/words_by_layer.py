@@ -76,7 +76,8 @@ def _matched(features: Mapping[str, Tensor], whiten: bool | None) -> dict[str, f
             ranks = torch.stack([_ranks(taken[one], taken[other]) for one, other in of])
             found |= {task: (ranks == 1).float().mean().item(), f"{task}_rank": ranks.float().mean().item()}
     lie = [geometry(taken[key]) for key in prompts]
-    return found | {key: float(np.mean([one[key] for one in lie])) for key in ("mean_cosine", "effective_rank")}
+    found |= {key: float(np.mean([one[key] for one in lie])) for key in ("mean_cosine", "effective_rank")}
+    return {key: round(value, 4) for key, value in found.items()}
 
 
 def _ranks(one: Tensor, other: Tensor) -> Tensor:
