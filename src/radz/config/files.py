@@ -14,7 +14,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from data_modules.errors import InputError, nearest
 from data_modules.keys import names
@@ -83,7 +83,7 @@ def load_experiment(name: str, overrides: typing.Sequence[str] = ()) -> Experime
     for first in [path, *map(find_recipe, recipes)]:
         for file, layer in _layers(first):
             check_keys(layer, Experiment, "", str(file), origin)
-            merged = typing.cast(DictConfig, OmegaConf.merge(merged, layer))
+            merged.merge_with(layer)
             displace(merged, set_keys(layer))
     displace(merged, set().union(*(apply_override(merged, item, origin) for item in items)))
     if not merged.get("name"):
@@ -125,6 +125,9 @@ def digest(experiment: Experiment) -> str:
     for key in ("devices", "num_nodes", "strategy", "checkpoint_every_n_steps", "timeout_minutes", "profiler"):
         plain["trainer"].pop(key)
     plain["data"].pop("workers")
+    path, cache = experiment.backbone.path, experiment.cache_dir
+    if path and Path(path).is_relative_to(cache):  # of `make backbone`: the same wherever the cache lies
+        plain["backbone"]["path"] = str(Path(Experiment.cache_dir) / Path(path).relative_to(cache))
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
     for section, keys in NEWER.items():

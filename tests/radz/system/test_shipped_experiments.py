@@ -149,6 +149,13 @@ def test_every_recipe_resolves_on_every_corpus(recipe: Path, monkeypatch: pytest
     assert (found["chexpert"]["backbone"]["path"] == "/models/x") == (recipe.stem not in ("tiny", "smol"))
 
 
+def test_a_backbone_in_the_cache_is_the_same_wherever_the_cache_lies() -> None:
+    first, moved = load_experiment("smol"), load_experiment("smol", ["cache_dir=/scratch/radz"])
+    assert moved.backbone.path == "/scratch/radz/backbones/smollm2" and digest(moved) == digest(first)
+    other = load_experiment("smol", ["backbone.path=/scratch/radz/backbones/smollm2"])
+    assert digest(other) != digest(first) != digest(load_experiment("smol", ["backbone.path=null"]))
+
+
 @pytest.mark.parametrize("over", ["llava_med_v1_5", "qwen2_5_vl", "medgemma"])
 def test_modifiers_leave_the_recipe_below_them(over: str) -> None:
     below = load_experiment("chexpert", [f"with={over}"])
