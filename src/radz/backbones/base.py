@@ -138,6 +138,11 @@ class Backbone(nn.Module, abc.ABC):
         return self._image_text
 
     @property
+    def shown_image(self) -> str:
+        """What the family's processor puts in place of the mark: an image placeholder and what stands around it."""
+        return self.mark
+
+    @property
     def spelled_image(self) -> str:
         """An image in a message that is one string."""
         return f"{self.mark}\n"
@@ -235,19 +240,21 @@ class Backbone(nn.Module, abc.ABC):
         """Ids of a text with what the tokenizer puts before it, and nothing behind it."""
         return [*self.start, *self.tokenizer(text, add_special_tokens=False).input_ids]
 
-    def chat(self, instruction: str, images: int) -> str:
-        """One user turn in the folder's chat template, `images` placeholders and generation prompt included.
+    def chat(self, instruction: str, images: int, system: str = "") -> str:
+        """One user turn in the folder's chat template, `images` placeholders and generation prompt included, behind a
+        turn of the `system` where there is one.
 
         A BOS that the template spells is left out where the tokenizer adds it: `ids` of the turn are those of
         `apply_chat_template(tokenize=True)` of the processor.
         """
-        text = turn(self.tokenizer, message(instruction, images, self._spelled))
+        said = message(system, 0, self._spelled) if system else None
+        text = turn(self.tokenizer, message(instruction, images, self._spelled), system=said)
         bos = self.tokenizer.bos_token
         text = text.removeprefix(bos) if bos and self.tokenizer.bos_token_id in self.start else text
         shown = text.count(self.mark)
         if shown != images:
             raise InputError(f"backbone.path: the chat template shows {shown} image placeholders for {images} images")
-        return text
+        return text.replace(self.mark, self.shown_image)
 
     def word_embeddings(self, ids: Tensor) -> Tensor:
         """Token ids [...] to input embeddings [..., d]."""

@@ -120,7 +120,9 @@ def load_model(architecture: str, config: BackboneConfig, folder: Path) -> Any:
         )
     lost = sorted(report["missing_keys"])
     if lost:
-        raise InputError(f"backbone.path: {folder}: {len(lost)} weights are missing, such as {lost[0]}")
+        tied = "; where the model has no head, set tie_word_embeddings to true in config.json"
+        hint = tied if lost == ["lm_head.weight"] else ""
+        raise InputError(f"backbone.path: {folder}: {len(lost)} weights are missing, such as {lost[0]}{hint}")
     _check_attention(model, folder)
     _check_finite(model, folder)
     return model
@@ -249,11 +251,15 @@ def message(instruction: str, images: int, spelled: str | None) -> str | list[di
     return spelled * images + instruction
 
 
-def turn(tokenizer: Any, content: Any, template: str | None = None) -> str:
-    """A user's message of this content in a chat template, the tokenizer's own if none is given."""
+def turn(tokenizer: Any, content: Any, template: str | None = None, system: Any = None) -> str:
+    """A user's message of this content in a chat template, the tokenizer's own if none is given, behind that of the
+    system if there is one.
+    """
+    said = [{"role": "system", "content": system}] if system else []
     text: str = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], chat_template=template, add_generation_prompt=True, tokenize=False
-    )
+        [*said, {"role": "user", "content": content}], chat_template=template, add_generation_prompt=True,
+        tokenize=False,
+    )  # fmt: skip
     return text
 
 

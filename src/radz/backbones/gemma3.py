@@ -61,10 +61,10 @@ class Gemma3Backbone(Backbone):
 
     @property
     def spelled_image(self) -> str:
-        """See `Backbone`; the lines around an image are added in `chat`."""
+        """See `Backbone`; the lines around an image are those of `shown_image`."""
         return self._begin
 
-    def chat(self, instruction: str, images: int) -> str:
+    @property
+    def shown_image(self) -> str:
         """See `Backbone`. The template shows where an image begins; its tokens follow as the processor puts them."""
-        text = super().chat(instruction, images)
-        return text.replace(self._begin, f"\n\n{self._begin}{self._image_text}{self._end}\n\n")
+        return f"\n\n{self._begin}{self._image_text}{self._end}\n\n"

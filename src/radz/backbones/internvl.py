@@ -89,6 +89,6 @@ class InternVlBackbone(Backbone):
         tokens = self.pooled(projector(squares.to(projector.linear_1.weight.dtype)))
         return tokens.flatten(1, 2).unflatten(0, prepared.shape[:2]).flatten(1, 2)
 
-    def chat(self, instruction: str, images: int) -> str:
-        """See `Backbone`. The processor puts a token before and behind each image."""
-        return super().chat(instruction, images).replace(self.mark, f"{self._begin}{self.mark}{self._end}")
+    @property
+    def shown_image(self) -> str:
+        return f"{self._begin}{self.mark}{self._end}"

@@ -61,10 +61,9 @@ class SmolVlmBackbone(Backbone):
     def spelled_image(self) -> str:
         return self.mark
 
-    def chat(self, instruction: str, images: int) -> str:
-        """See `Backbone`. The tokens around an image are those that the processor puts."""
-        shown = f"{self._around}{self._whole}{self.mark}{self._around}"
-        return super().chat(instruction, images).replace(self.mark, shown)
+    @property
+    def shown_image(self) -> str:
+        return f"{self._around}{self._whole}{self.mark}{self._around}"
 
 
 class Idefics3Backbone(SmolVlmBackbone):

@@ -109,6 +109,7 @@ def from_plain(content: dict[str, Any], source: str) -> Experiment:
 
 NEWER = {
     "backbone": ("family",),
+    "vqa": ("embedding_instruction",),
     "dfat": ("token_norm", "centre", "temperature_warmup", "projector_warmup_steps", "projector_warmup_rate"),
 }
 """Keys that came after the first release: at their default, which changes nothing, they leave digests as they were."""

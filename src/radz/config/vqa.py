@@ -8,17 +8,20 @@ from typing import Annotated
 from data_modules.errors import InputError
 from radz.config.checks import Count, check_fields, template, words
 
-VQA_SCORERS = ("yes_no", "choice", "yes_no_written", "choice_written")
+ASKED = ("yes_no", "choice", "yes_no_written", "choice_written")
 """by log-probability of the answer, or parsed from what the model writes"""
+VQA_SCORERS = (*ASKED, "native")
+"""`native`: by the vector of a model that was made to give one"""
 
 
 @dataclass
 class VqaConfig:
     """`method: vqa`, the backbone asked in words, in its chat template. Nothing is trained."""
 
-    scorers: list[Annotated[str, words(*VQA_SCORERS)]] = field(default_factory=lambda: list(VQA_SCORERS))
-    """yes_no, choice (log-probabilities) | yes_no_written, choice_written (greedy answers, parsed); they stand as
-    vqa_<name> in the results"""
+    scorers: list[Annotated[str, words(*VQA_SCORERS)]] = field(default_factory=lambda: list(ASKED))
+    """yes_no, choice (log-probabilities) | yes_no_written, choice_written (greedy answers, parsed) | native (cosine of
+    the vectors that an embedding model such as Qwen3-VL-Embedding gives images and the prompts of `scoring`); they
+    stand as vqa_<name> in the results"""
     headline: Annotated[str, words(*VQA_SCORERS)] = "yes_no"
     """one of `scorers`"""
     yes_no: Annotated[str, template("finding", "Finding", "modality")] = (
@@ -37,6 +40,8 @@ class VqaConfig:
     """of choice: letters (the lines begin with A., B., ..) | names (the answer is the finding itself)"""
     none: str = "None of these"
     """last option of choice, which no finding gets the probability of; empty leaves it out"""
+    embedding_instruction: str = "Represent the user's input."
+    """of native: the system's turn before an image or a prompt; the default is that of Qwen3-VL-Embedding"""
     max_new_tokens: Count = 12
     """length limit of a written answer"""
 

@@ -18,15 +18,19 @@ from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from radz.backbones import Backbone
 from radz.config.checks import known_findings
+from radz.config.scoring import ScoringConfig
 from radz.config.vqa import VqaConfig
 from radz.methods import registry
 from radz.methods.base import Scored, Task, modalities_of
 from radz.methods.trained import load_trained, trained_experiment
 from radz.methods.vqa_answers import WRITTEN, letters, over_read_images, read_choice, read_yes_no
-from radz.methods.vqa_questions import Question, log_probabilities, question, scores, written
+from radz.methods.vqa_questions import Question, log_probabilities, question, scores, vectors, written
 from radz.models import factory
 from radz.models.labels import MODALITY_TEXT, LabelView, finding_texts, label_view
+from radz.models.losses import cosine
 from radz.models.pooling import over_images
+from radz.models.prompts import ClassSentences, sentences
+from radz.models.zero_shot import class_similarity, spoken, to_unit
 
 FROZEN: dict[str, Any] = {"train": "frozen", "train_projector": False, "train_tower": False}
 """settings of a backbone that is only asked"""
@@ -38,7 +42,7 @@ class Asked(Scored):
     Args:
         findings: the C findings; names: as words.
         modalities: one for each corpus.
-        aggregate: of a study's images, see `scoring.aggregate`.
+        scoring: how a study's images are put together, and the prompts of `native`.
     """
 
     trains = False
@@ -46,12 +50,13 @@ class Asked(Scored):
 
     def __init__(
         self, backbone: Backbone, config: VqaConfig, labels: LabelView, findings: Sequence[str], names: Sequence[str],
-        modalities: Sequence[str], aggregate: str,
+        modalities: Sequence[str], scoring: ScoringConfig,
     ) -> None:  # fmt: skip
         super().__init__()
         self.strict_loading = False
         self.backbone, self.config, self.names = backbone, config, tuple(names)
-        self.modalities, self.aggregate = tuple(modalities), aggregate
+        self.findings = tuple(findings)
+        self.modalities, self.scoring, self.aggregate = tuple(modalities), scoring, scoring.aggregate
         self.headline = f"vqa_{config.headline}"
         options = [*names, *([config.none] if config.none else [])]
         asks_choice = any(name.startswith("choice") for name in config.scorers)
@@ -62,6 +67,7 @@ class Asked(Scored):
         lines = [f"{mark}. {name}" for mark, name in zip(self.marks, options, strict=True)] if self.marks else options
         self.options = "\n".join(lines)
         self._question = lru_cache(maxsize=None)(self._tokenised)
+        self._prompts = lru_cache(maxsize=None)(self._embedded)
         self.set_up(labels, findings)
 
     def score(self, batch: StudyBatch) -> dict[str, Tensor]:
@@ -91,6 +97,10 @@ class Asked(Scored):
 
     def _ask(self, scorer: str, seen: Tensor, images: int, modality: str) -> Tensor:
         """[B, C] of studies of the same number of images, whose tokens are `seen` [B, P, d]."""
+        if scorer == "native":
+            classes, prompts = self._prompts(modality)
+            ours = vectors(self.backbone, seen, self.config.embedding_instruction, "", images)
+            return to_unit(class_similarity(cosine(ours, prompts), classes))
         form, free = scorer.removesuffix("_written"), scorer.endswith("_written")
         if form == "choice":
             asked = self._question("", images, modality, free)
@@ -108,6 +118,13 @@ class Asked(Scored):
             else:
                 columns.append(scores(log_probabilities(self.backbone, seen, asked))[:, 0])
         return torch.stack(columns, dim=1)
+
+    def _embedded(self, modality: str) -> tuple[list[ClassSentences], Tensor]:
+        """The sentences of all classes, and the model's own vectors [S, d] of them."""
+        classes = sentences(self.findings, self.names, MODALITY_TEXT[modality], self.scoring)
+        none = torch.zeros(1, 0, self.backbone.hidden_size, device=self.backbone.device)
+        said = [vectors(self.backbone, none, self.config.embedding_instruction, text, 0) for text in spoken(classes)]
+        return classes, torch.cat(said)
 
     def _tokenised(self, finding: str, images: int, modality: str, free: bool) -> Question:
         """The question about a finding, or with '' the multiple choice; free answers have none given."""
@@ -132,5 +149,5 @@ def build(task: Task) -> Asked:
     encoder.eval().requires_grad_(False)
     encoder.check_images(data.most_images(), experiment.data.image_size)
     names = list(finding_texts(known_findings(experiment.data), task.findings).values())
-    view, aggregate = label_view(data), experiment.scoring.aggregate
-    return Asked(encoder.backbone, experiment.vqa, view, task.findings, names, data.modalities, aggregate)
+    view, scoring = label_view(data), experiment.scoring
+    return Asked(encoder.backbone, experiment.vqa, view, task.findings, names, data.modalities, scoring)

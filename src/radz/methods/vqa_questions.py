@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from data_modules.errors import InputError
 from radz.backbones import Backbone
 from radz.backbones.generation import next_logits
+from radz.backbones.layers import at_least_fp32
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,24 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
     """Length of the common beginning."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+@torch.no_grad()
+def vectors(backbone: Backbone, images: Tensor, instruction: str, text: str, count: int) -> Tensor:
+    """Vectors [B, d] of unit length that an embedding model gives studies of `count` images, or with 0 a text.
+
+    The state behind the last layer at the last token of the chat, generation prompt and what the tokenizer puts behind
+    it included, with an instruction as the system's turn, as Qwen3-VL-Embedding has it (Li et al. 2026).
+
+    Args:
+        images: [B, P, e], projected tokens of the images of each study; of a text [1, 0, e].
+    """
+    if backbone.depth != "full":
+        raise InputError("backbone.depth: feature conflicts with the model's own vector, which needs depth full")
+    ids = backbone.tokenizer(backbone.chat(text, count, instruction)).input_ids
+    embeddings, patches = _sequence(backbone, images, ids)
+    output = backbone.decoded(embeddings, torch.ones_like(patches), patches if count else None, {})
+    return F.normalize(at_least_fp32(output.last_hidden_state[:, -1]), dim=-1)
 
 
 def log_probabilities(backbone: Backbone, images: Tensor, asked: Question) -> Tensor:

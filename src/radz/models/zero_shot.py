@@ -89,6 +89,12 @@ def over_prompts(similarity: Tensor, classes: Sequence[ClassSentences]) -> Tenso
     return torch.stack(columns, dim=-1)
 
 
+def class_similarity(similarity: Tensor, classes: Sequence[ClassSentences]) -> Tensor:
+    """`over_prompts` in [-1, 1]: a difference of two means of cosines lies in [-2, 2]."""
+    mean = over_prompts(similarity, classes)
+    return mean / mean.new_tensor([2.0 if one.negative else 1.0 for one in classes])
+
+
 class ZeroShot:
     """Class texts encoded with the current weights; call `refresh` after the weights have moved."""
 
@@ -225,7 +231,7 @@ class ZeroShot:
     def of_modality(self, image: Features, modality: str) -> dict[str, Tensor]:
         """`scores` of N studies of one modality; gradients pass."""
         kind, prompts, classes = self.scoring.prompt_features, self._prompts[modality], self.classes[modality]
-        prompt = over_prompts(pair_similarity(image, prompts, kind, self.dfat), classes)
+        prompt = class_similarity(pair_similarity(image, prompts, kind, self.dfat), classes)
         combined = torch.full_like(prompt, float("nan"))
         if len(self._anchors) >= 3:
             profile = over_prompts(cosine(prompts.overall, self._anchors).T, classes).T
@@ -234,8 +240,7 @@ class ZeroShot:
         description = to_unit(pair_similarity(image, self._described, kind, self.dfat))
         anchor = to_unit(cosine(image.overall, self._class_anchors))
         return {
-            # A difference of two means of cosines lies in [-2, 2].
-            "prompt": to_unit(prompt / prompt.new_tensor([2.0 if one.negative else 1.0 for one in classes])),
+            "prompt": to_unit(prompt),
             "description": torch.where(self._has_text, description, nan),
             "anchor": torch.where(self._has_anchor, anchor, nan),
             "fused": to_unit(combined) if self.scoring.fused == "centred" else combined.float(),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_families import FIRST, NAMES, PIXELS, SHAPE, TEXTS, inputs, plain, token_types
 from torch import Tensor
 
@@ -231,6 +232,20 @@ def test_idefics3_is_smolvlm_by_another_name(
         (folder / name).write_text((folder / name).read_text().replace("<global-img>", "<view>"))
     with pytest.raises(InputError, match="the tokenizer lacks <global-img>, the tokens around an image"):
         load_backbone(BackboneConfig(path=str(folder)), folder, 2, 3)
+
+
+def test_a_folder_without_a_head_is_told_its_remedy(family_folders: dict[str, Path], tmp_path: Path) -> None:
+    """As Qwen3-VL-Embedding-8B was released."""
+    folder = shutil.copytree(family_folders["qwen3_vl"], tmp_path / "base")
+    kept = load_file(folder / "model.safetensors")
+    assert kept.pop("lm_head.weight").numel()
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"missing, such as lm_head\.weight; .* set tie_word_embeddings to true in"):
+        load_backbone(BackboneConfig(path=str(folder)), folder, 2, 3)
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**told, "tie_word_embeddings": True}))
+    core = load_backbone(BackboneConfig(path=str(folder), train="frozen"), folder, 2, 3).core
+    assert core.lm_head.weight is core.get_input_embeddings().weight
 
 
 def test_shapes_of_tiny_families_are_checked() -> None:

@@ -18,6 +18,7 @@ from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from radz.config.files import load_experiment
 from radz.config.schema import VqaConfig
+from radz.config.scoring import ScoringConfig
 from radz.methods import vqa_answers, vqa_questions
 from radz.methods.vqa import Asked
 from radz.methods.vqa_answers import over_read_images, unread
@@ -123,7 +124,9 @@ def asked(encoder: Encoder, aggregate: str = "joint", **settings: Any) -> Asked:
     labels = LabelView(("nodule", "edema"), ("nodule", "edema"), policy, policy)
     config = VqaConfig(**settings)
     names = ("nodule", "edema")
-    return Asked(encoder.backbone, config, labels, names, names, ("chest_xray",), aggregate).eval()
+    return Asked(
+        encoder.backbone, config, labels, names, names, ("chest_xray",), ScoringConfig(aggregate=aggregate)
+    ).eval()
 
 
 def batch(counts: list[int]) -> StudyBatch:
@@ -210,12 +213,38 @@ def test_settings_that_cannot_be(keys: dict[str, Any], message: str) -> None:
         VqaConfig(**keys)
 
 
+@torch.no_grad()
+def test_native_scores_are_cosines_of_the_models_own_vectors(
+    make_family: Build, family_folders: dict[str, Path]
+) -> None:
+    """By plain transformers: the last state of the chat, the instruction as system, in both sides alike."""
+    encoder = make_family("qwen3_vl", depth="full")
+    backbone, folder = encoder.backbone, family_folders["qwen3_vl"]
+    found = asked(encoder, scorers=["native"], headline="native").score(batch([1, 2, 1]))
+    model = plain("qwen3_vl", folder, backbone).model
+
+    def vector(said: str, pixels: torch.Tensor | None = None) -> torch.Tensor:
+        chat = "<|im_start|>system\nRepresent the user's input.<|im_end|>\n<|im_start|>user\n"
+        ids = backbone.tokenizer(f"{chat}{said}<|im_end|>\n<|im_start|>assistant\n").input_ids
+        given = {"input_ids": torch.tensor([ids])}
+        if pixels is not None:
+            given = model_inputs("qwen3_vl", folder, ids, backbone.image_token, pixels)
+        return torch.nn.functional.normalize(model(**given).last_hidden_state[0, -1], dim=0)
+
+    image = "<|vision_start|>" + "<|image_pad|>" * 4 + "<|vision_end|>"
+    studies = torch.stack([vector(image, PIXELS[:1]), vector(image * 2, PIXELS[1:3]), vector(image, PIXELS[3:4])])
+    prompts = [text.format(finding="edema", modality="chest X-ray") for text in ScoringConfig().prompts]
+    expected = (studies @ torch.stack([vector(text) for text in prompts]).T).mean(1)
+    assert set(found) == {"vqa_native"} and expected.std() > 1e-3
+    torch.testing.assert_close(found["vqa_native"][:, 1], (expected + 1) / 2, atol=1e-5, rtol=1e-5)
+
+
 def test_letters_end_and_one_option_is_no_choice(make_family: Build) -> None:
     with pytest.raises(InputError, match=r"vqa\.none: empty leaves one option"):
         policy = torch.zeros(1, 1, 4)
         labels = LabelView(("edema",), ("edema",), policy, policy)
         backbone = make_family("llava", depth="full").backbone
-        Asked(backbone, VqaConfig(none=""), labels, ("edema",), ("edema",), ("chest_xray",), "joint")
+        Asked(backbone, VqaConfig(none=""), labels, ("edema",), ("edema",), ("chest_xray",), ScoringConfig())
     with pytest.raises(InputError, match="letters end before 27 options; use names"):
         vqa_answers.letters(27)
 
