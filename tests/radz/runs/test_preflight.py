@@ -107,9 +107,13 @@ def test_devices_that_are_not_there(fault: Any, monkeypatch: pytest.MonkeyPatch)
                 fault("trainer.devices=3", "trainer.accelerator=cpu")
 
 
-def test_a_packaged_backbone_that_is_missing_names_its_command(fault: Any, tmp_path: Path) -> None:
+def test_a_packaged_backbone_that_is_missing_names_its_command(
+    fault: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     line = fault(f"backbone.path={tmp_path}/backbones/smollm2", "backbone.train=lora")
-    assert line.endswith("smollm2: no such folder; run make backbone NAME=smollm2")
+    assert line.endswith(f"smollm2: no such folder; run make backbone NAME=smollm2 ARGS=cache_dir={tmp_path}")
+    assert fault("backbone.path=.cache/radz/backbones/smollm2").endswith("run make backbone NAME=smollm2")
     assert fault(f"backbone.path={tmp_path}/smollm2").endswith(
         "smollm2: no such folder; give a Hugging Face model folder"
     )
