@@ -55,8 +55,9 @@ def bench(only: list[str], device: str = "cpu") -> Iterator[str]:
         results = (result for name in only or BENCHMARKS for result in BENCHMARKS[name]())
     before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
     found: list[Result] = []
-    yield f"{'id':4} {'radz':>10} {'reference':>10} {'ratio':>8} {'range':>16}  what"
     for r in results:
+        if not found:
+            yield f"{'id':4} {'radz':>10} {'reference':>10} {'ratio':>8} {'range':>16}  what"
         found.append(r)
         _write(before, found)
         spread = f"{r.low:.2f} to {r.high:.2f}"
