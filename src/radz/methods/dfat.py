@@ -7,11 +7,11 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
@@ -19,13 +19,12 @@ from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING
 from radz.backbones.folder import base_change
 from radz.backbones.lora import log_trainable
-from radz.config.checks import known_findings
 from radz.config.schema import DfatConfig, DkamConfig
 from radz.config.scoring import ScoringConfig
-from radz.distributed import is_main_process, over_ranks, total, world
-from radz.methods import dkam
+from radz.distributed import over_ranks, total, world
+from radz.methods import dkam, feature_means
 from radz.methods.base import Scored, Task, modalities_of
-from radz.methods.dkam import AnchoredEncoder, encode_now
+from radz.methods.dkam import encode_now
 from radz.methods.export_folder import ANCHORS, is_export, load_export
 from radz.metrics.headline import monitored
 from radz.models import factory
@@ -35,7 +34,7 @@ from radz.models.encoder import Encoder
 from radz.models.first_loss import FirstLoss
 from radz.models.geometry import of_sides
 from radz.models.gradient_cache import cached_features
-from radz.models.labels import LabelView, batch_texts, finding_texts, label_view
+from radz.models.labels import LabelView, batch_texts, label_view
 from radz.models.losses import Features, alignment, category, positive_pairs
 from radz.models.prompts import check_prompts
 from radz.models.retrieval_features import Keeper, Kept
@@ -43,7 +42,6 @@ from radz.models.zero_shot import ClassTexts, ZeroShot
 from radz.training.checkpoint_io import check_weights, content_digest
 from radz.training.fsdp import local, shard
 from radz.training.optimizer import adamw
-from radz.training.trainer import lone_trainer
 
 log = logging.getLogger(__name__)
 FIRST_BIAS = -2.0
@@ -100,7 +98,7 @@ class DFAT(Scored):
         # What no corpus labels is unknown in every study and tells none from another; no_finding follows from the rest.
         self.pair_names = [name for name in bank.names if name in (*labels.findings, NO_FINDING)]
         self.classifier = ZeroShot(encoder, texts, of_bank, dfat, scoring, modalities)
-        self._warned = False
+        self._warned, self._measured = False, -1
         self.set_up(labels, texts.findings)
 
     @property
@@ -228,9 +226,22 @@ class DFAT(Scored):
         self.log("pairs_per_second", len(batch) * world()[1] / seconds, prog_bar=True)
 
     def on_train_epoch_end(self) -> None:
-        """Anchors of the weights that last.ckpt will hold, also where no validation came before."""
+        """Anchors and means of the weights that last.ckpt will hold, also where no validation came before."""
         if self.refreshes:
             self.refresh_anchors()
+        self._measure_centre()
+
+    def on_validation_epoch_start(self) -> None:
+        """The means of the weights of now; then as every method."""
+        if self.encoder.centre is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._measure_centre()
+        super().on_validation_epoch_start()
+
+    def _measure_centre(self) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if self.encoder.centre is not None and data is not None and self._measured != self.global_step:
+            self._measured = self.global_step
+            feature_means.measure(self.encoder, data, self.label_view, self.modalities)
 
     def configure_model(self) -> None:
         """Shard under FSDP2; called before every stage."""
@@ -353,25 +364,6 @@ class DFAT(Scored):
         return replace(self.bank, vectors=self.anchors.detach().cpu().clone(), info=info)
 
 
-def base_encoder(task: Task, bank: AnchorBank | None, names: Sequence[str]) -> AnchoredEncoder:
-    """The encoder with base weights, and its bank: the one given, else that of `names`, kept in the folder of the run.
-
-    Raises:
-        InputError: the bank is of another backbone, or a description is missing.
-    """
-    settings, accelerator = task.experiment, task.experiment.trainer.accelerator
-    encoder, digest = factory.encoder(settings.backbone, settings.dfat, settings.seed, settings.cache_dir, accelerator)
-    encoder.eval()
-    file = dkam.descriptions_file(settings.dkam, task.folder or Path())
-    if bank is None:
-        words = finding_texts(known_findings(settings.data), names)
-        bank = dkam.build_bank(encoder, settings.dkam, words, file, digest, lone_trainer(accelerator))
-        if task.folder is not None and is_main_process():
-            bank.replace_in(task.folder)
-    bank.check_base(digest, encoder.backbone.hidden_size)
-    return AnchoredEncoder(encoder, bank, digest, file)
-
-
 def build(task: Task) -> DFAT:
     """See `registry.build`, with base weights where the folder is no export. A bank there is used again."""
     experiment, data, findings, folder = task.experiment, task.data, task.findings, task.folder
@@ -379,7 +371,7 @@ def build(task: Task) -> DFAT:
     names = bank.names if bank else dkam.bank_findings(experiment.dkam, data)
     check_prompts(experiment.scoring, experiment.data, findings)
     dkam.check_anchors(experiment.dkam, experiment.scoring.headline, findings, names, bank is not None)
-    model = load_export(folder)[1] if folder is not None and is_export(folder) else base_encoder(task, bank, names)
+    model = load_export(folder)[1] if folder is not None and is_export(folder) else dkam.base_encoder(task, bank, names)
     texts = factory.class_texts(findings, model.file, experiment.data, experiment.dkam.aspects)
     anchors = model.class_anchors(texts, experiment.dkam, experiment.trainer.accelerator)
     model.encoder.check_images(data.most_images(), experiment.data.image_size)

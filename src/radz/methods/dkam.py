@@ -17,8 +17,12 @@ from data_modules.base import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING, ontology
 from radz.backbones.generation import write
+from radz.config.checks import known_findings
 from radz.config.dkam import DkamConfig
 from radz.config.files import find_resource
+from radz.distributed import is_main_process
+from radz.methods.base import Task
+from radz.models import factory
 from radz.models.anchor_bank import AnchorBank, BankInfo, known_anchors
 from radz.models.descriptions import (
     Description,
@@ -30,6 +34,7 @@ from radz.models.descriptions import (
 )
 from radz.models.encoder import Encoder
 from radz.models.geometry import geometry
+from radz.models.labels import finding_texts
 from radz.models.zero_shot import ClassTexts
 from radz.training.trainer import lone_trainer
 
@@ -255,3 +260,22 @@ def check_anchors(
             f"scoring.headline=fused: needs {FUSED_ANCHORS} anchors or more, the bank has {len(bank)} "
             f"({', '.join(bank)}); name more in dkam.findings or choose headline prompt"
         )
+
+
+def base_encoder(task: Task, bank: AnchorBank | None, names: Sequence[str]) -> AnchoredEncoder:
+    """The encoder with base weights, and its bank: the one given, else that of `names`, kept in the folder of the run.
+
+    Raises:
+        InputError: the bank is of another backbone, or a description is missing.
+    """
+    settings, accelerator = task.experiment, task.experiment.trainer.accelerator
+    encoder, digest = factory.encoder(settings.backbone, settings.dfat, settings.seed, settings.cache_dir, accelerator)
+    encoder.eval()
+    file = descriptions_file(settings.dkam, task.folder or Path())
+    if bank is None:
+        words = finding_texts(known_findings(settings.data), names)
+        bank = build_bank(encoder, settings.dkam, words, file, digest, lone_trainer(accelerator))
+        if task.folder is not None and is_main_process():
+            bank.replace_in(task.folder)
+    bank.check_base(digest, encoder.backbone.hidden_size)
+    return AnchoredEncoder(encoder, bank, digest, file)

@@ -6,6 +6,7 @@ small rest. Shapes: B studies on this rank, e feature width.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -138,3 +139,23 @@ class Centre(nn.Module):
         if not of_batch:
             return self(features, side)
         return replace(features, overall=features.overall - means["overall"], local=features.local - means["local"])
+
+    def measure(self, parts: Iterable[tuple[str, Features, Tensor]]) -> None:
+        """Put the means (and second moments) of these features in place of the running ones, over all ranks.
+
+        Args:
+            parts: side, raw features [B, e], and bool [B] that says which rows have that side.
+        """
+        sums = {name: torch.zeros_like(buffer) for name, buffer in self.named_buffers()}
+        for side, features, used in parts:
+            for part, values in (("overall", features.overall), ("local", features.local)):
+                rows = torch.where(used[:, None], values, torch.zeros_like(values)).to(sums[f"{side}_{part}"].dtype)
+                sums[f"{side}_{part}"] += rows.sum(0)
+                if self.whiten:
+                    sums[f"{side}_{part}_second"] += rows.T @ rows
+            sums[f"{side}_weight"] += used.sum()
+        sums = {name: total(value) for name, value in sums.items()}
+        for name, buffer in self.named_buffers():
+            count = sums[f"{name.split('_')[0]}_weight"]
+            if count > 0:
+                buffer.copy_(sums[name] / count)

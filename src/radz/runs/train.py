@@ -19,7 +19,7 @@ from radz.config.schema import Experiment
 from radz.distributed import is_main_process
 from radz.methods import dkam, registry
 from radz.methods.base import Task
-from radz.methods.dfat import base_encoder
+from radz.methods.dkam import base_encoder
 from radz.models.prompts import check_prompts
 from radz.report.run_report import write_report
 from radz.runs import preflight, task

@@ -95,7 +95,7 @@ def test_one_position_that_holds_most_power_is_warned_of(
     )  # fmt: skip
     with caplog.at_level(logging.WARNING, logger="radz.methods.dfat"):
         trainer.fit(module, DataLoader([studies()], batch_size=None))  # type: ignore[arg-type]
-    assert ("one position holds" in caplog.text) == (size > 1)
+    assert ("the longest position holds" in caplog.text) == (size > 1)
 
 
 class Monitored(Quiet):

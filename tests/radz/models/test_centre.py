@@ -179,6 +179,20 @@ def test_whitening_is_the_inverse_root_of_the_running_covariance() -> None:
     assert torch.equal(again.shared("image_local").whitening, centre.shared("image_local").whitening)
 
 
+def test_measured_means_take_the_place_of_running_ones() -> None:
+    """Over batches of different size, of the rows that are used, and with full weight from then on."""
+    generator = torch.Generator().manual_seed(0)
+    centre, of = Centre(3, whiten=True).double(), torch.ones(4, dtype=torch.bool)
+    centre.training_step(features(torch.randn(4, 3, dtype=torch.float64)), "text", of, of_batch=False)
+    parts = [torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (4, 3, 1)]
+    used = [torch.tensor([True, False, True, True]), torch.tensor([True, True, False]), torch.tensor([False])]
+    centre.measure(("text", features(rows), mask) for rows, mask in zip(parts, used, strict=True))
+    rows = torch.cat([rows[mask] for rows, mask in zip(parts, used, strict=True)]).numpy()
+    assert np.allclose(centre.get_buffer("text_overall"), rows.mean(0)) and centre.get_buffer("text_weight") == 1
+    assert np.allclose(centre.get_buffer("text_local_second"), 4 * rows.T @ rows / len(rows))
+    assert centre.get_buffer("image_weight") == 0  # nothing was measured of it, nothing is changed
+
+
 def test_whitened_anchors_are_less_alike(make_encoder: Any) -> None:
     """One direction that most anchors differ in hides the others until the bank is whitened."""
     generator = torch.Generator().manual_seed(0)
