@@ -311,8 +311,10 @@ class DFAT(Scored):
         }
         if self.encoder.centre is None:
             return of_sides(sides, False, "set dfat.centre=running")
-        moving = "their mean still moved when training ended: train longer, or at a lower rate"
-        return of_sides(sides, True, "set dfat.token_norm=unit" if self.dfat.token_norm == "none" else moving)
+        more = (
+            "set dfat.token_norm=unit" if self.dfat.token_norm == "none" else "set dfat.centre=whiten, or train longer"
+        )
+        return of_sides(sides, True, more)
 
     def _shared(self, name: str) -> Shared:
         return self.encoder.centre.shared(name).cpu() if self.encoder.centre else Shared(torch.zeros(()))
