@@ -21,6 +21,7 @@ def told(*parts: str, until: float = 0.0) -> list[dict[str, Any]]:
     return json.loads(json.dumps(list(found)))
 
 
+@pytest.mark.slow
 def test_both_sides_are_measured_and_a_batch_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_parts, "TRAIN", (1, 2))
     monkeypatch.setattr(gpu_parts, "SHOT", (1,))
