@@ -241,7 +241,9 @@ class DFAT(Scored):
         data = getattr(self.trainer, "datamodule", None)
         if self.encoder.centre is not None and data is not None and self._measured != self.global_step:
             self._measured = self.global_step
-            feature_means.measure(self.encoder, data, self.label_view, self.modalities)
+            # As in a step: in bfloat16 features are not what they are in float32, by more than tells them apart.
+            with self.trainer.precision_plugin.forward_context():
+                feature_means.measure(self.encoder, data, self.label_view, self.modalities)
 
     def configure_model(self) -> None:
         """Shard under FSDP2; called before every stage."""
