@@ -41,7 +41,13 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 def reading(
     source: Path | str, part: str, key: str = "backbone.path", remedy: str = "copy the folder from its source again"
 ) -> Iterator[None]:
-    """Turn what Hugging Face raises on a damaged or unknown `part` of a folder or file into one line."""
+    """Turn what Hugging Face raises on a damaged or unknown `part` of a folder or file into one line.
+
+    Its own report of missing weights, a table on stderr, is left out: what is missing is said by whoever reads.
+    """
+    loading = logging.getLogger("transformers.modeling_utils")
+    level = loading.level
+    loading.setLevel(logging.ERROR)
     try:
         yield
     except (InputError, MemoryError):
@@ -49,6 +55,8 @@ def reading(
     except Exception as error:  # tokenizers raises Exception itself, gguf, safetensors and config classes their own
         cause = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(f"{key}: {source}: the {part} cannot be read ({cause}); {remedy}") from None
+    finally:
+        loading.setLevel(level)
 
 
 def check_folder(config: BackboneConfig, folder: Path) -> dict[str, Any]:

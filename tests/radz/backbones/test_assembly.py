@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -245,7 +247,11 @@ def test_what_cannot_be_joined_is_said_in_a_line(
         shutil.copyfile(parts / "clip" / "preprocessor_config.json", tmp_path / "swin" / "preprocessor_config.json")
     keys = {"decoder": str(parts / "llama"), "tower": str(parts / "clip"), "out": str(tmp_path / "out"), **change}
     words = [f"{key}={text.format(tmp=tmp_path, parts=parts)}" for key, text in keys.items()]
+    handler = logging.StreamHandler(io.StringIO())  # that of transformers may hold the stream of another test
+    logging.getLogger("transformers").addHandler(handler)
     assert main(["assemble", *words]) == 2
+    logging.getLogger("transformers").removeHandler(handler)
+    assert "LOAD REPORT" not in handler.stream.getvalue()
     said = capsys.readouterr().err
     assert re.search(message, said) and said.count("\n") == 1, said
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
