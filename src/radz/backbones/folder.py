@@ -46,8 +46,7 @@ def reading(
     Its own report of missing weights, a table on stderr, is left out: what is missing is said by whoever reads.
     """
     loading = logging.getLogger("transformers.modeling_utils")
-    level = loading.level
-    loading.setLevel(logging.ERROR)
+    loading.addFilter(_is_no_report)
     try:
         yield
     except (InputError, MemoryError):
@@ -56,7 +55,12 @@ def reading(
         cause = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(f"{key}: {source}: the {part} cannot be read ({cause}); {remedy}") from None
     finally:
-        loading.setLevel(level)
+        loading.removeFilter(_is_no_report)
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    # A level would not do: transformers checks other things where that of its logger is high, and warns of them.
+    return "LOAD REPORT" not in record.getMessage()
 
 
 def check_folder(config: BackboneConfig, folder: Path) -> dict[str, Any]:
