@@ -1,8 +1,11 @@
-"""PEFT's LoRA layers with one autograd node each: x W' + s (x A') B' without the passes over memory between them.
+"""PEFT's layers without their passes over memory: one autograd node for x W' + s (x A') B', single rows of a table.
 
 PEFT computes scale, sum and casts as separate passes over the layer's whole output and, under autocast, keeps a copy of
 the input for each of the seven adapted layers. Here the low-rank product is added by the matrix product that makes it,
 forward and backward, and the input is kept as it is, so that layers that share one share its memory.
+
+Of an embedding of which few rows train, PEFT copies the whole table at each lookup, and twice more for its gradient.
+Here the frozen table is looked up as it is, and the few rows are put where their tokens stand.
 """
 
 from __future__ import annotations
@@ -40,14 +43,21 @@ class _Linear(torch.autograd.Function):
 
 
 def fuse_lora(model: nn.Module) -> int:
-    """Let the plain LoRA layers of a PEFT model compute this way; returns how many do.
+    """Let the plain LoRA layers of a PEFT model, and its tables with trained rows, compute this way.
 
     Layers of another kind of base (4-bit), with dropout or with another adapter type keep PEFT's own forward.
+
+    Returns:
+        How many layers do.
     """
     from peft.tuners.lora import Linear
+    from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 
     count = 0
     for module in model.modules():
+        if type(module) is TrainableTokensLayer and isinstance(module.base_layer, nn.Embedding):
+            module.__class__ = _of_rows(TrainableTokensLayer)
+            count += 1
         if type(module) is Linear and type(module.base_layer) is nn.Linear:
             module.__class__ = _fused(Linear)  # in place: parameters, their names and PEFT's own methods stay
             count += 1
@@ -79,3 +89,26 @@ def _fused(linear: Any) -> type:
 
         _CLASSES[linear] = FusedLinear
     return _CLASSES[linear]
+
+
+def _of_rows(layer: Any) -> type:
+    """`layer` with another lookup; made once, where PEFT is imported."""
+    if layer not in _CLASSES:
+
+        class TrainedRows(layer):  # type: ignore[misc]
+            def forward_adapters(self, x: Tensor, active_adapters: Any, *args: Any, **kwargs: Any) -> Tensor:
+                base = self.base_layer
+                if self.disable_adapters or self.merged or len(active_adapters) != 1 or base.weight.requires_grad:
+                    return super().forward_adapters(x, active_adapters, *args, **kwargs)
+                (name,) = active_adapters
+                words = base(x)
+                rows = self.trainable_tokens_delta[name].to(words.dtype)
+                scale = self._get_embed_scale()  # of Gemma's table, which scales in its own forward
+                rows = rows if scale is None else rows * scale.to(rows.dtype)
+                hits = x[..., None] == torch.tensor(self.token_indices[name], device=x.device)
+                # `where` has one shape for any number of hits: no wait for the device, one graph for `compile`.
+                placed = nn.functional.embedding(hits.int().argmax(-1), rows)
+                return torch.where(hits.any(-1, keepdim=True), placed, words)
+
+        _CLASSES[layer] = TrainedRows
+    return _CLASSES[layer]

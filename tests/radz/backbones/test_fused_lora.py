@@ -1,4 +1,4 @@
-"""One node per LoRA layer: the numbers and gradients of PEFT's own forward, also under autocast and after merging."""
+"""PEFT's own numbers and gradients, also under autocast and after merging: one node per LoRA layer, single rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.models.gemma3.modeling_gemma3 import Gemma3TextScaledWordEmbedding
 
 from radz.backbones.fused_lora import fuse_lora
 
@@ -80,6 +82,58 @@ def test_what_the_node_cannot_do_is_left_to_peft() -> None:
         assert torch.equal(plain(_input()), fused(_input()))
     expected = plain.eval()(_input())
     torch.testing.assert_close(fused.merge_and_unload()(_input()), expected)
+
+
+class Largest(TorchDispatchMode):
+    """The greatest number of values of any tensor that an operation makes."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        made = [value for value in (result if isinstance(result, tuple) else (result,)) if torch.is_tensor(value)]
+        self.most = max([self.most, *(value.numel() for value in made)])
+        return result
+
+
+@pytest.mark.parametrize("table", [nn.Embedding, Gemma3TextScaledWordEmbedding])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_trained_rows_are_those_of_peft_without_a_table_beside_the_table(table: type, dtype: torch.dtype) -> None:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.out = table(500, 12, 0), nn.Linear(12, 4)
+            if table is not nn.Embedding:
+                self.embed.embed_scale = torch.tensor(12**0.5)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.out(self.embed(ids).float()).tanh()
+
+    torch.manual_seed(0)
+    model = Words()
+    model.embed.weight.data = torch.randn(500, 12, dtype=dtype)
+    settings = LoraConfig(r=2, target_modules=["out"], trainable_token_indices={"embed": [7, 499]})
+    plain = get_peft_model(model, settings)
+    delta = next(p for n, p in plain.named_parameters() if "trainable_tokens_delta" in n)
+    delta.data = torch.randn(2, 12)  # the rows train in fp32, and are not those of the table any more
+    fused = copy.deepcopy(plain)
+    assert fuse_lora(fused) == 2
+    ids, found = torch.tensor([[7, 3, 0, 499], [7, 7, 8, 250]]), []
+    for model in (plain, fused):
+        with Largest() as largest:
+            y = model(ids)
+            y.square().sum().backward()
+        found.append((y.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}, largest.most))
+    (theirs, expected, table_sized), (ours, gradients, small) = found
+    assert torch.equal(ours, theirs) and expected.keys() == gradients.keys()
+    name = next(n for n in expected if "trainable_tokens_delta" in n)
+    assert gradients[name].abs().min() > 0
+    rough = 2**-7 if dtype == torch.bfloat16 else 1e-6  # sums in another order
+    torch.testing.assert_close(gradients[name], expected[name], rtol=rough, atol=rough)
+    assert table_sized >= 6000 and small < 500
+    with plain.disable_adapter(), fused.disable_adapter():
+        assert torch.equal(plain(ids), fused(ids))
+    assert torch.equal(fused.merge_and_unload()(ids), plain.merge_and_unload()(ids))
 
 
 def _input() -> torch.Tensor:
