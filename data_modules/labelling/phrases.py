@@ -1,0 +1,169 @@
+"""Phrases of the rules: a small language for wordings, and the search for many of them in one sentence.
+
+A phrase is words with single blanks between them:
+
+    pleural effusion          these words, with any blanks or hyphens between them, in any case, with or without accents
+    (small|large) effusion    one of several words
+    <right> <pleural> fluid   words that may be there
+    atelecta*                 any ending; the stem has three letters at least
+    heart .. enlarged         up to five words between, none of them beyond a comma
+
+There is nothing else in it: a phrase of a user is bounded in what it costs.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from data_modules.errors import InputError
+
+GAP = 5
+"""words that `..` passes at most"""
+LONGEST = 800
+"""signs of the longest phrase"""
+_ITEM = re.compile(r"\.\.|\([^()<>]*\)|<[^()<>]*>|[^\s()<>]+")
+_WORD = re.compile(r"[^\W_]+")
+_KEPT = frozenset(",;:()?")
+
+
+@lru_cache(4096)
+def _plain(sign: str) -> str:
+    """One sign without case and accent; what is no letter, digit or comma is a blank."""
+    bare = unicodedata.normalize("NFD", sign)[0].lower()
+    bare = bare if len(bare) == 1 else sign
+    return bare if bare.isalnum() or bare in _KEPT else " "
+
+
+def flat(text: str) -> str:
+    """The text as phrases are searched in it: of the same length, without case, accents and other marks."""
+    return "".join(map(_plain, text))
+
+
+@dataclass(frozen=True)
+class Match:
+    """A phrase that was found: signs `start` to `end` of the sentence, and what it stands for."""
+
+    start: int
+    end: int
+    what: Any
+
+
+class Phrases:
+    """Many phrases and what they stand for, found together in one pass over the words of a sentence."""
+
+    def __init__(self, phrases: Iterable[tuple[str, Any]], key: str, plural: bool = False) -> None:
+        """`key` names the place of the phrases in error texts; `plural`: English plurals count as the word."""
+        self._by_start: dict[str, list[tuple[re.Pattern[str], Any]]] = {}
+        for phrase, what in phrases:
+            items = _items(phrase, key)
+            pattern = re.compile(_pattern(items, plural))
+            for start in sorted(_starts(items)):
+                self._by_start.setdefault(start, []).append((pattern, what))
+
+    def found(self, text: str) -> list[Match]:
+        """Every match in a text of `flat`, in order; of one phrase's readings from one word the longest."""
+        matches = []
+        for word in _WORD.finditer(text):
+            for pattern, what in self._by_start.get(word[0][:3], ()):
+                match = pattern.match(text, word.start())
+                if match:
+                    matches.append(Match(match.start(), match.end(), what))
+        return matches
+
+
+def longest(matches: Sequence[Match]) -> list[Match]:
+    """Those that do not overlap a longer one, in order; of one span all stay."""
+    kept: list[Match] = []
+    for match in sorted(matches, key=lambda match: (match.start - match.end, match.start)):
+        span = match.start, match.end
+        if all(match.end <= other.start or other.end <= match.start or span == (other.start, other.end)
+               for other in kept):  # fmt: skip
+            kept.append(match)
+    return sorted(kept, key=lambda match: match.start)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One place of a phrase: its words, none for a gap."""
+
+    words: tuple[str, ...]
+    optional: bool = False
+
+
+def _items(phrase: str, key: str) -> list[_Item]:
+    if not isinstance(phrase, str) or not phrase.strip() or len(phrase) > LONGEST:
+        raise InputError(f"{key}: {phrase!r} is no phrase of 1 to {LONGEST} signs")
+    items = []
+    for found in _ITEM.findall(phrase):
+        if found == "..":
+            items.append(_Item(()))
+            continue
+        inner = found.strip("()<>")
+        for words in [inner.split("|")] if found[0] in "(<" else [[word] for word in _split(inner)]:
+            plain = tuple(" ".join(_split(word)) for word in words)
+            items.append(_Item(plain, found[0] == "<"))
+    if "".join("".join(_ITEM.findall(phrase)).split()) != "".join(phrase.split()):
+        raise InputError(f"{key}: the brackets of {phrase!r} do not close")
+    for item in items:
+        for word in item.words:
+            if not word or "*" in word.rstrip("*") or (word.endswith("*") and len(word) < 4):
+                raise InputError(
+                    f"{key}: {phrase!r} is no phrase; words, (one|another), <may be there>, stem* of three letters and "
+                    "more, and .. for up to five words"
+                )
+    if not items or not items[0].words or not items[-1].words or all(item.optional for item in items):
+        raise InputError(f"{key}: {phrase!r} must begin and end with a word, and hold one that is not in brackets <>")
+    return items
+
+
+def _split(words: str) -> list[str]:
+    """Words of a phrase as `flat` has them; a * stays at its end."""
+    return "".join(sign if sign == "*" else _plain(sign) for sign in words).split()
+
+
+def _starts(items: Sequence[_Item]) -> set[str]:
+    """First three letters of the words that a phrase may begin with."""
+    starts: set[str] = set()
+    for item in items:
+        starts |= {word.split()[0].rstrip("*")[:3] for word in item.words}
+        if not item.optional:
+            break
+    return starts
+
+
+def _pattern(items: Sequence[_Item], plural: bool) -> str:
+    """A regular expression without nested repetition; blanks stand behind each item but the last."""
+    blank, parts = r"[ ]+", []
+    for number, item in enumerate(items):
+        last = number == len(items) - 1
+        if not item.words:
+            parts.append(rf"(?:[^\W_]+{blank}){{0,{GAP}}}?")
+            continue
+        words = "|".join(blank.join(_one(word, plural) for word in words.split()) for words in item.words)
+        one = rf"(?:{words})(?![^\W_])"
+        if item.optional and last:
+            # The blank before it is that of the item before, which must not need one at the end.
+            parts[-1] = parts[-1].removesuffix(blank)
+            parts.append(rf"(?:{blank}{one})?")
+        elif item.optional:
+            parts.append(rf"(?:{one}{blank})?")
+        else:
+            parts.append(one if last else one + blank)
+    return "".join(parts)
+
+
+def _one(word: str, plural: bool) -> str:
+    if word.endswith("*"):
+        return re.escape(word[:-1]) + r"[^\W_]*"
+    if not plural or len(word) < 4 or not word.isalpha():
+        return re.escape(word)
+    if word.endswith("is"):
+        return re.escape(word[:-2]) + "(?:is|es)"
+    if word.endswith("y"):
+        return re.escape(word[:-1]) + "(?:y|ies)"
+    return re.escape(word) if word.endswith("s") else re.escape(word) + "(?:e?s)?"

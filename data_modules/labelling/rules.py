@@ -1,0 +1,124 @@
+"""The rules of one language: its cues and its terms, out of `rules/*.yaml`, with those that a user adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from data_modules.errors import InputError, nearest
+from data_modules.findings import Ontology
+from data_modules.labelling.phrases import Phrases
+
+FOLDER = "labelling/rules"
+CUES = ("negated", "denied_after", "doubt", "doubt_after", "gone", "gone_after", "past", "aside", "hypothesis", "end",
+        "verb", "affirmed", "or", "and", "nothing")  # fmt: skip
+"""What a cue does; see the head of rules/en.yaml."""
+KINDS = ("terms", "narrower", "normal", "near")
+"""How a phrase of a finding speaks of it; see the head of rules/en_findings.yaml."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """What a phrase says of a finding."""
+
+    finding: str
+    kind: str
+    """one of KINDS, or `mask`: it only hides what stands within it"""
+    phrase: str
+    beside: str = ""
+    """of `near`: the group of words that must stand in the same clause"""
+
+
+@dataclass
+class Rules:
+    """The compiled rules of a language."""
+
+    language: str
+    cues: Phrases
+    terms: Phrases
+    """what they find is a Term, or the name of a group of `near`"""
+    words: frozenset[str]
+    """frequent small words by which the language is known"""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """group statement -> findings that it denies"""
+
+
+def languages() -> list[str]:
+    """Codes of the languages that have rules."""
+    names = (file.name for file in resources.files("data_modules").joinpath(FOLDER).iterdir())
+    return sorted(name[:2] for name in names if name.endswith(".yaml") and len(name) == len("en.yaml"))
+
+
+@cache
+def _file(name: str) -> dict[str, Any]:
+    text = resources.files("data_modules").joinpath(FOLDER, name).read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
+def read_rules(
+    language: str, ontology: Ontology, modality: str, more: Mapping[str, Mapping[str, Any]], key: str
+) -> Rules:
+    """The rules of a language for a modality.
+
+    Args:
+        more: terms of a user, {finding: {terms: [..], narrower: [..], normal: [..]}}; they hold in every language.
+        key: where they stand, for error texts.
+
+    Raises:
+        InputError: an unknown finding or kind, or a phrase that is none.
+    """
+    cues, terms = _file(f"{language}.yaml"), _file(f"{language}_findings.yaml")
+    plural = language == "en"
+    said: list[tuple[str, Any]] = []
+    groups: dict[str, tuple[str, ...]] = {}
+    for number, group in enumerate(terms.get("groups", ())):
+        name = f"group {number}"
+        groups[name] = tuple(ontology[finding].name for finding in group["denies"])
+        said += [(phrase, Term(name, "group", phrase)) for phrase in group["says"]]
+    said += [(phrase, Term("", "mask", phrase)) for phrase in terms.get("masks", ())]
+    for finding, kinds in terms["findings"].items():
+        name = ontology[finding].name
+        said += list(_terms(name, kinds, modality, f"rules/{language}_findings.yaml: {finding}"))
+    for finding, kinds in more.items():
+        if finding not in ontology:
+            raise InputError(f"{key}.{finding}: unknown finding{nearest(finding, ontology.names)}")
+        said += list(_terms(ontology[finding].name, kinds, modality, f"{key}.{finding}"))
+    for finding in ontology:
+        if finding.name not in terms["findings"] and finding.name not in more and language == "en":
+            said.append((finding.text, Term(finding.name, "terms", finding.text)))
+    marks = ((phrase, cue) for cue in CUES for phrase in cues.get(cue, ()))
+    return Rules(
+        language, Phrases(marks, f"rules/{language}.yaml", plural), Phrases(said, key, plural),
+        frozenset(cues["words"]), groups,
+    )  # fmt: skip
+
+
+def _terms(finding: str, kinds: Mapping[str, Any], modality: str, key: str) -> Iterator[tuple[str, Any]]:
+    """Phrases of a finding with what they say; those of `near` also as groups of words."""
+    if not isinstance(kinds, Mapping):
+        raise InputError(f"{key}: give terms, narrower, normal or near, each a list")
+    for kind, phrases in kinds.items():
+        if kind in ("chest_ct", "chest_xray"):
+            yield from _terms(finding, phrases, modality, f"{key}.{kind}") if kind == modality else ()
+            continue
+        if kind not in KINDS or not isinstance(phrases, list):
+            raise InputError(f"{key}.{kind}: is none of {', '.join(KINDS)}, each a list{nearest(kind, KINDS)}")
+        for number, phrase in enumerate(phrases):
+            if kind == "near":
+                yield from _near(finding, phrase, f"{finding}.{number}", f"{key}.near")
+            else:
+                yield phrase, Term(finding, kind, phrase)
+
+
+def _near(finding: str, pair: Any, group: str, key: str) -> Iterable[tuple[str, Any]]:
+    if not isinstance(pair, Mapping) or set(pair) != {"words", "beside"}:
+        raise InputError(f"{key}: {pair!r} must have words and beside, each a list of phrases")
+    for phrase in pair["words"]:
+        yield phrase, Term(finding, "near", phrase, group)
+    for phrase in pair["beside"]:
+        yield phrase, group
