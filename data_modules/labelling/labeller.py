@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -76,25 +76,14 @@ class Labeller:
             finding: _weighed([entry for entry in statements if entry[0] == finding])
             for finding in dict.fromkeys(finding for finding, *_ in statements)
         }
-        return self._complete(found)
+        return self._sound(found)
 
-    def _complete(self, found: dict[str, Proof]) -> dict[str, Proof]:
-        """With what the findings imply: a present one proves those that it is a kind of."""
-        for name in list(found):
-            if found[name].state == "present":
-                for wider in self.ontology.ancestors(name):
-                    if wider not in found or found[wider].state != "present":
-                        proof = found[name]
-                        found[wider] = Proof(
-                            wider, "present", proof.section, proof.sentence, proof.words, f"{proof.rule} (a {name})"
-                        )
-        pathologies = [name for name in found if self.ontology[name].pathology and name != NO_FINDING]
-        if NO_FINDING in found and any(found[name].state != "absent" for name in pathologies):
-            found.pop(NO_FINDING)
-        return {
-            name: Proof(name, proof.state, proof.section, proof.sentence, proof.words, proof.rule)
-            for name, proof in found.items()
-        }
+    def _sound(self, found: dict[str, Proof]) -> dict[str, Proof]:
+        """Without a normal chest beside a finding, and each under its own name."""
+        abnormal = (name for name in found if self.ontology[name].pathology and name != NO_FINDING)
+        if any(found[name].state != "absent" for name in abnormal):
+            found.pop(NO_FINDING, None)
+        return {name: replace(proof, finding=name) for name, proof in found.items()}
 
 
 def _weighed(statements: Sequence[tuple[str, Said, Proof, int]]) -> Proof:

@@ -30,8 +30,10 @@ class Term:
     kind: str
     """one of KINDS, or `mask`: it only hides what stands within it"""
     phrase: str
-    beside: str = ""
-    """of `near`: the group of words that must stand in the same clause"""
+    group: str = ""
+    """of `near`: what its partners and its `unless` are named by"""
+    alone: bool = False
+    """of `near`: it needs no partner"""
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Rules:
     language: str
     cues: Phrases
     terms: Phrases
-    """what they find is a Term, or the name of a group of `near`"""
+    """what they find is a Term, or `beside` or `unless` with the group of a `near`"""
     words: frozenset[str]
     """frequent small words by which the language is known"""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -116,9 +118,11 @@ def _terms(finding: str, kinds: Mapping[str, Any], modality: str, key: str) -> I
 
 
 def _near(finding: str, pair: Any, group: str, key: str) -> Iterable[tuple[str, Any]]:
-    if not isinstance(pair, Mapping) or set(pair) != {"words", "beside"}:
-        raise InputError(f"{key}: {pair!r} must have words and beside, each a list of phrases")
+    known = {"words", "beside", "unless"}
+    if not isinstance(pair, Mapping) or not {"words"} < set(pair) <= known:
+        raise InputError(f"{key}: {pair!r} must have words, and beside or unless or both, each a list of phrases")
     for phrase in pair["words"]:
-        yield phrase, Term(finding, "near", phrase, group)
-    for phrase in pair["beside"]:
-        yield phrase, group
+        yield phrase, Term(finding, "near", phrase, group, "beside" not in pair)
+    for what in ("beside", "unless"):
+        for phrase in pair.get(what, ()):
+            yield phrase, f"{what} {group}"

@@ -65,16 +65,18 @@ def _inside(cue: Match, mentions: Sequence[Match]) -> bool:
 
 
 def _has_partner(mention: Match, beside: Sequence[Match], text: str) -> bool:
-    """Whether the other half of a `near` rule stands close enough in the sentence; true for other kinds."""
+    """Whether a `near` rule holds: its other half stands close enough, and nothing of `unless`; true for other kinds."""
     term: Term = mention.what
     if term.kind != "near":
         return True
+    alone = term.alone
     for other in beside:
-        if other.what == term.beside:
-            low, high = min(mention.end, other.end), max(mention.start, other.start)
-            if low > high or len(_WORDS.findall(text[low:high])) <= NEAR:
-                return True
-    return False
+        low, high = min(mention.end, other.end), max(mention.start, other.start)
+        if low > high or len(_WORDS.findall(text[low:high])) <= NEAR:
+            if other.what == f"unless {term.group}":
+                return False
+            alone |= other.what == f"beside {term.group}"
+    return alone
 
 
 def _clauses(text: str, cues: Sequence[Match]) -> list[int]:
@@ -114,7 +116,7 @@ def _close(text: str, start: int, end: int) -> bool:
 def _turned(mention: Match, cues: Sequence[Match], text: str, start: int, end: int) -> Said | None:
     """What a mention says under the cues of its clause; None where it says nothing of now."""
     term: Term = mention.what
-    before = [cue for cue in cues if cue.end <= mention.start]
+    before = [cue for cue in cues if cue.start < mention.start]
     after = [cue for cue in cues if cue.start >= mention.end]
 
     def made(state: State, cue: Match | None) -> Said:
