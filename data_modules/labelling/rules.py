@@ -15,10 +15,10 @@ from data_modules.findings import Ontology
 from data_modules.labelling.phrases import Phrases
 
 FOLDER = "labelling/rules"
-CUES = ("negated", "denied_after", "doubt", "doubt_after", "gone", "gone_after", "past", "aside", "hypothesis", "end",
-        "verb", "affirmed", "or", "and", "nothing")  # fmt: skip
+CUES = ("negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside", "hypothesis", "end",
+        "verb", "affirmed", "and", "nothing", "same")  # fmt: skip
 """What a cue does; see the head of rules/en.yaml."""
-KINDS = ("terms", "narrower", "normal", "near")
+KINDS = ("terms", "vague", "narrower", "normal", "near")
 """How a phrase of a finding speaks of it; see the head of rules/en_findings.yaml."""
 
 
@@ -112,7 +112,7 @@ def _terms(finding: str, kinds: Mapping[str, Any], modality: str, key: str) -> I
             raise InputError(f"{key}.{kind}: is none of {', '.join(KINDS)}, each a list{nearest(kind, KINDS)}")
         for number, phrase in enumerate(phrases):
             if kind == "near":
-                yield from _near(finding, phrase, f"{finding}.{number}", f"{key}.near")
+                yield from _near(finding, phrase, f"{key}.{number}", f"{key}.near")
             else:
                 yield phrase, Term(finding, kind, phrase)
 

@@ -19,7 +19,7 @@ State = Literal["present", "absent", "uncertain"]
 _STRONG = re.compile(r"[;:]|,(?= *(?:but|however|although) )")
 _JOINT = re.compile(r",|\band\b|\bund\b|\bet\b|\by\b|\be\b")
 _WORDS = re.compile(r"[^\W_]+")
-NEAR = 12
+NEAR = 20
 """words that may lie between the two halves of a `near` rule"""
 
 
@@ -43,7 +43,8 @@ def said(sentence: str, rules: Rules) -> list[Said]:
     terms = rules.terms.found(text)
     if not any(isinstance(match.what, Term) for match in terms):
         return []
-    beside = [match for match in terms if isinstance(match.what, str)]
+    masks = [match for match in terms if isinstance(match.what, Term) and match.what.kind == "mask"]
+    beside = [match for match in terms if isinstance(match.what, str) and not _inside(match, masks)]
     # A longer phrase hides what stands within it: pericardial effusion holds no (pleural) effusion.
     mentions = longest([match for match in terms if isinstance(match.what, Term)])
     cues = longest([cue for cue in rules.cues.found(text) if not _inside(cue, mentions)])
@@ -71,8 +72,7 @@ def _has_partner(mention: Match, beside: Sequence[Match], text: str) -> bool:
         return True
     alone = term.alone
     for other in beside:
-        low, high = min(mention.end, other.end), max(mention.start, other.start)
-        if low > high or len(_WORDS.findall(text[low:high])) <= NEAR:
+        if _close(text, mention, other, NEAR):
             if other.what == f"unless {term.group}":
                 return False
             alone |= other.what == f"beside {term.group}"
@@ -84,7 +84,7 @@ def _clauses(text: str, cues: Sequence[Match]) -> list[int]:
     strong = [match.start() for match in _STRONG.finditer(text)]
     strong += [cue.start for cue in cues if cue.what == "end"]
     predicates = [cue for cue in cues if cue.what in ("verb", "denied_after", "gone_after", "doubt_after")]
-    openers = [cue for cue in cues if cue.what in ("negated", "nothing")]
+    openers = [cue for cue in cues if cue.what in ("negated", "nothing", "same")]
     joints = sorted({match.start() for match in _JOINT.finditer(text)} | {c.start for c in cues if c.what == "and"})
     ends, last = [], 0
     for place in sorted({*strong, *joints}):
@@ -97,7 +97,7 @@ def _clauses(text: str, cues: Sequence[Match]) -> list[int]:
         behind = [cue for cue in predicates if last <= cue.start < place]
         ahead = [cue for cue in predicates if place <= cue.start < limit]
         first = next((cue for cue in openers if place < cue.start), None)
-        opens = first is not None and first.start < min(following, limit) and _close(text, place, first.start)
+        opens = first is not None and first.start < min(following, limit) and len(_WORDS.findall(text[place : first.start])) <= 2
         own = any(cue.start < min(following, limit) for cue in ahead)
         if behind and (own or opens):
             ends.append(place)
@@ -108,9 +108,9 @@ def _clauses(text: str, cues: Sequence[Match]) -> list[int]:
     return sorted(set(ends))
 
 
-def _close(text: str, start: int, end: int) -> bool:
-    """Whether no more than two words lie between."""
-    return len(_WORDS.findall(text[start:end])) <= 2
+def _close(text: str, one: Match, other: Match, words: int = 4) -> bool:
+    """Whether no more words lie between the two."""
+    return len(_WORDS.findall(text[min(one.end, other.end) : max(one.start, other.start)])) <= words
 
 
 def _turned(mention: Match, cues: Sequence[Match], text: str, start: int, end: int) -> Said | None:
@@ -124,22 +124,22 @@ def _turned(mention: Match, cues: Sequence[Match], text: str, start: int, end: i
         return Said(term.finding, state, mention.start, mention.end, rule, term.kind)
 
     aside = next((cue for cue in before if cue.what in ("aside", "hypothesis")), None)
-    if aside is not None or any(cue.what == "past" for cue in [*before[-1:], *after[:1]]):
+    if aside is not None or any(cue.what in ("past", "nothing") for cue in [*before[-1:], *after[:1]]):
         return None
     gone = _nearest(before, "gone") or next((cue for cue in after if cue.what == "gone_after"), None)
     negation = _negation(mention, before, text) or next((c for c in after if c.what == "denied_after"), None)
     doubt = _nearest(before, "doubt") or next((cue for cue in after if cue.what == "doubt_after"), None)
-    nothing = _nearest(before, "nothing")
+    doubt = doubt or next((cue for cue in cues if cue.what == "either" and _close(text, mention, cue)), None)
     if term.kind in ("normal", "group"):
         # What denies a finding, denied or doubted, says nothing sure.
-        return None if negation or doubt or gone or nothing else made("absent", None)
+        return None if negation or doubt or gone else made("absent", None)
     if doubt is not None and (negation is None or doubt.what == "doubt_after" or doubt.start > negation.start):
         return made("uncertain", doubt)
     cause = gone or negation
     if cause is not None:
         # No large effusion is no word on a small one: a narrower thing that is absent leaves the wider open.
         return None if term.kind == "narrower" else made("absent", cause)
-    return made("present", None)
+    return made("uncertain" if term.kind == "vague" else "present", None)
 
 
 def _nearest(cues: Sequence[Match], what: str) -> Match | None:
