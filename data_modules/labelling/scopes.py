@@ -19,6 +19,8 @@ State = Literal["present", "absent", "uncertain"]
 _STRONG = re.compile(r"[;:]|,(?= *(?:but|however|although) )")
 _JOINT = re.compile(r",|\band\b|\bund\b|\bet\b|\by\b|\be\b")
 _WORDS = re.compile(r"[^\W_]+")
+_LISTED = re.compile(r"\b(?:or|nor|oder|noch|ou|ni|o|nem|ne)\b")
+_AFFIRMED = re.compile(r" +(?:is|are|was|were) +(?:[^\W_]+ +)?(?:present|seen|noted|observed)\b")
 NEAR = 20
 """words that may lie between the two halves of a `near` rule"""
 
@@ -81,7 +83,9 @@ def _has_partner(mention: Match, beside: Sequence[Match], text: str) -> bool:
 
 def _clauses(text: str, cues: Sequence[Match]) -> list[int]:
     """Where clauses end: at strong marks and words, and at a joint whose two sides have a predicate each."""
-    strong = [match.start() for match in _STRONG.finditer(text)]
+    denials = {cue.start for cue in cues if cue.what == "denied_after"}
+    # pneumothorax: none
+    strong = [mark.start() for mark in _STRONG.finditer(text) if not denials & {mark.end(), mark.end() + 1}]
     strong += [cue.start for cue in cues if cue.what == "end"]
     predicates = [cue for cue in cues if cue.what in ("verb", "denied_after", "gone_after", "doubt_after")]
     openers = [cue for cue in cues if cue.what in ("negated", "nothing", "same")]
@@ -154,11 +158,13 @@ def _negation(mention: Match, before: Sequence[Match], text: str) -> Match | Non
     between = [cue for cue in before if cue.start >= negation.end]
     if any(cue.what == "verb" and cue.start > negation.end and _joint(text, cue.end, mention.start) for cue in between):
         return None  # no nodule is seen in the right lung, small effusion
+    comma = text.rfind(",", negation.end, mention.start)
+    if comma > 0 and _AFFIRMED.match(text, mention.end) and not _LISTED.search(text, comma):
+        return None  # without effusion or edema, cardiomegaly is present
     for cue in between:
         # no effusion, mild edema: a word of degree behind a comma opens an affirmed item, unless the list goes on.
         if cue.what == "affirmed" and _opens_item(text, cue.start):
-            rest = text[cue.start :]
-            if not re.search(r"\b(?:or|nor|oder|noch|ou|ni|o|nem)\b", rest):
+            if not _LISTED.search(text, cue.start):
                 return None
     return negation
 
