@@ -16,6 +16,9 @@ TERM_READERS = ("padchest", "openi")
 """Readers of corpora whose labels are lists of terms."""
 SPLITS = ("train", "val", "test")
 STATE_WORDS = ("absent", "present", "uncertain", "unmentioned")
+FROM_REPORT = "from_report"
+"""Stands in place of a finding's name for all findings that the reports speak of."""
+LABELLERS = ("rules",)
 OWN_PATIENTS = "own"
 MISSING = (
     "nan", "na", "n/a", "<na>", "#n/a", "nat", "null", "#null!", "none", "nil", "-", "--", ".", "?", "missing",
@@ -37,12 +40,20 @@ def in_range(key: str, value: float, low: float, high: float = math.inf) -> None
         raise InputError(f"{key}={value}: must be at least {low}" + (f" and at most {high}" if high < math.inf else ""))
 
 
+KINDS = ("equals", "contains", "token", "numeric", "from_report")
+"""Of which a label rule has one."""
+
+
 @dataclass
 class LabelRule:
-    """How one finding is read from one column; exactly one of equals, contains, token and numeric."""
+    """How one finding is read from one column, by exactly one of equals, contains, token and numeric, or from the report
+    by from_report."""
 
     column: str = ""
     """Column of the table."""
+    from_report: str | None = None
+    """rules: the state that the sentences of columns.report give (docs/labels.md); `labels: {from_report: rules}` reads
+    all findings that the reports speak of."""
     equals: str | None = None
     """Present where the whole cell is this text (in any case), absent elsewhere."""
     contains: str | None = None
@@ -59,11 +70,16 @@ class LabelRule:
 
     def check(self, key: str) -> None:
         """InputError for a rule that cannot be applied."""
+        kinds = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise InputError(f"{key}: give exactly one of {', '.join(KINDS)}, not {kinds or 'none'}")
+        if self.from_report is not None:
+            one_of(f"{key}.from_report", self.from_report, LABELLERS)
+            if self.column:
+                raise InputError(f"{key}.column: from_report reads columns.report; leave the column out")
+            return
         if not self.column:
             raise InputError(f"{key}.column is not set: name the column of the table that holds this label")
-        kinds = [kind for kind in ("equals", "contains", "token", "numeric") if getattr(self, kind) is not None]
-        if len(kinds) != 1:
-            raise InputError(f"{key}: give exactly one of equals, contains, token, numeric, not {kinds or 'none'}")
         if not getattr(self, kinds[0]) or (self.token is not None and not self.separator):
             raise InputError(f"{key}.{kinds[0]}: is empty")
         one_of(f"{key}.blank", self.blank, STATE_WORDS)
@@ -242,7 +258,9 @@ class CorpusConfig:
     keep: dict[str, list[str]] = field(default_factory=dict)
     """Row filter: column -> values that stay."""
     labels: dict[str, LabelRule] = field(default_factory=dict)
-    """Finding -> rule."""
+    """Finding -> rule; {from_report: rules} for all findings that the reports speak of."""
+    terms: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """Further words of findings for labels from reports: {finding: {terms: [..], narrower: [..], normal: [..]}}."""
     findings: dict[str, dict[str, str]] = field(default_factory=dict)
     """findings outside the ontology: {name: {parent: .., text: .., label: ..}}; label (readers padchest and openi): the
     term of the corpus' own vocabulary that proves it"""
@@ -258,6 +276,11 @@ class CorpusConfig:
     """Read by the phantom reader only."""
 
     @property
+    def reads_reports(self) -> bool:
+        """Whether labels come from reports."""
+        return any(rule.from_report is not None for rule in self.labels.values())
+
+    @property
     def shares_patients(self) -> bool:
         """Whether other corpora have the same patients."""
         return self.patients not in (None, OWN_PATIENTS)
@@ -267,6 +290,8 @@ class CorpusConfig:
         one_of(f"{key}.modality", self.modality, ("chest_xray", "chest_ct"))
         for name, rule in self.labels.items():
             rule.check(f"{key}.labels.{name}")
+        if self.terms and not self.reads_reports:
+            raise InputError(f"{key}.terms: is read only with {key}.labels.from_report=rules")
         for name, fields in self.findings.items():
             if "label" in fields and self.reader not in TERM_READERS:
                 raise InputError(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora import table
-from data_modules.corpus_config import Columns, CorpusConfig, LabelRule, PhantomConfig
+from data_modules.corpus_config import FROM_REPORT, Columns, CorpusConfig, LabelRule, PhantomConfig
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.lock import locked
@@ -35,7 +35,8 @@ def read(
     InputError for settings of the table reader that the phantom does not take.
     """
     config.check(key)
-    for field in ("root", "csv", "split_csv", "keep", "labels", "findings", "image_folder"):
+    of_table = ("root", "csv", "split_csv", "keep", "findings", "image_folder")
+    for field in (*of_table, *(["labels"] if set(config.labels) - {FROM_REPORT} else [])):
         if getattr(config, field):
             raise InputError(f"{key}.{field}: belongs to the table reader; the phantom takes {key}.phantom.*")
     folder = written(config.phantom, cache_dir, config.modality)
@@ -49,7 +50,10 @@ def read(
         patients=config.patients or ("phantom" if config.phantom.seed == 0 else f"phantom {config.phantom.seed}"),
         csv=TABLE,
         columns=Columns(**{name: name for name in FIXED}),
-        labels={name: LabelRule(name, numeric=dict(coding)) for name in header if name not in FIXED},
+        labels={
+            name: LabelRule(from_report="rules") if config.labels else LabelRule(name, numeric=dict(coding))
+            for name in header if name not in FIXED
+        },
     )
     return table.read(own, ontology, salt, key)
 

@@ -20,6 +20,7 @@ from data_modules.corpora.csv_file import column, load, split_words
 from data_modules.corpora.ids import check_ids
 from data_modules.corpora.labels import OUTSIDE, remarks, same, states_of
 from data_modules.corpora.places import Places
+from data_modules.corpora.report_labels import of_reports
 from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import OWN_PATIENTS, CorpusConfig, SplitFile
 from data_modules.errors import InputError, MissingCorpus, nearest
@@ -136,7 +137,9 @@ class _Source:
         self.fault(splits == "", "on_split_orphan", "no split is given for this row")
         paths = self.image_paths()
         for k, finding in enumerate(findings):
-            rule = self.config.labels[finding]
+            rule = self.config.labels.get(finding)
+            if rule is None or rule.from_report is not None:
+                continue
             bad = states[:, k] == OUTSIDE
             value = self.column(rule.column, "labels")[bad & self.alive]
             shown = f": {self.quoted(value[0], rule.column)} in column '{rule.column}'" if len(value) else ""
@@ -189,7 +192,7 @@ class _Source:
 
     def labels(self, ontology: Ontology) -> tuple[list[str], NDArray[np.int8]]:
         """Names as typed, and int8 [R, K] states (or OUTSIDE); InputError for an unknown finding or one named twice."""
-        names = list(self.config.labels)
+        names = [name for name, rule in self.config.labels.items() if rule.from_report is None]
         for section, typed in (("labels", names), ("policy.per_finding", list(self.config.policy.per_finding))):
             for name in typed:
                 if name not in ontology:
@@ -213,6 +216,10 @@ class _Source:
                 log.warning("%s: %d cell(s), %s, count as empty (%s.missing)", key, emptied.sum(), told, self.key)
             for line in remarks(rule, cells, key, quoted) if self.config.reader == "table" else ():
                 log.warning("%s", line)
+        if self.config.reads_reports:
+            texts = self.optional("report", missing=False)
+            read, more = of_reports(self.config, texts, ontology, names, self.name, self.key)
+            names, states = [*names, *read], np.hstack([states, more])
         return names, states
 
     def patients(self, ids: Text) -> Text:

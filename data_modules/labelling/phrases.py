@@ -58,18 +58,22 @@ class Phrases:
 
     def __init__(self, phrases: Iterable[tuple[str, Any]], key: str, plural: bool = False) -> None:
         """`key` names the place of the phrases in error texts; `plural`: English plurals count as the word."""
-        self._by_start: dict[str, list[tuple[re.Pattern[str], Any]]] = {}
+        self._by_word: dict[str, list[tuple[re.Pattern[str], Any]]] = {}
+        self._by_stem: dict[str, list[tuple[re.Pattern[str], Any]]] = {}
         for phrase, what in phrases:
             items = _items(phrase, key)
             pattern = re.compile(_pattern(items, plural))
             for start in sorted(_starts(items)):
-                self._by_start.setdefault(start, []).append((pattern, what))
+                # Most words of a report begin no phrase: they are looked up, not searched for.
+                places = self._by_stem if start.endswith("*") else self._by_word
+                for word in [start[:3]] if start.endswith("*") else _forms(start, plural):
+                    places.setdefault(word, []).append((pattern, what))
 
     def found(self, text: str) -> list[Match]:
         """Every match in a text of `flat`, in order; of one phrase's readings from one word the longest."""
         matches = []
         for word in _WORD.finditer(text):
-            for pattern, what in self._by_start.get(word[0][:3], ()):
+            for pattern, what in (*self._by_word.get(word[0], ()), *self._by_stem.get(word[0][:3], ())):
                 match = pattern.match(text, word.start())
                 if match:
                     matches.append(Match(match.start(), match.end(), what))
@@ -127,10 +131,10 @@ def _split(words: str) -> list[str]:
 
 
 def _starts(items: Sequence[_Item]) -> set[str]:
-    """First three letters of the words that a phrase may begin with."""
+    """The words that a phrase may begin with; a stem with its *."""
     starts: set[str] = set()
     for item in items:
-        starts |= {word.split()[0].rstrip("*")[:3] for word in item.words}
+        starts |= {word.split()[0] for word in item.words}
         if not item.optional:
             break
     return starts
@@ -160,10 +164,15 @@ def _pattern(items: Sequence[_Item], plural: bool) -> str:
 def _one(word: str, plural: bool) -> str:
     if word.endswith("*"):
         return re.escape(word[:-1]) + r"[^\W_]*"
+    return "(?:" + "|".join(map(re.escape, _forms(word, plural))) + ")"
+
+
+def _forms(word: str, plural: bool) -> list[str]:
+    """A word and its English plurals, longest first."""
     if not plural or len(word) < 4 or not word.isalpha():
-        return re.escape(word)
+        return [word]
     if word.endswith("is"):
-        return re.escape(word[:-2]) + "(?:is|es)"
+        return [word, word[:-2] + "es"]
     if word.endswith("y"):
-        return re.escape(word[:-1]) + "(?:y|ies)"
-    return re.escape(word) if word.endswith("s") else re.escape(word) + "(?:e?s)?"
+        return [word[:-1] + "ies", word]
+    return [word] if word.endswith("s") else [word + "es", word + "s", word]

@@ -131,6 +131,11 @@ def digest(experiment: Experiment) -> str:
         plain["backbone"]["path"] = str(Path(Experiment.cache_dir) / Path(path).relative_to(cache))
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
+        if not corpus["terms"]:
+            corpus.pop("terms")
+        for rule in corpus["labels"].values():
+            if rule["from_report"] is None:
+                rule.pop("from_report")
     for section, keys in NEWER.items():
         for key in keys:
             if plain[section][key] == getattr(type(getattr(experiment, section)), key):

@@ -16,7 +16,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data_modules.corpus_config import CorpusConfig
+from data_modules.corpus_config import FROM_REPORT, KINDS, CorpusConfig, LabelRule
 from data_modules.errors import InputError, nearest
 from data_modules.files import YamlLoader
 from radz.config.schema import Experiment
@@ -25,7 +25,7 @@ COMMAND_LINE = "the command line"
 EXCLUSIVE = (
     ("trainer.max_epochs", "trainer.max_steps"),
     ("data.corpora.*.split_csv", "data.corpora.*.columns.split"),
-    tuple(f"data.corpora.*.labels.*.{kind}" for kind in ("equals", "contains", "token", "numeric")),
+    tuple(f"data.corpora.*.labels.*.{kind}" for kind in KINDS),
 )
 """Keys of which one may be set: what a file or the command line sets takes the place of what came before it."""
 
@@ -51,7 +51,7 @@ def _layer(text: str) -> Any:
     if not text.strip():
         return {}
     typed = OmegaConf.to_container(OmegaConf.create(text))
-    return _keep_strings(typed, yaml.load(text, Loader=_Texts), Experiment)
+    return _spelt_out(_keep_strings(typed, yaml.load(text, Loader=_Texts), Experiment), Experiment)
 
 
 class _Texts(YamlLoader):
@@ -76,6 +76,19 @@ def _keep_strings(typed: Any, raw: Any, kind: Any) -> Any:
         inner = typing.get_args(kind)[0] if typing.get_origin(kind) is list else Any
         return [_keep_strings(a, b, inner) for a, b in zip(typed, raw, strict=True)]
     return raw if kind is str and typed is not None and isinstance(raw, str) else typed
+
+
+def _spelt_out(value: Any, kind: Any) -> Any:
+    """`labels: {from_report: rules}` as the rule that it stands for."""
+    kind = _bare(kind)
+    if isinstance(value, list):
+        return [_spelt_out(item, _child(kind, "0")) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _spelt_out(item, _child(kind, str(key))) for key, item in value.items()}
+    if _child(kind, FROM_REPORT) is LabelRule and isinstance(found.get(FROM_REPORT), str):
+        found[FROM_REPORT] = {FROM_REPORT: found[FROM_REPORT]}
+    return found
 
 
 def _bare(kind: Any) -> Any:
@@ -157,6 +170,7 @@ def apply_override(config: DictConfig, item: str, origin: dict[str, str]) -> set
             # OmegaConf's reader knows 1e-4 as a number.
             typed: Any = OmegaConf.to_container(OmegaConf.create(f"v: {text}"))
             value = _keep_strings(typed["v"], yaml.load(f"v: {text}", Loader=_Texts)["v"], kind)
+            value = {FROM_REPORT: value} if kind is LabelRule and isinstance(value, str) else _spelt_out(value, kind)
         except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError):
             raise InputError(f"{key}: {text[:80]!r} is not valid YAML (on {COMMAND_LINE})") from None
         check_keys(value, kind, key, COMMAND_LINE, origin)
