@@ -52,7 +52,8 @@ def read(
         columns=Columns(**{name: name for name in FIXED}),
         labels={
             name: LabelRule(from_report="rules") if config.labels else LabelRule(name, numeric=dict(coding))
-            for name in header if name not in FIXED
+            for name in header
+            if name not in FIXED
         },
     )
     return table.read(own, ontology, salt, key)

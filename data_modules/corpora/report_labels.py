@@ -66,5 +66,3 @@ def _states(labels: Sequence[Labels], findings: Sequence[str]) -> NDArray[np.int
             if finding in place:
                 states[row, place[finding]] = STATE_NAMES.index(proof.state)
     return states
-
-

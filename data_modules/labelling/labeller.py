@@ -42,9 +42,7 @@ class Labeller:
     ) -> None:  # fmt: skip
         """`more`: further terms, as of `read_rules`, named `key` in error texts."""
         self.ontology = ontology or shipped()
-        self.rules = {
-            code: read_rules(code, self.ontology, modality, more or {}, key) for code in languages()
-        }
+        self.rules = {code: read_rules(code, self.ontology, modality, more or {}, key) for code in languages()}
         self._said = lru_cache(KEPT)(lambda sentence, language: tuple(said(sentence, self.rules[language])))
 
     def language(self, report: str) -> str | None:

@@ -24,11 +24,15 @@ from data_modules.errors import InputError
 
 GAP = 5
 """words that `..` passes at most"""
+GAPS = 2
+"""gaps of one phrase at most"""
 LONGEST = 800
 """signs of the longest phrase"""
 _ITEM = re.compile(r"\.\.|\([^()<>]*\)|<[^()<>]*>|[^\s()<>]+")
 _WORD = re.compile(r"[^\W_]+")
 _KEPT = frozenset(",;:()?")
+_STRANGE = frozenset("[]{}^$+\\")
+"""of regular expressions, which phrases are not"""
 
 
 @lru_cache(4096)
@@ -100,8 +104,8 @@ class _Item:
 
 
 def _items(phrase: str, key: str) -> list[_Item]:
-    if not isinstance(phrase, str) or not phrase.strip() or len(phrase) > LONGEST:
-        raise InputError(f"{key}: {phrase!r} is no phrase of 1 to {LONGEST} signs")
+    if not isinstance(phrase, str) or not phrase.strip() or len(phrase) > LONGEST or _STRANGE & set(phrase):
+        raise InputError(f"{key}: {phrase!r} is no phrase of 1 to {LONGEST} signs, and no regular expression")
     items = []
     for found in _ITEM.findall(phrase):
         if found == "..":
@@ -122,6 +126,8 @@ def _items(phrase: str, key: str) -> list[_Item]:
                 )
     if not items or not items[0].words or not items[-1].words or all(item.optional for item in items):
         raise InputError(f"{key}: {phrase!r} must begin and end with a word, and hold one that is not in brackets <>")
+    if sum(not item.words for item in items) > GAPS:
+        raise InputError(f"{key}: {phrase!r} has more than {GAPS} gaps (..); cut it in two phrases")
     return items
 
 
@@ -141,24 +147,21 @@ def _starts(items: Sequence[_Item]) -> set[str]:
 
 
 def _pattern(items: Sequence[_Item], plural: bool) -> str:
-    """A regular expression without nested repetition; blanks stand behind each item but the last."""
-    blank, parts = r"[ ]+", []
-    for number, item in enumerate(items):
-        last = number == len(items) - 1
-        if not item.words:
-            parts.append(rf"(?:[^\W_]+{blank}){{0,{GAP}}}?")
-            continue
-        words = "|".join(blank.join(_one(word, plural) for word in words.split()) for words in item.words)
-        one = rf"(?:{words})(?![^\W_])"
-        if item.optional and last:
-            # The blank before it is that of the item before, which must not need one at the end.
-            parts[-1] = parts[-1].removesuffix(blank)
-            parts.append(rf"(?:{blank}{one})?")
-        elif item.optional:
-            parts.append(rf"(?:{one}{blank})?")
-        else:
-            parts.append(one if last else one + blank)
-    return "".join(parts)
+    """A regular expression that never tries one place twice, so that its time is bounded by the gaps alone.
+
+    What an item takes it keeps (atomic groups, possessive repetition): the longest of its words that fits, and a word
+    that may be there wherever it is.
+    """
+    blank, pattern, begun = r"[ ]+", "", False
+    for item in items:
+        longest_first = sorted(item.words, key=lambda words: (-len(words.split()), -len(words)))
+        words = "|".join(blank.join(_one(word, plural) for word in words.split()) for words in longest_first)
+        one = rf"(?>(?:{words})(?![^\W_]))" if item.words else r"[^\W_]+"
+        # Before the first word that must be there blanks stand behind a word, then before it.
+        placed = blank + one if begun else one + blank if item.optional else one
+        pattern += f"(?:{placed}){{0,{GAP}}}?" if not item.words else f"(?:{placed})?+" if item.optional else placed
+        begun |= not item.optional
+    return pattern
 
 
 def _one(word: str, plural: bool) -> str:

@@ -21,6 +21,7 @@ _JOINT = re.compile(r",|\band\b|\bund\b|\bet\b|\by\b|\be\b")
 _WORDS = re.compile(r"[^\W_]+")
 _LISTED = re.compile(r"\b(?:or|nor|oder|noch|ou|ni|o|nem|ne)\b")
 _AFFIRMED = re.compile(r" +(?:is|are|was|were) +(?:[^\W_]+ +)?(?:present|seen|noted|observed)\b")
+_ASKED = re.compile(r"[^,;:?(]{0,20}\?")
 NEAR = 20
 """words that may lie between the two halves of a `near` rule"""
 
@@ -101,7 +102,11 @@ def _clauses(text: str, cues: Sequence[Match]) -> list[int]:
         behind = [cue for cue in predicates if last <= cue.start < place]
         ahead = [cue for cue in predicates if place <= cue.start < limit]
         first = next((cue for cue in openers if place < cue.start), None)
-        opens = first is not None and first.start < min(following, limit) and len(_WORDS.findall(text[place : first.start])) <= 2
+        opens = (
+            first is not None
+            and first.start < min(following, limit)
+            and len(_WORDS.findall(text[place : first.start])) <= 2
+        )
         own = any(cue.start < min(following, limit) for cue in ahead)
         if behind and (own or opens):
             ends.append(place)
@@ -134,6 +139,8 @@ def _turned(mention: Match, cues: Sequence[Match], text: str, start: int, end: i
     negation = _negation(mention, before, text) or next((c for c in after if c.what == "denied_after"), None)
     doubt = _nearest(before, "doubt") or next((cue for cue in after if cue.what == "doubt_after"), None)
     doubt = doubt or next((cue for cue in cues if cue.what == "either" and _close(text, mention, cue)), None)
+    if doubt is None and _ASKED.match(text, mention.end):
+        doubt = Match(text.index("?", mention.end), text.index("?", mention.end) + 1, "doubt_after")
     if term.kind in ("normal", "group"):
         # What denies a finding, denied or doubted, says nothing sure.
         return None if negation or doubt or gone else made("absent", None)

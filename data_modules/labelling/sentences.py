@@ -15,7 +15,7 @@ _END = re.compile(
     r"|\n\s*(?=[-*\u2022]\s|\(?\d{1,2}[.)]\s)|\n[ \t]*\n"  # items of a list, paragraphs
     r"|\s[\"\u201c\u201d\u2022]+\s*|[\"\u201c\u201d\u2022]\s+"  # quotes and dots that stand for an item
 )
-_ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.)]\s|[-*\u2022])\s*")
+_ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.)]\s|[-*\u2022\"\u201c])\s*")
 _SHORT = re.compile(r"(?:^|[\s(])(?:dr|mr|mrs|vs|nr|approx|ca|resp|fig|e\.g|i\.e|z\.b|bzw|[A-Z])\.$", re.IGNORECASE)
 
 

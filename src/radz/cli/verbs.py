@@ -173,10 +173,10 @@ def bench(options: argparse.Namespace) -> None:
 
 
 def data(options: argparse.Namespace) -> None:
-    """`radz data check|cache EXPERIMENT`, `radz data phantom`."""
+    """`radz data check|cache EXPERIMENT`, `radz data phantom|label`."""
     from data_modules.errors import InputError, nearest
 
-    actions = {"check": _of_experiment, "cache": _of_experiment, "phantom": _phantom}
+    actions = {"check": _of_experiment, "cache": _of_experiment, "phantom": _phantom, "label": _label}
     if options.action not in actions:
         raise InputError(f"data {options.action}: no such action{nearest(options.action, actions)}")
     actions[options.action](options)
@@ -246,3 +246,16 @@ def _phantom(options: argparse.Namespace) -> None:
     config = PhantomConfig(studies, **numbers)
     write_layout(keys["corpus"], keys["out"], config, keys.get("cache_dir", Path(".cache/radz")))
     sys.stdout.write(f"{keys['out']}\n")
+
+
+def _label(options: argparse.Namespace) -> None:
+    """`radz data label csv=FILE text=COLUMN out=labels.csv modality=chest_ct findings=[a,b] processes=2`."""
+    readers: dict[str, Reader] = {
+        "csv": str, "text": str, "out": str, "modality": str, "findings": names, "processes": whole(0),
+    }  # fmt: skip
+    keys, _ = read_keys(options.keys, readers, required=["csv", "text", "out"])
+    _check_out(keys["out"])
+    from data_modules.labelling.table import label_table
+
+    source, text, out = Path(keys.pop("csv")).expanduser(), keys.pop("text"), Path(keys.pop("out")).expanduser()
+    sys.stdout.write("\n".join(label_table(source, text, out, **keys)) + "\n")

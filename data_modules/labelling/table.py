@@ -1,0 +1,108 @@
+"""`radz data label`: a table with reports in, the same table with a column per finding out, and the proofs beside it."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_modules.corpora.csv_file import column, load
+from data_modules.errors import InputError, nearest
+from data_modules.files import replacing
+from data_modules.findings import ontology
+from data_modules.labelling.labeller import Labeller
+from data_modules.labelling.many import Labels, counts, label_many
+from data_modules.labelling.sentences import MOST
+from data_modules.privacy import private_file
+from data_modules.study import Text
+
+CODES = {"present": "1", "absent": "0", "uncertain": "-1"}
+"""CheXpert's coding; a finding that is not mentioned is blank"""
+PROOF = ("row", "finding", "state", "section", "sentence", "words", "rule")
+MODALITIES = ("chest_xray", "chest_ct")
+
+
+def label_table(
+    source: Path, text: str, out: Path, modality: str = "chest_xray", findings: Sequence[str] = (),
+    processes: int | None = None,
+) -> list[str]:  # fmt: skip
+    """Write `out`, and `proofs_of(out)` with the sentence and the words behind every cell; both readable by their owner.
+
+    Args:
+        text: the column of the reports.
+        findings: which columns are written; by default all findings of the ontology.
+        processes: as of `label_many`.
+
+    Returns:
+        What was found, as lines.
+
+    Raises:
+        InputError: no such file, column or finding, or a column of `out` that the table has already.
+    """
+    if modality not in MODALITIES:
+        raise InputError(f"modality: '{modality}' is not one of {', '.join(MODALITIES)}{nearest(modality, MODALITIES)}")
+    names = _chosen(findings)
+    if out.resolve() == source.resolve() or proofs_of(out).resolve() == source.resolve():
+        raise InputError(f"out: {out} would replace the table that is read; give another file")
+    frame = load(source, "csv")
+    reports = column(frame, text, source, "text")
+    if taken := [name for name in names if name in frame.columns]:
+        raise InputError(f"{source}: has a column '{taken[0]}' already; rename it, or choose with findings=")
+    labels = label_many(reports, modality, processes=processes)
+    cells = np.array([[CODES.get(one[name].state, "") if name in one else "" for name in names] for one in labels])
+    labelled = pd.concat([frame, pd.DataFrame(cells, index=frame.index, columns=names)], axis=1)
+    _write(out, [list(labelled.columns), *labelled.to_numpy().tolist()])
+    rows = (
+        [row, name, *_proof(one[name])]
+        for row, one in zip(frame.index, labels, strict=True) for name in names if name in one
+    )  # fmt: skip
+    _write(proofs_of(out), [list(PROOF), *rows])
+    return _told(reports, labels, names, modality, out)
+
+
+def proofs_of(out: Path) -> Path:
+    """The file of the proofs beside a table of labels."""
+    return out.with_name(f"{out.stem}_proofs.csv")
+
+
+def _chosen(findings: Sequence[str]) -> list[str]:
+    known = ontology()
+    for name in findings:
+        if name not in known:
+            raise InputError(f"findings: '{name}' is no finding{nearest(name, known.names)}")
+    return list(dict.fromkeys(known[name].name for name in findings)) or list(known.names)
+
+
+def _proof(proof: Any) -> list[str]:
+    return [proof.state, proof.section, proof.sentence, proof.words, proof.rule]
+
+
+def _write(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    with replacing(path) as draft:
+        private_file(draft)
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+
+def _told(reports: Text, labels: Sequence[Labels], names: list[str], modality: str, out: Path) -> list[str]:
+    """Counts per finding, and what could not be read."""
+    table = counts(labels, names)
+    spoken = table[table["unmentioned"] < len(labels)]
+    lines = [f"{len(labels)} reports, {len(spoken)} of {len(names)} findings are spoken of", spoken.to_string()]
+    labeller = Labeller(modality)
+    kinds = Counter(_kind(report, labeller) for report, one in zip(reports, labels, strict=True) if not one)
+    lines += [f"{number} report(s) {what}; no label is read from them" for what, number in kinds.items()]
+    if long := sum(len(report) > MOST for report in reports):
+        lines.append(f"{long} report(s) are longer than {MOST} signs; what comes behind is not read")
+    return [*lines, f"labels: {out}", f"proofs: {proofs_of(out)} (holds sentences of reports; readable by you alone)"]
+
+
+def _kind(report: str, labeller: Labeller) -> str:
+    if not report.strip():
+        return "are empty"
+    return "name no finding" if labeller.language(report) else "are in no language that has rules"
