@@ -46,8 +46,8 @@ KINDS = ("equals", "contains", "token", "numeric", "from_report")
 
 @dataclass
 class LabelRule:
-    """How one finding is read from one column, by exactly one of equals, contains, token and numeric, or from the report
-    by from_report."""
+    """How one finding is read: from one column by exactly one of equals, contains, token and numeric, or from the
+    report by from_report."""
 
     column: str = ""
     """Column of the table."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from data_modules.findings import NO_FINDING, ontology as shipped, Ontology
-from data_modules.labelling.rules import Rules, languages, read_rules
+from data_modules.findings import NO_FINDING, Ontology
+from data_modules.findings import ontology as shipped
+from data_modules.labelling.rules import languages, read_rules
 from data_modules.labelling.scopes import Said, State, said
 from data_modules.labelling.sentences import sentences
 
@@ -55,7 +56,7 @@ class Labeller:
             return best
         flatly = {code: len(rules.terms.found(" ".join(words))) for code, rules in self.rules.items()}
         best = max(flatly, key=lambda code: (flatly[code], code == "en"))
-        return best if flatly[best] and all(word.isascii() for word in words[:1]) or flatly[best] > 1 else None
+        return best if (flatly[best] and all(word.isascii() for word in words[:1])) or flatly[best] > 1 else None
 
     def label(self, report: str) -> dict[str, Proof]:
         """{finding: its state and what proves it}; a finding that the report does not speak of is not there."""
@@ -65,9 +66,8 @@ class Labeller:
         rules, statements = self.rules[language], []
         for place, sentence in enumerate(sentences(report)):
             for one in self._said(sentence.text, language):
-                proof = Proof(
-                    one.finding, one.state, sentence.section, sentence.text, sentence.text[one.start : one.end], one.rule
-                )  # fmt: skip
+                words = sentence.text[one.start : one.end]
+                proof = Proof(one.finding, one.state, sentence.section, sentence.text, words, one.rule)
                 for finding in rules.groups.get(one.finding, (one.finding,)):
                     statements.append((finding, one, proof, place))
         found = {

@@ -15,8 +15,8 @@ from data_modules.findings import Ontology
 from data_modules.labelling.phrases import Phrases
 
 FOLDER = "labelling/rules"
-CUES = ("negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside", "hypothesis", "end",
-        "verb", "affirmed", "and", "nothing", "same")  # fmt: skip
+CUES = ("negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside",
+        "hypothesis", "end", "verb", "affirmed", "and", "nothing", "same")  # fmt: skip
 """What a cue does; see the head of rules/en.yaml."""
 KINDS = ("terms", "vague", "narrower", "normal", "near")
 """How a phrase of a finding speaks of it; see the head of rules/en_findings.yaml."""

@@ -69,7 +69,7 @@ def _inside(cue: Match, mentions: Sequence[Match]) -> bool:
 
 
 def _has_partner(mention: Match, beside: Sequence[Match], text: str) -> bool:
-    """Whether a `near` rule holds: its other half stands close enough, and nothing of `unless`; true for other kinds."""
+    """Whether a `near` rule holds: its other half stands close, and nothing of `unless`; true for other kinds."""
     term: Term = mention.what
     if term.kind != "near":
         return True
@@ -170,9 +170,8 @@ def _negation(mention: Match, before: Sequence[Match], text: str) -> Match | Non
         return None  # without effusion or edema, cardiomegaly is present
     for cue in between:
         # no effusion, mild edema: a word of degree behind a comma opens an affirmed item, unless the list goes on.
-        if cue.what == "affirmed" and _opens_item(text, cue.start):
-            if not _LISTED.search(text, cue.start):
-                return None
+        if cue.what == "affirmed" and _opens_item(text, cue.start) and not _LISTED.search(text, cue.start):
+            return None
     return negation
 
 

@@ -1,4 +1,4 @@
-"""`radz data label`: a table with reports in, the same table with a column per finding out, and the proofs beside it."""
+"""`radz data label`: a table with reports in; the same with a column per finding out, and the proofs beside it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def label_table(
     source: Path, text: str, out: Path, modality: str = "chest_xray", findings: Sequence[str] = (),
     processes: int | None = None,
 ) -> list[str]:  # fmt: skip
-    """Write `out`, and `proofs_of(out)` with the sentence and the words behind every cell; both readable by their owner.
+    """Write `out`, and `proofs_of(out)` with the sentence and the words behind every cell, both for their owner alone.
 
     Args:
         text: the column of the reports.

@@ -44,11 +44,13 @@ def test_what_a_phrase_finds(phrase: str, text: str, expected: list[str]) -> Non
 
 @pytest.mark.parametrize(
     "phrase",
-    ["", " ", "a" * 801, "(a+)+$", "heart [a-z]*", "x{3}", "\\w", "ef*", "e*fusion", "*", "..", ".. effusion", "effusion ..", "<only>", "(open", "a) b",
-     "(one|)", "a .. b .. c .. d", 5],
+    [
+        "", " ", "a" * 801, "(a+)+$", "heart [a-z]*", "x{3}", "\\w", "ef*", "e*fusion", "*", "..", ".. effusion",
+        "effusion ..", "<only>", "(open", "a) b", "(one|)", "a .. b .. c .. d", 5,
+    ],
 )  # fmt: skip
 def test_what_is_no_phrase(phrase: object) -> None:
-    with pytest.raises(InputError, match="^data.corpora.0.terms.edema: "):
+    with pytest.raises(InputError, match=r"^data\.corpora\.0\.terms\.edema: "):
         Phrases([(phrase, 1)], "data.corpora.0.terms.edema")  # type: ignore[list-item]
 
 

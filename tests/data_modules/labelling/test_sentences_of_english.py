@@ -66,7 +66,7 @@ def states(report: str, modality: str = "chest_xray") -> dict[str, str]:
         ("Bony overlap may obscure a small nodule.", {}),
         ("Pericardial effusion.", {"pericardial_effusion": PRESENT}),
         ("Thyroid nodule.", {}),
-        ("Calcified granuloma, thoracic scoliosis.", {"granuloma": PRESENT, "scoliosis": PRESENT, "calcification": PRESENT}),
+        ("Old granuloma, thoracic scoliosis.", {"granuloma": PRESENT, "scoliosis": PRESENT}),
         ("Cardio-\nmegaly", {}),
         ("Effusions.", {"pleural_effusion": PRESENT}),
         ("Noeffusion noted", {}),
