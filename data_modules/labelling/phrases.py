@@ -65,7 +65,7 @@ class Phrases:
         self._by_word: dict[str, list[tuple[re.Pattern[str], Any]]] = {}
         self._by_stem: dict[str, list[tuple[re.Pattern[str], Any]]] = {}
         for phrase, what in phrases:
-            items = _items(phrase, key)
+            items = parsed(phrase, key)
             pattern = re.compile(_pattern(items, plural))
             for start in sorted(_starts(items)):
                 # Most words of a report begin no phrase: they are looked up, not searched for.
@@ -103,7 +103,8 @@ class _Item:
     optional: bool = False
 
 
-def _items(phrase: str, key: str) -> list[_Item]:
+def parsed(phrase: str, key: str) -> list[_Item]:
+    """The places of a phrase; InputError, beginning with `key`, for what is no phrase."""
     if not isinstance(phrase, str) or not phrase.strip() or len(phrase) > LONGEST or _STRANGE & set(phrase):
         raise InputError(f"{key}: {phrase!r} is no phrase of 1 to {LONGEST} signs, and no regular expression")
     items = []

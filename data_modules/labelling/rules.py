@@ -12,7 +12,7 @@ import yaml
 
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
-from data_modules.labelling.phrases import Phrases
+from data_modules.labelling.phrases import Phrases, parsed
 
 FOLDER = "labelling/rules"
 CUES = ("negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside",
@@ -114,6 +114,7 @@ def _terms(finding: str, kinds: Mapping[str, Any], modality: str, key: str) -> I
             if kind == "near":
                 yield from _near(finding, phrase, f"{key}.{number}", f"{key}.near")
             else:
+                parsed(phrase, key)
                 yield phrase, Term(finding, kind, phrase)
 
 

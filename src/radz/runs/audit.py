@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_modules import audit
+from data_modules import audit, privacy
 from data_modules.files import write_json
+from data_modules.labelling import agreement
 from data_modules.thumbnails import thumbnails
 from radz.config.files import run_folder
 from radz.config.schema import Experiment
@@ -31,20 +32,23 @@ def cache(experiment: Experiment) -> list[str]:
 
 
 def check(experiment: Experiment, images: int | None) -> list[str]:
-    """Audit the data; audit.json, thumbnails.png and thumbnails.csv go to `audit` of the run folder. Lines to print.
+    """Audit the data; audit.json, thumbnails and label_conflicts.csv go to `audit` of the run folder, the sentences of
+    conflicts to its `private`. Lines to print.
 
     `images`: studies of each corpus and split whose images are looked at, drawn by the seed; None looks at all.
     """
     folder = run_folder(experiment) / "audit"
     with working_in(folder, "run_dir"):
-        found = _checked(experiment, images, folder)
-    return [*audit.lines(found), f"written: {folder}"]
+        found, told = _checked(experiment, images, folder)
+    return [*audit.lines(found), *told, f"written: {folder}"]
 
 
-def _checked(experiment: Experiment, images: int | None, folder: Path) -> dict[str, Any]:
+def _checked(experiment: Experiment, images: int | None, folder: Path) -> tuple[dict[str, Any], list[str]]:
     data = task.data_module(replace(experiment, data=audit.lenient(experiment.data)), sample=images)
     data.prepare_data()
-    found = audit.audit(data)
+    both, conflicts = agreement.compare(data.table, data.config, privacy.salt(data.cache_dir))
+    found = {**audit.audit(data), "labels_and_reports": both}
     write_json(folder / "audit.json", found)
+    agreement.write_conflicts(conflicts, folder, folder.parent / "private")
     thumbnails(data, folder, experiment.seed)
-    return found
+    return found, agreement.lines(both, conflicts)
