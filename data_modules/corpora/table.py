@@ -218,8 +218,8 @@ class _Source:
                 log.warning("%s", line)
         if self.config.reads_reports:
             texts = self.optional("report", missing=False)
-            read, more = of_reports(self.config, texts, ontology, names, self.name, self.key)
-            names, states = [*names, *read], np.hstack([states, more])
+            of_texts, more = of_reports(self.config, texts, ontology, names, self.name, self.key)
+            names, states = [*names, *of_texts], np.hstack([states, more])
         return names, states
 
     def patients(self, ids: Text) -> Text:
