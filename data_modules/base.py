@@ -24,6 +24,7 @@ from data_modules.corpus_config import one_of
 from data_modules.decode import Recipe
 from data_modules.errors import InputError
 from data_modules.findings import Ontology, complete, ontology, policy_table
+from data_modules.labelling.reviewed import apply_reviewed
 from data_modules.loader import Loader
 from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
 from data_modules.study import StudyTable
@@ -133,6 +134,9 @@ class StudyDataModule(LightningDataModule):
         for modality in set(table.modality) - set(self.serves):
             raise InputError(f"data.corpora: modality {modality} is not one of {', '.join(self.serves)}")
         table.check_splits(salt)
+        if config.labels_reviewed:
+            changed = apply_reviewed(table, Path(config.labels_reviewed).expanduser(), salt)
+            log.info("%s: %d label(s) are replaced", config.labels_reviewed, changed)
         table.states = complete(table.states, table.findings, known)
         table = fraction_of_patients(limited(table, vars(config.limit), self.seed), config.fraction, self.seed)
         table = by_image(table, ("val", "test")) if self.unit == "image" else table

@@ -10,7 +10,7 @@ from typing import Any
 
 from data_modules.findings import NO_FINDING, Ontology
 from data_modules.findings import ontology as shipped
-from data_modules.labelling.rules import languages, read_rules
+from data_modules.labelling.rules import languages, read_rules, readable
 from data_modules.labelling.scopes import Said, State, said
 from data_modules.labelling.sentences import sentences
 
@@ -42,7 +42,7 @@ class Labeller:
         key: str = "terms",
     ) -> None:  # fmt: skip
         """`more`: further terms, as of `read_rules`, named `key` in error texts."""
-        self.ontology = ontology or shipped()
+        self.ontology = readable(ontology or shipped())
         self.rules = {code: read_rules(code, self.ontology, modality, more or {}, key) for code in languages()}
         self._said = lru_cache(KEPT)(lambda sentence, language: tuple(said(sentence, self.rules[language])))
 

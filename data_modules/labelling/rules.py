@@ -18,6 +18,8 @@ FOLDER = "labelling/rules"
 CUES = ("negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside",
         "hypothesis", "end", "verb", "affirmed", "and", "nothing", "same")  # fmt: skip
 """What a cue does; see the head of rules/en.yaml."""
+BEYOND = {"scoliosis": {"text": "scoliosis"}, "granuloma": {"text": "calcified granuloma"}}
+"""Findings that the ontology has not and reports often name; an experiment reads them under its own `findings`."""
 KINDS = ("terms", "vague", "narrower", "normal", "near")
 """How a phrase of a finding speaks of it; see the head of rules/en_findings.yaml."""
 
@@ -48,6 +50,11 @@ class Rules:
     """frequent small words by which the language is known"""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """group statement -> findings that it denies"""
+
+
+def readable(ontology: Ontology) -> Ontology:
+    """The ontology with all findings that the rules know."""
+    return ontology.extended({name: fields for name, fields in BEYOND.items() if name not in ontology})
 
 
 def languages() -> list[str]:

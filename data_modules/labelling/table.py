@@ -17,6 +17,7 @@ from data_modules.files import replacing
 from data_modules.findings import ontology
 from data_modules.labelling.labeller import Labeller
 from data_modules.labelling.many import Labels, counts, label_many
+from data_modules.labelling.rules import readable
 from data_modules.labelling.sentences import MOST
 from data_modules.privacy import private_file
 from data_modules.study import Text
@@ -71,7 +72,7 @@ def proofs_of(out: Path) -> Path:
 
 
 def _chosen(findings: Sequence[str]) -> list[str]:
-    known = ontology()
+    known = readable(ontology())
     for name in findings:
         if name not in known:
             raise InputError(f"findings: '{name}' is no finding{nearest(name, known.names)}")

@@ -171,13 +171,15 @@ VERBS = {
     ),
     "data": Verb(
         ("ACTION",),
-        "check EXPERIMENT: audit its data; cache EXPERIMENT: build its pixel cache; "
-        "phantom: write the phantom in the official layout of a published corpus; label: read labels out of reports",
+        "check EXPERIMENT: audit its data; cache EXPERIMENT: build its pixel cache; phantom: write the phantom in the "
+        "official layout of a published corpus; label: read labels out of reports; denoise RUN: rank labels that its "
+        "features or the reports speak against",
         verbs.data,
         "check, cache: EXPERIMENT and overrides of it; check: images=100 (looked at, of each corpus and split) or "
         "images=all; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
         "(studies) image_px=256 (of a CT voxels=96) seed=0 cache_dir=DIR; label: csv=FILE text=COLUMN out=FILE "
-        "modality=chest_xray (or chest_ct) findings=[a,b] (default: all) processes=2 (default: by the machine)",
+        "modality=chest_xray (or chest_ct) findings=[a,b] (default: all) processes=2 (default: by the machine); "
+        "denoise: out=FILE (default: audit/label_suspects.csv of the run) device=cpu",
     ),
     "export": Verb(
         ("RUN",), "a run to a Hugging Face folder, with heads, anchors and model card", verbs.export,

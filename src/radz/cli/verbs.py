@@ -173,10 +173,16 @@ def bench(options: argparse.Namespace) -> None:
 
 
 def data(options: argparse.Namespace) -> None:
-    """`radz data check|cache EXPERIMENT`, `radz data phantom|label`."""
+    """`radz data check|cache EXPERIMENT`, `radz data phantom|label`, `radz data denoise RUN`."""
     from data_modules.errors import InputError, nearest
 
-    actions = {"check": _of_experiment, "cache": _of_experiment, "phantom": _phantom, "label": _label}
+    actions = {
+        "check": _of_experiment,
+        "cache": _of_experiment,
+        "phantom": _phantom,
+        "label": _label,
+        "denoise": _denoise,
+    }
     if options.action not in actions:
         raise InputError(f"data {options.action}: no such action{nearest(options.action, actions)}")
     actions[options.action](options)
@@ -259,3 +265,19 @@ def _label(options: argparse.Namespace) -> None:
 
     source, text, out = Path(keys.pop("csv")).expanduser(), keys.pop("text"), Path(keys.pop("out")).expanduser()
     sys.stdout.write("\n".join(label_table(source, text, out, **keys)) + "\n")
+
+
+def _denoise(options: argparse.Namespace) -> None:
+    """`radz data denoise RUN out=FILE device=cuda`."""
+    from data_modules.errors import InputError
+
+    if not options.keys or "=" in options.keys[0]:
+        raise InputError("data denoise: name the run behind the action, such as radz data denoise runs/demo/seed0-..")
+    run, *rest = options.keys
+    keys, _ = read_keys(rest, {"out": str, "device": str})
+    out = keys.get("out", str(Path(run) / "audit" / "label_suspects.csv"))
+    _check_out(out)
+    quiet()
+    from radz.runs.denoise import denoise
+
+    sys.stdout.write("\n".join(denoise(Path(run), Path(out).expanduser(), keys.get("device"))) + "\n")

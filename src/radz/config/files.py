@@ -110,6 +110,7 @@ def from_plain(content: dict[str, Any], source: str) -> Experiment:
 NEWER = {
     "backbone": ("family",),
     "vqa": ("embedding_instruction",),
+    "data": ("labels_reviewed",),
     "dfat": ("token_norm", "centre", "temperature_warmup", "projector_warmup_steps", "projector_warmup_rate"),
 }
 """Keys that came after the first release: at their default, which changes nothing, they leave digests as they were."""
@@ -140,6 +141,8 @@ def digest(experiment: Experiment) -> str:
         for key in keys:
             if plain[section][key] == getattr(type(getattr(experiment, section)), key):
                 plain[section].pop(key)
+    if experiment.data.labels_reviewed:
+        plain["data"]["labels_reviewed"] = _content(experiment.data.labels_reviewed)
     if experiment.dfat.rewrite.file:
         plain["dfat"]["rewrite"]["file"] = _content(experiment.dfat.rewrite.file)
     if experiment.method == "dfat":

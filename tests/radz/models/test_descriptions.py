@@ -55,8 +55,6 @@ NAMES = {
     "viral_pneumonia": "pneumoni.*|vir(al|us)|infect.*",
     "covid19": "covid.*|corona.*|sars.*|vir(al|us)|pneumoni.*|infect.*",
     "calcification": "calci.*",
-    "scoliosis": "scolio.*",
-    "granuloma": "granulom.*|calci.*",
     "bronchiectasis": "bronchiecta.*|dilat.*",
     "lymphadenopathy": "lymph.*|adenopath.*|nodes?",
     "pericardial_effusion": "pericard.*|effusions?",
