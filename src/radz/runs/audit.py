@@ -33,7 +33,7 @@ def cache(experiment: Experiment) -> list[str]:
 
 def check(experiment: Experiment, images: int | None) -> list[str]:
     """Audit the data; audit.json, thumbnails and label_conflicts.csv go to `audit` of the run folder, the sentences of
-    conflicts to its `private`. Lines to print.
+    conflicts to `audit/private`. Lines to print.
 
     `images`: studies of each corpus and split whose images are looked at, drawn by the seed; None looks at all.
     """
@@ -49,6 +49,6 @@ def _checked(experiment: Experiment, images: int | None, folder: Path) -> tuple[
     both, conflicts = agreement.compare(data.table, data.config, privacy.salt(data.cache_dir))
     found = {**audit.audit(data), "labels_and_reports": both}
     write_json(folder / "audit.json", found)
-    agreement.write_conflicts(conflicts, folder, folder.parent / "private")
+    agreement.write_conflicts(conflicts, folder, folder / "private")
     thumbnails(data, folder, experiment.seed)
     return found, agreement.lines(both, conflicts)
