@@ -49,6 +49,7 @@ def _checked(experiment: Experiment, images: int | None, folder: Path) -> tuple[
     both, conflicts = agreement.compare(data.table, data.config, privacy.salt(data.cache_dir))
     found = {**audit.audit(data), "labels_and_reports": both}
     write_json(folder / "audit.json", found)
-    agreement.write_conflicts(conflicts, folder, folder / "private")
+    if both:
+        agreement.write_conflicts(conflicts, folder, folder / "private")
     thumbnails(data, folder, experiment.seed)
     return found, agreement.lines(both, conflicts)
