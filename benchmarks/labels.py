@@ -1,10 +1,10 @@
-"""radz's labeller beside medspaCy's ConText (Eyre et al., arXiv 2106.07799) on one table: F1 of present, reports per second.
+"""radz's labeller beside medspaCy's ConText (Eyre et al., arXiv 2106.07799) on one table: F1 of present, speed.
 
     pip install medspacy    (an environment of its own: it pins old versions)
     python -m benchmarks.labels TABLE.csv TEXT_COLUMN chest_ct|chest_xray FINDING=COLUMN ..
 
-Both find the words that radz's ontology and rules name as plain words; medspaCy's own rules of negation, doubt, history and
-family decide what is present. Its sentences are those of its own splitter. One process each, on the same reports.
+Both find the words that radz's ontology and rules name as plain words; medspaCy's own rules of negation, doubt, history
+and family decide what is present, in sentences of its own splitter. One process each, on the same reports.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ def _alternatives(phrase: str) -> list[str]:
 def of_medspacy(words: Mapping[str, Sequence[str]]) -> Label:
     """medspaCy's default pipeline with these words as targets, and their English plurals."""
     import medspacy
+    from loguru import logger
     from medspacy.ner import TargetRule
 
+    logger.remove()  # its sentence splitter logs every token, which would be most of its time
     nlp = medspacy.load()
     matcher = nlp.get_pipe("medspacy_target_matcher")
     matcher.add([TargetRule(form, finding) for finding, some in words.items() for word in some

@@ -275,9 +275,10 @@ def _denoise(options: argparse.Namespace) -> None:
         raise InputError("data denoise: name the run behind the action, such as radz data denoise runs/demo/seed0-..")
     run, *rest = options.keys
     keys, _ = read_keys(rest, {"out": str, "device": str})
-    out = keys.get("out", str(Path(run) / "audit" / "label_suspects.csv"))
-    _check_out(out)
+    if "out" in keys:
+        _check_out(keys["out"])
     quiet()
     from radz.runs.denoise import denoise
 
-    sys.stdout.write("\n".join(denoise(Path(run), Path(out).expanduser(), keys.get("device"))) + "\n")
+    out = Path(keys.get("out", Path(run) / "audit" / "label_suspects.csv")).expanduser()
+    sys.stdout.write("\n".join(denoise(Path(run), out, keys.get("device"))) + "\n")

@@ -80,6 +80,7 @@ def denoise(run: Path, out: Path, accelerator: str | None = None, seed: int = 0)
     suspects = ranked(data, rows, found["features"], seed)
     if not suspects and not data.findings:
         raise InputError(f"{run}: has no labels")
+    out.parent.mkdir(exist_ok=True)
     with replacing(out) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Suspect)] + [ACCEPTED])

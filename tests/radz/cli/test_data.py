@@ -114,3 +114,37 @@ def test_the_thumbnails_go_where_one_may_write(ours: Path, tmp_path: Path, cache
     (tmp_path / "file").write_text("")
     assert main(["data", "check", *keys(ours, cache_dir, f"run_dir={tmp_path / 'file'}")]) == 2
     assert "radz: run_dir: " in capsys.readouterr().err
+
+
+def test_label_writes_the_table_and_says_what_it_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reports.csv").write_text("id,report\n1,Small effusion.\n2,No edema.\n")
+    assert main(["data", "label", "csv=reports.csv", "text=report", "out=new/labels.csv", "findings=[edema,mass]"]) == 0
+    shown = capsys.readouterr().out
+    assert Path("new/labels.csv").read_text() == "id,report,edema,mass\n1,Small effusion.,,\n2,No edema.,0,\n"
+    assert "2 reports, 1 of 2 findings are spoken of" in shown and "new/labels_proofs.csv" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["label", "csv=reports.csv", "text=report"], "out"),
+        (["label", "csv=none.csv", "text=report", "out=o.csv"], "none.csv"),
+        (["label", "csv=reports.csv", "text=reports", "out=o.csv"], "nearest is 'report'"),
+        (["label", "csv=reports.csv", "text=report", "out=o.csv", "modality=mri"], "modality: 'mri' is not one of"),
+        (["denoise"], "name the run"),
+        (["denoise", "nowhere"], "nowhere"),
+        (["lable"], "nearest is 'label'"),
+    ],
+)
+def test_faults_of_label_and_denoise_are_one_line(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reports.csv").write_text("id,report\n1,Small effusion.\n")
+    assert main(["data", *words]) == 2
+    told = capsys.readouterr().err.strip()
+    assert message in told and "\n" not in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["reports.csv"]
