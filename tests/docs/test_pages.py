@@ -99,7 +99,7 @@ def test_every_path_and_file_that_is_named_exists(page: Path) -> None:
 
 EXAMPLES = {
     "experiments/ours.yaml", "experiments/ours_llava.yaml", "experiments/mine.yaml",
-    "experiments/mine_llava.yaml", "experiments/demo_brightness.yaml", "src/radz/methods/brightness.py",
+    "experiments/mine_llava.yaml", "experiments/unlabelled.yaml", "experiments/demo_brightness.yaml", "src/radz/methods/brightness.py",
     "brightness.py", "experiments/ablations/temperature/temperature_020.yaml",
 }  # fmt: skip
 """files that a reader is told to write"""
@@ -282,6 +282,11 @@ def check_data(action: str, keys: list[str]) -> None:
     if action == "phantom":
         given = dict(key.split("=", 1) for key in keys)
         assert given.keys() <= known("data") and given["corpus"] in LAYOUTS
+    elif action == "label":
+        given = dict(key.split("=", 1) for key in keys)
+        assert {"csv", "text", "out"} <= given.keys() <= known("data")
+    elif action == "denoise":
+        assert {key.partition("=")[0] for key in keys[1:]} <= known("data") and "=" not in keys[0]
     else:
         assert action in ("check", "cache")
         if keys:
