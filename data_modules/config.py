@@ -111,7 +111,7 @@ class DataConfig:
     mask_terms: list[str] = field(default_factory=list)
     """Words hidden in training reports (whole words, any case)."""
     labels_reviewed: str | None = None
-    """Table of labels that a person has looked at again (`radz data denoise RUN`); its `accepted` cells replace labels."""
+    """Table of labels that a person has looked at again (`radz data denoise RUN`); `accepted` cells replace labels."""
     shuffle_pairs: bool = False
     """Negative control: reports and labels together permuted against the images inside each split of each corpus."""
     limit: Limit = field(default_factory=Limit)
