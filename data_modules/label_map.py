@@ -12,7 +12,7 @@ from data_modules.config import SPLITS
 from data_modules.corpora import PUBLISHED
 from data_modules.findings import ABSENT, PRESENT, SPACES
 
-OWN, IMPLIED, UNLABELLED = "own rule", "implied", "not labelled"
+OWN, IMPLIED, UNLABELLED, READ = "own rule", "implied", "not labelled", "from report"
 
 
 def label_map(data: StudyDataModule, seen: Mapping[str, str]) -> pd.DataFrame:
@@ -20,6 +20,7 @@ def label_map(data: StudyDataModule, seen: Mapping[str, str]) -> pd.DataFrame:
 
     Columns: corpus; finding; label, in the corpus' words; relation (exact; child: the label is narrower; parent or
     loose: it is wider or related, and published protocols take it for the finding; `own rule` of the user's table;
+    `from report`: read by rules from the text;
     `implied`: from the labels of narrower findings or from no_finding; `not labelled`); training (label, text or none:
     what the model had read of the finding, from `seen`); present_<split> studies.
     """
@@ -29,7 +30,9 @@ def label_map(data: StudyDataModule, seen: Mapping[str, str]) -> pd.DataFrame:
         for k, finding in enumerate(table.findings):
             states = table.states[:, k]
             if finding in table.coded[c]:
-                labels = _labels(data, config.reader, finding)
+                rule = config.labels.get(finding)
+                read = config.reads_reports and (rule is None or rule.from_report is not None)
+                labels = {"": READ} if read else _labels(data, config.reader, finding)
             else:
                 known = np.isin(states[here], (ABSENT, PRESENT)).any()
                 labels = {"": IMPLIED if known else UNLABELLED}

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
-from small_corpus import SALT, Corpus
+from small_corpus import SALT, Corpus, ready
 
+from data_modules.chest_xray import ChestXrayDataModule
 from data_modules.config import Columns, DataConfig, LabelRule
 from data_modules.corpora import table
 from data_modules.errors import InputError
 from data_modules.findings import ABSENT, PRESENT, UNCERTAIN, UNMENTIONED, ontology
+from data_modules.label_map import label_map
 from data_modules.labelling.agreement import compare, lines, measured, write_conflicts
 from data_modules.study import StudyTable
 
@@ -58,6 +60,15 @@ def test_all_findings_that_some_report_calls_present(corpus: Corpus, caplog: pyt
         in caplog.text
     )
     assert "2 of 12 report(s) say nothing of any" in caplog.text
+
+
+def test_the_mapping_says_what_was_read(corpus: Corpus, tmp_path: Path) -> None:
+    own = {"covid19": LabelRule("finding", contains="COVID-19")}
+    corpus.write()
+    config = DataConfig([corpus.config(labels={**ALL, **own})], image_size=16, batch_size=2)
+    found = label_map(ready(ChestXrayDataModule(config, tmp_path / "cache", 0)), {}).set_index("finding")["relation"]
+    assert found.to_dict() == {"covid19": "own rule", **dict.fromkeys(
+        ("cardiomegaly", "pleural_effusion", "lung_lesion", "nodule"), "from report")}  # fmt: skip
 
 
 def test_a_column_wins_and_is_said(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
