@@ -19,6 +19,10 @@ _ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.)]\s|[-*\u2022\"\u201c])\s*")
 _SHORT = re.compile(r"(?:^|[\s(])(?:dr|mr|mrs|vs|nr|approx|ca|resp|fig|e\.g|i\.e|z\.b|bzw|[A-Z])\.$", re.IGNORECASE)
 
 
+_MARKED = re.compile(r"[_\[\ufffd]|XXX|\s[.,;:]|not given|\bnan\b|\bnone\b|n/a", re.IGNORECASE)
+"""What `reports.clean` may change beside blanks; few sentences have any of it."""
+
+
 @dataclass(frozen=True)
 class Sentence:
     """One sentence of a report."""
@@ -46,5 +50,9 @@ def split(text: str) -> list[str]:
             parts.append(before)
             start = end.end()
     parts.append(text[start:])
-    lone = (reports.clean(_ITEM.sub("", part)) for part in parts)
+    lone = (_plain(_ITEM.sub("", part)) for part in parts)
     return [part for part in lone if any(sign.isalpha() for sign in part)]
+
+
+def _plain(part: str) -> str:
+    return reports.clean(part) if _MARKED.search(part) else " ".join(part.split())
