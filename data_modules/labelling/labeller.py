@@ -10,13 +10,16 @@ from typing import Any
 
 from data_modules.findings import NO_FINDING, Ontology
 from data_modules.findings import ontology as shipped
-from data_modules.labelling.rules import languages, read_rules, readable
+from data_modules.labelling.phrases import flat, longest
+from data_modules.labelling.rules import languages, others, read_rules, readable
 from data_modules.labelling.scopes import Said, State, said
 from data_modules.labelling.sentences import sentences
 
 KEPT = 200_000
 """distinct sentences whose statements are remembered: reports repeat each other's"""
 _WORD = re.compile(r"[^\W\d_]+")
+_TELEGRAM = 4
+"""A text without small words is of a language whose rules know one word of so many."""
 IMPRESSION = ("impression", "addendum")
 
 
@@ -47,16 +50,38 @@ class Labeller:
         self._said = lru_cache(KEPT)(lambda sentence, language: tuple(said(sentence, self.rules[language])))
 
     def language(self, report: str) -> str | None:
-        """The language whose small words are most frequent; None where no language with rules has enough of them."""
-        words = [word.casefold() for word in _WORD.findall(report[:4000])]
-        counts = {code: sum(word in rules.words for word in words) for code, rules in self.rules.items()}
-        best = max(counts, key=lambda code: (counts[code], code == "en"))
-        # A telegram such as "Mild cardiomegaly." has none of them; the terms themselves then tell.
-        if counts[best] >= max(1, len(words) // 20):
-            return best
-        flatly = {code: len(rules.terms.found(" ".join(words))) for code, rules in self.rules.items()}
-        best = max(flatly, key=lambda code: (flatly[code], code == "en"))
-        return best if (flatly[best] and all(word.isascii() for word in words[:1])) or flatly[best] > 1 else None
+        """The language whose small words are most frequent; None where that is one without rules, or none is sure."""
+        text = report[:4000]
+        letters = [sign for sign in text if sign.isalpha()]
+        if sum(sign < "\u0250" for sign in letters) < 0.9 * len(letters):
+            return None  # another script
+        words = [word.casefold() for word in _WORD.findall(text)]
+        small = {code: rules.words for code, rules in self.rules.items()} | others()
+        counts = {code: sum(word in known for word in words) for code, known in small.items()}
+        most = max(counts.values())
+        tied = [code for code in counts if counts[code] == most and code in self.rules]
+        if not tied:
+            return None
+        if most >= max(1, len(words) // 20) and len(tied) == 1:
+            return tied[0]
+        # A telegram such as "Mild cardiomegaly." has no small words; the terms and cues themselves then tell.
+        known = {code: self._known(" ".join(words), code) for code in tied}
+        best = max(known, key=lambda code: (known[code], code == "en"))
+        return best if known[best] * _TELEGRAM >= len(words) else None
+
+    def _known(self, text: str, language: str) -> int:
+        """Words of a text that the rules of a language know; none where no term is among them."""
+        rules, flatly = self.rules[language], flat(text)
+        terms = rules.terms.found(flatly)
+        matches = longest([*terms, *rules.cues.found(flatly)]) if terms else []
+        return len(
+            {
+                place
+                for match in matches
+                for place in range(match.start, match.end)
+                if flatly[place - 1 : place] in ("", " ")
+            }
+        )
 
     def label(self, report: str) -> dict[str, Proof]:
         """{finding: its state and what proves it}; a finding that the report does not speak of is not there."""
@@ -66,8 +91,10 @@ class Labeller:
         rules, statements = self.rules[language], []
         for place, sentence in enumerate(sentences(report)):
             for one in self._said(sentence.text, language):
-                words = sentence.text[one.start : one.end]
-                proof = Proof(one.finding, one.state, sentence.section, sentence.text, words, one.rule)
+                proof = Proof(
+                    one.finding, one.state, sentence.section, sentence.text,
+                    sentence.text[one.start : one.end], one.rule,
+                )  # fmt: skip
                 for finding in rules.groups.get(one.finding, (one.finding,)):
                     statements.append((finding, one, proof, place))
         found = {

@@ -77,7 +77,8 @@ class Phrases:
         """Every match in a text of `flat`, in order; of one phrase's readings from one word the longest."""
         matches = []
         for word in _WORD.finditer(text):
-            for pattern, what in (*self._by_word.get(word[0], ()), *self._by_stem.get(word[0][:3], ())):
+            key = word[0].replace("ß", "ss")
+            for pattern, what in (*self._by_word.get(key, ()), *self._by_stem.get(key[:3], ())):
                 match = pattern.match(text, word.start())
                 if match:
                     matches.append(Match(match.start(), match.end(), what))
@@ -120,7 +121,7 @@ def parsed(phrase: str, key: str) -> list[_Item]:
         raise InputError(f"{key}: the brackets of {phrase!r} do not close")
     for item in items:
         for word in item.words:
-            if not word or "*" in word.rstrip("*") or (word.endswith("*") and len(word) < 4):
+            if not word or any("*" in one[:-1] or one.endswith("*") > (len(one) > 3) for one in word.split()):
                 raise InputError(
                     f"{key}: {phrase!r} is no phrase; words, (one|another), <may be there>, stem* of three letters and "
                     "more, and .. for up to five words"
@@ -133,8 +134,8 @@ def parsed(phrase: str, key: str) -> list[_Item]:
 
 
 def _split(words: str) -> list[str]:
-    """Words of a phrase as `flat` has them; a * stays at its end."""
-    return "".join(sign if sign == "*" else _plain(sign) for sign in words).split()
+    """Words of a phrase as `flat` has them, but for ß, which is ss; a * stays at its end."""
+    return "".join(sign if sign == "*" else _plain(sign) for sign in words).replace("ß", "ss").split()
 
 
 def _starts(items: Sequence[_Item]) -> set[str]:
@@ -166,6 +167,10 @@ def _pattern(items: Sequence[_Item], plural: bool) -> str:
 
 
 def _one(word: str, plural: bool) -> str:
+    return _ending(word, plural).replace("ss", "(?:ss|ß)")
+
+
+def _ending(word: str, plural: bool) -> str:
     if word.endswith("*"):
         return re.escape(word[:-1]) + r"[^\W_]*"
     return "(?:" + "|".join(map(re.escape, _forms(word, plural))) + ")"

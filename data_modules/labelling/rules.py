@@ -15,8 +15,10 @@ from data_modules.findings import Ontology
 from data_modules.labelling.phrases import Phrases, parsed
 
 FOLDER = "labelling/rules"
-CUES = ("negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside",
-        "hypothesis", "end", "verb", "affirmed", "and", "nothing", "same")  # fmt: skip
+CUES = (
+    "negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside", "hypothesis",
+    "end", "verb", "affirmed", "affirmed_after", "and", "or", "with", "nothing", "same",
+)  # fmt: skip
 """What a cue does; see the head of rules/en.yaml."""
 BEYOND = {"scoliosis": {"text": "scoliosis"}, "granuloma": {"text": "calcified granuloma"}}
 """Findings that the ontology has not and reports often name; an experiment reads them under its own `findings`."""
@@ -61,6 +63,11 @@ def languages() -> list[str]:
     """Codes of the languages that have rules."""
     names = (file.name for file in resources.files("data_modules").joinpath(FOLDER).iterdir())
     return sorted(name[:2] for name in names if name.endswith(".yaml") and len(name) == len("en.yaml"))
+
+
+def others() -> dict[str, frozenset[str]]:
+    """Small words of languages that have no rules, so that none is taken for one that has."""
+    return {code: frozenset(words) for code, words in _file("others.yaml").items()}
 
 
 @cache

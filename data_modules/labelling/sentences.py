@@ -16,7 +16,10 @@ _END = re.compile(
     r"|\s[\"\u201c\u201d\u2022]+\s*|[\"\u201c\u201d\u2022]\s+"  # quotes and dots that stand for an item
 )
 _ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.)]\s|[-*\u2022\"\u201c])\s*")
-_SHORT = re.compile(r"(?:^|[\s(])(?:dr|mr|mrs|vs|nr|approx|ca|resp|fig|e\.g|i\.e|z\.b|bzw|[A-Z])\.$", re.IGNORECASE)
+_SHORT = re.compile(
+    r"(?:^|[\s(])(?:dr|mr|mrs|vs|nr|approx|ca|resp|fig|e\.g|i\.e|z\.b|bzw|v\.a|z\.n|d\.h|u\.a|i\.v|st\.n|evtl|ggf|vgl|pat|[A-Z])\.$",
+    re.IGNORECASE,
+)
 
 
 _MARKED = re.compile(r"[_\[\ufffd]|XXX|\s[.,;:]|not given|\bnan\b|\bnone\b|n/a", re.IGNORECASE)
