@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from data_modules.findings import NO_FINDING, Ontology
 from data_modules.findings import ontology as shipped
 from data_modules.labelling.phrases import flat, longest
-from data_modules.labelling.rules import languages, others, read_rules, readable
+from data_modules.labelling.rules import languages, others, read_rules, readable, small_words
 from data_modules.labelling.scopes import Said, State, said
 from data_modules.labelling.sentences import sentences
 
 KEPT = 200_000
 """distinct sentences whose statements are remembered: reports repeat each other's"""
 _WORD = re.compile(r"[^\W\d_]+")
+_SMALL = 10
+"""One word of so many is a small one in a text of a language."""
 _TELEGRAM = 4
 """A text without small words is of a language whose rules know one word of so many."""
 IMPRESSION = ("impression", "addendum")
@@ -46,8 +48,11 @@ class Labeller:
     ) -> None:  # fmt: skip
         """`more`: further terms, as of `read_rules`, named `key` in error texts."""
         self.ontology = readable(ontology or shipped())
-        self.rules = {code: read_rules(code, self.ontology, modality, more or {}, key) for code in languages()}
-        self._said = lru_cache(KEPT)(lambda sentence, language: tuple(said(sentence, self.rules[language])))
+        # A corpus has one language, two at most: the rules of a language are read where a report is in it.
+        self._rules = cache(lambda language: read_rules(language, self.ontology, modality, more or {}, key))
+        self._rules("en")  # errors of `more` come at once
+        self._small = {code: small_words(code) for code in languages()}
+        self._said = lru_cache(KEPT)(lambda sentence, language: tuple(said(sentence, self._rules(language))))
 
     def language(self, report: str) -> str | None:
         """The language whose small words are most frequent; None where that is one without rules, or none is sure."""
@@ -56,13 +61,12 @@ class Labeller:
         if sum(sign < "\u0250" for sign in letters) < 0.9 * len(letters):
             return None  # another script
         words = [word.casefold() for word in _WORD.findall(text)]
-        small = {code: rules.words for code, rules in self.rules.items()} | others()
-        counts = {code: sum(word in known for word in words) for code, known in small.items()}
+        counts = {code: sum(word in small for word in words) for code, small in (self._small | others()).items()}
         most = max(counts.values())
-        tied = [code for code in counts if counts[code] == most and code in self.rules]
+        tied = [code for code in self._small if counts[code] == most]
         if not tied:
             return None
-        if most >= max(1, len(words) // 20) and len(tied) == 1:
+        if most >= max(1, len(words) // _SMALL) and len(tied) == 1:
             return tied[0]
         # A telegram such as "Mild cardiomegaly." has no small words; the terms and cues themselves then tell.
         known = {code: self._known(" ".join(words), code) for code in tied}
@@ -71,7 +75,7 @@ class Labeller:
 
     def _known(self, text: str, language: str) -> int:
         """Words of a text that the rules of a language know; none where no term is among them."""
-        rules, flatly = self.rules[language], flat(text)
+        rules, flatly = self._rules(language), flat(text)
         terms = rules.terms.found(flatly)
         matches = longest([*terms, *rules.cues.found(flatly)]) if terms else []
         return len(
@@ -88,7 +92,7 @@ class Labeller:
         language = self.language(report)
         if language is None:
             return {}
-        rules, statements = self.rules[language], []
+        rules, statements = self._rules(language), []
         for place, sentence in enumerate(sentences(report)):
             for one in self._said(sentence.text, language):
                 proof = Proof(

@@ -15,6 +15,7 @@ from data_modules.findings import Ontology
 from data_modules.labelling.phrases import Phrases, parsed
 
 FOLDER = "labelling/rules"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C where it was built
 CUES = (
     "negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside", "hypothesis",
     "end", "verb", "affirmed", "affirmed_after", "and", "or", "with", "nothing", "same",
@@ -48,8 +49,6 @@ class Rules:
     cues: Phrases
     terms: Phrases
     """what they find is a Term, or `beside` or `unless` with the group of a `near`"""
-    words: frozenset[str]
-    """frequent small words by which the language is known"""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """group statement -> findings that it denies"""
 
@@ -65,6 +64,12 @@ def languages() -> list[str]:
     return sorted(name[:2] for name in names if name.endswith(".yaml") and len(name) == len("en.yaml"))
 
 
+def small_words(language: str) -> frozenset[str]:
+    """Frequent words by which a language that has rules is known."""
+    return frozenset(_file(f"{language}.yaml")["words"])
+
+
+@cache
 def others() -> dict[str, frozenset[str]]:
     """Small words of languages that have no rules, so that none is taken for one that has."""
     return {code: frozenset(words) for code, words in _file("others.yaml").items()}
@@ -73,7 +78,7 @@ def others() -> dict[str, frozenset[str]]:
 @cache
 def _file(name: str) -> dict[str, Any]:
     text = resources.files("data_modules").joinpath(FOLDER, name).read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+    return dict(yaml.load(text, Loader=_LOADER))
 
 
 def read_rules(
@@ -110,7 +115,7 @@ def read_rules(
     marks = ((phrase, cue) for cue in CUES for phrase in cues.get(cue, ()))
     return Rules(
         language, Phrases(marks, f"rules/{language}.yaml", plural), Phrases(said, key, plural),
-        frozenset(cues["words"]), groups,
+        groups,
     )  # fmt: skip
 
 

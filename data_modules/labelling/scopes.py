@@ -221,8 +221,8 @@ def _separate(mention: Match, cue: Match, cues: Sequence[Match], text: str, arou
 def _ended(cue: Match, mention: Match, cues: Sequence[Match], text: str, own: bool, around: _Around) -> bool:
     """Whether a history or a doubt has ended before the mention.
 
-    A doubt ends where the mention is a clause: possible pneumonia, the heart is enlarged. A history ends at any item that
-    opens behind a comma: history of pneumonia, small effusion.
+    A doubt ends where the mention is a clause: possible pneumonia, the heart is enlarged. A history ends at any item
+    that opens behind a comma: history of pneumonia, small effusion.
     """
     comma = text.rfind(",", cue.end, mention.start)
     if comma < 0 or cue.what not in ("aside", "doubt") or _listed(cues, comma):
