@@ -20,6 +20,8 @@ KEPT = 200_000
 _WORD = re.compile(r"[^\W\d_]+")
 _SMALL = 10
 """One word of so many is a small one in a text of a language."""
+_ORDER = ("en", "es", "fr", "it", "pt", "de")
+"""in which languages are taken that know a text alike"""
 _TELEGRAM = 4
 """A text without small words is of a language whose rules know one word of so many."""
 IMPRESSION = ("impression", "addendum")
@@ -58,20 +60,21 @@ class Labeller:
         """The language whose small words are most frequent; None where that is one without rules, or none is sure."""
         text = report[:4000]
         letters = [sign for sign in text if sign.isalpha()]
-        if sum(sign < "\u0250" for sign in letters) < 0.9 * len(letters):
-            return None  # another script
+        if not letters or sum(sign < "\u0250" for sign in letters) < 0.9 * len(letters):
+            return None  # nothing, or another script
         words = [word.casefold() for word in _WORD.findall(text)]
-        counts = {code: sum(word in small for word in words) for code, small in (self._small | others()).items()}
+        counts = {code: sum(word in small for word in words) for code, small in self._small.items()}
         most = max(counts.values())
-        tied = [code for code in self._small if counts[code] == most]
-        if not tied:
+        if any(sum(word in small for word in words) > most for small in others().values()):
             return None
-        if most >= max(1, len(words) // _SMALL) and len(tied) == 1:
-            return tied[0]
+        near = [code for code in _ORDER if counts[code] >= most - max(1, most // _SMALL)]
+        if len(near) == 1 and most >= max(1, len(words) // _SMALL):
+            return near[0]
         # A telegram such as "Mild cardiomegaly." has no small words; the terms and cues themselves then tell.
-        known = {code: self._known(" ".join(words), code) for code in tied}
-        best = max(known, key=lambda code: (known[code], code == "en"))
-        return best if known[best] * _TELEGRAM >= len(words) else None
+        known = {code: self._known(" ".join(words), code) for code in near}
+        best = max(near, key=lambda code: (known[code], counts[code]))
+        alone = [code for code in near if counts[code] == most] == [best] and most >= max(1, len(words) // _SMALL)
+        return best if known[best] and (alone or known[best] * _TELEGRAM >= len(words)) else None
 
     def _known(self, text: str, language: str) -> int:
         """Words of a text that the rules of a language know; none where no term is among them."""

@@ -114,7 +114,7 @@ GERMAN = [
 FRENCH = [
     ("Pas d'épanchement pleural ni de pneumothorax.", "pleural_effusion- pneumothorax-"),
     ("Absence d'épanchement pleural. Silhouette cardiaque de taille normale.", "pleural_effusion- cardiomegaly-"),
-    ("Le cœur n'est pas augmenté de volume.", "cardiomegaly+"),
+    ("Le cœur n'est pas augmenté de volume.", "cardiomegaly-"),
     ("Cardiomégalie modérée sans surcharge vasculaire.", "cardiomegaly+ edema-"),
     ("Pas de pneumothorax, mais petit épanchement pleural gauche.", "pneumothorax- pleural_effusion+"),
     ("Suspicion de pneumopathie basale droite.", "pneumonia?"),
@@ -384,11 +384,11 @@ def test_capitals_and_lost_accents_change_nothing(code: str) -> None:
         "Geen aanwijzingen voor pneumonie. Kleine atelectase links basaal.",
         "Silueta cardíaca dins de la normalitat. No s'observen vessaments ni pneumotòrax amb els pulmons clars.",
         "Fără pneumotorax sau pleurezie. Cord de dimensiuni normale, fără opacități pulmonare în evoluție.",
-        "Sağ akciğerde konsolidasyon izlendi. Pnömotoraks saptanmadı. Kalp boyutu olağan.",
+        "Sağ akciğerde konsolidasyon izlendi. Pnömotoraks saptanmadı. Kalp boyutu olağan.",  # noqa: RUF001
         "Hjärtat är inte förstorat. Ingen pneumothorax och inga infiltrat.",
         "Nie stwierdzono pneumothorax ani płynu. Serce jest niepowiększone.",
         "Sydän ei ole laajentunut, eikä pneumothoraxia tai atelektaaseja ole.",
-        "两肺野清晰，未见气胸。心影不大。",
+        "两肺野清晰，未见气胸。心影不大。",  # noqa: RUF001
         "両肺に浸潤影なし。Pneumothorax なし。",
         "Сердце не увеличено. Пневмоторакс не выявлен.",
         "Patient came on Monday morning by bus",
