@@ -221,18 +221,16 @@ def _separate(mention: Match, cue: Match, cues: Sequence[Match], text: str, arou
 def _ended(cue: Match, mention: Match, cues: Sequence[Match], text: str, own: bool, around: _Around) -> bool:
     """Whether a history or a doubt has ended before the mention.
 
-    A doubt ends where the mention is a clause: possible pneumonia, the heart is enlarged. A history ends at any item
-    that opens behind a comma: history of pneumonia, small effusion.
+    A doubt ends where the mention is a clause: possible pneumonia, the heart is enlarged, or behind a comma and `with`.
+    A history ends at any item that opens behind a comma: history of pneumonia, small effusion.
     """
     comma = text.rfind(",", cue.end, mention.start)
     if comma < 0 or cue.what not in ("aside", "doubt") or _listed(cues, comma):
         return False
+    first = {other.what for other in cues if other.start > comma and not text[comma + 1 : other.start].strip()}
     if cue.what == "doubt":
-        return any(inner.what == "verb" for inner in around.within)
-    return own or any(
-        other.what == "affirmed" and comma < other.start < mention.start and not text[comma + 1 : other.start].strip()
-        for other in cues
-    )
+        return "with" in first or any(inner.what == "verb" for inner in around.within)
+    return own or "affirmed" in first
 
 
 def _own_item(mention: Match, around: _Around) -> bool:

@@ -1,4 +1,4 @@
-"""Reports in German, French, Spanish, Italian and Portuguese, and in languages without rules."""
+"""Reports in German, French, Spanish, Italian and Portuguese, and what they say of findings."""
 
 from __future__ import annotations
 
@@ -39,6 +39,12 @@ def expected(marks: str) -> dict[str, str]:
 
 
 GERMAN = [
+    (
+        "Herz nicht sicher vergrößert, kein Pneumothorax nach ZVK-Anlage.",
+        "cardiomegaly- pneumothorax- support_devices+",
+    ),
+    ("Im Vergleich unveränderte Stauung, die Ergüsse sind rückläufig.", "edema+ pleural_effusion+"),
+    ("Keine Lungenembolie, jedoch Perikarderguss.", "pulmonary_embolism- pericardial_effusion+"),
     ("Kein Pleuraerguss, kein Pneumothorax.", "pleural_effusion- pneumothorax-"),
     ("Ein Pleuraerguss ist nicht nachweisbar.", "pleural_effusion-"),
     ("Das Herz ist nicht vergrößert.", "cardiomegaly-"),
@@ -112,6 +118,9 @@ GERMAN = [
     ),
 ]
 FRENCH = [
+    ("Micronodule non calcifié du lobe moyen à contrôler dans six mois.", "nodule+ lung_lesion+"),
+    ("Doute sur une fracture du 7e arc costal gauche.", "fracture?"),
+    ("Le pneumothorax gauche a disparu après drainage.", "pneumothorax-"),
     ("Pas d'épanchement pleural ni de pneumothorax.", "pleural_effusion- pneumothorax-"),
     ("Absence d'épanchement pleural. Silhouette cardiaque de taille normale.", "pleural_effusion- cardiomegaly-"),
     ("Le cœur n'est pas augmenté de volume.", "cardiomegaly-"),
@@ -173,6 +182,8 @@ FRENCH = [
     ),
 ]
 SPANISH = [
+    ("Infiltrado intersticial. No se descarta edema agudo de pulmón.", "infiltration+ lung_opacity+ edema?"),
+    ("Tractos fibrosos apicales, sin nódulos ni adenopatías.", "fibrosis+ nodule- lung_lesion- lymphadenopathy-"),
     ("No se observa derrame pleural ni neumotórax.", "pleural_effusion- pneumothorax-"),
     ("Silueta cardíaca de tamaño normal. Sin derrame pleural.", "cardiomegaly- pleural_effusion-"),
     ("La silueta cardíaca no está aumentada de tamaño.", "cardiomegaly-"),
@@ -237,6 +248,9 @@ SPANISH = [
     ),
 ]
 ITALIAN = [
+    ("Non si osservano segni di scompenso né focolai broncopneumonici.", "edema- pneumonia-"),
+    ("Non più evidente il pneumotorace apicale destro.", "pneumothorax-"),
+    ("Dubbia frattura del VI arco costale sinistro.", "fracture?"),
     ("Non si osservano versamento pleurico né pneumotorace.", "pleural_effusion- pneumothorax-"),
     ("Assenza di versamento pleurico. Ombra cardiaca nei limiti della norma.", "pleural_effusion- cardiomegaly-"),
     ("Il cuore non è ingrandito.", "cardiomegaly-"),
@@ -298,6 +312,12 @@ ITALIAN = [
     ),
 ]
 PORTUGUESE = [
+    ("O derrame pleural esquerdo não é mais visível.", "pleural_effusion-"),
+    (
+        "Massa no lobo superior direito suspeita de neoplasia, com atelectasia adjacente.",
+        "mass+ lung_lesion+ atelectasis+",
+    ),
+    ("Não há fraturas, exceto achatamento de corpo vertebral dorsal.", "fracture+"),
     ("Não se observa derrame pleural nem pneumotórax.", "pleural_effusion- pneumothorax-"),
     ("Ausência de derrame pleural. Área cardíaca normal.", "pleural_effusion- cardiomegaly-"),
     ("O coração não está aumentado.", "cardiomegaly-"),
@@ -374,46 +394,3 @@ def test_capitals_and_lost_accents_change_nothing(code: str) -> None:
     for report, marks in BY_CODE[code][:6]:
         found = {name: proof.state for name, proof in labeller().label(report.upper()).items()}
         assert found == expected(marks), report
-
-
-@pytest.mark.parametrize(
-    "report",
-    [
-        "Het hart is niet vergroot. Er is geen pneumothorax of pleuravocht zichtbaar.",
-        "Geen pleuravocht. Cardiomegalie met stuwing.",
-        "Geen aanwijzingen voor pneumonie. Kleine atelectase links basaal.",
-        "Silueta cardíaca dins de la normalitat. No s'observen vessaments ni pneumotòrax amb els pulmons clars.",
-        "Fără pneumotorax sau pleurezie. Cord de dimensiuni normale, fără opacități pulmonare în evoluție.",
-        "Sağ akciğerde konsolidasyon izlendi. Pnömotoraks saptanmadı. Kalp boyutu olağan.",  # noqa: RUF001
-        "Hjärtat är inte förstorat. Ingen pneumothorax och inga infiltrat.",
-        "Nie stwierdzono pneumothorax ani płynu. Serce jest niepowiększone.",
-        "Sydän ei ole laajentunut, eikä pneumothoraxia tai atelektaaseja ole.",
-        "两肺野清晰，未见气胸。心影不大。",  # noqa: RUF001
-        "両肺に浸潤影なし。Pneumothorax なし。",
-        "Сердце не увеличено. Пневмоторакс не выявлен.",
-        "Patient came on Monday morning by bus",
-        "",
-        "12.03. 14:50",
-    ],
-)
-def test_language_without_rules_gives_no_labels(report: str) -> None:
-    assert labeller().language(report) is None
-    assert labeller().label(report) == {}
-
-
-@pytest.mark.parametrize(
-    ("report", "code"),
-    [
-        ("Mild cardiomegaly.", "en"),
-        ("No pneumothorax.", "en"),
-        ("Bibasilar atelectasis, small left effusion.", "en"),
-        ("Kardiomegalie.", "de"),
-        ("Cardiomegalia.", "es"),
-        ("Pneumotorace sinistro.", "it"),
-        ("Pneumotórax.", "pt"),
-        ("Épanchement pleural.", "fr"),
-    ],
-)
-def test_telegrams_are_known_by_their_terms(report: str, code: str) -> None:
-    assert labeller().language(report) == code
-    assert len(labeller().label(report)) >= 1
