@@ -312,7 +312,7 @@ class DFAT(Scored):
             "prompt": self.classifier.prompts(),
         }
         if self.encoder.centre is None:
-            return of_sides(sides, False, "set dfat.centre=batch")
+            return of_sides(sides, False, "try dfat.centre=batch (docs/results.md says what it did)")
         more = (
             "set dfat.token_norm=unit" if self.dfat.token_norm == "none" else "set dfat.centre=whiten, or train longer"
         )
