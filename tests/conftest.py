@@ -22,9 +22,10 @@ QUICK, DRAWN = pytest.StashKey[bool](), pytest.StashKey[bool]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[QUICK] = "not slow" in config.option.markexpr
-    hypothesis.settings.register_profile("quick", max_examples=25)
-    if config.stash[QUICK]:
-        hypothesis.settings.load_profile("quick")
+    # No deadlines: how long an example takes says how busy the machine is.
+    hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
+    hypothesis.settings.register_profile("whole", deadline=None)
+    hypothesis.settings.load_profile("quick" if config.stash[QUICK] else "whole")
 
 
 @pytest.hookimpl(tryfirst=True)
