@@ -40,6 +40,8 @@ from radz.training.trainer import lone_trainer
 
 log = logging.getLogger(__name__)
 DECODING = "greedy"
+ROUNDING = 1e-4
+"""Share of an anchor's length by which one that is encoded anew may be off; on two processors it was 1e-7."""
 FUSED_ANCHORS = 3
 """Similarities to fewer anchors, less their mean, hold no direction."""
 
@@ -277,5 +279,23 @@ def base_encoder(task: Task, bank: AnchorBank | None, names: Sequence[str]) -> A
         bank = build_bank(encoder, settings.dkam, words, file, digest, lone_trainer(accelerator))
         if task.folder is not None and is_main_process():
             bank.replace_in(task.folder)
+    return AnchoredEncoder(encoder, bank, checked_base(bank, encoder, digest, settings.backbone.path is None), file)
+
+
+def checked_base(bank: AnchorBank, encoder: Encoder, digest: str, tiny: bool) -> str:
+    """The digest of a bank's base; InputError where that is not this encoder's, of `digest`.
+
+    A `tiny` backbone is made from its seed on every machine, and processors round its random weights differently: it is
+    the bank's where it encodes the descriptions alike, and nothing but the weights has another digest.
+    """
+    told = bank.info
+    if tiny and digest != told.base_digest and digest.split("-")[1:] == told.base_digest.split("-")[1:] != []:
+        texts = [line for description in bank.descriptions for line in description.split("\n")]
+        again = encode_now(encoder, texts, told.encoder).unflatten(0, (len(bank.names), -1)).cpu()
+        again = again.mean(1) if bank.vectors.dim() == 2 else again
+        apart = (again - bank.vectors).norm(dim=-1) if again.shape == bank.vectors.shape else torch.tensor(torch.inf)
+        if not told.adapter_digest and (apart <= ROUNDING * bank.vectors.norm(dim=-1)).all():
+            log.info("this processor rounds the tiny backbone differently from the one that made the run")
+            digest = told.base_digest
     bank.check_base(digest, encoder.backbone.hidden_size)
-    return AnchoredEncoder(encoder, bank, digest, file)
+    return digest

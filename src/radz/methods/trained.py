@@ -49,7 +49,7 @@ def load_trained(
     bank, file = AnchorBank.load(folder / ANCHORS), dkam.stored_descriptions(config, folder)
     settings = replace(experiment.backbone, **backbone)
     encoder, digest = factory.encoder(settings, experiment.dfat, experiment.seed, experiment.cache_dir, where)
-    bank.check_base(digest, encoder.backbone.hidden_size)
+    digest = dkam.checked_base(bank, encoder, digest, experiment.backbone.path is None)
     model = AnchoredEncoder(encoder, bank, digest, file)
     if others and config.anchor_refresh == "frozen":
         encoder.eval()

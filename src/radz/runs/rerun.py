@@ -11,6 +11,7 @@ from typing import Any
 from data_modules.errors import InputError
 from radz.backbones.folder import base_change
 from radz.config.files import digest
+from radz.config.schema import Experiment
 from radz.runs.prepare import Parts
 from radz.runs.train import train
 from radz.training.callbacks.csv_logger import read_rows
@@ -63,8 +64,10 @@ def rerun(folder: Path, run_dir: Path | None = None, tolerance: float | None = N
     def unchanged(parts: Parts) -> None:
         now = {**parts.data.environment(), **parts.digests}
         for key, what in DIGESTS.items():
-            # Anchors are floats: on another machine their last bits may differ.
-            if key in before and before[key] != now.get(key) and (same_machine or key != "anchors_digest"):
+            # Anchors are floats, and so are the weights of a tiny backbone, which is made anew: on another machine
+            # their last bits may differ, and the numbers tell.
+            rounded = key == "anchors_digest" or (key == "base_digest" and _made_anew(experiment, before, now))
+            if key in before and before[key] != now.get(key) and (same_machine or not rounded):
                 cause = f": {base_change(before[key], str(now.get(key)))}" if key == "base_digest" else ""
                 raise InputError(
                     f"{folder}: cannot be repeated, {what} changed since{cause} ({key}: {now.get(key)} is not "
@@ -81,6 +84,13 @@ def rerun(folder: Path, run_dir: Path | None = None, tolerance: float | None = N
         )
     how = "bit for bit" if allowed == 0 else f"within {allowed:g}"
     return out, f"{count} numbers of {folder} repeated {how}"
+
+
+def _made_anew(experiment: Experiment, before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether both runs made a tiny backbone from its seed, of one kind."""
+    named = experiment.backbone.path is not None or experiment.clip.path is not None
+    one, other = (str(digests.get("base_digest", "")).split("-")[1:] for digests in (before, now))
+    return not named and one == other
 
 
 def differences(one: Path, other: Path, tolerance: float, more: bool = False) -> tuple[int, list[str]]:
@@ -133,7 +143,7 @@ def _told_changes(before: dict[str, Any], now: dict[str, Any]) -> bool:
     for name, version in before.get("packages", {}).items():
         if now["packages"].get(name) != version:
             changed.append(f"{name} {now['packages'].get(name)} (was {version})")
-    for key in ("python", "git_revision", "system", "machine", "threads", "gpus"):
+    for key in ("python", "git_revision", "system", "machine", "processor", "threads", "gpus"):
         if before.get(key) != now[key]:
             changed.append(f"{key} {now[key]} (was {before.get(key)})")
     if changed:

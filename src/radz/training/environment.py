@@ -27,9 +27,20 @@ def environment() -> dict[str, Any]:
         "git_revision": _revision(),
         "system": platform.system(),
         "machine": platform.machine(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "gpus": gpus,
     }
+
+
+def processor() -> str:
+    """Name, family, model and stepping of the processor, which decide how sums are rounded."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return " ".join(told[key] for key in ("model name", "cpu family", "model", "stepping") if key in told)
 
 
 def peak_memory_gb() -> dict[str, float]:

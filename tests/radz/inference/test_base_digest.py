@@ -7,12 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_modules.errors import InputError
 from radz.backbones.folder import base_change, folder_digest
 from radz.inference.export import export_run
+from radz.methods.dkam import checked_base
 from radz.methods.export_folder import load_export
+from radz.models import factory
 from radz.models.anchor_bank import AnchorBank
+from radz.training.run_folder import load_run
 
 CHANGES = {
     "preprocessor_config.json": "other image processor",
@@ -74,3 +78,22 @@ def test_an_export_whose_image_processor_was_changed_is_refused(
     file.write_text(file.read_text().replace("0.25", "0.3"))
     with pytest.raises(InputError, match="not as it was exported: other image processor"):
         load_export(out)
+
+
+def test_a_tiny_backbone_that_another_processor_rounds_is_the_same(trained_run: Path) -> None:
+    experiment, bank = load_run(trained_run), AnchorBank.load(trained_run / "anchors")
+    settings = experiment.backbone, experiment.dfat, experiment.seed, experiment.cache_dir, "cpu"
+    encoder, digest = factory.encoder(*settings)
+    _, processor, *rest = digest.split("-")
+    rounded = "-".join(["f" * 12, processor, *rest])
+    with torch.no_grad():
+        for parameter in encoder.backbone.parameters():
+            parameter *= 1 + 1e-7 * torch.randn_like(parameter)
+    assert checked_base(bank, encoder, rounded, tiny=True) == digest == bank.info.base_digest
+    for other, tiny in ((rounded, False), ("-".join(["f" * 12, "0" * 12, *rest]), True)):
+        with pytest.raises(InputError, match="encoded by another backbone"):
+            checked_base(bank, encoder, other, tiny)
+    with torch.no_grad():
+        encoder.backbone.decoder.layers[0].mlp.up_proj.base_layer.weight.mul_(1.01)
+    with pytest.raises(InputError, match="encoded by another backbone: other weights"):
+        checked_base(bank, encoder, rounded, tiny=True)
