@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from torch import Tensor
 
 from data_modules.base import StudyDataModule
@@ -14,7 +14,7 @@ from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from radz.methods import logistic_regression, study_features
 from radz.methods.base import run_rows
-from radz.methods.study_features import OnFeatures, StudyFeatures
+from radz.methods.study_features import Collector, OnFeatures, StudyFeatures
 
 FALLBACK = 0.01
 """C, or the nearest to it, when validation cannot choose"""
@@ -44,7 +44,7 @@ class Probe(OnFeatures):
         rows = {split: data.table.rows(split) for split in ("train", "val")}
         x = {split: np.zeros((0, self.features.width), np.float32) for split in rows}
         for split in (split for split in rows if len(rows[split])):
-            x[split] = run_rows(trainer, _Collector(self), data, rows[split])[1]["features"]
+            x[split] = run_rows(trainer, Collector(self, self.features_of), data, rows[split])[1]["features"]
         labels = data.loss_labels(rows["train"])
         if not any((labels[:, k] == 1).any() and (labels[:, k] == 0).any() for k in range(labels.shape[1])):
             raise InputError(f"method=probe: no finding is both present and absent in {len(labels)} training studies")
@@ -66,18 +66,6 @@ class Probe(OnFeatures):
     def kept(self) -> set[str]:
         """The regressions alone; the encoder is where it was."""
         return {*NUMBERS, "fitted"}
-
-
-class _Collector(LightningModule):
-    """Features of studies in the place of scores, through a Trainer, which places them on its devices."""
-
-    def __init__(self, probe: Probe) -> None:
-        super().__init__()
-        self.probe = probe
-        self.scored: list[tuple[Tensor, dict[str, Tensor]]] = []
-
-    def test_step(self, batch: StudyBatch, batch_idx: int) -> None:
-        self.scored.append((batch.rows.cpu(), {"features": self.probe.features_of(batch).float().cpu()}))
 
 
 build = partial(study_features.build, Probe)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from lightning import LightningModule
 from torch import Tensor, nn
 
 from data_modules.batch import StudyBatch
@@ -31,6 +32,20 @@ from radz.training.checkpoint_io import check_weights, read_checkpoint
 Head = TypeVar("Head", bound="OnFeatures")
 SAME = ("image_size", "resize", "equalize", "frames", "ct")
 """keys of `data` that must be as in the run whose encoder is used"""
+
+
+class Collector(LightningModule):
+    """Features of studies in the place of scores, through a Trainer, which places `module` on its devices."""
+
+    def __init__(self, module: nn.Module, features: Callable[[StudyBatch], Tensor]) -> None:
+        """`features`: a batch of B studies to [B, P], by `module`."""
+        super().__init__()
+        self.module, self.compute = module, features
+        self.scored: list[tuple[Tensor, dict[str, Tensor]]] = []
+
+    def test_step(self, batch: StudyBatch, batch_idx: int) -> None:
+        """Keep the features of one batch."""
+        self.scored.append((batch.rows.cpu(), {"features": self.compute(batch).float().cpu()}))
 
 
 class StudyFeatures(nn.Module):

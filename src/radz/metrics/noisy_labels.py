@@ -20,7 +20,7 @@ STRENGTH = 0.01
 Scores = NDArray[np.float64]
 
 
-def out_of_fold(features: NDArray[np.float32], labels: Scores, groups: Sequence[object], seed: int = 0) -> Scores:
+def out_of_fold(features: NDArray[np.float32], labels: Scores, groups: Sequence[object]) -> Scores:
     """Probabilities [N, K] of every study by regressions that saw none of its group, such as its patient.
 
     Args:
@@ -34,7 +34,7 @@ def out_of_fold(features: NDArray[np.float32], labels: Scores, groups: Sequence[
         given = labels[known, k].astype(int)
         if min((len(np.unique(of[known[given == label]])) for label in (0, 1)), default=0) < FOLDS:
             continue
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
         for train, held in folds.split(known, given, of[known]):
             if len(np.unique(given[train])) < 2:
                 continue

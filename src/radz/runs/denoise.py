@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,7 +19,7 @@ from data_modules.findings import ABSENT, PRESENT, STATE_NAMES
 from data_modules.labelling.many import label_many
 from data_modules.labelling.reviewed import ACCEPTED
 from radz.methods.base import modalities_of, run_rows
-from radz.methods.study_features import StudyFeatures
+from radz.methods.study_features import Collector, StudyFeatures
 from radz.methods.trained import load_trained
 from radz.metrics.noisy_labels import out_of_fold, suspicion
 from radz.runs import task
@@ -48,38 +46,30 @@ class Suspect:
     reason: str
 
 
-class _Features(pl.LightningModule):
-    """Features of studies in the place of scores, through a Trainer, which places them on its device."""
-
-    def __init__(self, features: StudyFeatures, modalities: Sequence[str]) -> None:
-        super().__init__()
-        self.features, self.of_corpora = features, modalities
-        self.scored: list[tuple[Tensor, dict[str, Tensor]]] = []
-
-    def test_step(self, batch: StudyBatch, batch_idx: int) -> None:
-        found = self.features(batch.pixels, batch.image_counts, modalities_of(batch, self.of_corpora))
-        self.scored.append((batch.rows.cpu(), {"features": found.float().cpu()}))
-
-
-def denoise(run: Path, out: Path, accelerator: str | None = None, seed: int = 0) -> list[str]:
+def denoise(run: Path, out: Path, accelerator: str | None = None) -> list[str]:
     """Rank the doubtful cells of a run's training and validation labels into `out`; the labels stay as they are.
 
     Returns:
         What was found, as lines.
 
     Raises:
-        InputError: a run without a text side, or no finding with enough of both labels.
+        InputError: a run without a text side, or without a sure label in training and validation.
     """
     experiment, model = load_trained(run, accelerator=accelerator)
     data = task.data_module(experiment)
     data.prepare_data()
     rows = np.sort(np.concatenate([data.table.rows(split) for split in ("train", "val")]))
     features = StudyFeatures(model.encoder, "both").eval()
-    module = _Features(features, [corpus.modality for corpus in experiment.data.corpora])
-    rows, found = run_rows(lone_trainer(experiment.trainer.accelerator), module, data, rows)
-    suspects = ranked(data, rows, found["features"], seed)
-    if not suspects and not data.findings:
-        raise InputError(f"{run}: has no labels")
+    modalities = [corpus.modality for corpus in experiment.data.corpora]
+
+    def compute(batch: StudyBatch) -> Tensor:
+        return features(batch.pixels, batch.image_counts, modalities_of(batch, modalities))
+
+    trainer = lone_trainer(experiment.trainer.accelerator)
+    rows, found = run_rows(trainer, Collector(features, compute), data, rows)
+    suspects = ranked(data, rows, found["features"])
+    if not suspects:
+        raise InputError(f"{run}: no label of training and validation is present or absent; there is none to doubt")
     out.parent.mkdir(exist_ok=True)
     with replacing(out) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -92,12 +82,12 @@ def denoise(run: Path, out: Path, accelerator: str | None = None, seed: int = 0)
     ]
 
 
-def ranked(data: StudyDataModule, rows: NDArray[np.int64], features: NDArray[np.float32], seed: int) -> list[Suspect]:
+def ranked(data: StudyDataModule, rows: NDArray[np.int64], features: NDArray[np.float32]) -> list[Suspect]:
     """The sure cells of table rows [N] with features [N, P]: those with a reason first, then by suspicion."""
     table, salt = data.table, privacy.salt(data.cache_dir)
     states = table.states[rows]
     labels = np.where(states == PRESENT, 1.0, np.where(states == ABSENT, 0.0, np.nan))
-    probabilities = out_of_fold(features, labels, [table.people[row] for row in rows], seed)
+    probabilities = out_of_fold(features, labels, [table.people[row] for row in rows])
     doubts, off = suspicion(probabilities, labels)
     told = _reports(data, rows)
     found = []

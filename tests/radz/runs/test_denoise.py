@@ -43,7 +43,7 @@ def test_a_label_that_its_report_contradicts_comes_first(trained_run: Path) -> N
     k = data.findings.index("pleural_effusion")
     told = [row for row in chosen if "leural effusion" in data.table.reports[row]]
     data.table.states[told[0], k] = 1 - data.table.states[told[0], k]
-    first, *rest = ranked(data, chosen, np.zeros((len(chosen), 3), np.float32), 0)
+    first, *rest = ranked(data, chosen, np.zeros((len(chosen), 3), np.float32))
     assert first.finding == "pleural_effusion" and first.row == data.table.source_rows[told[0]]
     assert first.reason == f"the report says {first.suggested}" and first.suggested == first.report != first.label
     assert not any("report" in one.reason for one in rest)
