@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data_modules.corpora.csv_file import column, load
 from data_modules.errors import InputError, nearest
@@ -28,47 +31,66 @@ PROOF = ("row", "finding", "state", "section", "sentence", "words", "rule")
 MODALITIES = ("chest_xray", "chest_ct")
 
 
-def label_table(
-    source: Path, text: str, out: Path, modality: str = "chest_xray", findings: Sequence[str] = (),
-    processes: int | None = None,
-) -> list[str]:  # fmt: skip
-    """Write `out`, and `proofs_of(out)` with the sentence and the words behind every cell, both for their owner alone.
+@dataclass(frozen=True)
+class ReportTable:
+    """A table with reports that is to get a column per finding, and a second file beside it."""
+
+    frame: pd.DataFrame
+    reports: Text
+    names: list[str]
+    """the findings"""
+    out: Path
+    beside: Path
+    """for their owner alone, as `out` is"""
+
+    def write(self, cells: NDArray[np.str_], head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """`out` with the cells [N, findings], and `beside` with its head and rows."""
+        labelled = pd.concat([self.frame, pd.DataFrame(cells, index=self.frame.index, columns=self.names)], axis=1)
+        _write(self.out, [list(labelled.columns), *labelled.to_numpy().tolist()])
+        _write(self.beside, itertools.chain([head], rows))
+
+
+def read_reports(
+    source: Path, text: str, out: Path, beside: str, modality: str, findings: Sequence[str] = ()
+) -> ReportTable:
+    """The table of reports, and what is to be written: `out`, and OUT_`beside`.csv.
 
     Args:
         text: the column of the reports.
         findings: which columns are written; by default all findings of the ontology.
-        processes: as of `label_many`.
-
-    Returns:
-        What was found, as lines.
 
     Raises:
-        InputError: no such file, column or finding, or a column of `out` that the table has already.
+        InputError: no such file, column, modality or finding, or a column of `out` that the table has already.
     """
     if modality not in MODALITIES:
         raise InputError(f"modality: '{modality}' is not one of {', '.join(MODALITIES)}{nearest(modality, MODALITIES)}")
-    names = _chosen(findings)
-    if out.resolve() == source.resolve() or proofs_of(out).resolve() == source.resolve():
+    names, second = _chosen(findings), out.with_name(f"{out.stem}_{beside}.csv")
+    if source.resolve() in (out.resolve(), second.resolve()):
         raise InputError(f"out: {out} would replace the table that is read; give another file")
     frame = load(source, "csv")
     reports = column(frame, text, source, "text")
     if taken := [name for name in names if name in frame.columns]:
         raise InputError(f"{source}: has a column '{taken[0]}' already; rename it, or choose with findings=")
-    labels = label_many(reports, modality, processes=processes)
+    return ReportTable(frame, reports, names, out, second)
+
+
+def label_table(table: ReportTable, modality: str = "chest_xray", processes: int | None = None) -> list[str]:
+    """Label by rules, and write the table, with the sentence and the words behind every cell beside it.
+
+    Args:
+        processes: as of `label_many`.
+
+    Returns:
+        What was found, as lines.
+    """
+    names, labels = table.names, label_many(table.reports, modality, processes=processes)
     cells = np.array([[CODES.get(one[name].state, "") if name in one else "" for name in names] for one in labels])
-    labelled = pd.concat([frame, pd.DataFrame(cells, index=frame.index, columns=names)], axis=1)
-    _write(out, [list(labelled.columns), *labelled.to_numpy().tolist()])
     rows = (
         [row, name, *_proof(one[name])]
-        for row, one in zip(frame.index, labels, strict=True) for name in names if name in one
+        for row, one in zip(table.frame.index, labels, strict=True) for name in names if name in one
     )  # fmt: skip
-    _write(proofs_of(out), [list(PROOF), *rows])
-    return _told(reports, labels, names, modality, out)
-
-
-def proofs_of(out: Path) -> Path:
-    """The file of the proofs beside a table of labels."""
-    return out.with_name(f"{out.stem}_proofs.csv")
+    table.write(cells, PROOF, rows)
+    return _told(table, labels, modality)
 
 
 def _chosen(findings: Sequence[str]) -> list[str]:
@@ -83,24 +105,26 @@ def _proof(proof: Any) -> list[str]:
     return [proof.state, proof.section, proof.sentence, proof.words, proof.rule]
 
 
-def _write(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+def _write(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     with replacing(path) as draft:
         private_file(draft)
         with draft.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(rows)
 
 
-def _told(reports: Text, labels: Sequence[Labels], names: list[str], modality: str, out: Path) -> list[str]:
+def _told(table: ReportTable, labels: Sequence[Labels], modality: str) -> list[str]:
     """Counts per finding, and what could not be read."""
-    table = counts(labels, names)
-    spoken = table[table["unmentioned"] < len(labels)]
+    names, reports = table.names, table.reports
+    seen = counts(labels, names)
+    spoken = seen[seen["unmentioned"] < len(labels)]
     lines = [f"{len(labels)} reports, {len(spoken)} of {len(names)} findings are spoken of", spoken.to_string()]
     labeller = Labeller(modality)
     kinds = Counter(_kind(report, labeller) for report, one in zip(reports, labels, strict=True) if not one)
     lines += [f"{number} report(s) {what}; no label is read from them" for what, number in kinds.items()]
     if long := sum(len(report) > MOST for report in reports):
         lines.append(f"{long} report(s) are longer than {MOST} signs; what comes behind is not read")
-    return [*lines, f"labels: {out}", f"proofs: {proofs_of(out)} (holds sentences of reports; readable by you alone)"]
+    proofs = f"proofs: {table.beside} (holds sentences of reports; readable by you alone)"
+    return [*lines, f"labels: {table.out}", proofs]
 
 
 def _kind(report: str, labeller: Labeller) -> str:

@@ -29,11 +29,13 @@ def text_logits(backbone: Backbone, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def next_logits(backbone: Backbone, embeddings: Tensor, patches: Tensor, last: int = 1, cache: Any = None) -> Tensor:
+def next_logits(
+    backbone: Backbone, embeddings: Tensor, patches: Tensor | None, last: int = 1, cache: Any = None
+) -> Tensor:
     """What follows each of the `last` positions of sequences of one length: float32 [B, last, V].
 
     Args:
-        embeddings: [B, T, d]; patches: bool [B, T], true at image tokens.
+        embeddings: [B, T, d]; patches: bool [B, T], true at image tokens, None for sequences of text.
         cache: keys and values of what came before, of transformers, which is added to; embeddings are then those of
             the last tokens alone, patches of all.
 
@@ -43,7 +45,8 @@ def next_logits(backbone: Backbone, embeddings: Tensor, patches: Tensor, last: i
         raise InputError("backbone.depth: feature conflicts with asking in words, which needs depth full")
     embeddings = embeddings.to(backbone.decoder.layers[0].input_layernorm.weight.dtype)
     arguments = {"use_cache": cache is not None, "past_key_values": cache}
-    output = backbone.run_decoder(embeddings, torch.ones_like(patches), patches, arguments)
+    mask = torch.ones((embeddings if patches is None else patches).shape[:2], dtype=torch.bool, device=backbone.device)
+    output = backbone.run_decoder(embeddings, mask, patches, arguments)
     logits = whole_logits(backbone.core.get_output_embeddings(), output.last_hidden_state[:, -last:])
     logits[..., _first_unspoken(backbone) :] = -torch.inf
     return logits

@@ -178,8 +178,9 @@ VERBS = {
         "check, cache: EXPERIMENT and overrides of it; check: images=100 (looked at, of each corpus and split) or "
         "images=all; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
         "(studies) image_px=256 (of a CT voxels=96) seed=0 cache_dir=DIR; label: csv=FILE text=COLUMN out=FILE "
-        "modality=chest_xray (or chest_ct) findings=[a,b] (default: all) processes=2 (default: by the machine); "
-        "denoise: out=FILE (default: audit/label_suspects.csv of the run) device=cpu",
+        "modality=chest_xray (or chest_ct) findings=[a,b] (default: all) processes=2 (default: by the machine), or "
+        "labeller=backbone backbone=SRC (folder or hub id) examples=FILE (reports labelled by hand) device=cpu "
+        "cache_dir=DIR (keeps the answers); denoise: out=FILE (default: audit/label_suspects.csv of the run) device=cpu",
     ),
     "export": Verb(
         ("RUN",), "a run to a Hugging Face folder, with heads, anchors and model card", verbs.export,

@@ -255,16 +255,42 @@ def _phantom(options: argparse.Namespace) -> None:
 
 
 def _label(options: argparse.Namespace) -> None:
-    """`radz data label csv=FILE text=COLUMN out=labels.csv modality=chest_ct findings=[a,b] processes=2`."""
-    readers: dict[str, Reader] = {
-        "csv": str, "text": str, "out": str, "modality": str, "findings": names, "processes": whole(0),
-    }  # fmt: skip
-    keys, _ = read_keys(options.keys, readers, required=["csv", "text", "out"])
-    _check_out(keys["out"])
-    from data_modules.labelling.table import label_table
+    """`radz data label csv=FILE text=COLUMN out=labels.csv modality=chest_ct findings=[a,b] labeller=backbone ..`."""
+    from data_modules.errors import InputError, nearest
 
-    source, text, out = Path(keys.pop("csv")).expanduser(), keys.pop("text"), Path(keys.pop("out")).expanduser()
-    sys.stdout.write("\n".join(label_table(source, text, out, **keys)) + "\n")
+    # of one labeller, beside those of both
+    own: dict[str, dict[str, Reader]] = {
+        "rules": {"processes": whole(0)},
+        "backbone": {"backbone": str, "examples": str, "device": str, "cache_dir": folder},
+    }
+    readers: dict[str, Reader] = {
+        "csv": str, "text": str, "out": str, "modality": str, "findings": names, "labeller": str,
+    }  # fmt: skip
+    keys, _ = read_keys(options.keys, readers | own["rules"] | own["backbone"], required=["csv", "text", "out"])
+    labeller = keys.get("labeller", "rules")
+    if labeller not in own:
+        raise InputError(f"labeller: '{labeller}' is not one of {', '.join(own)}{nearest(labeller, own)}")
+    if strange := [name for other, its in own.items() if other != labeller for name in its if name in keys]:
+        raise InputError(f"{strange[0]}: labeller={labeller} does not read it; leave it out, or choose the other one")
+    if labeller == "backbone" and "backbone" not in keys:
+        raise InputError("backbone: labeller=backbone needs it, such as backbone=/models/llava-med")
+    _check_out(keys["out"])
+    from data_modules.labelling.table import label_table, read_reports
+
+    source, text, out = Path(keys["csv"]).expanduser(), keys["text"], Path(keys["out"]).expanduser()
+    modality, beside = keys.get("modality", "chest_xray"), "proofs" if labeller == "rules" else "scores"
+    table = read_reports(source, text, out, beside, modality, keys.get("findings", ()))
+    if labeller == "rules":
+        lines = label_table(table, modality, keys.get("processes"))
+    else:
+        quiet()
+        from radz.config.backbone import BackboneConfig
+        from radz.runs.backbone_labels import label_by_backbone
+
+        examples = Path(keys["examples"]).expanduser() if "examples" in keys else None
+        backbone, cache_dir = BackboneConfig(path=keys["backbone"]), keys.get("cache_dir", Path(".cache/radz"))
+        lines = label_by_backbone(table, text, modality, backbone, examples, cache_dir, keys.get("device"))
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _denoise(options: argparse.Namespace) -> None:

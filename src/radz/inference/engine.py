@@ -31,6 +31,7 @@ from radz.models.descriptions import finding_name
 from radz.models.heatmaps import Mapper, target_of
 from radz.models.losses import normalise
 from radz.models.zero_shot import SCORERS, ZeroShot
+from radz.training.environment import usable_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,22 +206,6 @@ class Radz:
         channels = max(study.shape[1] for study in images)
         pixels = torch.cat([study.expand(-1, channels, -1, -1) for study in images])
         return pixels.to(self.device), torch.tensor([len(study) for study in images])
-
-
-def usable_device(device: str | None) -> str:
-    """The device that was asked for, or the first GPU where there is one; InputError for one that is not there."""
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device is None:
-        return "cuda" if gpus else "cpu"
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"device={device}: is none; use cpu, cuda or cuda:N") from None
-    if place.type not in ("cpu", "cuda"):
-        raise InputError(f"device={device}: use cpu, cuda or cuda:N")
-    if place.type == "cuda" and (place.index or 0) >= gpus:
-        raise InputError(f"device={device}: {gpus} GPU(s) are visible; use cpu or another number")
-    return device
 
 
 def _stack(parts: list[Tensor], width: int) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ study, A answers, T tokens, d hidden size.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from data_modules.errors import InputError
 from radz.backbones import Backbone
-from radz.backbones.generation import next_logits
+from radz.backbones.generation import equal_lengths, next_logits
 from radz.backbones.layers import at_least_fp32
+
+TOGETHER = 32
+"""questions about one report that are put at a time"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,42 @@ def log_probabilities(backbone: Backbone, images: Tensor, asked: Question) -> Te
             if answer[:-1] == before:
                 place = torch.arange(len(answer), device=images.device)
                 totals[:, column] = words[:, place, torch.tensor(answer, device=images.device)].sum(1)
+    return totals
+
+
+@torch.no_grad()
+def text_log_probabilities(backbone: Backbone, asked: Sequence[Question]) -> Tensor:
+    """Log-probability of every answer after each of Q questions without images: float32 [Q, A].
+
+    What all questions begin with, such as the report that they are about, is read once.
+    """
+    from transformers import DynamicCache
+
+    # Answers that differ in their last token only share a row.
+    rows = [(place, before) for place, one in enumerate(asked) for before in {a[:-1]: None for a in one.answers}]
+    sequences = [(*asked[place].asked, *before) for place, before in rows]
+    _check_length(backbone, max(len(ids) for ids in sequences))
+    last = 1 + max(len(before) for _, before in rows)
+    shared = max(0, min(min(_common(sequences[0], ids), len(ids) - last) for ids in sequences))
+
+    def words(ids: list[tuple[int, ...]]) -> Tensor:
+        return backbone.word_embeddings(torch.tensor(ids, device=backbone.device))
+
+    begun = DynamicCache(config=backbone.core.config.text_config)
+    if shared:
+        next_logits(backbone, words([sequences[0][:shared]]), None, cache=begun)
+    totals = torch.zeros(len(asked), len(asked[0].answers), device=backbone.device)
+    for group in equal_lengths(sequences, TOGETHER):
+        cache = copy.deepcopy(begun)
+        cache.batch_repeat_interleave(len(group))
+        embeddings = words([sequences[row][shared:] for row in group])
+        following = next_logits(backbone, embeddings, None, last, cache).log_softmax(-1)
+        for row, said in zip(group, following, strict=True):
+            place, before = rows[row]
+            for column, answer in enumerate(asked[place].answers):
+                if answer[:-1] == before:
+                    tokens = torch.tensor(answer, device=said.device)[:, None]
+                    totals[place, column] = said[last - len(answer) :].gather(1, tokens).sum()
     return totals
 
 

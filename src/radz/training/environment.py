@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from data_modules.errors import InputError
+
 PACKAGES = (
     "radz", "torch", "lightning", "transformers", "peft", "torchmetrics", "numpy", "pandas", "scikit-learn", "pydicom",
     "pillow", "omegaconf", "safetensors", "wandb",
@@ -50,6 +52,22 @@ def peak_memory_gb() -> dict[str, float]:
     if torch.cuda.is_available():
         peaks["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
     return {name: round(size, 2) for name, size in peaks.items()}
+
+
+def usable_device(device: str | None) -> str:
+    """The device that was asked for, or the first GPU where there is one; InputError for one that is not there."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device is None:
+        return "cuda" if gpus else "cpu"
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device={device}: is none; use cpu, cuda or cuda:N") from None
+    if place.type not in ("cpu", "cuda"):
+        raise InputError(f"device={device}: use cpu, cuda or cuda:N")
+    if place.type == "cuda" and (place.index or 0) >= gpus:
+        raise InputError(f"device={device}: {gpus} GPU(s) are visible; use cpu or another number")
+    return device
 
 
 def _version(name: str) -> str | None:

@@ -15,7 +15,7 @@ from data_modules.errors import InputError
 from data_modules.labelling.labeller import Labeller
 from data_modules.labelling.many import label_many
 from data_modules.labelling.sentences import MOST
-from data_modules.labelling.table import label_table, proofs_of
+from data_modules.labelling.table import label_table, read_reports
 
 REPORTS = (
     "FINDINGS: Small left effusion. No pneumothorax.",
@@ -41,19 +41,20 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_a_column_per_finding_in_the_coding_of_chexpert(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.csv"
-    lines = label_table(table, "text", out, findings=["pneumothorax", "effusion", "nodule"])
+    findings = ["pneumothorax", "effusion", "nodule"]
+    lines = label_table(read_reports(table, "text", out, "proofs", "chest_xray", findings))
     found = rows(out)
     assert list(found[0]) == ["patient", "text", "pneumothorax", "pleural_effusion", "nodule"]
     assert [tuple(row.values())[2:] for row in found[:3]] == [("0", "1", ""), ("", "", "-1"), ("", "", "")]
     assert [row["patient"] for row in found] == [f"p{i}" for i in range(len(REPORTS))]
     assert any(line.startswith("1 report(s) are empty") for line in lines)
     assert any(line.startswith("2 report(s) are in no language that has rules") for line in lines)
-    proofs = rows(proofs_of(out))
+    proofs = rows(tmp_path / "labels_proofs.csv")
     assert [(row["row"], row["finding"], row["state"]) for row in proofs] == [
         ("2", "pneumothorax", "absent"), ("2", "pleural_effusion", "present"), ("3", "nodule", "uncertain"),
     ]  # fmt: skip
     assert proofs[1]["sentence"] == "Small left effusion." and proofs[1]["words"] == "effusion"
-    for path in (out, proofs_of(out)):
+    for path in (out, tmp_path / "labels_proofs.csv"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -67,10 +68,10 @@ def test_a_column_per_finding_in_the_coding_of_chexpert(table: Path, tmp_path: P
     ],
 )
 def test_faults(table: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:
-    keys: dict[str, object] = {"text": "text", **change}
+    keys: dict[str, object] = {"text": "text", "beside": "proofs", "modality": "chest_xray", **change}
     out = tmp_path / str(keys.pop("out", "labels.csv"))
     with pytest.raises(InputError, match=message.replace("(", "\\(")):
-        label_table(table, out=out, **keys)  # type: ignore[arg-type]
+        read_reports(table, out=out, **keys)  # type: ignore[arg-type]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reports.csv"]
     assert len(rows(table)) == len(REPORTS)
 
@@ -78,7 +79,7 @@ def test_faults(table: Path, tmp_path: Path, change: dict[str, object], message:
 def test_a_column_that_is_there_is_not_replaced(table: Path, tmp_path: Path) -> None:
     table.write_text("text,edema\nNo edema.,1\n")
     with pytest.raises(InputError, match="has a column 'edema' already"):
-        label_table(table, "text", tmp_path / "labels.csv")
+        read_reports(table, "text", tmp_path / "labels.csv", "proofs", "chest_xray")
 
 
 def test_processes_change_nothing() -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from small_run import SMALL
-from tiny_families import NAMES, PIXELS, inputs, plain, token_types
+from tiny_families import NAMES, PIXELS, TEXTS, inputs, plain, token_types
 
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
@@ -72,6 +72,20 @@ def test_answers_equal_a_full_forward_of_plain_transformers(
             words = out.float().log_softmax(-1)
             by_hand = sum(words[len(start) - 1 + place, token].item() for place, token in enumerate(answer))
             assert found[study, column].item() == pytest.approx(by_hand, abs=2e-4)
+    # Questions in text alone, whose common beginning is read once.
+    spoken = [
+        vqa_questions.question(backbone, f"{TEXTS[1]} {what}", 0, ANSWERS) for what in ("Edema?", TEXT, "Hernia?")
+    ]
+    found = vqa_questions.text_log_probabilities(backbone, spoken)
+    assert found.shape == (3, 4)
+    for place, one in enumerate(spoken):
+        for column, answer in enumerate(one.answers):
+            ids = torch.tensor([[*one.asked, *answer]])
+            out = model(**{"input_ids": ids, **token_types(family, ids == backbone.image_token)}).logits[0]
+            out[:, modality] = -torch.inf
+            words = out.float().log_softmax(-1)
+            by_hand = sum(words[len(one.asked) - 1 + i, token].item() for i, token in enumerate(answer))
+            assert found[place, column].item() == pytest.approx(by_hand, abs=2e-4)
     free = vqa_questions.question(backbone, TEXT, 1)
     texts = vqa_questions.written(backbone, images, free, 5)
     for study, text in enumerate(texts):

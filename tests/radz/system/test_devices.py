@@ -13,10 +13,10 @@ from data_modules.errors import InputError
 from radz import Radz
 from radz.backbones.generation import whole_logits
 from radz.config.files import load_experiment
-from radz.inference.engine import usable_device
 from radz.inference.export import export_run
 from radz.methods.export_folder import load_export
 from radz.models import factory
+from radz.training.environment import usable_device
 
 
 @pytest.fixture
