@@ -207,6 +207,36 @@ def guided(
     return torch.stack(terms).mean()
 
 
+def stated(
+    images: Sequence[tuple[Tensor, Tensor]], said: Sequence[tuple[Tensor, Tensor]],
+    denied: Sequence[tuple[Tensor, Tensor]], anchors: Mapping[str, Tensor], known: Sequence[Mapping[str, float]],
+    tau: Any, kind: str, w: float, bias: Tensor, category_bias: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """docs/method.md 2.8: one statement and its denial for each of the findings that `anchors` names, in its order."""
+
+    def near(image: tuple[Tensor, Tensor], text: tuple[Tensor, Tensor]) -> Tensor:
+        across = [cosine(image[0], text[1]), cosine(image[1], text[0])]
+        along = [w * cosine(image[0], text[0]), (1 - w) * cosine(image[1], text[1])]
+        if kind == "global":
+            return cosine(image[0], text[0])
+        return (across[0] + across[1]) / 2 if kind == "cross" else along[0] + along[1]
+
+    terms = []
+    for image, labels in zip(images, known, strict=True):
+        for place, name in enumerate(anchors):
+            if name not in labels:
+                continue
+            sign = 1 if labels[name] else -1
+            yes, no = near(image, said[place]), near(image, denied[place])
+            alone = F.logsigmoid(sign * (yes / tau + bias[0])) + F.logsigmoid(-sign * (no / tau + bias[1]))
+            terms.append(-(alone / 2 + F.logsigmoid(sign * (yes - no) / tau)) / 2)
+    texts = [text[0] for text in (*said, *denied)]
+    says = [{other: float(other == name) for other in anchors} for name in anchors] + [{name: 0.0} for name in anchors]
+    return (
+        torch.stack([term.reshape(()) for term in terms]).mean() + guided(texts, anchors, says, tau, category_bias)
+    ) / 2
+
+
 def factor(step: int, steps: int, warm: int) -> float:
     """Of the peak rate at update `step` (0 is the first): linear to 1 in `warm` updates, then half a cosine to 0."""
     if step < warm:
@@ -218,7 +248,7 @@ def group(name: str) -> str:
     """Which rate a parameter has."""
     if "multi_modal_projector" in name:
         return "projector"
-    if ".heads." in name or name == "category_bias":
+    if ".heads." in name or name in ("category_bias", "statements.bias"):
         return "heads"
     return "temperature" if name == "log_scale" else "base"
 

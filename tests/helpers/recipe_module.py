@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from data_modules.batch import StudyBatch
+from data_modules.findings import ontology
 from radz.backbones import load_backbone
+from radz.config.files import find_resource
 from radz.config.schema import BackboneConfig, DfatConfig, DkamConfig
 from radz.config.scoring import ScoringConfig
 from radz.methods.dfat import DFAT
 from radz.models.anchor_bank import AnchorBank, BankInfo
 from radz.models.encoder import Encoder
 from radz.models.labels import LabelView
+from radz.models.statements import Statements
 from radz.models.zero_shot import ClassTexts
 
 NAN = float("nan")
@@ -46,7 +49,7 @@ class Quiet(DFAT):
     def _log_step(self, *values: Tensor) -> None:
         self.logged = values
 
-    def _log_language(self, mean: Tensor) -> None:
+    def _log_part(self, name: str, loss: Tensor) -> None:
         pass
 
 
@@ -70,8 +73,10 @@ def make(
     values = torch.tensor(row).expand(1, len(names), 4)
     view, texts = LabelView(names, names, values, values), ClassTexts(names, names, described)
     score = ScoringConfig(**(scoring or {}))
+    stated = Statements(find_resource(settings.statements), names, ontology(), ["chest_xray"])
     module = kind(
-        encoder, bank, view, texts, texts, vectors, settings, DkamConfig(**(dkam or {})), score, ["chest_xray"]
+        encoder, bank, view, texts, texts, vectors, settings, DkamConfig(**(dkam or {})), score, ["chest_xray"],
+        stated if settings.statements_weight else None,
     )  # fmt: skip
     return module.double().train()
 
@@ -104,9 +109,12 @@ def plain(folder: Path, module: DFAT, **settings: Any) -> recipe.Plain:
 def total(
     model: recipe.Plain, batch: StudyBatch, anchors: Tensor, *, weight: float, tau: float | None, kind: str,
     w: float = 0.5, positives: str = "same_text", language: float = 0.0, findings: Sequence[str] = FINDINGS,
-    policy: Policy = POLICY,
+    policy: Policy = POLICY, stated: float = 0.0, statements: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> Tensor:  # fmt: skip
-    """docs/method.md 3.5 of a batch; `tau` None is the learned one; a leaf category_bias makes the loss sigmoid."""
+    """docs/method.md 3.5 of a batch; `tau` None is the learned one; a leaf category_bias makes the loss sigmoid.
+
+    `stated`: weight of `statements`, those said and those denied.
+    """
     model.merge()
     temperature = tau if tau is not None else torch.exp(-model.leaves["log_scale"])
     images = [model.image(one) for one in batch.pixels.split(batch.image_counts.tolist())]
@@ -120,6 +128,10 @@ def total(
     of_images = recipe.guided([one[0] for one in images], heads, known, temperature, bias)
     of_texts = recipe.guided([texts[n][0] for n in told], heads, [known[n] for n in told], temperature, bias)
     loss = weight * aligned + (1 - weight) * (of_images + of_texts) / 2
+    if stated:
+        said, denied = ([model.text(text) for text in side] for side in statements)
+        biases = model.leaves["statements.bias"], bias
+        loss = loss + stated * recipe.stated(images, said, denied, heads, known, temperature, kind, w, *biases)
     return loss + language * model.language(batch.reports) if language else loss
 
 

@@ -180,7 +180,8 @@ VERBS = {
         "(studies) image_px=256 (of a CT voxels=96) seed=0 cache_dir=DIR; label: csv=FILE text=COLUMN out=FILE "
         "modality=chest_xray (or chest_ct) findings=[a,b] (default: all) processes=2 (default: by the machine), or "
         "labeller=backbone backbone=SRC (folder or hub id) examples=FILE (reports labelled by hand) device=cpu "
-        "cache_dir=DIR (keeps the answers); denoise: out=FILE (default: audit/label_suspects.csv of the run) device=cpu",
+        "cache_dir=DIR (keeps the answers); "
+        "denoise: out=FILE (default: audit/label_suspects.csv of the run) device=cpu",
     ),
     "export": Verb(
         ("RUN",), "a run to a Hugging Face folder, with heads, anchors and model card", verbs.export,

@@ -90,6 +90,11 @@ class DfatConfig:
     """train the temperature from this value on, kept between .01 and 1, at the heads' learning rate"""
     alignment_weight: Annotated[float, up_to_one] = 0.5
     """lambda: total = lambda * alignment + (1 - lambda) * category"""
+    statements_weight: NotNegative = 0.0
+    """of the loss on short statements on each finding of the bank, said and denied in many wordings, which is added: it
+    makes a name or a question mean what reports say; 0 is off"""
+    statements: str = "prompts/statements.yaml"
+    """file of their wordings: a path, or a path below the experiments folder"""
     lm_weight: NotNegative = 0.0
     """of the language model's loss on the training texts, which is added and keeps generation alive; 0 is off"""
     learning_rate: NotNegative = 2e-5

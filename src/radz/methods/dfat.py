@@ -19,6 +19,8 @@ from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING
 from radz.backbones.folder import base_change
 from radz.backbones.lora import log_trainable
+from radz.config.checks import known_findings
+from radz.config.files import find_resource
 from radz.config.schema import DfatConfig, DkamConfig
 from radz.config.scoring import ScoringConfig
 from radz.distributed import over_ranks, total, world
@@ -38,6 +40,7 @@ from radz.models.labels import LabelView, batch_texts, label_view
 from radz.models.losses import Features, alignment, category, positive_pairs
 from radz.models.prompts import check_prompts
 from radz.models.retrieval_features import Keeper, Kept
+from radz.models.statements import Statements
 from radz.models.zero_shot import ClassTexts, ZeroShot
 from radz.training.checkpoint_io import check_weights, content_digest
 from radz.training.fsdp import local, shard
@@ -64,25 +67,19 @@ class DFAT(Scored):
         texts: findings scored in validation and test; `of_bank`: those of the training bank.
         class_anchors: raw vectors [C, d], or sets [C, S, d], of those findings, NaN rows where there is none.
         modalities: one for each corpus that `StudyBatch.corpus` counts.
+        statements: on the findings of the bank, where `dfat.statements_weight` asks for them.
     """
 
     bank: AnchorBank
+    statements: Statements | None
 
     def __init__(
-        self,
-        encoder: Encoder,
-        bank: AnchorBank,
-        labels: LabelView,
-        texts: ClassTexts,
-        of_bank: ClassTexts,
-        class_anchors: Tensor,
-        dfat: DfatConfig,
-        dkam: DkamConfig,
-        scoring: ScoringConfig,
-        modalities: Sequence[str],
-    ) -> None:
+        self, encoder: Encoder, bank: AnchorBank, labels: LabelView, texts: ClassTexts, of_bank: ClassTexts,
+        class_anchors: Tensor, dfat: DfatConfig, dkam: DkamConfig, scoring: ScoringConfig, modalities: Sequence[str],
+        statements: Statements | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.dkam = dkam
+        self.dkam, self.statements = dkam, statements
         self.strict_loading = False  # frozen weights are not in the checkpoint; on_load_checkpoint checks the rest
         self.encoder, self.bank, self.dfat, self.gradient_clip = encoder, bank, dfat, dfat.gradient_clip
         self.base_digest = bank.info.base_digest
@@ -112,6 +109,7 @@ class DFAT(Scored):
             self.refresh_anchors()
         texts, digest = batch_texts(batch, self.label_view, self.dfat, self.modalities)
         image, text = self._features(batch, texts)
+        spoken = self.statements.encode(self.encoder, self.global_step) if self.statements else {}
         usable = torch.tensor([bool(words) for words in texts], device=self.device)
         projector_alone = self.global_step < self.dfat.projector_warmup_steps
         with torch.autocast(self.device.type, enabled=False):
@@ -135,6 +133,11 @@ class DFAT(Scored):
             guided = (of_image + of_text) / 2
             weight = 1.0 if projector_alone else self.dfat.alignment_weight
             loss = weight * aligned + (1 - weight) * guided
+            if self.statements is not None and not projector_alone:
+                names = modalities_of(batch, self.modalities)
+                stated = self.statements(self.encoder, image, spoken, names, seen, anchors, settings)
+                loss = loss + self.dfat.statements_weight * stated
+                self._log_part("statements", stated)
         if self.dfat.lm_weight and not projector_alone:
             loss = loss + self.dfat.lm_weight * self._language_loss(texts)
         self._log_step(aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
@@ -168,11 +171,11 @@ class DFAT(Scored):
         """Mean over the tokens of all ranks, as the means of `radz.models.losses`."""
         loss, tokens = self.encoder.language_loss(texts, self.dfat.gradient_cache or None)
         mean = world()[1] * loss / total(loss.new_tensor(tokens)).clamp(min=1)
-        self._log_language(mean)
+        self._log_part("language", mean)
         return mean
 
-    def _log_language(self, mean: Tensor) -> None:
-        self.log("train/loss_language", mean)
+    def _log_part(self, name: str, loss: Tensor) -> None:
+        self.log(f"train/loss_{name}", loss)
 
     @property
     def refreshes(self) -> bool:
@@ -278,7 +281,7 @@ class DFAT(Scored):
     def _part_of(self, name: str) -> str:
         if name == "log_scale":
             return "temperature"
-        if ".heads." in name or name == "category_bias":
+        if ".heads." in name or name in ("category_bias", "statements.bias"):
             return "heads"
         return "projector" if self.encoder.backbone.part_of(name) == "projector" else "base"
 
@@ -381,7 +384,13 @@ def build(task: Task) -> DFAT:
     model.encoder.check_images(data.most_images(), experiment.data.image_size)
     sections = experiment.dfat, experiment.dkam, experiment.scoring
     of_bank = factory.class_texts(model.bank.names, model.file, experiment.data, experiment.dkam.aspects)
-    module = DFAT(model.encoder, model.bank, label_view(data), texts, of_bank, anchors, *sections, data.modalities)
+    said = None
+    if experiment.dfat.statements_weight:
+        file, known = find_resource(experiment.dfat.statements), known_findings(experiment.data)
+        said = Statements(file, model.bank.names, known, data.modalities)
+    module = DFAT(
+        model.encoder, model.bank, label_view(data), texts, of_bank, anchors, *sections, data.modalities, said
+    )  # fmt: skip
     module.train()
     log_trainable(module)
     return module

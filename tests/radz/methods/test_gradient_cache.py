@@ -45,8 +45,8 @@ class Quiet(DFAT):
     def _log_step(self, *values: Tensor) -> None:
         self.shares = values[-1].detach()
 
-    def _log_language(self, mean: Tensor) -> None:
-        self.language = mean.detach()
+    def _log_part(self, name: str, loss: Tensor) -> None:
+        self.language = loss.detach()
 
     def forward(self, batch: StudyBatch) -> Tensor:
         return self.training_step(batch, 0)

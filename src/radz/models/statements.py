@@ -1,0 +1,180 @@
+"""Short statements on single findings, said and denied, in many wordings: what training says beside whole reports.
+
+A report names several findings in one style; the question of a user is one finding in another. Images are compared with
+"There is edema." and "There is no edema." as a report would never have both, so that neither the wording nor a mere
+mention decides (hard negatives by polarity, and by finding: after NegCLIP, arXiv 2210.01936, and CARZero, arXiv
+2402.17417).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor, nn
+
+from data_modules.errors import InputError
+from data_modules.findings import NO_FINDING, Ontology
+from radz.models.encoder import Encoder
+from radz.models.labels import MODALITY_TEXT, finding_text
+from radz.models.losses import Features, category, cosine, global_mean, trained_pairs
+
+Pair = tuple[str, str]
+
+
+class Statements(nn.Module):
+    """Statements on the K findings of a bank, and the loss of studies and anchors against them."""
+
+    labels: Tensor
+    """[2K, K], see `statement_labels`"""
+
+    def __init__(self, file: Path, findings: Sequence[str], known: Ontology, modalities: Sequence[str]) -> None:
+        """Read the wordings.
+
+        Args:
+            file: of `statements` and `normal` (those of no_finding, whose denial is not made by a "no"), each a list of
+                [said, denied].
+            known: its texts and short names (`common`) stand for a finding.
+            modalities: of all corpora, keys of MODALITY_TEXT.
+
+        Raises:
+            InputError: another form, or a statement that does not name the finding.
+        """
+        super().__init__()
+        statements, normal = read_wordings(file)
+        self._pairs = [normal if finding == NO_FINDING else statements for finding in findings]
+        self._names = [names(known, finding) for finding in findings]
+        self.modalities = tuple(dict.fromkeys(modalities))
+        self.bias = nn.Parameter(torch.tensor([-2.0, 0.0]))
+        self.register_buffer("labels", statement_labels(findings, known), persistent=False)
+
+    def encode(self, encoder: Encoder, step: int) -> dict[str, Features]:
+        """{modality: features [2K, e], raw} of a statement on each finding, and then of its denial.
+
+        All modalities, whatever a batch holds, so that ranks call the decoder equally often.
+        """
+        drawn = {modality: self.draw(MODALITY_TEXT[modality], step) for modality in self.modalities}
+        return {
+            name: encoder.encode_texts([*said, *denied], raw=True, groups=1) for name, (said, denied) in drawn.items()
+        }
+
+    def forward(
+        self, encoder: Encoder, image: Features, spoken: Mapping[str, Features], modalities: Sequence[str],
+        labels: Tensor, anchors: Tensor, settings: Mapping[str, Any],
+    ) -> Tensor:  # fmt: skip
+        """Mean of `statement_loss` of B images, each with the statements of its modality, and of the category loss of
+        the statements themselves, which a name must have in common with what describes it.
+
+        Args:
+            image: features [B, e], less their mean; spoken: of `encode`.
+            modalities: B keys of MODALITY_TEXT. labels: [B, K] as in `statement_loss`.
+            anchors: as in `category`; settings: its temperature and bias.
+        """
+        dfat, of_anchors = encoder.config, []
+        cosines = image.overall.new_zeros(len(image.overall), len(self.labels))
+        every = torch.ones(len(self.labels), dtype=torch.bool, device=cosines.device)
+        for name, text in spoken.items():
+            # As of prompts, what sentences of one make share is their own (`ZeroShot`).
+            overall, local = (encoder.of_bank(part).taken_from(part) for part in (text.overall, text.local))
+            own = replace(text, overall=overall, local=local)
+            of_it = torch.tensor([one == name for one in modalities], device=cosines.device)
+            cosines = torch.where(
+                of_it[:, None], trained_pairs(cosine, image, own, dfat.loss, dfat.global_weight), cosines
+            )
+            of_anchors.append(category(overall, anchors, self.labels, every, **settings)[0])
+        said, denied = cosines.chunk(2, dim=1)
+        of_images = statement_loss(said, denied, labels, settings["temperature"], self.bias)
+        return (of_images + torch.stack(of_anchors).mean()) / 2
+
+    def draw(self, modality: str, step: int) -> tuple[list[str], list[str]]:
+        """One statement on each finding, and its denial: the same draw for the same step on every rank.
+
+        Args:
+            modality: in words.
+        """
+        rng, said, denied = random.Random(step), [], []
+        for pairs, called in zip(self._pairs, self._names, strict=True):
+            name, (one, other) = rng.choice(called), rng.choice(pairs)
+            words = {"finding": name, "Finding": name[:1].upper() + name[1:], "modality": modality}
+            said.append(one.format(**words))
+            denied.append(other.format(**words))
+        return said, denied
+
+
+def read_wordings(file: Path) -> tuple[list[Pair], list[Pair]]:
+    """Templates of statements, and of those of no_finding; see `Statements`."""
+    try:
+        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        statements, normal = ([_pair(one) for one in content[key]] for key in ("statements", "normal"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, LookupError, TypeError, ValueError):
+        raise InputError(
+            f"dfat.statements: {file}: must hold `statements` and `normal`, lists of [said, denied]"
+        ) from None
+    if not statements or not normal:
+        raise InputError(f"dfat.statements: {file}: needs a pair under `statements` and one under `normal`")
+    for said, _ in statements:
+        if "{finding}" not in said.lower():
+            raise InputError(f"dfat.statements: {file}: {said!r} must contain {{finding}} or {{Finding}}")
+    return statements, normal
+
+
+def _pair(entry: Any) -> Pair:
+    said, denied = entry
+    for text in (said, denied):
+        if not isinstance(text, str):
+            raise TypeError
+        text.format(finding="", Finding="", modality="")
+    return said, denied
+
+
+def names(known: Ontology, finding: str) -> list[str]:
+    """What a finding is called: its text, its own and its exact short names in words."""
+    found = [finding_text(known, finding), finding.replace("_", " ")]
+    if finding in known:
+        short = known[finding].aliases.get("common", {})
+        found += [label.replace("_", " ").lower() for label, relation in short.items() if relation == "exact"]
+    return list(dict.fromkeys(found))
+
+
+def statement_loss(
+    said: Tensor, denied: Tensor, labels: Tensor, temperature: float | Tensor, bias: Tensor
+) -> Tensor:  # fmt: skip
+    """Whether studies agree with statements, as binary cross-entropies in nats, a mean over known pairs of all ranks.
+
+    Each statement alone is a match or none (half of the loss); and of a statement and its denial the study is nearer
+    to the one that its label says (the other half).
+
+    Args:
+        said, denied: cosines [B, K] of studies and statements.
+        labels: [B, K], 1 present, 0 absent, NaN unknown.
+        bias: [2], added to the logits of what is said and of what is denied.
+    """
+    known, label = ~labels.isnan(), labels.nan_to_num().to(said.dtype)
+
+    def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+    of_said = cross_entropy(said / temperature + bias[0], label)
+    of_denied = cross_entropy(denied / temperature + bias[1], 1 - label)
+    nearer = cross_entropy((said - denied) / temperature, label)
+    return global_mean(((of_said + of_denied) / 2 + nearer) / 2, known)
+
+
+def statement_labels(findings: Sequence[str], known: Ontology) -> Tensor:
+    """What K statements and then their K denials say of the findings, [2K, K] as `category_targets` has labels.
+
+    A statement says its finding, of which it leaves the wider ones open, and no other; a denial says its own alone.
+    """
+    count = len(findings)
+    said = torch.eye(count)
+    for row, finding in enumerate(findings):
+        wider = known.ancestors(finding) if finding in known else ()
+        said[row, [place for place, other in enumerate(findings) if other in wider]] = torch.nan
+    denied = torch.full((count, count), torch.nan).fill_diagonal_(0.0)
+    return torch.cat([said, denied])
