@@ -22,6 +22,9 @@ class ScoringConfig:
     """if any, their mean similarity is subtracted: what all sentences share then favours no study (CheXzero)"""
     class_prompts: dict[str, ClassPrompts] = field(default_factory=dict)
     """sentences per finding that replace both lists of templates for it: {edema: {positive: [..], negative: [..]}}"""
+    wordings: str = "prompts/paraphrases.yaml"
+    """file of further wordings, said and denied, a path, or a path below the experiments folder: how far scores depend
+    on the sentence, and whether "no edema" is told from "edema", stands in all results; empty: not measured"""
     prompt_features: Annotated[str, words("trained", "global", "local")] = "trained"
     """trained (the pairs the loss trained) | global | local"""
     fused: Annotated[str, words("centred", "authors")] = "centred"

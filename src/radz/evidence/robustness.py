@@ -9,17 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 
 from data_modules.batch import StudyBatch
-from data_modules.errors import InputError
-from radz.config.files import find_resource
 from radz.evidence.items import Item
 from radz.evidence.open_run import Opened, RowNumbers
 from radz.evidence.perturbations import FAULTS, perturbed
 from radz.metrics.estimates import Estimates, in_words
-from radz.models.prompts import ClassSentences, lint
+from radz.models.prompts import ClassSentences, lint, read_paraphrases
 from radz.models.zero_shot import ZeroShot
 from radz.report import figures
 
@@ -61,32 +58,6 @@ def _faulty(run: Opened, batch: StudyBatch, fault: str, level: float) -> torch.T
         for study, row in zip(studies, batch.rows.tolist(), strict=True)
     ]
     return torch.from_numpy(np.concatenate(faulty)).to(batch.pixels.device)
-
-
-def read_paraphrases(name: str) -> dict[str, ClassSentences]:
-    """Templates by name, from a file of `paraphrases: {name: {positive: .., negative: ..}}`; negative may be left out.
-
-    Raises:
-        InputError: another form, or a positive template without {finding}.
-    """
-    path = find_resource(name)
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        entries = dict(content["paraphrases"])
-        paraphrases = {
-            str(key): ClassSentences((str(of["positive"]),), (str(of["negative"]),) if "negative" in of else ())
-            for key, of in entries.items()
-        }
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError):
-        raise InputError(f"paraphrases: {path}: must hold `paraphrases: {{name: {{positive: sentence}}}}`") from None
-    for key, sentences in paraphrases.items():
-        if "{finding}" not in sentences.positive[0].lower():
-            raise InputError(
-                f"paraphrases: {path}: {key}: the positive sentence must contain {{finding}} or {{Finding}}"
-            )
-    if not paraphrases:
-        raise InputError(f"paraphrases: {path}: holds no sentence")
-    return paraphrases
 
 
 def _paraphrased(run: Opened, rows: RowNumbers) -> dict[str, NDArray[np.float32]]:

@@ -18,12 +18,11 @@ from torch import Tensor
 from data_modules.errors import InputError
 from radz.evidence.items import Item
 from radz.evidence.open_run import Opened
-from radz.evidence.robustness import read_paraphrases
 from radz.models.centre import Shared
 from radz.models.geometry import geometry
 from radz.models.labels import MODALITY_TEXT
 from radz.models.losses import cosine
-from radz.models.prompts import sentences
+from radz.models.prompts import read_paraphrases, sentences
 from radz.report import figures
 
 KINDS: Mapping[str, bool | None] = {"as they are": None, "less their mean": False, "whitened": True}

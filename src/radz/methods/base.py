@@ -26,11 +26,14 @@ from radz.metrics.monitor import MONITOR, FindingMetrics, as_log_dict
 from radz.models.anchor_bank import AnchorBank
 from radz.models.labels import LabelView, pick
 from radz.models.losses import global_mean
+from radz.models.prompts import ClassSentences
 from radz.models.retrieval_features import Keeper, Kept
 from radz.training.callbacks.finite import stop_unless_finite
 from radz.training.fsdp import whole
 
 GREY = 128
+WORDING = "wording "
+"""begins the names of what `Scored.agreement` gives, beside those of scorers"""
 """value of every pixel of a blank image"""
 
 
@@ -63,6 +66,8 @@ class Scored(LightningModule, abc.ABC):
     """anchors that training uses, where it does"""
     base_digest: str | None = None
     """of the folder that the weights began as, where there is one"""
+    wordings: Mapping[str, ClassSentences] | None = None
+    """in which a test also asks what `agreement` answers"""
     gradient_clip: float = math.inf
     """largest norm of the gradients of a step"""
 
@@ -86,6 +91,11 @@ class Scored(LightningModule, abc.ABC):
 
     def geometry(self, kept: Kept | None) -> dict[str, Any]:
         """How the features of the test lie; nothing where they are of no decoder. `kept`: as the keeper gathered."""
+        return {}
+
+    def agreement(self, batch: StudyBatch) -> dict[str, Tensor]:
+        """{wording: [B, 2C]}, how far the studies, which have just been scored, agree with what each of `wordings` says
+        of the findings, and then with what it denies; nothing where no such sentence is read."""
         return {}
 
     def keep(self, batch: StudyBatch, keeper: Keeper) -> None:
@@ -148,6 +158,8 @@ class Scored(LightningModule, abc.ABC):
         # On the CPU the scores are there when the time is taken.
         scores = {name: values.cpu() for name, values in self.score(batch).items()}
         self.timed.append((len(batch.pixels), time.perf_counter() - started))
+        if self.wordings:
+            scores |= {WORDING + name: values.cpu() for name, values in self.agreement(batch).items()}
         self.scored.append((batch.rows.cpu(), scores))
         if self.keeper is not None:
             self.keep(batch, self.keeper)

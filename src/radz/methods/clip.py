@@ -25,7 +25,7 @@ from radz.models import factory
 from radz.models.labels import MODALITY_TEXT, LabelView, batch_texts, finding_texts, label_view
 from radz.models.losses import Features, cosine, info_nce, normalise, positive_pairs
 from radz.models.pooling import over_images, study_mean
-from radz.models.prompts import ClassSentences, check_prompts, sentences
+from radz.models.prompts import ClassSentences, check_prompts, said_and_denied, sentences
 from radz.models.retrieval_features import Keeper
 from radz.models.zero_shot import ClassTexts, over_prompts, to_unit
 from radz.training.optimizer import adamw
@@ -83,10 +83,14 @@ class Clip(Scored):
         """Encode the prompts with the weights of now."""
         self._classes: dict[str, list[ClassSentences]] = {}
         self._prompts: dict[str, Tensor] = {}
+        self._worded: dict[tuple[str, str], Tensor] = {}
         for name in dict.fromkeys(self.modalities):
             classes = sentences(self.texts.findings, self.texts.names, MODALITY_TEXT[name], self.scoring)
             words = [text for one in classes for text in (*one.positive, *one.negative)]
             self._classes[name], self._prompts[name] = classes, self.encoder.texts(words)
+            for key, one in (self.wordings or {}).items():
+                said = said_and_denied(self.texts.names, MODALITY_TEXT[name], one)
+                self._worded[name, key] = self.encoder.texts(said)
 
     def score(self, batch: StudyBatch) -> dict[str, Tensor]:
         """See `Scored`. With `scoring.aggregate: joint` the features of a study's images are averaged."""
@@ -105,6 +109,17 @@ class Clip(Scored):
             # A difference of two means of cosines lies in [-2, 2].
             found[rows] = to_unit(similarity / similarity.new_tensor([2.0 if one.negative else 1.0 for one in classes]))
         return {SCORER: found} if how == "joint" else over_images({SCORER: found}, counts, how)
+
+    def agreement(self, batch: StudyBatch) -> dict[str, Tensor]:
+        """See `Scored`: of the mean feature of a study's images."""
+        found: dict[str, Tensor] = {}
+        modalities = modalities_of(batch, self.modalities)
+        for (modality, key), texts in self._worded.items():
+            rows = [place for place, of in enumerate(modalities) if of == modality]
+            with torch.autocast(self.device.type, enabled=False):
+                values = cosine(self._study_image[rows], texts)
+            found.setdefault(key, values.new_empty(len(modalities), values.shape[1]))[rows] = values
+        return found
 
     def keep(self, batch: StudyBatch, keeper: Keeper) -> None:
         image = self._study_image

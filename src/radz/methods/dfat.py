@@ -291,6 +291,7 @@ class DFAT(Scored):
         if self.refreshes:
             self.refresh_anchors()
         self.classifier.refresh(self.anchors, self.class_anchors, float(self.temperature))
+        self.classifier.encode_wordings(self.wordings or {})
 
     def score(self, batch: StudyBatch) -> dict[str, Tensor]:
         """See `Scored`: all scorers of the classifier."""
@@ -323,6 +324,9 @@ class DFAT(Scored):
 
     def _shared(self, name: str) -> Shared:
         return self.encoder.centre.shared(name).cpu() if self.encoder.centre else Shared(torch.zeros(()))
+
+    def agreement(self, batch: StudyBatch) -> dict[str, Tensor]:
+        return self.classifier.agreement(self._image, batch.image_counts, modalities_of(batch, self.modalities))
 
     def keep(self, batch: StudyBatch, keeper: Keeper) -> None:
         keeper.add(batch, self.classifier.study_features(self._image, batch.image_counts), self.encoder)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,9 @@ class ScoreTable:
     """[N, C]: 1 present, 0 absent, NaN unknown, after the metrics policy."""
     scores: dict[str, NDArray[np.float32]]
     """Scorer -> [N, C] in [0, 1]."""
+    wordings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Wording -> [N, 2C], agreement with what it says of each finding, and then with what it denies; of the model's own
+    scale, and no part of the prediction files"""
 
     def __post_init__(self) -> None:
         self.rows = np.asarray(self.rows, dtype=np.int64)
@@ -83,6 +86,7 @@ class ScoreTable:
             patient=[self.patient[i] for i in at],
             labels=self.labels[at],
             scores={scorer: values[at] for scorer, values in self.scores.items()},
+            wordings={name: values[at] for name, values in self.wordings.items()},
         )
 
     def distinct(self) -> tuple[ScoreTable, list[int]]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import yaml
 
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
 from radz.config.checks import known_findings
+from radz.config.files import find_resource
 from radz.config.scoring import ScoringConfig
 from radz.models.labels import MODALITY_TEXT, finding_texts
 
@@ -29,17 +33,14 @@ def sentences(
 ) -> list[ClassSentences]:
     """The sentences of each class: those of `scoring.class_prompts`, else the templates with its name filled in."""
 
-    def filled(templates: Sequence[str], name: str) -> tuple[str, ...]:
-        capital = name[:1].upper() + name[1:]
-        return tuple(template.format(finding=name, Finding=capital, modality=modality) for template in templates)
-
     classes = []
     for finding, name in zip(findings, names, strict=True):
         own = scoring.class_prompts.get(finding)
         positive, negative = (
             (own.positive, own.negative) if own is not None else (scoring.prompts, scoring.negative_prompts)
         )
-        classes.append(ClassSentences(filled(positive, name), filled(negative, name)))
+        own_words = (tuple(_filled(templates, [name], modality)) for templates in (positive, negative))
+        classes.append(ClassSentences(*own_words))
     return classes
 
 
@@ -85,3 +86,44 @@ def check_prompts(scoring: ScoringConfig, data: DataConfig, scored: Sequence[str
     for modality in sorted({corpus.modality for corpus in data.corpora}):
         classes = sentences(scored, list(words.values()), MODALITY_TEXT[modality], scoring)
         lint(dict(zip(scored, classes, strict=True)), words, list(scoring.class_prompts))
+
+
+def read_paraphrases(name: str) -> dict[str, ClassSentences]:
+    """Templates by name, from a file of `paraphrases: {name: {positive: .., negative: ..}}`; negative may be left out.
+
+    Args:
+        name: a path, or a path below the experiments folder.
+
+    Raises:
+        InputError: another form, or a positive template without {finding}.
+    """
+    path = find_resource(name)
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = dict(content["paraphrases"])
+        paraphrases = {
+            str(key): ClassSentences((str(of["positive"]),), (str(of["negative"]),) if "negative" in of else ())
+            for key, of in entries.items()
+        }
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        raise InputError(f"paraphrases: {path}: must hold `paraphrases: {{name: {{positive: sentence}}}}`") from None
+    for key, sentences in paraphrases.items():
+        if "{finding}" not in sentences.positive[0].lower():
+            raise InputError(
+                f"paraphrases: {path}: {key}: the positive sentence must contain {{finding}} or {{Finding}}"
+            )
+    if not paraphrases:
+        raise InputError(f"paraphrases: {path}: holds no sentence")
+    return paraphrases
+
+
+def said_and_denied(names: Sequence[str], modality: str, wording: ClassSentences) -> list[str]:
+    """What a wording says of each of the findings `names`, and then what it denies."""
+    return [*_filled(wording.positive[:1], names, modality), *_filled(wording.negative[:1], names, modality)]
+
+
+def _filled(templates: Sequence[str], names: Sequence[str], modality: str) -> list[str]:
+    return [
+        template.format(finding=name, Finding=name[:1].upper() + name[1:], modality=modality)
+        for template in templates for name in names
+    ]  # fmt: skip

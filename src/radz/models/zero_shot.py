@@ -6,7 +6,7 @@ Every scorer leaves as fp32 [N, C] in [0, 1] through a fixed increasing map, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +20,7 @@ from radz.models.encoder import Encoder
 from radz.models.labels import MODALITY_TEXT
 from radz.models.losses import Features, cosine, trained_pairs
 from radz.models.pooling import over_images
-from radz.models.prompts import ClassSentences, sentences
+from radz.models.prompts import ClassSentences, said_and_denied, sentences
 
 BATCH = 64
 """class texts that are encoded together at most"""
@@ -142,6 +142,35 @@ class ZeroShot:
     def prompts(self) -> tuple[Tensor, Shared]:
         """Global features [S, e] of the prompts of the first modality, and what was taken from them."""
         return self._prompts[self.modalities[0]].overall, self._prompts_share
+
+    @torch.no_grad()
+    def encode_wordings(self, wordings: Mapping[str, ClassSentences]) -> None:
+        """Encode what each wording says and denies of the findings, for `agreement`."""
+        self._worded: dict[tuple[str, str], Features] = {}
+        for modality in self.modalities:
+            for name, wording in wordings.items():
+                said, of_bank = (
+                    said_and_denied(texts.names, MODALITY_TEXT[modality], wording)
+                    for texts in (self.texts, self.of_bank)
+                )
+                self._worded[modality, name] = self._class_texts(said, of_bank)[0]
+
+    @torch.no_grad()
+    def agreement(self, image: Features, counts: Tensor, modalities: Sequence[str]) -> dict[str, Tensor]:
+        """{wording: similarity [B, 2C] of B studies to what it says, and then to what it denies, of each finding}.
+
+        Args:
+            image: of `encode`; counts, modalities: as there.
+        """
+        how, kind = self.scoring.aggregate, self.scoring.prompt_features
+        each = list(modalities) if how == "joint" else self._each(counts, modalities)
+        found: dict[str, Tensor] = {}
+        with torch.autocast(image.overall.device.type, enabled=False):
+            for (modality, name), text in self._worded.items():
+                rows = torch.tensor([i for i, one in enumerate(each) if one == modality], dtype=torch.int64)
+                values = pair_similarity(image.rows(rows.to(image.overall.device)), text, kind, self.dfat)
+                found.setdefault(name, values.new_empty(len(each), values.shape[1]))[rows] = values
+        return found if how == "joint" else over_images(found, counts, how)
 
     def _class_texts(self, texts: list[str], of_bank: list[str]) -> tuple[Features, Shared]:
         """Features of prompts or descriptions, with `dfat.centre` less what those of the training bank share, and that

@@ -20,6 +20,7 @@ from radz.methods.trained import headline_of, trained_experiment
 from radz.metrics import sanity
 from radz.metrics.headline import BY_VALIDATION, best_on_validation
 from radz.models.geometry import geometry
+from radz.models.prompts import read_paraphrases
 from radz.models.retrieval_features import Keeper
 from radz.report.run_report import write_report
 from radz.report.wandb_results import log_results
@@ -50,15 +51,19 @@ def finish(
     if experiment.scoring.retrieval and not keeps:
         log.info("no retrieval under fsdp, whose ranks must encode equally many reports; radz eval measures it")
     with_rows = [split for split in ("val", "test") if len(parts.data.table.rows(split))]
+    file = experiment.scoring.wordings
+    wordings = {name: one for name, one in read_paraphrases(file).items() if one.negative} if file else None
     splits = {}
     for split in with_rows:
         parts.module.keeper = Keeper() if split == "test" and keeps else None
+        parts.module.wordings = wordings if split == "test" else None
         splits[split] = score.score(trainer, parts.module, parts.data, split, names)
         if split == "val" and trained is None and by_validation:
             wanted = [n for n in names if experiment.scoring.primary == "all" or parts.seen[n] == "label"]
             headline = best_on_validation(splits["val"], wanted)
     kept = parts.module.keeper.gathered() if parts.module.keeper is not None else None
     cost, parts.module.keeper = metrics_file.cost(parts.module), None
+    parts.module.wordings = None
     lie = parts.module.geometry(kept)  # before other pictures come
     blank = score.score(trainer, parts.module, parts.data, "test", names, sanity.blank_rows(parts.data))
     if trainer.is_global_zero:

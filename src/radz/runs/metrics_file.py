@@ -27,6 +27,7 @@ from radz.metrics.retrieval import retrieval
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.split_results import calibrations_from, results, thresholds_from
 from radz.metrics.subgroups import UNKNOWN, age_bands, subgroups
+from radz.metrics.wordings import in_wordings
 from radz.models.retrieval_features import Kept
 from radz.models.zero_shot import pair_similarity
 from radz.report.run_report import Case
@@ -35,7 +36,7 @@ from radz.training.run_folder import read_environment
 from radz.training.trainer import MONITOR
 
 log = logging.getLogger(__name__)
-NOT_PROTOCOL = ("pixel_baseline", "cases", "retrieval", "age_bands", "subgroup_least")
+NOT_PROTOCOL = ("pixel_baseline", "cases", "retrieval", "wordings", "age_bands", "subgroup_least")
 """Keys of `scoring` that add numbers and change none."""
 
 
@@ -75,6 +76,8 @@ def write_results(
             entry["subgroups"] = within_subgroups(experiment, data, table, headline, primary)
             if (found_again := retrieved(experiment, kept, table)) is not None:
                 entry["retrieval"] = found_again
+            if (in_words := in_wordings(table, primary)) is not None:
+                entry["wordings"] = in_words
             found[table.key] = entry
     write_private_ids(data, splits, run_dir)
     described = protocol(experiment, data, splits["test"])
@@ -195,6 +198,13 @@ def log_summary(metrics: dict[str, Any]) -> None:
                     cells.append(f"{group} {in_words(auroc)}")
             mark = "*" if scorer == metrics["headline_scorer"] else " "
             log.info("%s %-12s %s", mark, scorer, "  ".join(cells))
+        if words := result.get("wordings"):
+            log.info(
+                "  in %d wordings that no training saw: %.3f to %.3f (median %.3f); told from their denial: %.2f of "
+                "findings present, %.2f of those absent", len(words["auroc"]["by_wording"]), words["auroc"]["least"],
+                words["auroc"]["most"], words["auroc"]["median"], words["negation"]["present"],
+                words["negation"]["absent"],
+            )  # fmt: skip
 
 
 def within_subgroups(

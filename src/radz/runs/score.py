@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data_modules import privacy
 from data_modules.base import StudyDataModule
-from radz.methods.base import run_rows
+from radz.methods.base import WORDING, run_rows
 from radz.metrics.score_table import ScoreTable
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,15 @@ def score(
 
     `blank`: score only these rows of the split, each image replaced by an even grey one of the same size.
 
-    `module.keeper`, where it is set, holds this rank's features afterwards.
+    `module.keeper`, where it is set, holds this rank's features afterwards; `module.wordings` are asked too.
     """
     chosen = data.table.rows(split) if blank is None else blank
     rows, scores = run_rows(trainer, module, data, chosen, blank is not None)
-    return tables(data, split, rows, findings, scores)
+    worded = {name.removeprefix(WORDING): scores.pop(name) for name in [*scores] if name.startswith(WORDING)}
+    found = tables(data, split, rows, findings, scores)
+    for table in found:
+        table.wordings = {name: values[np.isin(rows, table.rows)] for name, values in worded.items()}
+    return found
 
 
 def tables(

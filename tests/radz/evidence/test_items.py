@@ -25,11 +25,12 @@ from data_modules.errors import InputError
 from data_modules.placing import to_original
 from radz import Radz
 from radz.cli.command_line import main
-from radz.evidence import attention, feature_map, layer_probes, robustness, words_by_layer
+from radz.evidence import attention, feature_map, layer_probes, words_by_layer
 from radz.evidence.config import ITEMS, EvidenceConfig, read_settings
 from radz.evidence.open_run import Opened, open_run
 from radz.evidence.perturbations import FAULTS, perturbed
 from radz.models.encoder import Encoder
+from radz.models.prompts import read_paraphrases
 from radz.report.run_report import write_report
 
 BOUNDS = ["studies=16", "train_studies=24", "heatmap_studies=5", "attention_studies=5", "robustness_studies=8"]
@@ -204,7 +205,7 @@ def test_faults_repeat_grow_and_keep_the_shape(name: str) -> None:
 
 
 def test_paraphrases_are_read_and_refused_by_name(tmp_path: Path) -> None:
-    shipped = robustness.read_paraphrases(EvidenceConfig().paraphrases)
+    shipped = read_paraphrases(EvidenceConfig().paraphrases)
     assert len(shipped) == 12 and shipped["we_see"].negative == ("We see no {finding} here.",)
     file = tmp_path / "words.yaml"
     for text, cause in {
@@ -215,7 +216,7 @@ def test_paraphrases_are_read_and_refused_by_name(tmp_path: Path) -> None:
     }.items():
         file.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=cause):
-            robustness.read_paraphrases(str(file))
+            read_paraphrases(str(file))
 
 
 # Feature maps and attention.

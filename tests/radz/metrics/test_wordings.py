@@ -1,0 +1,63 @@
+"""Spread over wordings and negation: by hand, and with a table that has nothing to measure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from radz.metrics.score_table import ScoreTable
+from radz.metrics.wordings import in_wordings
+
+NAN = np.nan
+LABELS = np.array([[1, 0, 1], [0, 1, 1], [1, NAN, 1], [0, 0, 1]], dtype=np.float32)
+FINDINGS = ("edema", "nodule", "mass")
+
+
+def table(labels: np.ndarray = LABELS, **wordings: np.ndarray) -> ScoreTable:
+    count = len(labels)
+    names = [str(i) for i in range(count)]
+    zero = np.zeros((count, 3), dtype=np.float32)
+    return ScoreTable(
+        "c", "test", np.arange(count), names, names, names, FINDINGS, labels, {"prompt": zero}, dict(wordings)
+    )
+
+
+def test_by_hand() -> None:
+    said = np.array([[0.9, 0.2, 0], [0.1, 0.8, 0], [0.3, 9.0, 0], [0.2, 0.7, 0]], dtype=np.float32)
+    denied = np.array([[0.1, 0.6, 0], [0.7, 0.1, 0], [0.5, 9.0, 0], [0.1, 0.2, 0]], dtype=np.float32)
+    deaf = np.tile(np.array([[0.5], [0.4], [0.3], [0.2]], dtype=np.float32), (1, 3))
+    found = in_wordings(table(a=np.hstack([said, denied]), b=np.hstack([deaf, deaf])), FINDINGS)
+    assert found is not None and found["findings"] == ["edema", "nodule"]  # every study has a mass
+    # edema: differences .8, -.6, -.2, .1; nodule of studies 0, 1, 3: -.4, .7, .5
+    first = (roc_auc_score([1, 0, 1, 0], [0.8, -0.6, -0.2, 0.1]) + roc_auc_score([0, 1, 0], [-0.4, 0.7, 0.5])) / 2
+    assert found["auroc"]["by_wording"] == pytest.approx({"a": first, "b": 0.5})
+    assert (found["auroc"]["least"], found["auroc"]["most"]) == pytest.approx((0.5, first))
+    assert found["auroc"]["median"] == pytest.approx((0.5 + first) / 2)
+    negation = found["negation"]
+    assert negation["present"] == pytest.approx((0.75 + 0) / 2)  # half of edemas, the nodule; of the deaf none
+    assert negation["absent"] == pytest.approx((0.5 + 0) / 2)  # half of either
+    assert negation["balanced"] == pytest.approx((0.375 + 0.25) / 2)
+    # ranks of a: edema 4 1 3 2 against 1.5 4 3 1.5; nodule 1 3 2 against 3 1 2, the opposite order
+    of_edema = np.corrcoef([4, 1, 3, 2], [1.5, 4, 3, 1.5])[0, 1]
+    assert negation["contradiction"] == pytest.approx(((of_edema - 1) / 2 + 1) / 2)
+
+
+def test_nothing_to_measure() -> None:
+    both = np.zeros((4, 6), dtype=np.float32)
+    assert in_wordings(table(), FINDINGS) is None
+    assert in_wordings(table(a=both), ["mass"]) is None
+    healthy = table(a=both)
+    healthy.findings = ("no_finding", "nodule", "mass")
+    assert in_wordings(healthy, ["no_finding"]) is None
+
+
+def test_equal_similarities_have_no_correlation_and_tell_nothing() -> None:
+    found = in_wordings(table(a=np.ones((4, 6), dtype=np.float32)), FINDINGS)
+    assert found is not None
+    assert found["negation"] == {"present": 0.0, "absent": 0.0, "balanced": 0.0, "contradiction": 0.0}
+
+
+def test_rows_that_are_taken_take_their_agreement_along() -> None:
+    values = np.arange(24, dtype=np.float32).reshape(4, 6)
+    np.testing.assert_array_equal(table(a=values).take([2, 0]).wordings["a"], values[[2, 0]])
