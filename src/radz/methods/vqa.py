@@ -77,16 +77,8 @@ class Asked(Scored):
             pairs = zip(modalities, counts.tolist(), strict=True)
             modalities, counts = [name for name, n in pairs for _ in range(n)], torch.ones(len(batch.pixels)).long()
         tokens = self.backbone.image_embeddings(self.backbone.prepare(batch.pixels))
-        studies = tokens.split(counts.tolist())
-        found = {f"vqa_{name}": torch.empty(len(studies), len(self.names)) for name in self.config.scorers}
-        groups: dict[tuple[int, str], list[int]] = {}
-        for place, (study, modality) in enumerate(zip(studies, modalities, strict=True)):
-            groups.setdefault((len(study), modality), []).append(place)
-        for (images, modality), places in groups.items():
-            seen = torch.stack([studies[place].flatten(0, 1) for place in places])
-            for name in self.config.scorers:
-                found[f"vqa_{name}"][places] = self._ask(name, seen, images, modality).cpu()
-        found = {name: values.to(batch.rows.device) for name, values in found.items()}
+        self._studies = tokens.split(counts.tolist()), modalities
+        found = {f"vqa_{name}": self._ask_all(name, self.names).to(batch.rows.device) for name in self.config.scorers}
         if joint:
             return found
         read = {name: values for name, values in found.items() if name.endswith(WRITTEN)}
@@ -95,7 +87,27 @@ class Asked(Scored):
         together = over_images(rest, batch.image_counts, self.aggregate) | answers
         return {name: together[name] for name in found}
 
-    def _ask(self, scorer: str, seen: Tensor, images: int, modality: str) -> Tensor:
+    def agreement(self, batch: StudyBatch) -> dict[str, Tensor]:
+        """See `Scored`: the question of `vqa.yes_no` about each finding, and about "no" finding."""
+        if "yes_no" not in self.config.scorers:
+            return {}
+        said = self._ask_all("yes_no", [*self.names, *(f"no {name}" for name in self.names)])
+        found = {"vqa.yes_no": said.to(batch.rows.device)}
+        return found if self.aggregate == "joint" else over_images(found, batch.image_counts, self.aggregate)
+
+    def _ask_all(self, scorer: str, names: Sequence[str]) -> Tensor:
+        """[N, C] of the studies, or images, that were scored last, about C `names`; those of one shape together."""
+        studies, modalities = self._studies
+        groups: dict[tuple[int, str], list[int]] = {}
+        for place, (study, modality) in enumerate(zip(studies, modalities, strict=True)):
+            groups.setdefault((len(study), modality), []).append(place)
+        found = torch.empty(len(studies), len(names))
+        for (images, modality), places in groups.items():
+            seen = torch.stack([studies[place].flatten(0, 1) for place in places])
+            found[places] = self._ask(scorer, names, seen, images, modality).cpu()
+        return found
+
+    def _ask(self, scorer: str, names: Sequence[str], seen: Tensor, images: int, modality: str) -> Tensor:
         """[B, C] of studies of the same number of images, whose tokens are `seen` [B, P, d]."""
         if scorer == "native":
             classes, prompts = self._prompts(modality)
@@ -110,7 +122,7 @@ class Asked(Scored):
                 return torch.tensor(read)
             return scores(log_probabilities(self.backbone, seen, asked))[:, : len(self.names)]
         columns = []
-        for name in self.names:
+        for name in names:
             asked = self._question(name, images, modality, free)
             if free:
                 answers = written(self.backbone, seen, asked, self.config.max_new_tokens)

@@ -200,10 +200,10 @@ def log_summary(metrics: dict[str, Any]) -> None:
             log.info("%s %-12s %s", mark, scorer, "  ".join(cells))
         if words := result.get("wordings"):
             log.info(
-                "  in %d wordings that no training saw: %.3f to %.3f (median %.3f); told from their denial: %.2f of "
-                "findings present, %.2f of those absent", len(words["auroc"]["by_wording"]), words["auroc"]["least"],
-                words["auroc"]["most"], words["auroc"]["median"], words["negation"]["present"],
-                words["negation"]["absent"],
+                "  in other words (%d wordings that no training saw): %.3f to %.3f (median %.3f); told from their "
+                "denial: %.2f of findings present, %.2f of those absent", len(words["auroc"]["by_wording"]),
+                words["auroc"]["least"], words["auroc"]["most"], words["auroc"]["median"],
+                words["negation"]["present"], words["negation"]["absent"],
             )  # fmt: skip
 
 

@@ -152,6 +152,22 @@ def batch(counts: list[int]) -> StudyBatch:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("aggregate", ["joint", "max"])
+@torch.no_grad()
+def test_a_finding_and_its_denial_are_asked_alike(make_family: Build, aggregate: str) -> None:
+    """What is said is scorer yes_no itself; what is denied is the question about "no" finding."""
+    encoder = make_family("llava", depth="full")
+    module, given = asked(encoder, aggregate, scorers=["yes_no"]), batch([1, 2, 1])
+    found = module.score(given)["vqa_yes_no"]
+    agreement = module.agreement(given)["vqa.yes_no"]
+    torch.testing.assert_close(agreement[:, :2], found)
+    denied = asked(encoder, aggregate, scorers=["yes_no"])
+    denied.names = ("no nodule", "no edema")
+    torch.testing.assert_close(agreement[:, 2:], denied.score(given)["vqa_yes_no"])
+    assert (agreement[:, 2:] - found).abs().max() > 1e-4
+    assert asked(encoder, scorers=["choice"], headline="choice").agreement(given) == {}
+
+
 @torch.no_grad()
 def test_scores_are_normalised_answers_and_do_not_depend_on_the_batch(make_family: Build) -> None:
     """Studies of one and of three images in one batch; every scorer in [0, 1], options share one mass."""
