@@ -19,6 +19,8 @@ from radz.config.schema import Experiment, TrainerConfig
 from radz.methods import registry
 from radz.methods.dkam import check_described
 from radz.models.descriptions import load_descriptions
+from radz.models.prompts import read_paraphrases
+from radz.models.statements import read_wordings
 from radz.training.run_folder import make_folder
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ Try the plumbing: a tiny random model, which knows nothing
 
 
 def before_data(experiment: Experiment) -> None:
-    """InputError for places, devices, backbone files or descriptions that cannot be used."""
+    """InputError for places, devices, backbone files, descriptions or wordings that cannot be used."""
     uses_backbone = registry.has_backbone(experiment.method, experiment.supervised)
     if uses_backbone and experiment.backbone.path == "":
         raise _no_backbone(experiment)
@@ -56,6 +58,10 @@ def before_data(experiment: Experiment) -> None:
         family_of(experiment.backbone, folder)
         _weights(folder)
         _warn_of_rate(experiment)
+    if experiment.scoring.wordings:
+        read_paraphrases(experiment.scoring.wordings)
+    if registry.has_anchors(experiment.method) and experiment.dfat.statements_weight:
+        read_wordings(find_resource(experiment.dfat.statements))
     if registry.has_anchors(experiment.method) and not experiment.dkam.write:
         known = load_descriptions(find_resource(experiment.dkam.descriptions))
         check_described(experiment.dkam, experiment.dkam.findings, known)

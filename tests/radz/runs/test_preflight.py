@@ -72,6 +72,15 @@ def test_a_missing_or_poor_descriptions_file(fault: Any, tmp_path: Path) -> None
     assert "poor.yaml" in fault(mine)
 
 
+def test_files_of_wordings_are_read_before_training(fault: Any, tmp_path: Path) -> None:
+    assert "nothing.yaml: no such file" in fault("scoring.wordings=nothing.yaml")
+    assert "nothing.yaml: no such file" in fault("dfat.statements=nothing.yaml", "dfat.statements_weight=1")
+    file = tmp_path / "poor.yaml"
+    file.write_text("statements: 3")
+    assert "must hold `paraphrases" in fault(f"scoring.wordings={file}")
+    assert "must hold `statements`" in fault(f"dfat.statements={file}", "dfat.statements_weight=1")
+
+
 def test_backbone_folders(fault: Any, tiny_path: Path, tmp_path: Path) -> None:
     assert "backbone.path: /nowhere: no such folder" in fault("backbone.path=/nowhere")
     shutil.copytree(tiny_path, tmp_path / "llava")
