@@ -208,7 +208,10 @@ def test_the_page_of_several_seeds_says_so(two_runs: list[Path], tmp_path: Path)
     table = pd.read_csv(tmp_path / "comparison.csv")
     assert set(table["interval"]) == {"patients and seeds"} and set(table["difference_seeds"].dropna()) == {2}
     turned = table[table["arm"] == "ablations/turned"].iloc[0]
-    assert turned["difference"] == pytest.approx(0, abs=1e-12) and turned["difference_high"] > 0.1
+    # Differences of +d and -d: a mean of 0 with a standard error of d.
+    apart = turned["greatest"] - turned["least"]
+    assert turned["difference"] == pytest.approx(0, abs=1e-12)
+    assert apart > 0.001 and turned["difference_high"] == pytest.approx(t.ppf(0.975, 1) * apart, rel=1e-6)
 
 
 def test_faults_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
