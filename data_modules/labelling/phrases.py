@@ -6,7 +6,7 @@ A phrase is words with single blanks between them:
     (small|large) effusion    one of several words
     <right> <pleural> fluid   words that may be there
     atelecta*                 any ending; the stem has three letters at least
-    heart .. enlarged         up to five words between, none of them beyond a comma
+    heart .. enlarged         up to five words between, none of them beyond a comma; a colon before them
 
 There is nothing else in it: a phrase of a user is bounded in what it costs.
 """
@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_modules.errors import InputError
 
@@ -29,27 +29,36 @@ GAPS = 2
 LONGEST = 800
 """signs of the longest phrase"""
 _ITEM = re.compile(r"\.\.|\([^()<>]*\)|<[^()<>]*>|[^\s()<>]+")
+KEPT = 50_000
+"""words of which is remembered what they may begin"""
+_Search = tuple[re.Pattern[str], Any]
 _WORD = re.compile(r"[^\W_]+")
+_UMLAUT = re.compile("([aou])e")
 _KEPT = frozenset(",;:()?")
 _STRANGE = frozenset("[]{}^$+\\")
 """of regular expressions, which phrases are not"""
 
 
-@lru_cache(4096)
-def _plain(sign: str) -> str:
-    """One sign without case and accent; what is no letter, digit or comma is a blank."""
-    bare = unicodedata.normalize("NFD", sign)[0].lower()
-    bare = bare if len(bare) == 1 else sign
-    return bare if bare.isalnum() or bare in _KEPT else " "
+class _Plain(dict[int, str]):
+    """The sign that stands for each code in a flat text; found out when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        sign = chr(code)
+        bare = unicodedata.normalize("NFD", sign)[0].lower()
+        bare = bare if len(bare) == 1 else sign
+        self[code] = bare if bare.isalnum() or bare in _KEPT else " "
+        return self[code]
+
+
+_PLAIN = _Plain()
 
 
 def flat(text: str) -> str:
     """The text as phrases are searched in it: of the same length, without case, accents and other marks."""
-    return "".join(map(_plain, text))
+    return text.translate(_PLAIN)
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """A phrase that was found: signs `start` to `end` of the sentence, and what it stands for."""
 
     start: int
@@ -60,25 +69,42 @@ class Match:
 class Phrases:
     """Many phrases and what they stand for, found together in one pass over the words of a sentence."""
 
-    def __init__(self, phrases: Iterable[tuple[str, Any]], key: str, plural: bool = False) -> None:
-        """`key` names the place of the phrases in error texts; `plural`: English plurals count as the word."""
-        self._by_word: dict[str, list[tuple[re.Pattern[str], Any]]] = {}
-        self._by_stem: dict[str, list[tuple[re.Pattern[str], Any]]] = {}
+    def __init__(
+        self, phrases: Iterable[tuple[str, Any]], key: str, plural: bool = False, umlauts: bool = False
+    ) -> None:
+        """`key` names the place of the phrases in error texts.
+
+        `plural`: English plurals count as the word; `umlauts`: ae, oe and ue count as a, o and u, as German spells
+        umlauts where it has none.
+        """
+        self._umlauts = umlauts
+        self._by_word: dict[str, list[_Search]] = {}
+        self._by_stem: dict[str, list[_Search]] = {}
+        self._begun_by = lru_cache(KEPT)(self._of_word)
         for phrase, what in phrases:
             items = parsed(phrase, key)
-            pattern = re.compile(_pattern(items, plural))
+            pattern = re.compile(_pattern(items, plural, umlauts))
             for start in sorted(_starts(items)):
-                # Most words of a report begin no phrase: they are looked up, not searched for.
                 places = self._by_stem if start.endswith("*") else self._by_word
-                for word in [start[:3]] if start.endswith("*") else _forms(start, plural):
-                    places.setdefault(word, []).append((pattern, what))
+                for word in [start[:-1]] if start.endswith("*") else _forms(start, plural):
+                    places.setdefault(self._key(word), []).append((pattern, what))
+
+    def _key(self, word: str) -> str:
+        """What a word is looked up by; words that it takes for one are told apart by their patterns."""
+        word = word.replace("ß", "ss")
+        return _UMLAUT.sub(r"\1", word) if self._umlauts else word
+
+    def _of_word(self, word: str) -> list[_Search]:
+        """The phrases that may begin with a word: most words of a report begin none."""
+        key = self._key(word)
+        stems = (self._by_stem.get(key[:end], ()) for end in range(1, len(key) + 1))
+        return [*self._by_word.get(key, ()), *(search for found in stems for search in found)]
 
     def found(self, text: str) -> list[Match]:
         """Every match in a text of `flat`, in order; of one phrase's readings from one word the longest."""
         matches = []
         for word in _WORD.finditer(text):
-            key = word[0].replace("ß", "ss")
-            for pattern, what in (*self._by_word.get(key, ()), *self._by_stem.get(key[:3], ())):
+            for pattern, what in self._begun_by(word[0]):
                 match = pattern.match(text, word.start())
                 if match:
                     matches.append(Match(match.start(), match.end(), what))
@@ -135,7 +161,7 @@ def parsed(phrase: str, key: str) -> list[_Item]:
 
 def _split(words: str) -> list[str]:
     """Words of a phrase as `flat` has them, but for ß, which is ss; a * stays at its end."""
-    return "".join(sign if sign == "*" else _plain(sign) for sign in words).replace("ß", "ss").split()
+    return "".join(sign if sign == "*" else flat(sign) for sign in words).replace("ß", "ss").split()
 
 
 def _starts(items: Sequence[_Item]) -> set[str]:
@@ -148,7 +174,7 @@ def _starts(items: Sequence[_Item]) -> set[str]:
     return starts
 
 
-def _pattern(items: Sequence[_Item], plural: bool) -> str:
+def _pattern(items: Sequence[_Item], plural: bool, umlauts: bool) -> str:
     """A regular expression that never tries one place twice, so that its time is bounded by the gaps alone.
 
     What an item takes it keeps (atomic groups, possessive repetition): the longest of its words that fits, and a word
@@ -157,17 +183,20 @@ def _pattern(items: Sequence[_Item], plural: bool) -> str:
     blank, pattern, begun = r"[ ]+", "", False
     for item in items:
         longest_first = sorted(item.words, key=lambda words: (-len(words.split()), -len(words)))
-        words = "|".join(blank.join(_one(word, plural) for word in words.split()) for words in longest_first)
+        words = "|".join(blank.join(_one(word, plural, umlauts) for word in words.split()) for words in longest_first)
         one = rf"(?>(?:{words})(?![^\W_]))" if item.words else r"[^\W_]+"
         # Before the first word that must be there blanks stand behind a word, then before it.
         placed = blank + one if begun else one + blank if item.optional else one
-        pattern += f"(?:{placed}){{0,{GAP}}}?" if not item.words else f"(?:{placed})?+" if item.optional else placed
+        # A gap may begin as an item of a form does: Heart: normal in size.
+        gap = f"(?:[ ]?:)?(?:{placed}){{0,{GAP}}}?"
+        pattern += gap if not item.words else f"(?:{placed})?+" if item.optional else placed
         begun |= not item.optional
     return pattern
 
 
-def _one(word: str, plural: bool) -> str:
-    return _ending(word, plural).replace("ss", "(?:ss|ß)")
+def _one(word: str, plural: bool, umlauts: bool) -> str:
+    pattern = _ending(word, plural)
+    return (re.sub("([aou])(?=[a-z])", r"\1e?", pattern) if umlauts else pattern).replace("ss", "(?:ss|ß)")
 
 
 def _ending(word: str, plural: bool) -> str:

@@ -18,7 +18,7 @@ FOLDER = "labelling/rules"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C where it was built
 CUES = (
     "negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside", "hypothesis",
-    "end", "verb", "affirmed", "affirmed_after", "and", "or", "with", "nothing", "same",
+    "end", "verb", "affirmed", "affirmed_after", "and", "or", "nor", "with", "nothing", "same",
 )  # fmt: skip
 """What a cue does; see the head of rules/en.yaml."""
 BEYOND = {"scoliosis": {"text": "scoliosis"}, "granuloma": {"text": "calcified granuloma"}}
@@ -94,7 +94,7 @@ def read_rules(
         InputError: an unknown finding or kind, or a phrase that is none.
     """
     cues, terms = _file(f"{language}.yaml"), _file(f"{language}_findings.yaml")
-    plural = language == "en"
+    plural, umlauts = language == "en", language == "de"
     said: list[tuple[str, Any]] = []
     groups: dict[str, tuple[str, ...]] = {}
     for number, group in enumerate(terms.get("groups", ())):
@@ -114,9 +114,11 @@ def read_rules(
             said.append((finding.text, Term(finding.name, "terms", finding.text)))
     marks = ((phrase, cue) for cue in CUES for phrase in cues.get(cue, ()))
     return Rules(
-        language, Phrases(marks, f"rules/{language}.yaml", plural), Phrases(said, key, plural),
+        language,
+        Phrases(marks, f"rules/{language}.yaml", plural, umlauts),
+        Phrases(said, key, plural, umlauts),
         groups,
-    )  # fmt: skip
+    )
 
 
 def _terms(finding: str, kinds: Mapping[str, Any], modality: str, key: str) -> Iterator[tuple[str, Any]]:

@@ -32,6 +32,8 @@ def words(phrase: str, text: str, plural: bool = True) -> list[str]:
         ("heart .. enlarged", "heart size is enlarged", ["heart size is enlarged"]),
         ("heart .. enlarged", "heart, enlarged", []),
         ("heart .. enlarged", "heart a b c d e f enlarged", []),
+        ("heart .. enlarged", "heart: enlarged; heart : is enlarged", ["heart: enlarged", "heart : is enlarged"]),
+        ("heart .. enlarged", "heart is: enlarged", []),
         ("metastasis", "metastases", ["metastases"]),
         ("opacity", "opacities", ["opacities"]),
         ("Épanchement", "epanchement", ["epanchement"]),
@@ -40,6 +42,20 @@ def words(phrase: str, text: str, plural: bool = True) -> list[str]:
 )  # fmt: skip
 def test_what_a_phrase_finds(phrase: str, text: str, expected: list[str]) -> None:
     assert words(phrase, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text", "found"),
+    [
+        ("vergrosser*", "Vergroesserung", True), ("vergrosser*", "Vergrößerung", True), ("fur", "fuer", True),
+        ("uberblah*", "ueberblaeht", True), ("neue", "neue", True), ("neu", "neue", False), ("neue", "neu", False),
+        ("neu*", "neuer", True), ("zue*", "zuerst", True), ("pleuraerguss*", "Pleuraerguss", True),
+        ("pleuraerguss*", "Pleuraergüsse", True), ("pleuraerguss*", "Pleuraerguesse", True),
+        ("massig", "maessig", True), ("massig", "messig", False),
+    ],
+)  # fmt: skip
+def test_umlauts_that_are_spelled_out(phrase: str, text: str, found: bool) -> None:
+    assert bool(Phrases([(phrase, 1)], "here", umlauts=True).found(flat(text))) == found
 
 
 @pytest.mark.parametrize(
