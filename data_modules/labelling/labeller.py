@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
@@ -13,11 +13,12 @@ from data_modules.findings import ontology as shipped
 from data_modules.labelling.phrases import flat, longest
 from data_modules.labelling.rules import languages, others, read_rules, readable, small_words
 from data_modules.labelling.scopes import Said, State, said
-from data_modules.labelling.sentences import sentences
+from data_modules.labelling.sentences import Sentence, sentences
 
 KEPT = 200_000
 """distinct sentences whose statements are remembered: reports repeat each other's"""
 _WORD = re.compile(r"[^\W\d_]+")
+_OTHER_SCRIPT = re.compile("[^\\u0000-\\u024f]")
 _SMALL = 10
 """One word of so many is a small one in a text of a language."""
 _ORDER = ("en", "es", "fr", "it", "pt", "de")
@@ -58,14 +59,13 @@ class Labeller:
 
     def language(self, report: str) -> str | None:
         """The language whose small words are most frequent; None where that is one without rules, or none is sure."""
-        text = report[:4000]
-        letters = [sign for sign in text if sign.isalpha()]
-        if not letters or sum(sign < "\u0250" for sign in letters) < 0.9 * len(letters):
-            return None  # nothing, or another script
-        words = [word.casefold() for word in _WORD.findall(text)]
-        counts = {code: sum(word in small for word in words) for code, small in self._small.items()}
+        words = _WORD.findall(report[:4000].casefold())
+        letters = "".join(words)
+        if not letters or len(_OTHER_SCRIPT.findall(letters)) > 0.1 * len(letters):
+            return None
+        counts = {code: sum(map(small.__contains__, words)) for code, small in self._small.items()}
         most = max(counts.values())
-        if any(sum(word in small for word in words) > most for small in others().values()):
+        if any(sum(map(small.__contains__, words)) > most for small in others().values()):
             return None
         near = [code for code in _ORDER if counts[code] >= most - max(1, most // _SMALL)]
         if len(near) == 1 and most >= max(1, len(words) // _SMALL):
@@ -95,46 +95,45 @@ class Labeller:
         language = self.language(report)
         if language is None:
             return {}
-        rules, statements = self._rules(language), []
+        rules = self._rules(language)
+        statements: dict[str, list[_Statement]] = {}
         for place, sentence in enumerate(sentences(report)):
             for one in self._said(sentence.text, language):
-                proof = Proof(
-                    one.finding, one.state, sentence.section, sentence.text,
-                    sentence.text[one.start : one.end], one.rule,
-                )  # fmt: skip
                 for finding in rules.groups.get(one.finding, (one.finding,)):
-                    statements.append((finding, one, proof, place))
-        found = {
-            finding: _weighed([entry for entry in statements if entry[0] == finding])
-            for finding in dict.fromkeys(finding for finding, *_ in statements)
-        }
-        return self._sound(found)
+                    statements.setdefault(finding, []).append((one, sentence, place))
+        return self._sound({finding: _weighed(entries) for finding, entries in statements.items()})
 
-    def _sound(self, found: dict[str, Proof]) -> dict[str, Proof]:
-        """Without a normal chest beside a finding, and each under its own name."""
+    def _sound(self, found: dict[str, _Statement]) -> dict[str, Proof]:
+        """What proves each finding, without a normal chest beside an abnormal finding."""
         abnormal = (name for name in found if self.ontology[name].pathology and name != NO_FINDING)
-        if any(found[name].state != "absent" for name in abnormal):
+        if any(found[name][0].state != "absent" for name in abnormal):
             found.pop(NO_FINDING, None)
-        return {name: replace(proof, finding=name) for name, proof in found.items()}
+        return {
+            name: Proof(name, one.state, sentence.section, sentence.text, sentence.text[one.start : one.end], one.rule)
+            for name, (one, sentence, _) in found.items()
+        }
 
 
-def _weighed(statements: Sequence[tuple[str, Said, Proof, int]]) -> Proof:
+_Statement = tuple[Said, Sentence, int]
+"""What a sentence says, the sentence, and its place in the report."""
+
+
+def _weighed(statements: Sequence[_Statement]) -> _Statement:
     """The statement that decides on one finding.
 
     What names it counts before what denies a group of findings at once, such as clear lungs; an impression before the
     rest; present before absent; and what is sure before a doubt, unless the doubt comes later and nothing is present.
     """
-    named = [entry for entry in statements if entry[1].kind != "group"] or list(statements)
-    last = [entry for entry in named if entry[2].section in IMPRESSION]
-    if last and all(entry[1].state == "uncertain" for entry in last):
-        return next((entry for entry in named if entry[1].state == "present"), last[0])[2]
+    named = [entry for entry in statements if entry[0].kind != "group"] or list(statements)
+    last = [entry for entry in named if entry[1].section in IMPRESSION]
+    if last and all(entry[0].state == "uncertain" for entry in last):
+        return next((entry for entry in named if entry[0].state == "present"), last[0])
     order = last or named
     for state in ("present", "uncertain", "absent"):
-        one = next((entry for entry in order if entry[1].state == state), None)
-        if one is None:
-            continue
-        if state == "uncertain":
-            later = [entry for entry in order if entry[1].state == "absent" and entry[3] > one[3]]
-            return (later or [one])[-1][2]
-        return one[2]
+        one = next((entry for entry in order if entry[0].state == state), None)
+        if one is not None and state == "uncertain":
+            later = [entry for entry in order if entry[0].state == "absent" and entry[2] > one[2]]
+            return (later or [one])[-1]
+        if one is not None:
+            return one
     raise AssertionError("a finding has a statement")

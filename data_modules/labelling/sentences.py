@@ -20,8 +20,8 @@ _SHORT = re.compile(
     r"(?:^|[\s(])(?:dr|mr|mrs|vs|nr|approx|ca|resp|fig|e\.g|i\.e|z\.b|bzw|v\.a|z\.n|d\.h|u\.a|i\.v|st\.n|evtl|ggf|vgl|pat|[A-Z])\.$",
     re.IGNORECASE,
 )
-
-
+_LONG = 12
+"""signs of which the last are looked at for it, more than the longest has"""
 _MARKED = re.compile(r"[_\[\ufffd]|XXX|\s[.,;:]|not given|\bnan\b|\bnone\b|n/a", re.IGNORECASE)
 """What `reports.clean` may change beside blanks; few sentences have any of it."""
 
@@ -49,7 +49,7 @@ def split(text: str) -> list[str]:
     parts, start = [], 0
     for end in _END.finditer(text):
         before = text[start : end.start()]
-        if end[0].strip() or "\n" in end[0] or not _SHORT.search(before):  # Dr. Smith, vs. pneumonia
+        if end[0].strip() or "\n" in end[0] or not _SHORT.search(before[-_LONG:]):  # Dr. Smith, vs. pneumonia
             parts.append(before)
             start = end.end()
     parts.append(text[start:])
