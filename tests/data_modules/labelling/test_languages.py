@@ -394,3 +394,35 @@ def test_capitals_and_lost_accents_change_nothing(code: str) -> None:
     for report, marks in BY_CODE[code][:6]:
         found = {name: proof.state for name, proof in labeller().label(report.upper()).items()}
         assert found == expected(marks), report
+
+
+@pytest.mark.parametrize(
+    ("code", "report", "marks"),
+    [
+        ("de", "Pneumonie oder Atelektase im rechten Unterlappen.", "pneumonia? atelectasis?"),
+        ("de", "Kein Erguss oder Pneumothorax.", "pleural_effusion- pneumothorax-"),
+        ("de", "Erguss links und noch Pneumothorax rechts.", "pleural_effusion+ pneumothorax+"),
+        ("fr", "Pneumopathie ou atélectasie de la base droite.", "pneumonia? atelectasis?"),
+        ("fr", "Pas d'épanchement ou de pneumothorax.", "pleural_effusion- pneumothorax-"),
+        ("es", "Neumonía o atelectasia en la base derecha.", "pneumonia? atelectasis?"),
+        ("es", "Sin derrame o neumotórax.", "pleural_effusion- pneumothorax-"),
+        ("it", "Polmonite o atelettasia della base destra.", "pneumonia? atelectasis?"),
+        ("it", "Non versamento o pneumotorace.", "pleural_effusion- pneumothorax-"),
+        ("pt", "Pneumonia ou atelectasia na base direita.", "pneumonia? atelectasis?"),
+        ("pt", "Sem derrame ou pneumotórax.", "pleural_effusion- pneumothorax-"),
+        ("de", "Mögliche Pneumonie, kleiner Erguss links.", "pneumonia? pleural_effusion+"),
+        ("fr", "Possible pneumopathie, petit épanchement gauche.", "pneumonia? pleural_effusion+"),
+        ("es", "Posible neumonía, pequeño derrame izquierdo.", "pneumonia? pleural_effusion+"),
+        ("it", "Possibile polmonite, piccolo versamento a sinistra.", "pneumonia? pleural_effusion+"),
+        ("pt", "Possível pneumonia, pequeno derrame à esquerda.", "pneumonia? pleural_effusion+"),
+        ("de", "Herz: normal groß.", "cardiomegaly-"),
+        ("de", "Herz: normal gross.", "cardiomegaly-"),
+        ("de", "Das Herz ist nicht vergroessert, kein Pleuraerguss.", "cardiomegaly- pleural_effusion-"),
+        ("de", "Vergroesserung des Herzens, Erguesse beidseits.", "cardiomegaly+ pleural_effusion+"),
+        ("de", "Moegliche Pneumonie, nicht auszuschliessen.", "pneumonia?"),
+        ("de", "Neue Pneumonie im linken Unterlappen, neuer Erguss.", "pneumonia+ pleural_effusion+"),
+    ],
+)  # fmt: skip
+def test_choice_doubt_and_spelling(code: str, report: str, marks: str) -> None:
+    assert labeller().language(report) == code
+    assert {name: proof.state for name, proof in labeller().label(report).items()} == expected(marks)

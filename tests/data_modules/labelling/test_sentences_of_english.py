@@ -79,6 +79,42 @@ def test_one_sentence(sentence: str, expected: dict[str, str]) -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("There is pneumonia or atelectasis at the right base.", {"pneumonia": UNCERTAIN, "atelectasis": UNCERTAIN}),
+        ("Edema, or pneumonia.", {"edema": UNCERTAIN, "pneumonia": UNCERTAIN}),
+        ("Edema or infection.", {"edema": UNCERTAIN, "pneumonia": UNCERTAIN}),
+        ("No effusion or pneumothorax.", {"pleural_effusion": ABSENT, "pneumothorax": ABSENT}),
+        ("Small effusion, atelectasis or pneumonia.",
+         {"pleural_effusion": PRESENT, "atelectasis": UNCERTAIN, "pneumonia": UNCERTAIN}),
+        ("Small effusion or small pleural effusion.", {"pleural_effusion": PRESENT}),
+        ("Pneumonia is seen, effusion or edema.",
+         {"pneumonia": PRESENT, "pleural_effusion": UNCERTAIN, "edema": UNCERTAIN}),
+        ("Scarring or atelectasis.", {"fibrosis": PRESENT, "atelectasis": PRESENT}),  # one band, either way
+        ("Possible pneumonia, small effusion.", {"pneumonia": UNCERTAIN, "pleural_effusion": PRESENT}),
+        ("Possible pneumonia, effusion.", {"pneumonia": UNCERTAIN, "pleural_effusion": UNCERTAIN}),
+        ("Possible pneumonia, small effusion or edema.",
+         {"pneumonia": UNCERTAIN, "pleural_effusion": UNCERTAIN, "edema": UNCERTAIN}),
+        ("Possible pneumonia, small effusion and edema.",
+         {"pneumonia": UNCERTAIN, "pleural_effusion": UNCERTAIN, "edema": UNCERTAIN}),
+        ("No effusion, mild edema or pneumothorax.",
+         {"pleural_effusion": ABSENT, "edema": ABSENT, "pneumothorax": ABSENT}),
+        ("Edema without gross evidence for pneumonia.", {"edema": PRESENT, "pneumonia": ABSENT}),
+        ("Without significant interval change of the small effusion.", {"pleural_effusion": PRESENT}),
+        ("Heart: normal in size.", {"cardiomegaly": ABSENT}),
+        ("Increased kyphotic curvature of the thoracic spine.", {}),
+    ],
+)  # fmt: skip
+def test_where_a_list_ends_and_what_an_or_leaves_open(sentence: str, expected: dict[str, str]) -> None:
+    assert states(sentence) == expected
+
+
+def test_what_denies_many_findings_denies_the_rest_of_its_list() -> None:
+    assert states("No acute findings or pneumothorax noted.")["pneumothorax"] == ABSENT
+    assert states("No acute cardiopulmonary abnormality, findings compatible with emphysema.")["emphysema"] == PRESENT
+
+
 def test_clear_lungs_deny_what_nothing_else_speaks_of() -> None:
     found = states("The lungs are clear. Small nodule in the left apex.")
     assert found["nodule"] == PRESENT and found["consolidation"] == found["atelectasis"] == ABSENT

@@ -1,0 +1,140 @@
+"""A sentence cut into clauses, each with the mentions of findings and the cues that stand in it.
+
+1. Mentions: the terms of findings that stand in the sentence; a longer one hides what stands within it.
+2. Cues: words and marks that turn what is said; rules/en.yaml tells what each kind does.
+3. Clauses: the sentence ends one where a new statement begins, and a cue works within its clause (`scopes`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from data_modules.labelling.phrases import Match, longest
+from data_modules.labelling.rules import Term
+
+NEAR = 20
+"""words that may lie between the two halves of a `near` rule"""
+JOINTS = ("comma", "and")
+AHEAD = ("negated", "doubt", "gone", "aside", "hypothesis")
+"""kinds of cues that turn what follows"""
+BACK = ("denied_after", "doubt_after", "gone_after")
+"""kinds that turn what stands before them"""
+_TWINS = {"negated": "denied_after", "doubt": "doubt_after"}
+"""kinds that share words, which stand before or behind what they turn"""
+_PREDICATES = ("verb", "affirmed_after", *BACK)
+_OPENERS = ("negated", "nothing", "same")
+_WORD = re.compile(r"[^\W_]+")
+_MARK = re.compile(r"[,;:?]")
+_MARKS = {",": "comma", ";": "end", ":": "end", "?": "asked"}
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A clause with what stands in it; places count from the start of the sentence."""
+
+    text: str
+    """of the whole sentence, flat"""
+    mentions: list[Match]
+    cues: list[Match]
+    """outside the mentions"""
+    inner: list[Match]
+    """cues inside the mentions: small, in small effusion"""
+
+    def between(self, start: int, end: int, *kinds: str) -> list[Match]:
+        """The cues of these kinds that begin between two places."""
+        return [cue for cue in self.cues if start <= cue.start < end and cue.what in kinds]
+
+    def words(self, one: Match, other: Match) -> int:
+        """How many words lie between two matches."""
+        return _words(self.text, min(one.end, other.end), max(one.start, other.start))
+
+
+def _words(text: str, start: int, end: int) -> int:
+    return len(_WORD.findall(text, start, end))
+
+
+def inside(match: Match, others: Sequence[Match]) -> bool:
+    return any(other.start <= match.start and match.end <= other.end for other in others)
+
+
+def mentions_of(terms: Sequence[Match], text: str) -> list[Match]:
+    """The longest terms, since a pericardial effusion holds no (pleural) effusion; masks are among them."""
+    longer = longest([match for match in terms if isinstance(match.what, Term)])
+    masks = [match for match in longer if match.what.kind == "mask"]
+    halves = [match for match in terms if isinstance(match.what, str) and not inside(match, masks)]
+    # The heart is not enlarged: the normal phrase contradicts a term of the same words.
+    normal = {(match.start, match.end, match.what.finding) for match in longer if match.what.kind == "normal"}
+    return [
+        match for match in longer
+        if (match.what.kind != "terms" or (match.start, match.end, match.what.finding) not in normal)
+        and (match.what.kind != "near" or _paired(match, halves, text))
+    ]  # fmt: skip
+
+
+def _paired(mention: Match, halves: Sequence[Match], text: str) -> bool:
+    """Whether the other half of a `near` term stands close enough, and nothing of its `unless`."""
+    term: Term = mention.what
+    close = {
+        half.what for half in halves
+        if _words(text, min(mention.end, half.end), max(mention.start, half.start)) <= NEAR
+    }  # fmt: skip
+    return f"unless {term.group}" not in close and (term.alone or f"beside {term.group}" in close)
+
+
+def clauses_of(text: str, mentions: Sequence[Match], found: Sequence[Match]) -> Iterator[Clause]:
+    """The clauses of a sentence that hold a mention."""
+    inner = [cue for cue in found if inside(cue, mentions)]
+    # No acute findings or pneumothorax: the `no` of what denies many findings denies the rest of its list too.
+    denying = {mention.start for mention in mentions if mention.what.kind in ("normal", "group")}
+    hidden = {cue for cue in inner if cue.what != "negated" or cue.start not in denying}
+    cues = longest([cue for cue in found if cue not in hidden])
+    denials = {cue.start for cue in cues if cue.what == "denied_after"}
+    marks = (Match(sign.start(), sign.end(), _MARKS[sign[0]]) for sign in _MARK.finditer(text))
+    cues += [
+        mark for mark in marks
+        if not inside(mark, mentions) and not (mark.what == "end" and denials & {mark.end, mark.end + 1})
+    ]  # fmt: skip
+    cues.sort(key=lambda cue: cue.start)
+    for start, end in pairwise([0, *_ends(text, cues), len(text)]):
+        here = [mention for mention in mentions if start <= mention.start < end]
+        if here:
+            clause = Clause(text, here, [cue for cue in cues if start <= cue.start < end], inner)
+            yield Clause(text, here, [cue for cue in clause.cues if _faces(cue, clause)], inner)
+
+
+def _ends(text: str, cues: Sequence[Match]) -> list[int]:
+    """Where clauses end: at strong marks and words, and at a comma or an `and` behind which a new statement begins."""
+    ends = [0]
+    places = sorted({cue.start for cue in cues if cue.what in ("end", *JOINTS)})
+    strong = {cue.start for cue in cues if cue.what == "end"}
+    for place, following in pairwise([*places, len(text)]):
+        behind = {cue.what for cue in cues if ends[-1] <= cue.start < place}
+        ahead = [cue for cue in cues if place <= cue.start < following]
+        told = not behind.isdisjoint(_PREDICATES)
+        tells = any(cue.what in _PREDICATES for cue in ahead)
+        opens = any(cue.what in _OPENERS and _words(text, place, cue.start) <= 2 for cue in ahead)
+        # The heart is enlarged and edema is seen; the heart is enlarged, no effusion; cardiomegaly, no effusion.
+        if place in strong or (told and (tells or opens)) or (opens and "negated" not in behind):
+            ends.append(place)
+    return ends[1:]
+
+
+def _faces(cue: Match, clause: Clause) -> bool:
+    """Whether a cue works in the direction of its kind: of twins one does.
+
+    They look ahead where no mention stands before them, or one follows at once: suspect nodule, but nodule suspect.
+    """
+    same = {other.what for other in clause.cues if (other.start, other.end) == (cue.start, cue.end)}
+    pair = next((pair for pair in _TWINS.items() if cue.what in pair and same.issuperset(pair)), None)
+    if pair is None:
+        return True
+    following = next((mention for mention in clause.mentions if mention.start >= cue.end), None)
+    ahead = following is not None
+    if following is not None and clause.mentions[0].end <= cue.start:
+        ahead = clause.words(cue, following) <= 2 and not clause.between(cue.end, following.start, *JOINTS)
+    if not ahead and pair[0] == "doubt" and clause.between(0, cue.start, "negated"):
+        return False  # pas de nodule suspect
+    return (cue.what == pair[0]) == ahead
