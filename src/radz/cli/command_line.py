@@ -173,7 +173,7 @@ VERBS = {
         ("ACTION",),
         "check EXPERIMENT: audit its data; cache EXPERIMENT: build its pixel cache; phantom: write the phantom in the "
         "official layout of a published corpus; label: read labels out of reports; denoise RUN: rank labels that its "
-        "features or the reports speak against",
+        "features, the reports or its backbone speak against",
         verbs.data,
         "check, cache: EXPERIMENT and overrides of it; check: images=100 (looked at, of each corpus and split) or "
         "images=all; phantom: corpus=NAME out=DIR, and train=80 val=16 test=40 "
@@ -181,7 +181,8 @@ VERBS = {
         "modality=chest_xray (or chest_ct) findings=[a,b] (default: all) processes=2 (default: by the machine), or "
         "labeller=backbone backbone=SRC (folder or hub id) examples=FILE (reports labelled by hand) device=cpu "
         "cache_dir=DIR (keeps the answers); "
-        "denoise: out=FILE (default: audit/label_suspects.csv of the run) device=cpu",
+        "denoise: out=FILE (default: audit/label_suspects.csv of the run) ask=0 (so many of the most suspicious cells "
+        "are put to the run's backbone, beside a study that has the finding and one that lacks it) device=cpu",
     ),
     "export": Verb(
         ("RUN",), "a run to a Hugging Face folder, with heads, anchors and model card", verbs.export,

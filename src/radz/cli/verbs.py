@@ -294,17 +294,17 @@ def _label(options: argparse.Namespace) -> None:
 
 
 def _denoise(options: argparse.Namespace) -> None:
-    """`radz data denoise RUN out=FILE device=cuda`."""
+    """`radz data denoise RUN out=FILE ask=N device=cuda`."""
     from data_modules.errors import InputError
 
     if not options.keys or "=" in options.keys[0]:
         raise InputError("data denoise: name the run behind the action, such as radz data denoise runs/demo/seed0-..")
     run, *rest = options.keys
-    keys, _ = read_keys(rest, {"out": str, "device": str})
+    keys, _ = read_keys(rest, {"out": str, "device": str, "ask": whole(0)})
     if "out" in keys:
         _check_out(keys["out"])
     quiet()
     from radz.runs.denoise import denoise
 
     out = Path(keys.get("out", Path(run) / "audit" / "label_suspects.csv")).expanduser()
-    sys.stdout.write("\n".join(denoise(Path(run), out, keys.get("device"))) + "\n")
+    sys.stdout.write("\n".join(denoise(Path(run), out, keys.get("device"), keys.get("ask", 0))) + "\n")

@@ -136,6 +136,7 @@ def test_label_writes_the_table_and_says_what_it_found(
         (["label", "csv=reports.csv", "text=report", "out=o.csv", "modality=mri"], "modality: 'mri' is not one of"),
         (["denoise"], "name the run"),
         (["denoise", "nowhere"], "nowhere"),
+        (["denoise", "nowhere", "ask=-1"], "ask"),
         (["lable"], "nearest is 'label'"),
     ],
 )
