@@ -68,7 +68,7 @@ class Exemplars:
         return int(has), int(lacks)
 
     def references(self, place: Place) -> list[Place]:
-        """Up to REFERENCES places of the finding, as many with it as without, from the most trusted to the least."""
+        """Up to REFERENCES places of the finding, those with it before as many without; trusted more and less."""
         kinds = self._pool(place) or ()
         count = min([REFERENCES // 2, *map(len, kinds)])
         return [(int(i), place[1]) for kind in kinds for i in kind[np.linspace(0, len(kind) - 1, count).astype(int)]]
@@ -119,8 +119,9 @@ class Asker(LightningModule):
     def log_odds(self, places: Sequence[Place], exemplars: Exemplars) -> dict[Place, float]:
         """Log-odds of yes against no of the first `count` places that have exemplars, 0 at those of an average study.
 
-        How readily a model says yes is a matter of the finding, and of its corpus: the median over the references is
-        taken out.
+        How readily a model says yes is a matter of the finding, and of its corpus. What is taken out lies midway
+        between the medians of the references with the finding and of those without: one that is labelled wrongly would
+        move the median of all of them to either kind.
         """
         able = (place for place in places if self.data.findings[place[1]] != NO_FINDING and exemplars.pair(place))
         asked = list(islice(able, self.count))
@@ -134,9 +135,10 @@ class Asker(LightningModule):
             collate_fn=list,
         )
         with Bar(total=len(shown), desc="ask", unit="study") as self.bar:
-            answers = lone_trainer(self.accelerator).predict(self, loader) if shown else []
-        raw = dict(zip(shown, answers, strict=True))
-        middle = {group: np.median([raw[one] for one in own]) for group, own in references.items()}
+            found = lone_trainer(self.accelerator).predict(self, loader) if shown else []
+        raw = dict(zip(shown, found, strict=True))
+        kinds = {group: np.reshape([raw[one] for one in own], (2, -1)) for group, own in references.items()}
+        middle = {group: np.median(answers, axis=1).mean() for group, answers in kinds.items()}
         return {place: float(raw[place] - middle[group]) for place, group in groups.items()}
 
     def predict_step(self, batch: list[tuple[int, int, int, int]], batch_idx: int) -> float:
