@@ -248,7 +248,7 @@ def group(name: str) -> str:
     """Which rate a parameter has."""
     if "multi_modal_projector" in name:
         return "projector"
-    if ".heads." in name or name in ("category_bias", "statements.bias"):
+    if ".heads." in name or name in ("category_bias", "statement_bias"):
         return "heads"
     return "temperature" if name == "log_scale" else "base"
 

@@ -130,7 +130,7 @@ def total(
     loss = weight * aligned + (1 - weight) * (of_images + of_texts) / 2
     if stated:
         said, denied = ([model.text(text) for text in side] for side in statements)
-        biases = model.leaves["statements.bias"], bias
+        biases = model.leaves["statement_bias"], bias
         loss = loss + stated * recipe.stated(images, said, denied, heads, known, temperature, kind, w, *biases)
     return loss + language * model.language(batch.reports) if language else loss
 

@@ -20,7 +20,6 @@ from data_modules.findings import NO_FINDING
 from radz.backbones.folder import base_change
 from radz.backbones.lora import log_trainable
 from radz.config.checks import known_findings
-from radz.config.files import find_resource
 from radz.config.schema import DfatConfig, DkamConfig
 from radz.config.scoring import ScoringConfig
 from radz.distributed import over_ranks, total, world
@@ -40,7 +39,7 @@ from radz.models.labels import LabelView, batch_texts, label_view
 from radz.models.losses import Features, alignment, category, positive_pairs
 from radz.models.prompts import check_prompts
 from radz.models.retrieval_features import Keeper, Kept
-from radz.models.statements import Statements
+from radz.models.statements import Statements, statements_of
 from radz.models.zero_shot import ClassTexts, ZeroShot
 from radz.training.checkpoint_io import check_weights, content_digest
 from radz.training.fsdp import local, shard
@@ -49,6 +48,8 @@ from radz.training.optimizer import adamw
 log = logging.getLogger(__name__)
 FIRST_BIAS = -2.0
 """where the bias of the sigmoid category loss starts: about one known pair in eight is a present finding"""
+FIRST_BIASES = torch.tensor([-2.0, 0.0])
+"""and those of what statements say and deny"""
 LARGE_BANK = 512
 """anchors from which on the ranks share the work of the anchor head"""
 SAMPLE = 256
@@ -71,7 +72,6 @@ class DFAT(Scored):
     """
 
     bank: AnchorBank
-    statements: Statements | None
 
     def __init__(
         self, encoder: Encoder, bank: AnchorBank, labels: LabelView, texts: ClassTexts, of_bank: ClassTexts,
@@ -89,6 +89,7 @@ class DFAT(Scored):
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
         self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
+        self.statement_bias = nn.Parameter(FIRST_BIASES.clone()) if dfat.statements_weight else None
         first = torch.tensor([-math.log(dfat.temperature)])
         self.log_scale = nn.Parameter(first) if dfat.learn_temperature else None
         self.first_loss = FirstLoss() if dfat.temperature_warmup else None
@@ -133,9 +134,10 @@ class DFAT(Scored):
             guided = (of_image + of_text) / 2
             weight = 1.0 if projector_alone else self.dfat.alignment_weight
             loss = weight * aligned + (1 - weight) * guided
-            if self.statements is not None and not projector_alone:
+            if self.statements and self.statement_bias is not None and not projector_alone:
                 names = modalities_of(batch, self.modalities)
-                stated = self.statements(self.encoder, image, spoken, names, seen, anchors, settings)
+                given = image, spoken, names, seen, anchors, self.statement_bias
+                stated = self.statements.loss(self.encoder, *given, settings)
                 loss = loss + self.dfat.statements_weight * stated
                 self._log_part("statements", stated)
         if self.dfat.lm_weight and not projector_alone:
@@ -281,7 +283,7 @@ class DFAT(Scored):
     def _part_of(self, name: str) -> str:
         if name == "log_scale":
             return "temperature"
-        if ".heads." in name or name in ("category_bias", "statements.bias"):
+        if ".heads." in name or name in ("category_bias", "statement_bias"):
             return "heads"
         return "projector" if self.encoder.backbone.part_of(name) == "projector" else "base"
 
@@ -388,13 +390,9 @@ def build(task: Task) -> DFAT:
     model.encoder.check_images(data.most_images(), experiment.data.image_size)
     sections = experiment.dfat, experiment.dkam, experiment.scoring
     of_bank = factory.class_texts(model.bank.names, model.file, experiment.data, experiment.dkam.aspects)
-    said = None
-    if experiment.dfat.statements_weight:
-        file, known = find_resource(experiment.dfat.statements), known_findings(experiment.data)
-        said = Statements(file, model.bank.names, known, data.modalities)
-    module = DFAT(
-        model.encoder, model.bank, label_view(data), texts, of_bank, anchors, *sections, data.modalities, said
-    )  # fmt: skip
+    said = statements_of(experiment.dfat, model.bank.names, known_findings(experiment.data), data.modalities)
+    given = label_view(data), texts, of_bank, anchors, *sections, data.modalities, said
+    module = DFAT(model.encoder, model.bank, *given)
     module.train()
     log_trainable(module)
     return module

@@ -17,10 +17,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING, Ontology
+from radz.config.dfat import DfatConfig
+from radz.config.files import find_resource
 from radz.models.encoder import Encoder
 from radz.models.labels import MODALITY_TEXT, finding_text
 from radz.models.losses import Features, category, cosine, global_mean, trained_pairs
@@ -28,11 +30,8 @@ from radz.models.losses import Features, category, cosine, global_mean, trained_
 Pair = tuple[str, str]
 
 
-class Statements(nn.Module):
+class Statements:
     """Statements on the K findings of a bank, and the loss of studies and anchors against them."""
-
-    labels: Tensor
-    """[2K, K], see `statement_labels`"""
 
     def __init__(self, file: Path, findings: Sequence[str], known: Ontology, modalities: Sequence[str]) -> None:
         """Read the wordings.
@@ -46,13 +45,12 @@ class Statements(nn.Module):
         Raises:
             InputError: another form, or a statement that does not name the finding.
         """
-        super().__init__()
         statements, normal = read_wordings(file)
         self._pairs = [normal if finding == NO_FINDING else statements for finding in findings]
         self._names = [names(known, finding) for finding in findings]
         self.modalities = tuple(dict.fromkeys(modalities))
-        self.bias = nn.Parameter(torch.tensor([-2.0, 0.0]))
-        self.register_buffer("labels", statement_labels(findings, known), persistent=False)
+        self.labels = statement_labels(findings, known)
+        """[2K, K], see `statement_labels`"""
 
     def encode(self, encoder: Encoder, step: int) -> dict[str, Features]:
         """{modality: features [2K, e], raw} of a statement on each finding, and then of its denial.
@@ -64,21 +62,21 @@ class Statements(nn.Module):
             name: encoder.encode_texts([*said, *denied], raw=True, groups=1) for name, (said, denied) in drawn.items()
         }
 
-    def forward(
+    def loss(
         self, encoder: Encoder, image: Features, spoken: Mapping[str, Features], modalities: Sequence[str],
-        labels: Tensor, anchors: Tensor, settings: Mapping[str, Any],
+        labels: Tensor, anchors: Tensor, bias: Tensor, settings: Mapping[str, Any],
     ) -> Tensor:  # fmt: skip
         """Mean of `statement_loss` of B images, each with the statements of its modality, and of the category loss of
         the statements themselves, which a name must have in common with what describes it.
 
         Args:
             image: features [B, e], less their mean; spoken: of `encode`.
-            modalities: B keys of MODALITY_TEXT. labels: [B, K] as in `statement_loss`.
+            modalities: B keys of MODALITY_TEXT. labels: [B, K]; bias: [2]; both as in `statement_loss`.
             anchors: as in `category`; settings: its temperature and bias.
         """
-        dfat, of_anchors = encoder.config, []
-        cosines = image.overall.new_zeros(len(image.overall), len(self.labels))
-        every = torch.ones(len(self.labels), dtype=torch.bool, device=cosines.device)
+        dfat, of_anchors, says = encoder.config, [], self.labels.to(anchors)
+        cosines = image.overall.new_zeros(len(image.overall), len(says))
+        every = torch.ones(len(says), dtype=torch.bool, device=cosines.device)
         for name, text in spoken.items():
             # As of prompts, what sentences of one make share is their own (`ZeroShot`).
             overall, local = (encoder.of_bank(part).taken_from(part) for part in (text.overall, text.local))
@@ -87,9 +85,9 @@ class Statements(nn.Module):
             cosines = torch.where(
                 of_it[:, None], trained_pairs(cosine, image, own, dfat.loss, dfat.global_weight), cosines
             )
-            of_anchors.append(category(overall, anchors, self.labels, every, **settings)[0])
+            of_anchors.append(category(overall, anchors, says, every, **settings)[0])
         said, denied = cosines.chunk(2, dim=1)
-        of_images = statement_loss(said, denied, labels, settings["temperature"], self.bias)
+        of_images = statement_loss(said, denied, labels, settings["temperature"], bias)
         return (of_images + torch.stack(of_anchors).mean()) / 2
 
     def draw(self, modality: str, step: int) -> tuple[list[str], list[str]]:
@@ -105,6 +103,15 @@ class Statements(nn.Module):
             said.append(one.format(**words))
             denied.append(other.format(**words))
         return said, denied
+
+
+def statements_of(
+    config: DfatConfig, findings: Sequence[str], known: Ontology, modalities: Sequence[str]
+) -> Statements | None:  # fmt: skip
+    """Those that a run trains on; None without a weight."""
+    if not config.statements_weight:
+        return None
+    return Statements(find_resource(config.statements), findings, known, modalities)
 
 
 def read_wordings(file: Path) -> tuple[list[Pair], list[Pair]]:
