@@ -111,15 +111,20 @@ NEWER = {
     "backbone": ("family",),
     "vqa": ("embedding_instruction",),
     "data": ("labels_reviewed",),
-    "dfat": ("token_norm", "centre", "temperature_warmup", "projector_warmup_steps", "projector_warmup_rate"),
-}
+    "dfat": (
+        "token_norm", "centre", "temperature_warmup", "projector_warmup_steps", "projector_warmup_rate",
+        "statements_weight", "statements",
+    ),
+    "scoring": ("wordings",),
+}  # fmt: skip
 """Keys that came after the first release: at their default, which changes nothing, they leave digests as they were."""
 
 
 def digest(experiment: Experiment) -> str:
     """First 8 hex digits of the digest of the config without places, device count and what changes no number.
 
-    Descriptions, and reports rewritten elsewhere, enter with their text: an edit of their file is another experiment.
+    Descriptions, statements, and reports rewritten elsewhere, enter with their text: an edit of their file is another
+    experiment.
     """
     plain = dataclasses.asdict(experiment)
     for key in ("run_dir", "cache_dir", "overwrite", "run"):
@@ -143,6 +148,8 @@ def digest(experiment: Experiment) -> str:
                 plain[section].pop(key)
     if experiment.data.labels_reviewed:
         plain["data"]["labels_reviewed"] = _content(experiment.data.labels_reviewed)
+    if experiment.dfat.statements_weight:
+        plain["dfat"]["statements"] = _content(experiment.dfat.statements)
     if experiment.dfat.rewrite.file:
         plain["dfat"]["rewrite"]["file"] = _content(experiment.dfat.rewrite.file)
     if experiment.method == "dfat":

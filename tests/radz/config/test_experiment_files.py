@@ -335,3 +335,17 @@ def test_every_key_of_the_schema_is_explained_or_plain() -> None:
             assert given, f"{prefix}{field.name}"
 
     fields(Experiment)
+
+
+def test_an_edit_of_the_statements_is_another_experiment_where_they_are_used(tmp_path: Path) -> None:
+    file, text = (
+        tmp_path / "mine.yaml",
+        "statements: [['{Finding}.', 'No {finding}.']]\nnormal: [[Normal., Abnormal.]]\n",
+    )
+    found = []
+    for weight in (1, 0):
+        for content in (text, text + "# another\n"):
+            file.write_text(content)
+            keys = [f"dfat.statements={file}", f"dfat.statements_weight={weight}"]
+            found.append(digest(load_experiment("demo", keys)))
+    assert found[0] != found[1] and found[2] == found[3]

@@ -127,9 +127,10 @@ def test_unseen_findings_are_told_apart(metrics: dict[str, Any], trained_run: Pa
 def test_metrics_csv_has_one_row_per_logged_step(trained_run: Path) -> None:
     frame = pd.read_csv(trained_run / "metrics.csv")
     assert frame.step.tolist() == [0, 1, 2] and (frame.epoch == 0).all()
-    wanted = ["train/loss", "train/loss_alignment", "train/loss_category", "lr", "pairs_per_second"]
+    wanted = ["train/loss", *(f"train/loss_{part}" for part in ("alignment", "category", "statements")), "lr"]
+    wanted += ["pairs_per_second"]
     assert frame[wanted].notna().all().all() and frame[MONITOR].notna().sum() == 1
-    total = 0.5 * (frame["train/loss_alignment"] + frame["train/loss_category"])
+    total = 0.5 * (frame["train/loss_alignment"] + frame["train/loss_category"]) + frame["train/loss_statements"]
     assert np.allclose(frame["train/loss"], total, rtol=1e-5)
 
 
@@ -170,7 +171,14 @@ def test_checkpoints_hold_trainable_weights_and_anchors_alone(trained_run: Path)
         content = torch.load(trained_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
         state = content["state_dict"]
         assert torch.equal(state["anchors"], load_file(trained_run / "anchors/anchors.safetensors")["vectors"])
-        parts = ("lora_", "trainable_tokens_", "multi_modal_projector", "encoder.heads.", "category_bias")
+        parts = (
+            "lora_",
+            "trainable_tokens_",
+            "multi_modal_projector",
+            "encoder.heads.",
+            "category_bias",
+            "statement_bias",
+        )
         assert [key for key in state if key != "anchors" and not any(part in key for part in parts)] == []
         assert {"optimizer_states", "lr_schedulers", "loops", "radz"} <= set(content)
 

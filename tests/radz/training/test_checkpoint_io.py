@@ -35,7 +35,15 @@ def best(trained_run: Path) -> Path:
 def test_only_what_trains_is_kept(best: Path) -> None:
     content = read_checkpoint(best)
     weights, optimizer = content["state_dict"], content["optimizer_states"][0]
-    parts = ("lora_", "trainable_tokens_", "multi_modal_projector", "heads.", "category_bias", "anchors")
+    parts = (
+        "lora_",
+        "trainable_tokens_",
+        "multi_modal_projector",
+        "heads.",
+        "category_bias",
+        "statement_bias",
+        "anchors",
+    )
     assert all(any(part in name for part in parts) for name in weights)
     trained = sum(value.numel() for name, value in weights.items() if name != "anchors")
     states = optimizer["state"].values()
