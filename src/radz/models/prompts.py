@@ -105,8 +105,13 @@ def read_paraphrases(name: str) -> dict[str, ClassSentences]:
             str(key): ClassSentences((str(of["positive"]),), (str(of["negative"]),) if "negative" in of else ())
             for key, of in entries.items()
         }
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError):
-        raise InputError(f"paraphrases: {path}: must hold `paraphrases: {{name: {{positive: sentence}}}}`") from None
+        for of in paraphrases.values():
+            _filled([*of.positive, *of.negative], ["x"], "x")
+    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError):
+        raise InputError(
+            f"paraphrases: {path}: must hold `paraphrases: {{name: {{positive: sentence}}}}`, whose sentences have no "
+            "placeholder but {finding}, {Finding} and {modality}"
+        ) from None
     for key, sentences in paraphrases.items():
         if "{finding}" not in sentences.positive[0].lower():
             raise InputError(
@@ -122,8 +127,10 @@ def said_and_denied(names: Sequence[str], modality: str, wording: ClassSentences
     return [*_filled(wording.positive[:1], names, modality), *_filled(wording.negative[:1], names, modality)]
 
 
+def fill(template: str, name: str, modality: str) -> str:
+    """A sentence of a template with {finding}, {Finding} (capital) and {modality}."""
+    return template.format(finding=name, Finding=name[:1].upper() + name[1:], modality=modality)
+
+
 def _filled(templates: Sequence[str], names: Sequence[str], modality: str) -> list[str]:
-    return [
-        template.format(finding=name, Finding=name[:1].upper() + name[1:], modality=modality)
-        for template in templates for name in names
-    ]  # fmt: skip
+    return [fill(template, name, modality) for template in templates for name in names]

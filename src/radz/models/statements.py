@@ -26,6 +26,7 @@ from radz.config.files import find_resource
 from radz.models.encoder import Encoder
 from radz.models.labels import MODALITY_TEXT, finding_text
 from radz.models.losses import Features, category, cosine, global_mean, trained_pairs
+from radz.models.prompts import fill
 
 Pair = tuple[str, str]
 
@@ -99,9 +100,8 @@ class Statements:
         rng, said, denied = random.Random(step), [], []
         for pairs, called in zip(self._pairs, self._names, strict=True):
             name, (one, other) = rng.choice(called), rng.choice(pairs)
-            words = {"finding": name, "Finding": name[:1].upper() + name[1:], "modality": modality}
-            said.append(one.format(**words))
-            denied.append(other.format(**words))
+            said.append(fill(one, name, modality))
+            denied.append(fill(other, name, modality))
         return said, denied
 
 
@@ -136,7 +136,7 @@ def _pair(entry: Any) -> Pair:
     for text in (said, denied):
         if not isinstance(text, str):
             raise TypeError
-        text.format(finding="", Finding="", modality="")
+        fill(text, "x", "x")
     return said, denied
 
 

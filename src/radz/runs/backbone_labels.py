@@ -121,13 +121,15 @@ def label_by_backbone(
         InputError: a backbone or examples that cannot be read, or examples of one class only.
     """
     table = replace(table, names=[name for name in table.names if name != NO_FINDING])
+    if not table.names:
+        raise InputError(f"findings: {NO_FINDING} alone cannot be asked about; name findings, or use labeller=rules")
     shown = _examples(examples, text, table.names) if examples else None
     whole = replace(backbone, **FROZEN, depth="full")
     place = usable_device(device)
     where = "cpu" if torch.device(place).type == "cpu" else "gpu"
     encoder, digest = factory.encoder(whole, DfatConfig(), 0, str(cache_dir), where)
     reader = Reader(encoder.eval().to(place).backbone, finding_texts(ontology(), table.names), modality)
-    how = json.dumps([digest, whole.quantize, whole.dtype, ASKED, GIVEN, modality, table.names])
+    how = json.dumps([digest, whole.quantize, whole.dtype, where, ASKED, GIVEN, modality, table.names])
     kept = cache_dir / "asked" / f"{hashlib.blake2b(how.encode(), digest_size=6).hexdigest()}.jsonl"
     fits = [Platt(1.0, 0.0)] * len(table.names)
     if shown is not None:

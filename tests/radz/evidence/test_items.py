@@ -211,6 +211,7 @@ def test_paraphrases_are_read_and_refused_by_name(tmp_path: Path) -> None:
     for text, cause in {
         "paraphrases: {a: {positive: no placeholder}}": "a: the positive sentence must contain",
         "paraphrases: {}": "holds no sentence",
+        "paraphrases: {a: {positive: '{finding}', negative: 'no {finding} of {side}'}}": "no placeholder but {finding}",
         "other: 1": "must hold `paraphrases:",
         "paraphrases: {a: text}": "must hold `paraphrases:",
     }.items():

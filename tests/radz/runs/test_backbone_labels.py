@@ -168,3 +168,8 @@ def test_a_backbone_is_named(call: list[str], capsys: pytest.CaptureFixture[str]
 def test_examples_are_read_before_any_weight(call: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbone_labels.factory, "encoder", lambda *_: pytest.fail("loaded"))
     assert main([*call, "examples=/nowhere.csv"]) == 2
+
+
+def test_no_finding_alone_is_no_question(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*call, "findings=[no_finding]"]) == 2
+    assert "no_finding alone cannot be asked about" in capsys.readouterr().err
