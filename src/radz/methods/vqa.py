@@ -79,6 +79,7 @@ class Asked(Scored):
         tokens = self.backbone.image_embeddings(self.backbone.prepare(batch.pixels))
         self._studies = tokens.split(counts.tolist()), modalities
         found = {f"vqa_{name}": self._ask_all(name, self.names).to(batch.rows.device) for name in self.config.scorers}
+        self._said = found.get("vqa_yes_no")
         if joint:
             return found
         read = {name: values for name, values in found.items() if name.endswith(WRITTEN)}
@@ -89,10 +90,10 @@ class Asked(Scored):
 
     def agreement(self, batch: StudyBatch) -> dict[str, Tensor]:
         """See `Scored`: the question of `vqa.yes_no` about each finding, and about "no" finding."""
-        if "yes_no" not in self.config.scorers:
+        if self._said is None:
             return {}
-        said = self._ask_all("yes_no", [*self.names, *(f"no {name}" for name in self.names)])
-        found = {"vqa.yes_no": said.to(batch.rows.device)}
+        denied = self._ask_all("yes_no", [f"no {name}" for name in self.names]).to(batch.rows.device)
+        found = {"vqa.yes_no": torch.cat([self._said, denied], dim=1)}
         return found if self.aggregate == "joint" else over_images(found, batch.image_counts, self.aggregate)
 
     def _ask_all(self, scorer: str, names: Sequence[str]) -> Tensor:

@@ -165,7 +165,9 @@ def test_a_finding_and_its_denial_are_asked_alike(make_family: Build, aggregate:
     denied.names = ("no nodule", "no edema")
     torch.testing.assert_close(agreement[:, 2:], denied.score(given)["vqa_yes_no"])
     assert (agreement[:, 2:] - found).abs().max() > 1e-4
-    assert asked(encoder, scorers=["choice"], headline="choice").agreement(given) == {}
+    other = asked(encoder, scorers=["choice"], headline="choice")
+    other.score(given)
+    assert other.agreement(given) == {}
 
 
 @torch.no_grad()
