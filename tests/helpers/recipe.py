@@ -82,6 +82,16 @@ class Plain:
 
     def image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Global and local feature [e] of a study of images uint8 [M, 1, S, S]."""
+        states, ids = self.image_states(pixels)
+        return self.pooled("image", states, self.image_ids, ids, {self.patch})
+
+    def image_tokens(self, pixels: Tensor) -> list[Tensor]:
+        """Features [e] of its single image tokens."""
+        states, ids = self.image_states(pixels)
+        return [self.head("image", states[n]) for n, token in enumerate(ids) if token == self.patch]
+
+    def image_states(self, pixels: Tensor) -> tuple[Tensor, list[int]]:
+        """States [T, d] and ids of a study."""
         content = [*[{"type": "image"}] * len(pixels), {"type": "text", "text": INSTRUCTION}]
         chat = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
@@ -90,7 +100,7 @@ class Plain:
         ids += self.image_ids
         pictures = [Image.fromarray(np.repeat(one.numpy()[0][..., None], 3, axis=2)) for one in pixels]
         values = self.picture(pictures, do_resize=False, do_center_crop=False, return_tensors="pt").pixel_values
-        return self.pooled("image", self.states(ids, values.double()), self.image_ids, ids, {self.patch})
+        return self.states(ids, values.double()), ids
 
     def text(self, text: str) -> tuple[Tensor, Tensor]:
         """Global and local feature [e] of a text."""
@@ -204,6 +214,20 @@ def guided(
         elif present and len(labels) >= 2:
             whole = torch.logsumexp(torch.stack(list(logits.values())), 0)
             terms.append(torch.stack([whole - logits[name] for name in present]).mean())
+    return torch.stack(terms).mean()
+
+
+def located(
+    tokens: Sequence[Sequence[Tensor]], anchors: Mapping[str, Tensor], known: Sequence[Mapping[str, float]], tau: Any,
+    sharpness: float, bias: Tensor,
+) -> Tensor:  # fmt: skip
+    """docs/method.md 2.9: every known pair of a study and a finding, by the tokens that the finding attends to."""
+    terms = []
+    for of_study, labels in zip(tokens, known, strict=True):
+        for name, value in labels.items():
+            near = torch.stack([cosine(token, anchors[name]).reshape(()) for token in of_study])
+            share = torch.exp(near / sharpness) / torch.exp(near / sharpness).sum()
+            terms.append(-F.logsigmoid((1 if value else -1) * ((share * near).sum() / tau + bias[0])))
     return torch.stack(terms).mean()
 
 

@@ -36,6 +36,8 @@ REPORTS = [
     "A pacemaker lies over the left chest wall.", "Normal chest radiograph.", "The heart is enlarged.",
     "Patchy opacity in the right lower zone, ill defined.", "No pneumothorax is seen.",
 ]  # fmt: skip
+SHARPNESS = 0.1
+"""default of dfat.local_temperature"""
 COUNTS = [1, 2, 1, 1, 1, 1, 1, 2]
 # Columns as FINDINGS. Two findings; healthy as said and as follows; one column; nothing known; an explicit absent.
 STATES = [
@@ -109,11 +111,12 @@ def plain(folder: Path, module: DFAT, **settings: Any) -> recipe.Plain:
 def total(
     model: recipe.Plain, batch: StudyBatch, anchors: Tensor, *, weight: float, tau: float | None, kind: str,
     w: float = 0.5, positives: str = "same_text", language: float = 0.0, findings: Sequence[str] = FINDINGS,
-    policy: Policy = POLICY, stated: float = 0.0, statements: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    policy: Policy = POLICY, located: float = 0.0, stated: float = 0.0,
+    statements: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> Tensor:  # fmt: skip
     """docs/method.md 3.5 of a batch; `tau` None is the learned one; a leaf category_bias makes the loss sigmoid.
 
-    `stated`: weight of `statements`, those said and those denied.
+    `stated`: weight of `statements`, those said and those denied. `located`: of the loss of single image tokens.
     """
     model.merge()
     temperature = tau if tau is not None else torch.exp(-model.leaves["log_scale"])
@@ -128,6 +131,10 @@ def total(
     of_images = recipe.guided([one[0] for one in images], heads, known, temperature, bias)
     of_texts = recipe.guided([texts[n][0] for n in told], heads, [known[n] for n in told], temperature, bias)
     loss = weight * aligned + (1 - weight) * (of_images + of_texts) / 2
+    if located:
+        tokens = [model.image_tokens(one) for one in batch.pixels.split(batch.image_counts.tolist())]
+        of_tokens = recipe.located(tokens, heads, known, temperature, SHARPNESS, model.leaves["local_bias"])
+        loss = loss + located * of_tokens
     if stated:
         said, denied = ([model.text(text) for text in side] for side in statements)
         biases = model.leaves["statement_bias"], bias

@@ -95,6 +95,11 @@ class DfatConfig:
     makes a name or a question mean what reports say; 0 is off"""
     statements: str = "prompts/statements.yaml"
     """file of their wordings: a path, or a path below the experiments folder"""
+    local_weight: NotNegative = 0.0
+    """of the loss that looks for each described finding in single image tokens, which is added and makes scorer
+    `local`: what a few tokens show drowns in a mean over all; 0 is off"""
+    local_temperature: Positive = 0.1
+    """of the softmax of cosines that weighs the tokens there: a small one lets the most similar token decide"""
     lm_weight: NotNegative = 0.0
     """of the language model's loss on the training texts, which is added and keeps generation alive; 0 is off"""
     learning_rate: NotNegative = 2e-5

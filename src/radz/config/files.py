@@ -113,7 +113,7 @@ NEWER = {
     "data": ("labels_reviewed",),
     "dfat": (
         "token_norm", "centre", "temperature_warmup", "projector_warmup_steps", "projector_warmup_rate",
-        "statements_weight", "statements",
+        "statements_weight", "statements", "local_weight", "local_temperature",
     ),
     "scoring": ("wordings",),
 }  # fmt: skip

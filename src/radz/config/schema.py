@@ -96,6 +96,8 @@ class Experiment:
             )
         if self.trainer.strategy == "fsdp" and self.dfat.gradient_cache:
             raise InputError("dfat.gradient_cache: conflicts with trainer.strategy=fsdp, which shards the weights")
+        if self.scoring.headline == "local" and not self.dfat.local_weight:
+            raise InputError("scoring.headline: local needs dfat.local_weight above 0, which trains it")
         if self.dfat.lm_weight and self.backbone.depth == "feature":
             raise InputError("backbone.depth: feature conflicts with dfat.lm_weight, which needs depth full")
         if self.dfat.lm_weight and self.trainer.strategy == "fsdp":

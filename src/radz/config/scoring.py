@@ -13,9 +13,9 @@ from radz.config.checks import Count, Seed, at_least, check_fields, prompt, word
 class ScoringConfig:
     """Zero-shot recognition and its statistics (docs/method.md 4)."""
 
-    headline: Annotated[str, words("prompt", "description", "anchor", "fused", "validation")] = "fused"
-    """scorer of the monitor and of the summary: prompt | description | anchor | fused | validation (the best of them on
-    validation, chosen once with the best checkpoint; the monitor is then prompt)"""
+    headline: Annotated[str, words("prompt", "description", "anchor", "fused", "local", "validation")] = "fused"
+    """scorer of the monitor and of the summary: prompt | description | anchor | fused | local (of dfat.local_weight) |
+    validation (the best of them on validation, chosen once with the best checkpoint; the monitor is then prompt)"""
     prompts: list[Annotated[str, prompt]] = field(default_factory=lambda: ["This is a {modality} showing {finding}."])
     """prompt ensemble: similarities are averaged over these sentences; {Finding} begins with a capital"""
     negative_prompts: list[Annotated[str, prompt]] = field(default_factory=list)

@@ -30,7 +30,7 @@ from radz.models import factory
 from radz.models.descriptions import finding_name
 from radz.models.heatmaps import Mapper, target_of
 from radz.models.losses import normalise
-from radz.models.zero_shot import SCORERS, ZeroShot
+from radz.models.zero_shot import ZeroShot, scorers
 from radz.training.environment import usable_device
 
 if TYPE_CHECKING:
@@ -161,8 +161,8 @@ class Radz:
     ) -> NDArray[np.float32]:
         """Scores float32 [N, C] of N studies, what `images` and `modality` returned, for what `names` returned."""
         chosen = scorer or self.experiment.scoring.headline
-        if chosen not in SCORERS:
-            raise InputError(f"scorer: {chosen!r} is unknown; use one of {', '.join(SCORERS)}")
+        if chosen not in (known := scorers(self.experiment.dfat)):
+            raise InputError(f"scorer: {chosen!r} is unknown; use one of {', '.join(known)}")
         classifier = self._classifier(tuple(names))
         if not images:
             return np.zeros((0, len(names)), dtype=np.float32)

@@ -13,7 +13,6 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,7 +24,7 @@ from radz.distributed import gather_objects
 from radz.metrics.monitor import MONITOR, FindingMetrics, as_log_dict
 from radz.models.anchor_bank import AnchorBank
 from radz.models.labels import LabelView, pick
-from radz.models.losses import global_mean
+from radz.models.losses import known_cross_entropy
 from radz.models.prompts import ClassSentences
 from radz.models.retrieval_features import Keeper, Kept
 from radz.training.callbacks.finite import stop_unless_finite
@@ -165,13 +164,6 @@ class Scored(LightningModule, abc.ABC):
             self.keep(batch, self.keeper)
 
 
-def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy (scalar, nats) over the known labels of all ranks: logits, labels [B, K], NaN unknown."""
-    known = ~labels.isnan()
-    # NaN must be gone before the loss: masking afterwards would still leave NaN in the gradient.
-    return global_mean(F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.0), reduction="none"), known)
-
-
 class Classifier(Scored):
     """Base of the methods that learn labels; a subclass says `forward`: a batch to logits float32 [B, K]."""
 
@@ -183,7 +175,7 @@ class Classifier(Scored):
 
     def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
         """Binary cross-entropy over the known labels of a batch."""
-        return self.log_loss(masked_bce(self(batch), self.label_view.loss(batch)), batch)
+        return self.log_loss(known_cross_entropy(self(batch), self.label_view.loss(batch)), batch)
 
     def score(self, batch: StudyBatch) -> dict[str, Tensor]:
         return {self.headline: pick(self(batch).sigmoid(), self.output_columns)}

@@ -36,7 +36,8 @@ from radz.models.first_loss import FirstLoss
 from radz.models.geometry import of_sides
 from radz.models.gradient_cache import cached_features
 from radz.models.labels import LabelView, batch_texts, label_view
-from radz.models.losses import Features, alignment, category, positive_pairs
+from radz.models.local_similarity import local_similarity
+from radz.models.losses import Features, alignment, category, known_cross_entropy, positive_pairs
 from radz.models.prompts import check_prompts
 from radz.models.retrieval_features import Keeper, Kept
 from radz.models.statements import Statements, statements_of
@@ -89,6 +90,7 @@ class DFAT(Scored):
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
         self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
+        self.local_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dfat.local_weight else None
         self.statement_bias = nn.Parameter(FIRST_BIASES.clone()) if dfat.statements_weight else None
         first = torch.tensor([-math.log(dfat.temperature)])
         self.log_scale = nn.Parameter(first) if dfat.learn_temperature else None
@@ -140,6 +142,11 @@ class DFAT(Scored):
                 stated = self.statements.loss(self.encoder, *given, settings)
                 loss = loss + self.dfat.statements_weight * stated
                 self._log_part("statements", stated)
+            if image.tokens is not None and self.local_bias is not None and not projector_alone:
+                found = local_similarity(image.tokens, anchors, self.dfat.local_temperature)
+                located = known_cross_entropy(found / temperature + self.local_bias, seen)
+                loss = loss + self.dfat.local_weight * located
+                self._log_part("local", located)
         if self.dfat.lm_weight and not projector_alone:
             loss = loss + self.dfat.lm_weight * self._language_loss(texts)
         self._log_step(aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
@@ -283,7 +290,7 @@ class DFAT(Scored):
     def _part_of(self, name: str) -> str:
         if name == "log_scale":
             return "temperature"
-        if ".heads." in name or name in ("category_bias", "statement_bias"):
+        if ".heads." in name or name in ("category_bias", "statement_bias", "local_bias"):
             return "heads"
         return "projector" if self.encoder.backbone.part_of(name) == "projector" else "base"
 

@@ -251,8 +251,8 @@ def check_anchors(
     known: Collection[str] = bank if config.write else load_descriptions(find_resource(config.descriptions))
     if not bank_is_there:
         check_described(config, bank, known)
-    lacking = [name for name in scored if name not in known and not (headline == "anchor" and name in bank)]
-    if headline in ("anchor", "description") and lacking:
+    lacking = [name for name in scored if name not in known and not (headline in ("anchor", "local") and name in bank)]
+    if headline in ("anchor", "local", "description") and lacking:
         raise InputError(
             f"scoring.headline={headline}: {lacking[0]} has no description; add it to {config.descriptions}, "
             "leave it out of scoring.findings, or choose headline prompt or fused"

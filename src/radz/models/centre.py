@@ -6,8 +6,7 @@ small rest. Shapes: B studies on this rank, e feature width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -60,6 +59,11 @@ class Shared(NamedTuple):
         return Shared(mean, _whitening(rest.T @ rest / len(flat)) if whiten else None)
 
 
+def of_tokens(change: Callable[[Tensor], Tensor], tokens: Tensor | None) -> Tensor | None:
+    """Features [B, P, e] of tokens, each changed but for the zeros behind the last ones."""
+    return None if tokens is None else torch.where(tokens.any(-1, keepdim=True), change(tokens), tokens)
+
+
 def _whitening(covariance: Tensor) -> Tensor:
     """[e, e] to the inverse root of its mix with an even spread of the same total, scaled to keep that total."""
     even = covariance.diagonal().mean()
@@ -109,7 +113,10 @@ class Centre(nn.Module):
     def forward(self, features: Features, side: str) -> Features:
         """Features of `image` or `text` less what those of training share."""
         overall, local = self.shared(f"{side}_overall"), self.shared(f"{side}_local")
-        return replace(features, overall=overall.taken_from(features.overall), local=local.taken_from(features.local))
+        tokens = of_tokens(local.taken_from, features.tokens)
+        return Features(
+            overall.taken_from(features.overall), local.taken_from(features.local), features.peak_share, tokens
+        )
 
     def training_step(self, features: Features, side: str, used: Tensor, of_batch: bool) -> Features:
         """Let means and second moments follow the features of a step, and take out what they share.
@@ -138,7 +145,10 @@ class Centre(nn.Module):
         follow(f"{side}_weight", torch.ones_like(self.get_buffer(f"{side}_weight")))
         if not of_batch:
             return self(features, side)
-        return replace(features, overall=features.overall - means["overall"], local=features.local - means["local"])
+        tokens = of_tokens(lambda rows: rows - means["local"], features.tokens)
+        return Features(
+            features.overall - means["overall"], features.local - means["local"], features.peak_share, tokens
+        )
 
     def measure(self, parts: Iterable[tuple[str, Features, Tensor]]) -> None:
         """Put the means (and second moments) of these features in place of the running ones, over all ranks.

@@ -10,6 +10,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -129,7 +130,18 @@ class Encoder(nn.Module):
     def image_features(self, states: Tensor, given: Sequences, raw: bool = False) -> Features:
         """`encode_images` from the states [B, T, d] of its sequences."""
         pooled = self._pool(states, given.tokens, given.content, given.mask, self.heads["image"])
+        if self.config.local_weight:
+            pooled = replace(pooled, tokens=self._image_tokens(states, given.content))
         return pooled if raw or self.centre is None else self.centre(pooled, "image")
+
+    def _image_tokens(self, states: Tensor, content: Tensor) -> Tensor:
+        """Features [B, P, e] of the image tokens of each study, in order, zero behind its last one."""
+        counts = content.sum(1)
+        with torch.autocast(states.device.type, enabled=False):
+            features = self.heads["image"](self._token_states(states[content]))
+        rows = features.new_zeros(len(states), int(counts.max()), features.shape[-1])
+        rows[torch.arange(rows.shape[1], device=rows.device) < counts[:, None]] = features
+        return rows
 
     def patch_features(self, states: Tensor) -> Tensor:
         """Features [..., e] of single image tokens from their states [..., d], comparable with those of texts."""

@@ -59,8 +59,11 @@ def cached_features(
 def _encode(encoder: Encoder, chunks: Sequence[Encode]) -> list[Features]:
     parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     jobs = [_Chunk(encoder, chunk) for chunk in chunks]
-    tensors = _Cached.apply(jobs, *parameters) if parameters else _first(jobs)
-    return [Features(tensors[2 * i], tensors[2 * i + 1], job.peak_share) for i, job in enumerate(jobs)]
+    tensors = iter(_Cached.apply(jobs, *parameters) if parameters else _first(jobs))
+    return [
+        Features(next(tensors), next(tensors), job.peak_share, next(tensors) if job.outputs == 3 else None)
+        for job in jobs
+    ]
 
 
 def _first(jobs: Sequence[_Chunk]) -> tuple[Tensor, ...]:
@@ -75,8 +78,8 @@ class _Chunk:
     encode: Encode
 
     @torch.no_grad()
-    def first(self) -> tuple[Tensor, Tensor]:
-        """Global and local features without a graph."""
+    def first(self) -> tuple[Tensor, ...]:
+        """Global and local features, and those of tokens where there are, without a graph."""
         self.device = self.encoder.backbone.device
         self.random = torch.get_rng_state()
         self.cuda_random = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
@@ -87,10 +90,11 @@ class _Chunk:
             "dtype": torch.get_autocast_dtype(kind),
         }
         features = self.encode()
-        self.peak_share = features.peak_share
-        return features.overall, features.local
+        self.peak_share, outputs = features.peak_share, _tensors(features)
+        self.outputs = len(outputs)
+        return outputs
 
-    def again(self) -> tuple[Tensor, Tensor]:
+    def again(self) -> tuple[Tensor, ...]:
         """The same features with a graph; the random state outside is left as it was."""
         devices = [] if self.cuda_random is None else [self.device]
         with (
@@ -101,8 +105,12 @@ class _Chunk:
             torch.set_rng_state(self.random)
             if self.cuda_random is not None:
                 torch.cuda.set_rng_state(self.cuda_random, self.device)
-            features = self.encode()
-        return features.overall, features.local
+            return _tensors(self.encode())
+
+
+def _tensors(features: Features) -> tuple[Tensor, ...]:
+    pooled = features.overall, features.local
+    return pooled if features.tokens is None else (*pooled, features.tokens)
 
 
 class _Cached(torch.autograd.Function):
@@ -119,10 +127,12 @@ class _Cached(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         sums: list[Tensor | None] = [None] * len(ctx.parameters)
-        for number, job in enumerate(ctx.jobs):
-            both = zip(job.again(), gradients[2 * number : 2 * number + 2], strict=True)
+        start = 0
+        for job in ctx.jobs:
+            every = zip(job.again(), gradients[start : start + job.outputs], strict=True)
+            start += job.outputs
             # A side on which nothing trains has no graph.
-            pairs = [(feature, gradient) for feature, gradient in both if feature.requires_grad]
+            pairs = [(feature, gradient) for feature, gradient in every if feature.requires_grad]
             if not pairs:
                 continue
             features, wanted = zip(*pairs, strict=True)

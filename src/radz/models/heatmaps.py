@@ -20,7 +20,7 @@ KINDS = ("similarity", "contrast", "attention")
 
 def target_of(scorer: str) -> str:
     """What patches are compared with under a scorer: `anchor` or `prompt`."""
-    return "anchor" if scorer == "anchor" else "prompt"
+    return "anchor" if scorer in ("anchor", "local") else "prompt"
 
 
 @dataclass(frozen=True)

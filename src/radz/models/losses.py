@@ -23,23 +23,29 @@ class Features:
     """Global [B, d] and local [B, d] features of one modality.
 
     `peak_share` [2] is the pooling diagnostic, a mean: of the squared norm behind a local feature, what the longest
-    position holds, and what the longest hundredth of all positions (one at least) does.
+    position holds, and what the longest hundredth of all positions (one at least) does. `tokens` [B, P, e] are those of
+    single image tokens, zero behind the last one of a study, where a loss or a score asks for them.
     """
 
     overall: Tensor
     local: Tensor
     peak_share: Tensor
+    tokens: Tensor | None = None
 
     def rows(self, index: Tensor) -> Features:
         """Features of the studies `index`, in that order."""
-        return Features(self.overall[index], self.local[index], self.peak_share)
+        tokens = None if self.tokens is None else self.tokens[index]
+        return Features(self.overall[index], self.local[index], self.peak_share, tokens)
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
         """Features of several batches as those of one."""
         overall, local = torch.cat([part.overall for part in parts]), torch.cat([part.local for part in parts])
         share = torch.stack([part.peak_share * len(part.overall) for part in parts]).sum(0) / len(overall)
-        return Features(overall, local, share)
+        tokens = [part.tokens for part in parts if part.tokens is not None]
+        longest = max((one.shape[1] for one in tokens), default=0)
+        padded = [F.pad(one, (0, 0, 0, longest - one.shape[1])) for one in tokens]
+        return Features(overall, local, share, torch.cat(padded) if padded else None)
 
 
 def normalise(tensor: Tensor) -> Tensor:
@@ -160,6 +166,14 @@ def trained_pairs(
     raise ValueError(f"dfat.loss: unknown loss {loss!r}")
 
 
+def known_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy (scalar, nats) over the known labels of all ranks: logits, labels [B, K], NaN unknown."""
+    known = ~labels.isnan()
+    # NaN must be gone before the loss: masking afterwards would still leave NaN in the gradient.
+    target = labels.nan_to_num(0.0).to(logits.dtype)
+    return global_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), known)
+
+
 def category_targets(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Each study's distribution over the anchors.
 
@@ -207,8 +221,7 @@ def category(
     logits = cosine(features, anchors) / temperature
     if bias is not None:
         used = known.any(1) & usable
-        terms = F.binary_cross_entropy_with_logits(logits + bias, (target > 0).to(logits.dtype), reduction="none")
-        loss = global_mean(terms, known & usable[:, None])
+        loss = known_cross_entropy(logits + bias, labels.masked_fill(~usable[:, None], torch.nan))
     else:
         used = used & usable
         # Unused rows may have no known column at all; give them all columns so that their softmax stays finite.

@@ -18,6 +18,7 @@ from radz.config.scoring import ScoringConfig
 from radz.models.centre import FEWEST, Shared
 from radz.models.encoder import Encoder
 from radz.models.labels import MODALITY_TEXT
+from radz.models.local_similarity import local_similarity
 from radz.models.losses import Features, cosine, trained_pairs
 from radz.models.pooling import over_images
 from radz.models.prompts import ClassSentences, said_and_denied, sentences
@@ -25,6 +26,13 @@ from radz.models.prompts import ClassSentences, said_and_denied, sentences
 BATCH = 64
 """class texts that are encoded together at most"""
 SCORERS = ("prompt", "description", "anchor", "fused")
+LOCAL = "local"
+"""scorer of models that `dfat.local_weight` trained"""
+
+
+def scorers(config: DfatConfig) -> tuple[str, ...]:
+    """Those that a model of these settings has."""
+    return (*SCORERS, LOCAL) if config.local_weight else SCORERS
 
 
 @dataclass(frozen=True)
@@ -242,7 +250,7 @@ class ZeroShot:
 
     def readable(self, scorer: str) -> list[bool]:
         """Which findings `anchor` or `description` can score: those described; every one for the other scorers."""
-        of = {"anchor": self._has_anchor, "description": self._has_text}
+        of = {"anchor": self._has_anchor, LOCAL: self._has_anchor, "description": self._has_text}
         return of[scorer].tolist() if scorer in of else [True] * len(self.texts.findings)
 
     def patch_scores(self, patches: Tensor, modality: str, scorer: str) -> Tensor:
@@ -266,6 +274,10 @@ class ZeroShot:
             profile = over_prompts(cosine(prompts.overall, self._anchors).T, classes).T
             combined = fused(cosine(image.overall, self._anchors), profile, self.scoring.fused, self._temperature)
         nan = torch.tensor(float("nan"), device=combined.device)
+        local = {}
+        if image.tokens is not None:
+            found = local_similarity(image.tokens, self._class_anchors, self.dfat.local_temperature)
+            local[LOCAL] = torch.where(self._has_anchor, to_unit(found), nan)
         description = to_unit(pair_similarity(image, self._described, kind, self.dfat))
         anchor = to_unit(cosine(image.overall, self._class_anchors))
         return {
@@ -273,4 +285,5 @@ class ZeroShot:
             "description": torch.where(self._has_text, description, nan),
             "anchor": torch.where(self._has_anchor, anchor, nan),
             "fused": to_unit(combined) if self.scoring.fused == "centred" else combined.float(),
+            **local,
         }

@@ -19,6 +19,8 @@ STEPS: list[Settings] = [
     {"alignment_weight": 0.8, "dkam": {"category": "sigmoid"}, "learn_temperature": True, "local_pool": "rest"},
     {"alignment_weight": 0.2, "text_prompt": "What disease is described?", "gradient_cache": 3},
     {"alignment_weight": 0.2, "statements_weight": 0.7, "loss": "cross"},
+    {"alignment_weight": 0.2, "local_weight": 0.6, "loss": "cross", "learn_temperature": True},
+    {"alignment_weight": 0.2, "local_weight": 0.6, "head": "mlp", "head_order": "mean_then_head", "gradient_cache": 3},
     {
         "alignment_weight": 0.8,
         "statements_weight": 0.4,
@@ -49,7 +51,8 @@ def test_loss_and_gradients_are_those_of_the_method(tiny_path: Path, case: Setti
         model, batch, module.anchors, weight=case["alignment_weight"],
         tau=None if case.get("learn_temperature") else 0.1, kind=case.get("loss", "cross"),
         w=case.get("global_weight", 0.5), positives=case.get("positives", "same_text"),
-        language=case.get("lm_weight", 0.0), stated=case.get("statements_weight", 0.0),
+        language=case.get("lm_weight", 0.0), located=case.get("local_weight", 0.0),
+        stated=case.get("statements_weight", 0.0),
         statements=module.statements.draw("chest X-ray", 0) if module.statements else ((), ()),
     )  # fmt: skip
     found = module.training_step(batch, 0)

@@ -15,7 +15,8 @@ from torch import nn
 
 from radz.distributed import over_ranks
 from radz.models.centre import Centre
-from radz.models.losses import Features, alignment, category, positive_pairs
+from radz.models.local_similarity import local_similarity
+from radz.models.losses import Features, alignment, category, known_cross_entropy, positive_pairs
 
 NAN = float("nan")
 ROWS, WIDTH, ANCHORS = 20, 6, 5
@@ -49,13 +50,15 @@ class Toy(nn.Module):
         super().__init__()
         self.centre, self.of_batch = Centre(WIDTH) if centre != "none" else None, centre == "batch"
         self.image, self.text = nn.Linear(8, 2 * WIDTH), nn.Linear(8, 2 * WIDTH)
-        self.anchor = nn.Linear(WIDTH, WIDTH)
+        self.anchor, self.tokens = nn.Linear(WIDTH, WIDTH), nn.Linear(8, 3 * WIDTH)
         self.bias, self.log_scale = nn.Parameter(torch.tensor([-1.0])), nn.Parameter(torch.tensor([3.0]))
         self.loss, self.positives = loss, positives
 
     def forward(self, part: dict[str, torch.Tensor]) -> torch.Tensor:
         share = torch.tensor(0.0)
-        image = Features(*self.image(part["pixels"]).chunk(2, dim=1), share)
+        tokens = self.tokens(part["pixels"]).unflatten(1, (3, WIDTH))
+        some = tokens * (torch.arange(3) < 2 + part["usable"][:, None])[..., None]  # studies of two tokens and of three
+        image = Features(*self.image(part["pixels"]).chunk(2, dim=1), share, some)
         text = Features(*self.text(part["words"]).chunk(2, dim=1), share)
         if self.centre:
             image = self.centre.training_step(image, "image", torch.ones_like(part["usable"]), self.of_batch)
@@ -68,7 +71,10 @@ class Toy(nn.Module):
         guided, _ = category(image.overall, anchors, part["labels"], part["usable"] | True, temperature=0.05)
         texts, _ = category(text.overall, anchors, part["labels"], part["usable"], temperature=0.05)
         alone, _ = category(image.overall, sets, part["labels"], part["usable"], temperature=0.05, bias=self.bias)
-        return 0.5 * aligned + 0.25 * (guided + texts) + 0.2 * alone
+        assert image.tokens is not None
+        found = local_similarity(image.tokens, anchors, 0.1)
+        located = known_cross_entropy(found / tau + self.bias, part["labels"])
+        return 0.5 * aligned + 0.25 * (guided + texts) + 0.2 * alone + 0.3 * located
 
 
 def model(case: Case) -> Toy:
