@@ -76,7 +76,8 @@ def write_results(
             entry["subgroups"] = within_subgroups(experiment, data, table, headline, primary)
             if (found_again := retrieved(experiment, kept, table)) is not None:
                 entry["retrieval"] = found_again
-            if (in_words := in_wordings(table, primary)) is not None:
+            drawn = experiment.scoring.replicates, experiment.scoring.seed
+            if (in_words := in_wordings(table, primary, *drawn)) is not None:
                 entry["wordings"] = in_words
             found[table.key] = entry
     write_private_ids(data, splits, run_dir)
