@@ -162,23 +162,46 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def nce(first: Sequence[Tensor], second: Sequence[Tensor], match: Any, tau: Any) -> Tensor:
-    """Symmetric InfoNCE: of every row, the mean log probability of its matches; `match[i][j]`."""
+    """Symmetric InfoNCE: of every row, the mean log probability of its matches, weighed by `match[i][j]`."""
     terms = []
     for one, other in ((first, second), (second, first)):
         for i, mine in enumerate(one):
             log_p = torch.stack([(cosine(mine, theirs) / tau).reshape(()) for theirs in other]).log_softmax(0)
-            terms.append(-torch.stack([log_p[j] for j in range(len(other)) if match[i][j]]).mean())
+            share = [match[i][j] / sum(match[i]) for j in range(len(other))]
+            terms.append(-torch.stack([own * log_p[j] for j, own in enumerate(share)]).sum())
     return torch.stack(terms).mean()
+
+
+def each_pair(first: Sequence[Tensor], second: Sequence[Tensor], match: Any, tau: Any, shift: Tensor) -> Tensor:
+    """SigLIP: of every row the sum over columns of a match or none, `match[i][j]` likely; mean over rows."""
+    rows = []
+    for i, mine in enumerate(first):
+        for j, theirs in enumerate(second):
+            logit = (cosine(mine, theirs) / tau + shift).reshape(())
+            rows.append(-match[i][j] * F.logsigmoid(logit) - (1 - match[i][j]) * F.logsigmoid(-logit))
+    return torch.stack(rows).sum() / len(first)
 
 
 def aligned(
     images: Sequence[tuple[Tensor, Tensor]], texts: Sequence[tuple[Tensor, Tensor]], match: Any, tau: Any, kind: str,
-    w: float,
+    w: float, bias: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """docs/method.md 2.6, of studies that have a text; pairs are (global, local)."""
+    """docs/method.md 2.6, of studies that have a text; pairs are (global, local). With a `bias`, of the sigmoid, whose
+    value is that of the first step."""
+
+    def mean(image: int, text: int) -> Tensor:
+        return torch.stack([cosine(one[image], other[text]) for one in images for other in texts]).mean()
+
+    shift = None
+    if bias is not None:
+        matches, every = sum(map(sum, match)), len(images) * len(texts)
+        bias.data.fill_(math.log((matches + 1) / (every - matches + 1)))
+        apart = {"cross": (mean(0, 1) + mean(1, 0)) / 2, "global": mean(0, 0)}
+        shift = bias[0] - apart.get(kind, w * mean(0, 0) + (1 - w) * mean(1, 1)).detach() / tau
 
     def pair(image: int, text: int) -> Tensor:
-        return nce([one[image] for one in images], [one[text] for one in texts], match, tau)
+        sides = [one[image] for one in images], [one[text] for one in texts]
+        return nce(*sides, match, tau) if shift is None else each_pair(*sides, match, tau, shift)
 
     if kind == "cross":
         return (pair(0, 1) + pair(1, 0)) / 2

@@ -48,11 +48,8 @@ STATES = [
 class Quiet(DFAT):
     """Without a trainer there is nowhere to log to."""
 
-    def _log_step(self, *values: Tensor) -> None:
+    def _log_step(self, *values: Any) -> None:
         self.logged = values
-
-    def _log_part(self, name: str, loss: Tensor) -> None:
-        pass
 
 
 def make(
@@ -124,8 +121,9 @@ def total(
     told = [n for n, report in enumerate(batch.reports) if report]
     texts = {n: model.text(batch.reports[n]) for n in told}
     known = [recipe.target(row, findings, policy) for row in batch.label_states.tolist()]
-    match = [[i == j or alike(batch, known, positives, len(findings), i, j) for j in told] for i in told]
-    aligned = recipe.aligned([images[n] for n in told], [texts[n] for n in told], match, temperature, kind, w)
+    match = [[float(i == j or alike(batch, known, positives, len(findings), i, j)) for j in told] for i in told]
+    sides = [images[n] for n in told], [texts[n] for n in told]
+    aligned = recipe.aligned(*sides, match, temperature, kind, w, model.leaves.get("alignment_bias"))
     heads = {name: model.head("anchor", raw) for name, raw in zip(findings, anchors, strict=True)}
     bias = model.leaves.get("category_bias")
     of_images = recipe.guided([one[0] for one in images], heads, known, temperature, bias)
@@ -142,8 +140,12 @@ def total(
     return loss + language * model.language(batch.reports) if language else loss
 
 
-def alike(batch: StudyBatch, known: list[dict[str, float]], positives: str, findings: int, i: int, j: int) -> bool:
-    """Whether two studies match by their texts, or by their labels: fully known, equal, with a positive."""
+def alike(batch: StudyBatch, known: list[dict[str, float]], positives: str, findings: int, i: int, j: int) -> float:
+    """Whether two studies match by their texts, or by their labels: fully known, equal, with a positive; or how far, by
+    the findings present in both of those in either."""
+    if positives == "overlap":
+        one, other = ({name for name, value in known[n].items() if value == 1} for n in (i, j))
+        return len(one & other) / len(one | other) if one | other else 0.0
     if positives != "same_labels":
         return positives == "same_text" and batch.reports[i] == batch.reports[j]
     return known[i] == known[j] and len(known[i]) == findings and 1 in known[i].values()

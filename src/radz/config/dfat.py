@@ -79,8 +79,11 @@ class DfatConfig:
     """cross | global | global_local"""
     global_weight: Annotated[float, up_to_one] = 0.5
     """w of global_local"""
-    positives: Annotated[str, words("same_text", "diagonal", "same_labels")] = "same_text"
-    """same_text | diagonal | same_labels (equal in all training findings, none of them unknown)"""
+    alignment: Annotated[str, words("softmax", "sigmoid")] = "softmax"
+    """loss of image and text: softmax (InfoNCE, the paper) | sigmoid (each pair alone, with a learned bias: SigLIP)"""
+    positives: Annotated[str, words("same_text", "diagonal", "same_labels", "overlap")] = "same_text"
+    """same_text | diagonal | same_labels (equal in all training findings, none of them unknown) | overlap (in part: the
+    findings that two studies share, of all that either has)"""
     temperature: Positive = 0.05
     """cosines are divided by it in the alignment and the category loss"""
     temperature_warmup: Share = 0.0

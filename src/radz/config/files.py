@@ -114,6 +114,7 @@ NEWER = {
     "dfat": (
         "token_norm", "centre", "temperature_warmup", "projector_warmup_steps", "projector_warmup_rate",
         "statements_weight", "statements", "local_weight", "local_temperature",
+        "alignment",
     ),
     "scoring": ("wordings",),
 }  # fmt: skip

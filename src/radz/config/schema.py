@@ -96,6 +96,8 @@ class Experiment:
             )
         if self.trainer.strategy == "fsdp" and self.dfat.gradient_cache:
             raise InputError("dfat.gradient_cache: conflicts with trainer.strategy=fsdp, which shards the weights")
+        if self.method == "clip" and self.dfat.alignment != "softmax":
+            raise InputError("dfat.alignment: sigmoid conflicts with method=clip, whose loss is InfoNCE")
         if self.scoring.headline == "local" and not self.dfat.local_weight:
             raise InputError("scoring.headline: local needs dfat.local_weight above 0, which trains it")
         if self.dfat.lm_weight and self.backbone.depth == "feature":

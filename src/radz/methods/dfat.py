@@ -30,10 +30,9 @@ from radz.methods.export_folder import ANCHORS, is_export, load_export
 from radz.metrics.headline import monitored
 from radz.models import factory
 from radz.models.anchor_bank import AnchorBank
-from radz.models.centre import Shared
 from radz.models.encoder import Encoder
-from radz.models.first_loss import FirstLoss
-from radz.models.geometry import of_sides
+from radz.models.first_loss import FirstLoss, FirstPairs
+from radz.models.geometry import of_encoder
 from radz.models.gradient_cache import cached_features
 from radz.models.labels import LabelView, batch_texts, label_view
 from radz.models.local_similarity import local_similarity
@@ -51,6 +50,8 @@ FIRST_BIAS = -2.0
 """where the bias of the sigmoid category loss starts: about one known pair in eight is a present finding"""
 FIRST_BIASES = torch.tensor([-2.0, 0.0])
 """and those of what statements say and deny"""
+PART_OF_CHECKPOINTS = ("encoder.centre.", "first_loss.", "first_pairs.")
+"""buffers of these names hold what was measured of features"""
 LARGE_BANK = 512
 """anchors from which on the ranks share the work of the anchor head"""
 SAMPLE = 256
@@ -90,6 +91,9 @@ class DFAT(Scored):
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
         self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
+        by_sigmoid = dfat.alignment == "sigmoid"
+        self.alignment_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if by_sigmoid else None
+        self.first_pairs = FirstPairs() if by_sigmoid else None
         self.local_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dfat.local_weight else None
         self.statement_bias = nn.Parameter(FIRST_BIASES.clone()) if dfat.statements_weight else None
         first = torch.tensor([-math.log(dfat.temperature)])
@@ -128,6 +132,7 @@ class DFAT(Scored):
             aligned = alignment(
                 image, text, pairs, usable, loss=self.dfat.loss, temperature=temperature,
                 global_weight=self.dfat.global_weight,
+                bias=self._pairs_bias(image, text, pairs, usable, temperature),
             )  # fmt: skip
             every = torch.ones_like(usable)
             settings: dict[str, Any] = {"temperature": temperature, "bias": bias}
@@ -136,20 +141,21 @@ class DFAT(Scored):
             guided = (of_image + of_text) / 2
             weight = 1.0 if projector_alone else self.dfat.alignment_weight
             loss = weight * aligned + (1 - weight) * guided
-            if self.statements and self.statement_bias is not None and not projector_alone:
+            parts: dict[str, tuple[float, Tensor]] = {}
+            if self.statements and self.statement_bias is not None:
                 names = modalities_of(batch, self.modalities)
                 given = image, spoken, names, seen, anchors, self.statement_bias
-                stated = self.statements.loss(self.encoder, *given, settings)
-                loss = loss + self.dfat.statements_weight * stated
-                self._log_part("statements", stated)
-            if image.tokens is not None and self.local_bias is not None and not projector_alone:
+                parts["statements"] = self.dfat.statements_weight, self.statements.loss(self.encoder, *given, settings)
+            if image.tokens is not None and self.local_bias is not None:
                 found = local_similarity(image.tokens, anchors, self.dfat.local_temperature)
                 located = known_cross_entropy(found / temperature + self.local_bias, seen)
-                loss = loss + self.dfat.local_weight * located
-                self._log_part("local", located)
-        if self.dfat.lm_weight and not projector_alone:
-            loss = loss + self.dfat.lm_weight * self._language_loss(texts)
-        self._log_step(aligned, guided, used, torch.maximum(image.peak_share, text.peak_share))
+                parts["local"] = self.dfat.local_weight, located
+        if self.dfat.lm_weight:
+            parts["language"] = self.dfat.lm_weight, self._language_loss(texts)
+        for own, part in parts.values():
+            # Times nothing, not left out: DDP waits for a gradient of every weight.
+            loss = loss + (0.0 if projector_alone else own) * part
+        self._log_step(aligned, guided, used, torch.maximum(image.peak_share, text.peak_share), parts)
         return self.log_loss(loss, batch)
 
     def _temperature_and_bias(
@@ -176,15 +182,22 @@ class DFAT(Scored):
         bias = None if self.category_bias is None else self.category_bias - start.level / temperature
         return temperature, bias
 
+    def _pairs_bias(
+        self, image: Features, text: Features, pairs: Tensor, usable: Tensor, temperature: float | Tensor
+    ) -> Tensor | None:
+        """[1], what the sigmoid alignment loss adds to its logits; the first step tells where it starts."""
+        if self.alignment_bias is None or self.first_pairs is None:
+            return None
+        if self.global_step in (0, self.dfat.projector_warmup_steps):
+            settings = self.dfat.loss, self.dfat.global_weight
+            first = self.first_pairs.measure(image, text, pairs, usable, *settings)
+            local(self.alignment_bias.detach()).fill_(first)
+        return self.alignment_bias - self.first_pairs.level / temperature
+
     def _language_loss(self, texts: list[str]) -> Tensor:
         """Mean over the tokens of all ranks, as the means of `radz.models.losses`."""
         loss, tokens = self.encoder.language_loss(texts, self.dfat.gradient_cache or None)
-        mean = world()[1] * loss / total(loss.new_tensor(tokens)).clamp(min=1)
-        self._log_part("language", mean)
-        return mean
-
-    def _log_part(self, name: str, loss: Tensor) -> None:
-        self.log(f"train/loss_{name}", loss)
+        return world()[1] * loss / total(loss.new_tensor(tokens)).clamp(min=1)
 
     @property
     def refreshes(self) -> bool:
@@ -205,9 +218,12 @@ class DFAT(Scored):
             return cached_features(self.encoder, *images, texts, self.dfat.gradient_cache)
         return self.encoder.encode_images(*images, raw=True), self.encoder.encode_texts(texts, raw=True)
 
-    def _log_step(self, aligned: Tensor, guided: Tensor, used: Tensor, share: Tensor) -> None:
+    def _log_step(
+        self, aligned: Tensor, guided: Tensor, used: Tensor, share: Tensor, parts: Mapping[str, tuple[float, Tensor]]
+    ) -> None:
         self.log_dict(
             {
+                **{f"train/loss_{name}": part.detach() for name, (_, part) in parts.items()},
                 "train/loss_alignment": aligned,
                 "train/loss_category": guided,
                 "train/category_used_fraction": used,
@@ -290,7 +306,7 @@ class DFAT(Scored):
     def _part_of(self, name: str) -> str:
         if name == "log_scale":
             return "temperature"
-        if ".heads." in name or name in ("category_bias", "statement_bias", "local_bias"):
+        if ".heads." in name or (name.endswith("_bias") and "." not in name):
             return "heads"
         return "projector" if self.encoder.backbone.part_of(name) == "projector" else "base"
 
@@ -310,29 +326,11 @@ class DFAT(Scored):
             self._sample.append(self._image.overall.float().cpu())
         return self.classifier.score_features(self._image, batch.image_counts, modalities)
 
-    @torch.no_grad()
     def geometry(self, kept: Kept | None) -> dict[str, Any]:
-        """How global features lie, {image | text | anchor | prompt: {raw | centred: see `geometry`}}; `kept`: texts.
-
-        `centred` stands where `dfat.centre` takes something out. Prompts are those of the first modality.
-        """
-        trained = self.encoder.anchor_features(self.anchors)
-        of_bank = self.encoder.of_bank(trained)
-        sides = {
-            "image": (torch.cat(self._sample)[:SAMPLE], self._shared("image_overall")),
-            **({"text": (kept.text.overall[:SAMPLE], self._shared("text_overall"))} if kept else {}),
-            "anchor": (of_bank.taken_from(trained), of_bank),
-            "prompt": self.classifier.prompts(),
-        }
-        if self.encoder.centre is None:
-            return of_sides(sides, False, "try dfat.centre=batch (docs/results.md says what it did)")
-        more = (
-            "set dfat.token_norm=unit" if self.dfat.token_norm == "none" else "set dfat.centre=whiten, or train longer"
-        )
-        return of_sides(sides, True, more)
-
-    def _shared(self, name: str) -> Shared:
-        return self.encoder.centre.shared(name).cpu() if self.encoder.centre else Shared(torch.zeros(()))
+        """See `geometry.of_encoder`; `kept`: texts."""
+        texts = kept.text.overall[:SAMPLE] if kept else None
+        images = torch.cat(self._sample)[:SAMPLE]
+        return of_encoder(self.encoder, images, texts, self.anchors, self.classifier.prompts())
 
     def agreement(self, batch: StudyBatch) -> dict[str, Tensor]:
         return self.classifier.agreement(self._image, batch.image_counts, modalities_of(batch, self.modalities))
@@ -342,7 +340,7 @@ class DFAT(Scored):
 
     def kept(self) -> set[str]:
         """Anchors too, which with `anchor_refresh: frozen` nothing encodes again, and what was measured of features."""
-        measured = {name for name, _ in self.named_buffers() if name.startswith(("encoder.centre.", "first_loss."))}
+        measured = {name for name, _ in self.named_buffers() if name.startswith(PART_OF_CHECKPOINTS)}
         return super().kept() | {"anchors"} | measured
 
     def note(self) -> dict[str, Any]:

@@ -64,6 +64,37 @@ class FirstLoss(nn.Module):
         return torch.log((present + 1.0) / (every - present + 1.0))
 
 
+class FirstPairs(nn.Module):
+    """Mean cosine of images and texts in the first step, from which the sigmoid alignment loss counts. In checkpoints.
+
+    A learned bias moves by its rate in each step: started far off, a few thousand small steps would not bring it there.
+    """
+
+    level: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("level", torch.zeros(()))
+
+    @torch.no_grad()
+    def measure(
+        self, image: Features, text: Features, pairs: Tensor, usable: Tensor, loss: str, global_weight: float
+    ) -> Tensor:
+        """Note the level over all ranks; arguments as in `losses.alignment`.
+
+        Returns:
+            Logit [] of the share of matches among all pairs, where the bias starts.
+        """
+        used = gather(usable)[None, :] & usable[:, None]
+
+        def level(first: Tensor, second: Tensor) -> Tensor:
+            return _mean(cosine(first, gather(second)), used)
+
+        self.level.copy_(trained_pairs(level, image, text, loss, global_weight))
+        matches = total(torch.where(used, pairs, torch.zeros_like(pairs)).sum())
+        return torch.log((matches + 1.0) / (total(used.sum()) - matches + 1.0))
+
+
 def _mean(values: Tensor, used: Tensor) -> Tensor:
     """Mean [] over the places of all ranks where `used`."""
     return total(torch.where(used, values, torch.zeros_like(values)).sum()) / total(used.sum()).clamp(min=1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from radz.models.centre import FEWEST, Shared
+from radz.models.encoder import Encoder
 
 log = logging.getLogger(__name__)
 ALIKE = 0.9
@@ -27,6 +28,35 @@ def geometry(vectors: Tensor) -> dict[str, float]:
     share = torch.linalg.svdvals(unit).square() / count
     entropy = -(share * share.clamp(min=1e-12).log()).sum()
     return {"count": count, "mean_cosine": round(cosine.item(), 4), "effective_rank": round(entropy.exp().item(), 2)}
+
+
+@torch.no_grad()
+def of_encoder(
+    encoder: Encoder, images: Tensor, texts: Tensor | None, anchors: Tensor, prompts: tuple[Tensor, Shared]
+) -> dict[str, Any]:
+    """How global features lie: `of_sides` of image, text, anchor and prompt.
+
+    Args:
+        images, texts: features [N, e] of a test. anchors: raw vectors [K, d] of the training bank.
+        prompts: features of the first modality's, and what was taken from them.
+    """
+
+    def shared(name: str) -> Shared:
+        return encoder.centre.shared(name).cpu() if encoder.centre else Shared(torch.zeros(()))
+
+    trained = encoder.anchor_features(anchors)
+    of_bank = encoder.of_bank(trained)
+    sides = {
+        "image": (images, shared("image_overall")),
+        **({} if texts is None else {"text": (texts, shared("text_overall"))}),
+        "anchor": (of_bank.taken_from(trained), of_bank),
+        "prompt": prompts,
+    }
+    if encoder.centre is None:
+        return of_sides(sides, False, "try dfat.centre=batch (docs/results.md says what it did)")
+    norm = encoder.config.token_norm
+    more = "set dfat.token_norm=unit" if norm == "none" else "set dfat.centre=whiten, or train longer"
+    return of_sides(sides, True, more)
 
 
 def of_sides(sides: Mapping[str, tuple[Tensor, Shared]], centred: bool, remedy: str) -> dict[str, Any]:

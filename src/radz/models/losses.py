@@ -66,23 +66,24 @@ def global_mean(values: Tensor, used: Tensor) -> Tensor:
 
 
 def positive_pairs(digest: Tensor, kind: str, labels: Tensor | None = None) -> Tensor:
-    """Which pairs count as matches, bool [B, G]; a study always matches its own text.
+    """How far pairs match, [B, G] in [0, 1]; a study always matches its own text.
 
     Args:
         digest: int64 [B], identity of each study's text.
-        kind: `diagonal` (only its own), `same_text` (every study whose text is identical) or `same_labels` (see there).
-        labels: as for `same_labels`, which needs them.
+        kind: `diagonal` (only its own), `same_text` (every study whose text is identical), `same_labels` or `overlap`
+            (see there).
+        labels: as for `same_labels` and `overlap`, which need them.
     """
     rank, size = world()
     rows = digest.shape[0]
-    own = torch.zeros(rows, size * rows, dtype=torch.bool, device=digest.device)
-    own[torch.arange(rows), rank * rows + torch.arange(rows)] = True
+    own = torch.zeros(rows, size * rows, device=digest.device)
+    own[torch.arange(rows), rank * rows + torch.arange(rows)] = 1
     if kind == "diagonal":
         return own
     if kind == "same_text":
-        return own | (digest[:, None] == gather(digest)[None, :])
+        return own.maximum((digest[:, None] == gather(digest)[None, :]).float())
     assert labels is not None
-    return own | same_labels(labels)
+    return own.maximum(overlap(labels) if kind == "overlap" else same_labels(labels).float())
 
 
 def same_labels(labels: Tensor) -> Tensor:
@@ -101,12 +102,26 @@ def same_labels(labels: Tensor) -> Tensor:
     return (differing == 0) & complete[:, None] & gather(complete)[None, :]
 
 
+def overlap(labels: Tensor) -> Tensor:
+    """Findings that two studies share, of all that one of them has, [B, G]; 0 where neither has any.
+
+    What is unknown in one study and present in the other is not shared.
+
+    Args:
+        labels: [B, K] as in `category_targets`, no_finding among them.
+    """
+    present = (labels == 1).to(torch.promote_types(labels.dtype, torch.float32))
+    shared = present @ gather(present).T
+    either = present.sum(1)[:, None] + gather(present).sum(1)[None, :] - shared
+    return shared / either.clamp(min=1)
+
+
 def info_nce(first: Tensor, second: Tensor, positives: Tensor, usable: Tensor, temperature: float | Tensor) -> Tensor:
     """Symmetric InfoNCE of L2-normalised pairs against the negatives of all ranks (van den Oord 2018, CLIP 2021).
 
     Args:
         first, second: [B, d] features of the two sides.
-        positives: bool [B, G]; several matches of a row share its mass equally.
+        positives: [B, G], how far pairs match; the matches of a row share its mass in proportion.
         usable: bool [B]; studies without one of the sides take no part as row or as column.
 
     Returns:
@@ -116,15 +131,32 @@ def info_nce(first: Tensor, second: Tensor, positives: Tensor, usable: Tensor, t
     columns = gather(usable)
     # A row that is not used still needs one finite column, or its softmax is NaN and poisons the gradient.
     columns = columns | ~columns.any()
-    matches = positives & columns[None, :]
-    weights = matches / matches.sum(1, keepdim=True).clamp(min=1)
+    matches = positives * columns[None, :]
+    weights = (matches / matches.sum(1, keepdim=True).clamp(min=1)).to(first.dtype)
     terms = []
     for own, other in ((first, second), (second, first)):
         logits = own @ gather(other).T / temperature
         log_p = logits.masked_fill(~columns[None, :], float("-inf")).log_softmax(1)
-        picked = torch.where(matches, log_p, torch.zeros_like(log_p))
+        picked = torch.where(matches > 0, log_p, torch.zeros_like(log_p))
         terms.append(global_mean(-(weights * picked).sum(1), usable))
     return (terms[0] + terms[1]) / 2
+
+
+def sigmoid_pairs(
+    first: Tensor, second: Tensor, positives: Tensor, usable: Tensor, temperature: float | Tensor, bias: Tensor
+) -> Tensor:  # fmt: skip
+    """Each pair of L2-normalised features by itself, a match or none (SigLIP, arXiv 2303.15343).
+
+    Args:
+        first, second, positives, usable: as in `info_nce`; a pair that matches by half is so with probability .5.
+        bias: [1], added to every logit.
+
+    Returns:
+        Scalar in nats: binary cross-entropies summed over the columns of a row, mean over rows.
+    """
+    logits = normalise(first) @ gather(normalise(second)).T / temperature + bias
+    terms = F.binary_cross_entropy_with_logits(logits, positives.to(logits.dtype), reduction="none")
+    return global_mean(terms.masked_fill(~gather(usable)[None, :], 0.0).sum(1), usable)
 
 
 def alignment(
@@ -136,16 +168,19 @@ def alignment(
     loss: str,
     temperature: float | Tensor,
     global_weight: float,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Alignment loss between the images and texts of a batch; `pairs` are those of `positive_pairs`.
 
-    `loss`, `global_weight`: as for `trained_pairs`, of which InfoNCE is taken.
+    `loss`, `global_weight`: as for `trained_pairs`, of which InfoNCE is taken, or with a `bias` the sigmoid loss.
     """
 
-    def nce(a: Tensor, b: Tensor) -> Tensor:
-        return info_nce(a, b, pairs, usable, temperature)
+    def compare(a: Tensor, b: Tensor) -> Tensor:
+        if bias is None:
+            return info_nce(a, b, pairs, usable, temperature)
+        return sigmoid_pairs(a, b, pairs, usable, temperature, bias)
 
-    return trained_pairs(nce, image, text, loss, global_weight)
+    return trained_pairs(compare, image, text, loss, global_weight)
 
 
 def trained_pairs(

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader
 from data_modules.batch import StudyBatch
 from radz.config.schema import CnnConfig
 from radz.methods import cnn, pixels
-from radz.methods.base import masked_bce
 from radz.methods.cnn import CNN
 from radz.models import pooling
 from radz.models.labels import LabelView
+from radz.models.losses import known_cross_entropy
 from radz.training import optimizer
 
 # ---- Pixel baseline ------------------------------------------------------------------------------------------------
@@ -158,12 +158,12 @@ def test_study_mean_is_the_mean_of_each_study() -> None:
     assert pooling.study_mean(values, torch.tensor([2, 1])).tolist() == [[2.0, 20.0], [5.0, 7.0]]
 
 
-def test_masked_bce_equals_log_loss_over_known_labels() -> None:
+def test_cross_entropy_equals_log_loss_over_known_labels() -> None:
     logits = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(0, 2, (6, 3)).double()
     labels[0, 0], labels[1, 1] = 1, 0
     labels[2:5, 2] = torch.nan
-    loss = masked_bce(logits, labels)
+    loss = known_cross_entropy(logits, labels)
     known = ~labels.isnan()
     expected = log_loss(labels[known].numpy(), logits[known].sigmoid().detach().numpy(), labels=[0, 1])
     assert loss.item() == pytest.approx(expected, rel=1e-6)
@@ -171,9 +171,9 @@ def test_masked_bce_equals_log_loss_over_known_labels() -> None:
     assert torch.isfinite(gradient).all() and (gradient[~known] == 0).all() and (gradient[known] != 0).all()
 
 
-def test_masked_bce_of_a_batch_without_labels_is_zero() -> None:
+def test_cross_entropy_of_a_batch_without_labels_is_zero() -> None:
     logits = torch.randn(2, 3, requires_grad=True)
-    loss = masked_bce(logits, torch.full((2, 3), torch.nan))
+    loss = known_cross_entropy(logits, torch.full((2, 3), torch.nan))
     loss.backward()
     assert loss.item() == 0 and logits.grad is not None and (logits.grad == 0).all()
 

@@ -42,11 +42,10 @@ COUNTS = [1, 2, 1, 3, 1, 1, 1, 2]
 class Quiet(DFAT):
     """Without a trainer there is nowhere to log to."""
 
-    def _log_step(self, *values: Tensor) -> None:
-        self.shares = values[-1].detach()
-
-    def _log_part(self, name: str, loss: Tensor) -> None:
-        self.language = loss.detach()
+    def _log_step(self, *values: Any) -> None:
+        self.shares, parts = values[3].detach(), values[4]
+        if "language" in parts:
+            self.language = parts["language"][1].detach()
 
     def forward(self, batch: StudyBatch) -> Tensor:
         return self.training_step(batch, 0)

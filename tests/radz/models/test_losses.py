@@ -19,8 +19,10 @@ from radz.models.losses import (
     cosine,
     info_nce,
     normalise,
+    overlap,
     positive_pairs,
     same_labels,
+    sigmoid_pairs,
 )
 
 NAN = float("nan")
@@ -69,7 +71,41 @@ def test_without_a_column_of_no_finding_nothing_says_that_studies_are_alike_heal
     pairs = positive_pairs(torch.arange(5), "same_labels", labels)
     expected = torch.eye(5, dtype=torch.bool)
     expected[2, 3] = expected[3, 2] = True
-    assert torch.equal(pairs, expected)
+    assert torch.equal(pairs, expected.float())
+
+
+def test_overlap_is_the_share_of_the_findings_of_either_study_that_both_have() -> None:
+    labels = [[1.0, 1, 0, 0], [1, 0, 0, 0], [1, NAN, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [NAN, NAN, NAN, NAN]]
+    have = [{n for n, value in enumerate(row) if value == 1} for row in labels]
+    wanted = [[len(a & b) / len(a | b) if a | b else 0.0 for b in have] for a in have]
+    assert overlap(torch.tensor(labels)).tolist() == wanted
+    pairs = positive_pairs(torch.arange(6), "overlap", torch.tensor(labels))
+    assert pairs.diagonal().tolist() == [1.0] * 6 and pairs[0, 1] == 0.5 and pairs[4, 5] == 0
+
+
+def test_matches_in_part_share_the_mass_in_proportion() -> None:
+    a, b = rows(0), rows(1)
+    share = torch.eye(6)
+    share[0, 1] = share[1, 0] = 0.25
+    found = info_nce(a, b, share, all_of(6), 0.05)
+    terms = []
+    for first, second in ((a, b), (b, a)):
+        first, second = (torch.nn.functional.normalize(side, dim=1) for side in (first, second))
+        target = share.to(first.dtype) / share.sum(1, keepdim=True)
+        terms.append(torch.nn.functional.cross_entropy(first @ second.T / 0.05, target))
+    assert torch.isclose(found, sum(terms) / 2)
+
+
+def test_sigmoid_pairs_are_those_of_siglip() -> None:
+    """The loss of arXiv 2303.15343, algorithm 1: -sum(logsigmoid(labels * logits)) / n, and studies without a text."""
+    a, b, bias = rows(0), rows(1), torch.tensor([-3.0], dtype=torch.float64)
+    first, second = (torch.nn.functional.normalize(side, dim=1) for side in (a, b))
+    signs = 2 * torch.eye(6, dtype=torch.float64) - 1
+    expected = -torch.nn.functional.logsigmoid(signs * (first @ second.T / 0.1 + bias)).sum() / 6
+    assert torch.isclose(sigmoid_pairs(a, b, torch.eye(6), all_of(6), 0.1, bias), expected)
+    usable = torch.tensor([True, True, False, True, True, False])
+    part = sigmoid_pairs(a, b, torch.eye(6), usable, 0.1, bias)
+    assert torch.isclose(part, sigmoid_pairs(a[usable], b[usable], torch.eye(4), all_of(4), 0.1, bias))
 
 
 def test_a_study_without_text_takes_no_part() -> None:

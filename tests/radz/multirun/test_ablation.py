@@ -95,14 +95,16 @@ def test_the_base_comes_first_and_a_fault_stops_one_arm(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(suite, "train", train)
     monkeypatch.setattr(suite, "evaluate_run", evaluate)
-    wanted = [*group_arms("losses")[:2], next(a for a in group_arms("scoring") if a.name.endswith("fused"))]
+    chosen = {arm.name: arm for arm in group_arms("alignment")}
+    wanted = [chosen[f"ablations/alignment/alignment_{name}"] for name in ("cross", "global")]
+    wanted = [*wanted, next(a for a in group_arms("scoring") if a.name.endswith("fused"))]
     arms = with_base(wanted, None)
     failed = train_arms(arms, [0, 1], None, ["trainer.max_epochs=1"])
     assert done == [
-        "demo 0", "demo 1", "loss_cross 0", "loss_cross 1",
+        "demo 0", "demo 1", "alignment_cross 0", "alignment_cross 1",
         f"scored scoring_fused {tmp_path}/demo 0", f"scored scoring_fused {tmp_path}/demo 1",
     ]  # fmt: skip
-    assert failed == {"ablations/losses/loss_global": "too little data"}
+    assert failed == {"ablations/alignment/alignment_global": "too little data"}
     assert [len(arm.runs) for arm in arms] == [2, 2, 0, 2]
 
 

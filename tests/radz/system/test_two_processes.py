@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 
 from radz.distributed import over_ranks
 from radz.models.centre import Centre
+from radz.models.first_loss import FirstPairs
 from radz.models.local_similarity import local_similarity
 from radz.models.losses import Features, alignment, category, known_cross_entropy, positive_pairs
 
@@ -51,6 +53,7 @@ class Toy(nn.Module):
         self.centre, self.of_batch = Centre(WIDTH) if centre != "none" else None, centre == "batch"
         self.image, self.text = nn.Linear(8, 2 * WIDTH), nn.Linear(8, 2 * WIDTH)
         self.anchor, self.tokens = nn.Linear(WIDTH, WIDTH), nn.Linear(8, 3 * WIDTH)
+        self.first_pairs = FirstPairs()
         self.bias, self.log_scale = nn.Parameter(torch.tensor([-1.0])), nn.Parameter(torch.tensor([3.0]))
         self.loss, self.positives = loss, positives
 
@@ -65,7 +68,11 @@ class Toy(nn.Module):
             text = self.centre.training_step(text, "text", part["usable"], self.of_batch)
         pairs = positive_pairs(part["digest"], self.positives, part["labels"])
         tau = (-self.log_scale).exp()
-        aligned = alignment(image, text, pairs, part["usable"], loss=self.loss, temperature=tau, global_weight=0.4)
+        start = self.first_pairs.measure(image, text, pairs, part["usable"], self.loss, 0.4)
+        shift = self.bias + start - self.first_pairs.level / tau
+        kind: dict[str, Any] = {"loss": self.loss, "temperature": tau, "global_weight": 0.4}
+        aligned = alignment(image, text, pairs, part["usable"], **kind)
+        each = alignment(image, text, pairs, part["usable"], **kind, bias=shift)
         # 5 fill no rank evenly
         anchors, sets = (over_ranks(self.anchor, part[key], ANCHORS) for key in ("anchors", "sets"))
         guided, _ = category(image.overall, anchors, part["labels"], part["usable"] | True, temperature=0.05)
@@ -74,7 +81,7 @@ class Toy(nn.Module):
         assert image.tokens is not None
         found = local_similarity(image.tokens, anchors, 0.1)
         located = known_cross_entropy(found / tau + self.bias, part["labels"])
-        return 0.5 * aligned + 0.25 * (guided + texts) + 0.2 * alone + 0.3 * located
+        return 0.5 * aligned + 0.25 * (guided + texts) + 0.2 * alone + 0.3 * located + 0.1 * each
 
 
 def model(case: Case) -> Toy:
@@ -126,7 +133,7 @@ def test_loss_gradients_and_means_equal_one_process(tmp_path: Path, world: int) 
     cases: list[Case] = [
         (loss, positives, dtype, "none")
         for loss in ("cross", "global", "global_local")
-        for positives in ("same_text", "diagonal", "same_labels")
+        for positives in ("same_text", "diagonal", "same_labels", "overlap")
         for dtype in (torch.float64, torch.float32)
     ]
     cases += [("cross", "same_text", torch.float64, centre) for centre in ("running", "batch")]
@@ -148,4 +155,4 @@ def test_loss_gradients_and_means_equal_one_process(tmp_path: Path, world: int) 
         assert found["loss"].item() == pytest.approx(value.item(), rel=tolerance)
         assert expected.norm() > 1e-3
         torch.testing.assert_close(found["means"], means, rtol=tolerance, atol=tolerance)
-        assert (len(means) > 0 and means.abs().min() > 0) == (case[3] != "none")
+        assert (len(means) > 1 and means.abs().min() > 0) == (case[3] != "none")
