@@ -27,6 +27,7 @@ from data_modules.findings import Ontology, complete, ontology, policy_table
 from data_modules.labelling.reviewed import apply_reviewed
 from data_modules.loader import Loader
 from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
+from data_modules.shots import few_shots
 from data_modules.study import StudyTable
 from data_modules.subsets import by_image, fraction_of_patients, limited, shuffled
 
@@ -138,7 +139,12 @@ class StudyDataModule(LightningDataModule):
             changed = apply_reviewed(table, Path(config.labels_reviewed).expanduser(), salt)
             log.info("%s: %d label(s) are replaced", config.labels_reviewed, changed)
         table.states = complete(table.states, table.findings, known)
+        policies = [corpus.policy for corpus in config.corpora]
+        self.policy_loss = torch.from_numpy(policy_table(policies, table.findings, "loss", table.coded))
+        self.policy_metrics = torch.from_numpy(policy_table(policies, table.findings, "metrics", table.coded))
         table = fraction_of_patients(limited(table, vars(config.limit), self.seed), config.fraction, self.seed)
+        if config.shots:
+            table = few_shots(table, _labels(table, self.policy_loss), config.shots, self.seed)
         table = by_image(table, ("val", "test")) if self.unit == "image" else table
         if self.sample is None:
             table, self.cache = self._decode(table, salt)
@@ -150,9 +156,6 @@ class StudyDataModule(LightningDataModule):
                 limited(table, dict.fromkeys(SPLITS, self.sample), self.seed), salt
             )
         self.table, self.ontology = table, known
-        policies = [corpus.policy for corpus in config.corpora]
-        self.policy_loss = torch.from_numpy(policy_table(policies, table.findings, "loss", table.coded))
-        self.policy_metrics = torch.from_numpy(policy_table(policies, table.findings, "metrics", table.coded))
         training = table.split == "train"
         self.texts = [
             reports.mask_terms(text, config.mask_terms) if train else text
@@ -226,23 +229,18 @@ class StudyDataModule(LightningDataModule):
             "pixel_digest": self.cache.digest(),
             "counts": self.counts(),
             "fraction": self.config.fraction,
+            "shots": self.config.shots,
             "cache": [str(folder) for folder in self.cache.folders],
             "coverage": self.table.coverage.to_dict(),
         }
 
     def loss_labels(self, rows: ArrayLike | None = None) -> NDArray[np.float32]:
         """Return float32 [n, K], 1, 0 or NaN under the loss policy; of all studies when no rows are given."""
-        return self._labels(self.policy_loss, rows)
+        return _labels(self.table, self.policy_loss, rows)
 
     def metric_labels(self, rows: ArrayLike | None = None) -> NDArray[np.float32]:
         """Return float32 [n, K], 1, 0 or NaN under the metrics policy; of all studies when no rows are given."""
-        return self._labels(self.policy_metrics, rows)
-
-    def _labels(self, policy: torch.Tensor, rows: ArrayLike | None) -> NDArray[np.float32]:
-        index = np.arange(len(self.table)) if rows is None else np.asarray(rows, dtype=np.int64)
-        corpus, states = self.table.corpus[index].astype(np.int64), self.table.states[index].astype(np.int64)
-        labels: NDArray[np.float32] = policy.numpy()[corpus[:, None], np.arange(len(self.findings)), states]
-        return labels
+        return _labels(self.table, self.policy_metrics, rows)
 
     def train_dataloader(self) -> DataLoader[int]:
         """Shuffled by (seed, epoch), sharded by rank, incomplete last batch dropped; goes on where a resume is."""
@@ -314,3 +312,10 @@ class StudyDataModule(LightningDataModule):
         together = torch.repeat_interleave(volumetric[batch.corpus], batch.image_counts, output_size=len(studies))
         pixels = augment(batch.pixels, studies, together, self._epoch(), self.seed, self.config.augment)
         return replace(batch, pixels=pixels)
+
+
+def _labels(table: StudyTable, policy: torch.Tensor, rows: ArrayLike | None = None) -> NDArray[np.float32]:
+    index = np.arange(len(table)) if rows is None else np.asarray(rows, dtype=np.int64)
+    corpus, states = table.corpus[index].astype(np.int64), table.states[index].astype(np.int64)
+    labels: NDArray[np.float32] = policy.numpy()[corpus[:, None], np.arange(len(table.findings)), states]
+    return labels

@@ -118,6 +118,9 @@ class DataConfig:
     """Fewer studies, for trials."""
     fraction: float = 1.0
     """Share of the training patients of each corpus that are kept, by the seed; a smaller share lies in a larger."""
+    shots: int = 0
+    """Few shots: so many positive training studies of each finding, at most one of a patient, and as many without any
+    finding, by the seed; fewer lie in more. 0: all."""
 
     def __post_init__(self) -> None:
         """Check the whole section; InputError names the key as it is typed."""
@@ -137,6 +140,12 @@ class DataConfig:
                 in_range(f"data.limit.{split}", limit, 1)
         if not 0 < self.fraction <= 1:
             raise InputError(f"data.fraction={self.fraction}: must be above 0 and at most 1")
+        in_range("data.shots", self.shots, 0)
+        if self.shots and self.fraction != 1:
+            raise InputError(
+                f"data.shots={self.shots}: conflicts with data.fraction={self.fraction}, which draws patients of its "
+                "own; set one of them"
+            )
         for term in self.mask_terms:
             if not term.strip():
                 raise InputError("data.mask_terms: holds an empty term")

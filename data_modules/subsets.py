@@ -41,15 +41,15 @@ def fraction_of_patients(table: StudyTable, share: float, seed: int) -> StudyTab
     numberings = np.array(table.numberings, dtype=object)
     for name in dict.fromkeys(table.numberings):
         rows = np.flatnonzero((table.split == "train") & (numberings[table.corpus] == name))
-        patients = sorted(set(table.patient[rows]), key=lambda patient: _rank(seed, name, patient))
+        patients = sorted(set(table.patient[rows]), key=lambda patient: rank(seed, name, patient))
         chosen = set(patients[: max(1, round(share * len(patients)))])
         kept[rows] = [patient in chosen for patient in table.patient[rows]]
         log.info("data.fraction=%g: %d of %d training patients of %s", share, len(chosen), len(patients), name)
     return table.take(np.flatnonzero(kept))
 
 
-def _rank(seed: int, corpus: str, patient: str) -> tuple[bytes, str]:
-    """Sorts patients; the name settles equal hashes."""
+def rank(seed: int, corpus: str, patient: str) -> tuple[bytes, str]:
+    """Return what sorts the patients of a corpus, or shared name, for a seed; the number settles equal hashes."""
     return hashlib.blake2b(f"{seed}\0{corpus}\0{patient}".encode(), digest_size=16).digest(), patient
 
 

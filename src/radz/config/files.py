@@ -110,7 +110,7 @@ def from_plain(content: dict[str, Any], source: str) -> Experiment:
 NEWER = {
     "backbone": ("family",),
     "vqa": ("embedding_instruction",),
-    "data": ("labels_reviewed",),
+    "data": ("labels_reviewed", "shots"),
     "dfat": (
         "token_norm", "centre", "temperature_warmup", "projector_warmup_steps", "projector_warmup_rate",
         "statements_weight", "statements", "local_weight", "local_temperature",

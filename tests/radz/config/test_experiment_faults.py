@@ -64,6 +64,8 @@ def fault(name: str, *overrides: str) -> str:
         ("- 1\n- 2", ["holds a map"]),
         ("seed: ${nowhere}", ["seed", "nowhere"]),
         ("data: {mask_terms: ['']}", ["data.mask_terms"]),
+        ("data: {shots: -1}", ["data.shots=-1"]),
+        ("data: {shots: 4, fraction: 0.1}", ["data.shots=4", "conflicts with data.fraction=0.1"]),
         ("data: {corpora: [{reader: phantom}, {phantom: {studies: {train: many}}}]}",
          ["data.corpora.1.phantom.studies.train", "many"]),
         ("data: {corpora: [{reader: phantom, split_seed: x}]}", ["data.corpora.0.split_seed", "'x'"]),

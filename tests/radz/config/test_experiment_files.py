@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from data_modules.errors import InputError
-from radz.config.files import digest, find_experiment, find_resource, load_experiment, to_yaml
+from radz.config.files import NEWER, digest, find_experiment, find_resource, load_experiment, to_yaml
 from radz.config.schema import DfatConfig, Experiment
 
 Write = Callable[..., str]
@@ -349,3 +349,10 @@ def test_an_edit_of_the_statements_is_another_experiment_where_they_are_used(tmp
             keys = [f"dfat.statements={file}", f"dfat.statements_weight={weight}"]
             found.append(digest(load_experiment("demo", keys)))
     assert found[0] != found[1] and found[2] == found[3]
+
+
+def test_few_shots_are_another_experiment_and_without_them_digests_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, few = (digest(load_experiment("demo", keys)) for keys in ([], ["data.shots=4"]))
+    assert few != before
+    monkeypatch.setitem(NEWER, "data", tuple(key for key in NEWER["data"] if key != "shots"))
+    assert digest(load_experiment("demo")) != before  # what would happen if the key entered at its default

@@ -108,7 +108,7 @@ def test_every_experiment_without_user_data_runs_in_small(
 ) -> None:
     small = [
         *SMALL,
-        *(FRACTIONS if path.parent.name == "fractions" else []),
+        *(FRACTIONS if path.parent.name in ("fractions", "shots") else []),
         *(key for number in range(1, len(_readers(path))) for key in small_phantom(number)),
     ]
     with caplog.at_level(logging.INFO, "radz"):
