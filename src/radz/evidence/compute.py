@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from radz.evidence import attention, feature_map, heatmap_quality, layer_probes, robustness, words_by_layer
+from radz.evidence import attention, feature_map, few_shot, heatmap_quality, layer_probes, robustness, words_by_layer
 from radz.evidence.config import ITEMS, read_settings
 from radz.evidence.items import FOLDER, Item, write_item
 from radz.evidence.open_run import Opened, check_run, open_run
@@ -25,6 +25,7 @@ COMPUTE: Mapping[str, Callable[[Opened], Item]] = {
     "robustness": robustness.compute,
     "features": feature_map.compute,
     "attention": attention.compute,
+    "fewshot": few_shot.compute,
 }
 
 

@@ -12,7 +12,7 @@ from data_modules.errors import InputError
 from data_modules.keys import Reader, names, read_keys
 from radz.config.checks import seed_range
 
-ITEMS = ("heatmaps", "layers", "words", "robustness", "features", "attention")
+ITEMS = ("heatmaps", "layers", "words", "robustness", "features", "attention", "fewshot")
 
 
 @dataclass
@@ -24,9 +24,11 @@ class EvidenceConfig:
     split: str = "test"
     """studies that are looked at"""
     studies: int = 400
-    """studies of the split for probes and feature maps, drawn by the seed"""
+    """studies of the split for probes, feature maps and few shots, drawn by the seed"""
     train_studies: int = 1000
-    """training studies that linear probes are fitted on"""
+    """training studies that linear probes are fitted on and shots are drawn from"""
+    draws: int = 5
+    """draws of the shots of each finding"""
     heatmap_studies: int = 120
     """studies whose heat-maps are measured against marks"""
     robustness_studies: int = 200
@@ -42,7 +44,7 @@ class EvidenceConfig:
     target: str = "headline"
     """what patches are compared with: anchor, prompt, or headline (anchor under that scorer, else prompt)"""
     probe_strength: float = 0.01
-    """inverse regularisation C of the probes, on standardised features"""
+    """inverse regularisation C of the probes and of regressions on few shots, on standardised features"""
     paraphrases: str = "prompts/paraphrases.yaml"
     """file of prompts in other words: a path, or a path below the experiments folder"""
     replicates: int = 1000
@@ -56,7 +58,8 @@ class EvidenceConfig:
         one_of("split", self.split, SPLITS)
         one_of("target", self.target, ("headline", "anchor", "prompt"))
         studies = ("studies", "train_studies", "heatmap_studies", "robustness_studies", "attention_studies")
-        for key, low in {**dict.fromkeys(studies, 4), "batch_size": 1, "overlays": 1, "replicates": 100}.items():
+        lowest = {**dict.fromkeys(studies, 4), "batch_size": 1, "overlays": 1, "draws": 1, "replicates": 100}
+        for key, low in lowest.items():
             in_range(key, getattr(self, key), low)
         if not self.probe_strength > 0:
             raise InputError(f"probe_strength: {self.probe_strength} must be above 0")

@@ -44,7 +44,7 @@ def fit(
     """Fit on training, choose one C for all findings by macro AUROC on validation.
 
     Args:
-        train, val: [N, P].
+        train, val: [N, P]; nothing is chosen, and `val` is not read, where there is one strength.
         labels, val_labels: float32 [N, K], 1 present, 0 absent, NaN unknown (left out).
         fallback: the C nearest to it is taken when validation cannot choose.
         name: how the log calls the baseline.
@@ -64,7 +64,7 @@ def fit(
         known = ~np.isnan(labels[:, k])
         _fit_path(standard[known], labels[known, k], strengths, weights[:, k], bias[:, k])
     best = 0
-    if fitted:
+    if fitted and len(strengths) > 1:
         seen = _standard(val, mean, spread)
         found = np.stack([_scores(seen, w, b) for w, b in zip(weights, bias, strict=True)])
         best = _choose(found, val_labels, strengths, fallback, name)

@@ -34,7 +34,7 @@ from radz.models.prompts import read_paraphrases
 from radz.report.run_report import write_report
 
 BOUNDS = ["studies=16", "train_studies=24", "heatmap_studies=5", "attention_studies=5", "robustness_studies=8"]
-FAST = [*BOUNDS, "overlays=1", "replicates=100", "batch_size=4"]
+FAST = [*BOUNDS, "overlays=1", "draws=2", "replicates=100", "batch_size=4"]
 Build = Callable[..., Encoder]
 
 
@@ -270,7 +270,7 @@ def test_the_verb_writes_everything_and_the_report_shows_it(
     folder = run_folder / "evidence"
     assert capsys.readouterr().out.strip() == str(folder)
     items = {name: json.loads((folder / f"{name}.json").read_text()) for name in (
-        "heatmaps", "layers", "words", "robustness", "features", "attention")}  # fmt: skip
+        "heatmaps", "layers", "words", "robustness", "features", "attention", "fewshot")}  # fmt: skip
     for item in items.values():
         assert item["says"] and item["pictures"] and item["table"]["rows"] and item["settings"]["seed"] == 0
         for picture in item["pictures"]:
