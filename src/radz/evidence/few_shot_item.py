@@ -75,30 +75,29 @@ def item(measured: Measured, left_out: Mapping[str, str], alike: Mapping[str, fl
     """
     auroc = {arm: measured.auroc(arm) for arm in measured.arms()}
     anchor = measured.auroc(None)
-    gains = {arm: measured.less(arm, None) for arm in auroc if arm.kind == "curated"}
-    against = {arm: measured.less(arm, Arm("plain", arm.reading, arm.number)) for arm in gains}
+    gains = {arm: measured.less(arm, None) for arm in auroc}
+    against = {arm: measured.less(arm, _plain(arm)) for arm in auroc if arm.kind == "curated"}
     numbers: dict[str, Any] = {
         "findings": measured.names, "positives": dict(measured.positives), "left_out": dict(left_out),
         "studies": {"train": train, "scored": test}, "anchor": anchor, "likeness": dict(alike), "shots": {},
     }  # fmt: skip
-    header = ("positives", "scores", "plain", "curated", "curated minus plain", "curated minus anchor")
+    header = ("positives", "scores", *KINDS, "curated minus plain", *(f"{kind} minus anchor" for kind in KINDS))
     found = Item("fewshot", "Few shots without training", [], numbers, header=header)
-    nothing = [None, None, None]
-    found.rows.append(["0", ANCHOR, [*anchor.values()], nothing, nothing, nothing])
+    found.rows.append(["0", ANCHOR, [*anchor.values()], *[[None, None, None]] * 4])
     data: figures.CsvRows = [["positives", "studies", "scores", "finding", "auroc", "low", "high"]]
     for name in ("macro", *measured.names):
         data.append(["0", "", ANCHOR, name, *measured.auroc(None, None if name == "macro" else [name]).values()])
     for arm, value in auroc.items():
         of = numbers["shots"].setdefault(named(arm.number), {}).setdefault(arm.reading, {})
-        of[arm.kind] = value
-        of |= {"minus_plain": against[arm], "minus_anchor": gains[arm]} if arm in gains else {}
+        of[arm.kind], of[f"{arm.kind} minus anchor"] = value, gains[arm]
         for name in ("macro", *measured.names):
-            cells = value if name == "macro" else measured.auroc(arm, [name])
-            data.append([named(arm.number), arm.kind, arm.reading, name, *cells.values()])
-    for arm in gains:
-        four = (auroc[Arm("plain", arm.reading, arm.number)], auroc[arm], against[arm], gains[arm])
-        found.rows.append([named(arm.number), arm.reading, *([*entry.values()] for entry in four)])
-    found.says += [_result(measured, anchor, auroc, train, test), *_gain(gains), _plain(against, alike)]
+            own = value if name == "macro" else measured.auroc(arm, [name])
+            data.append([named(arm.number), arm.kind, arm.reading, name, *own.values()])
+    for arm, entry in against.items():
+        numbers["shots"][named(arm.number)][arm.reading]["curated minus plain"] = entry
+        cells = (auroc[_plain(arm)], auroc[arm], entry, gains[_plain(arm)], gains[arm])
+        found.rows.append([named(arm.number), arm.reading, *([*cell.values()] for cell in cells)])
+    found.says += [_result(measured, anchor, auroc, train, test), *_gain(gains), _curated(against, alike)]
     found.says += _absent(left_out)
     caption = (
         "Macro AUROC against positives of each finding, curated against co-occurrence (grey: prototypes of plain "
@@ -127,16 +126,26 @@ def _gain(gains: Mapping[Arm, Entry]) -> list[str]:
     """What shots add to the anchor, and where they add nothing or take away."""
     sentences = []
     for reading in READINGS:
-        of = {named(arm.number): entry for arm, entry in gains.items() if arm.reading == reading}
-        better = [name for name, entry in of.items() if entry["low"] is not None and entry["low"] > 0]
-        worse = [name for name, entry in of.items() if entry["high"] is not None and entry["high"] < 0]
-        words = f"better with {_listed(better)}" if better else "nothing is gained at any number of positives"
-        words += f", worse with {_listed(worse)}" if worse else ""
-        sentences.append(f"{reading} minus anchor, paired: {words}; with all {in_words(of[ALL], '+.3f')}.".capitalize())
+        said = []
+        for kind in reversed(KINDS):
+            of = {
+                named(arm.number): entry for arm, entry in gains.items() if (arm.kind, arm.reading) == (kind, reading)
+            }
+            better = [name for name, entry in of.items() if entry["low"] is not None and entry["low"] > 0]
+            worse = [name for name, entry in of.items() if entry["high"] is not None and entry["high"] < 0]
+            words = f"better with {_listed(better)}" if better else "nothing is gained at any number of positives"
+            words += f", worse with {_listed(worse)}" if worse else ""
+            said.append(f"{kind.capitalize()}: {words}; with all {in_words(of[ALL], '+.3f')}.")
+        sentences.append(" ".join([f"{reading.capitalize()} minus anchor, paired.", *said]))
     return sentences
 
 
-def _plain(against: Mapping[Arm, Entry], alike: Mapping[str, float]) -> str:
+def _plain(arm: Arm) -> Arm:
+    """The arm of the same reading and number on studies as they are drawn."""
+    return Arm("plain", arm.reading, arm.number)
+
+
+def _curated(against: Mapping[Arm, Entry], alike: Mapping[str, float]) -> str:
     of = {named(arm.number): entry for arm, entry in against.items() if arm.reading == READINGS[0]}
     words = "; ".join(f"{in_words(entry, '+.3f')} ({name})" for name, entry in of.items())
     text = f"Prototypes curated against co-occurrence minus plain means, paired: {words}."

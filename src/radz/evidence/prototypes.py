@@ -74,14 +74,13 @@ def curated(labels: Values, others: NDArray[np.bool_], people: Numbers, order: N
     alone = order[np.argsort(others[order].sum(1), kind="stable")]
     positives = _one_each(alone[labels[alone] == 1], people)
     absent = _absent(labels, people, order)
-    one, other = others[positives].astype(np.int32), others[absent].astype(np.int32)
-    apart = one.sum(1)[:, None] + other.sum(1)[None] - 2 * one @ other.T
-    free, far = np.ones(len(absent), dtype=bool), np.iinfo(apart.dtype).max
+    free, far = np.ones(len(absent), dtype=bool), others.shape[1] + 1
     partners: list[int] = []
-    for differing in apart:
+    for study in positives[: len(absent)]:
+        apart = (others[absent] != others[study]).sum(1)
         if not free.any():
             break
-        partner = absent[np.where(free, differing, far).argmin()]
+        partner = absent[np.where(free, apart, far).argmin()]
         free &= people[absent] != people[partner]
         partners.append(int(partner))
     return Shots(positives, np.array(partners, dtype=np.int64))

@@ -139,13 +139,15 @@ def test_it_says_where_nothing_is_gained_and_where_something_is() -> None:
     def entry(value: float, half: float | None) -> dict[str, float | None]:
         return {"value": value, "low": None if half is None else value - half, "high": half and value + half}
 
-    gains = {Arm("curated", READINGS[0], 1): entry(-0.1, 0.05), Arm("curated", READINGS[0], None): entry(0.0, 0.05)}
+    gains = {Arm(kind, reading, n): entry(0.0, 0.1) for kind in KINDS for reading in READINGS for n in (1, 2, None)}
+    gains |= {Arm("curated", READINGS[0], 1): entry(-0.1, 0.05), Arm("curated", READINGS[0], None): entry(0.0, 0.05)}
     gains |= {Arm("curated", READINGS[1], n): entry(0.1, 0.05) for n in (1, 2, None)}
-    gains |= {Arm("curated", READINGS[2], 1): entry(0.1, None), Arm("curated", READINGS[2], None): entry(0.0, 0.1)}
+    gains |= {Arm("curated", READINGS[2], 1): entry(0.1, None), Arm("plain", READINGS[2], None): entry(0.2, 0.1)}
     alone, beside, regression = few_shot_item._gain(gains)
-    assert "nothing is gained at any number of positives, worse with 1; with all +0.000 [-0.050, +0.050]" in alone
-    assert "better with 1, 2 and all; with all +0.100" in beside and "nothing" not in beside
-    assert "nothing is gained at any number of positives; with all" in regression
+    nothing = "nothing is gained at any number of positives"
+    assert f"Curated: {nothing}, worse with 1; with all +0.000 [-0.050, +0.050]. Plain: {nothing}; with" in alone
+    assert "Curated: better with 1, 2 and all; with all +0.100" in beside and f"Plain: {nothing}" in beside
+    assert f"Curated: {nothing}; with all" in regression and "Plain: better with all; with all +0.200" in regression
 
 
 @pytest.mark.figures
@@ -174,8 +176,10 @@ def test_the_item_end_to_end(run_folder: Path, capsys: pytest.CaptureFixture[str
         assert float(line["auroc"]) == pytest.approx(value)
         of = numbers["shots"][line["positives"]][line["scores"]]
         difference = of["curated"]["value"] - of["plain"]["value"]
-        assert of["minus_plain"]["value"] == pytest.approx(difference)
-        assert of["minus_anchor"]["value"] == pytest.approx(of["curated"]["value"] - numbers["anchor"]["value"])
+        assert of["curated minus plain"]["value"] == pytest.approx(difference)
+        for kind in KINDS:
+            gain = of[kind]["value"] - numbers["anchor"]["value"]
+            assert of[f"{kind} minus anchor"]["value"] == pytest.approx(gain)
     assert Image.open(folder / "fewshot.png").width > 800
     assert item["title"] in (run_folder / "report.html").read_text(encoding="utf-8")
     before = numbers

@@ -351,7 +351,7 @@ def test_faults_of_folders_are_one_line(run_folder: Path, tmp_path: Path, capsys
         ("demo", ["backbone.tiny.family=llava_next"], "[]"),
         ("demo", ["backbone.tiny.family=qwen2_5_vl"], "[]"),
         ("demo", ["backbone.tiny.family=gemma3", "scoring.headline=fused"], "[]"),
-        ("demo_ct", [], "layers,robustness,features,attention"),
+        ("demo_ct", [], "layers,robustness,features,attention,fewshot"),
     ],
 )
 def test_every_family_and_ct(
