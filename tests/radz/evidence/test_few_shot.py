@@ -159,7 +159,7 @@ def test_the_item_end_to_end(run_folder: Path, capsys: pytest.CaptureFixture[str
     assert {"mass", "tuberculosis", "hiatal_hernia"} <= set(numbers["left_out"]) and numbers["findings"]
     assert not set(numbers["left_out"]) & set(numbers["findings"])
     assert any("no positive training study" in text and "hiatal hernia" in text for text in item["says"])
-    assert any("minus anchor, paired: " in text for text in item["says"])
+    assert any("minus anchor, paired. Curated: " in text for text in item["says"])
     counts = list(numbers["shots"])
     assert counts[0] == "1" and counts[-1] == "all" and len(counts) > 1
     assert len(item["table"]["rows"]) == 1 + len(READINGS) * len(counts)
