@@ -19,6 +19,7 @@ from data_modules.disk import CannotWrite, cannot_write
 from data_modules.errors import InputError
 from data_modules.lock import locked
 
+LOCK = ".lock"
 YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """A safe loader; libyaml's is ten times as fast, and PyYAML may be built without it."""
 
@@ -80,6 +81,28 @@ def new_folder(path: Path, key: str) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def make_folder(folder: Path, key: str) -> None:
+    """Make a folder, or InputError naming `key` when it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{key}: {folder}: not a folder to write to ({error.strerror}); choose another") from None
+
+
+@contextmanager
+def alone_in(folder: Path, key: str) -> Iterator[None]:
+    """Be the only command that writes into a folder, which is made when missing.
+
+    Raises:
+        InputError: naming `key`, where nothing can be written; naming the process, where another command works there.
+    """
+    make_folder(folder, key)
+    with locked(folder / LOCK, wait=False):
+        yield
+
+
 def add_file(digest: Any, file: Path) -> None:
     """Let a digest of hashlib go on with the bytes of a file."""
     with file.open("rb") as stream:
@@ -122,6 +145,14 @@ def write_rows(path: Path, rows: Iterable[Iterable[Any]], end: str = "\r\n") -> 
     """CSV in UTF-8, atomic; `end` of each line."""
     with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, lineterminator=end).writerows(rows)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV that radz wrote, each with the cells that it holds; [] without the file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: cell for key, cell in row.items() if key and cell} for row in csv.DictReader(file)]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

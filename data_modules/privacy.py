@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from data_modules.errors import InputError
 from data_modules.files import replacing
@@ -52,6 +55,15 @@ def private_folder(path: Path) -> None:
 def private_file(path: Path) -> None:
     """Make an empty file that only its owner may read (0600); one that is there stays as it is."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+
+
+def write_private(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """CSV that only its owner may read (0600), in a folder that only its owner may enter; atomic."""
+    private_folder(path.parent)
+    with replacing(path) as draft:
+        private_file(draft)
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
 
 
 def pseudonym(corpus: str, identifier: str, salt: bytes) -> str:

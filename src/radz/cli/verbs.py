@@ -202,7 +202,7 @@ def _resolved(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 def _check_out(out: str) -> None:
     """InputError for a file that could not be written after all has been scored."""
     from data_modules.errors import InputError
-    from radz.training.run_folder import make_folder
+    from data_modules.files import make_folder
 
     path = Path(out).expanduser()
     if path.is_dir():

@@ -31,6 +31,14 @@ def age_bands(ages: Sequence[str], limits: Sequence[int]) -> list[str]:
     return bands
 
 
+def groups_of(attributes: Mapping[str, Sequence[str]], limits: Sequence[int]) -> dict[str, list[str]]:
+    """Attributes as written -> the subgroup of each row: bands of `age`, and a word for what is empty."""
+    return {
+        name: age_bands(values, limits) if name == "age" else [value.strip() or UNKNOWN for value in values]
+        for name, values in attributes.items()
+    }
+
+
 def subgroups(
     table: ScoreTable, scorer: str, attributes: Mapping[str, Sequence[str]], primary: Sequence[str], least: int,
     replicates: int, seed: int,

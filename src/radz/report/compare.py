@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_modules.errors import InputError, nearest
-from data_modules.files import read_json, write_rows, write_text
+from data_modules.files import alone_in, read_json, write_rows, write_text
 from radz.metrics.calibration import Platt
 from radz.metrics.estimates import METRICS, Estimates
 from radz.metrics.intervals import few
@@ -20,7 +20,6 @@ from radz.metrics.split_results import inference, paired
 from radz.report import figures
 from radz.report.forest import Bar, forest
 from radz.report.templates import environment
-from radz.training.run_folder import working_in
 
 log = logging.getLogger(__name__)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -60,7 +59,7 @@ def compare(folders: Sequence[Path], out: Path | None = None, scorer: str | None
         each = "; ".join(f"{run.letter}: {', '.join(run.metrics['results'])}" for run in runs)
         raise InputError(f"compare: the runs have no test split in common ({each}); compare runs on the same data")
     folder = out if out is not None else folders[0] / "compare"
-    with working_in(folder, "out"), rc_context(figures.STYLE):
+    with alone_in(folder, "out"), rc_context(figures.STYLE):
         return _write(runs, keys, folder)
 
 

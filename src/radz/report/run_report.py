@@ -21,13 +21,12 @@ import yaml
 from numpy.typing import NDArray
 
 from data_modules.errors import InputError
-from data_modules.files import read_json, write_text
+from data_modules.files import read_json, read_rows, write_text
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.split_results import SEEN
 from radz.report import evidence_section, figures, forest, panels
 from radz.report.forest import Bar
 from radz.report.templates import embedded, environment, flat, number, scalar
-from radz.training.callbacks.csv_logger import read_rows
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from radz.methods.export_folder import is_export
 from radz.methods.trained import headline_of, trained_experiment
 from radz.metrics import sanity
 from radz.metrics.headline import BY_VALIDATION, best_on_validation
+from radz.metrics.summary import log_summary
 from radz.models.geometry import geometry
 from radz.models.prompts import read_paraphrases
 from radz.models.retrieval_features import Keeper
@@ -80,7 +81,7 @@ def finish(
         record(experiment, parts, run_dir)
         shown = metrics_file.cases(parts.data, splits["test"], headline, experiment.scoring.cases)
         log_results(trainer.loggers, experiment.wandb, digest(experiment), run_dir, metrics, shown)
-        metrics_file.log_summary(metrics)
+        log_summary(metrics)
         log.info("report: %s", write_report(run_dir, shown))  # comes last: it says that the run is finished
     trainer.strategy.barrier()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 import json
@@ -16,17 +15,16 @@ import numpy as np
 
 from data_modules import privacy
 from data_modules.base import StudyDataModule
-from data_modules.files import replacing
 from data_modules.leaks import leaked
 from radz.config.schema import Experiment
 from radz.methods.export_folder import exported_thresholds
 from radz.methods.vqa_answers import unread
-from radz.metrics.estimates import RULES, Calibrations, Thresholds, in_words
+from radz.metrics.estimates import RULES, Calibrations, Thresholds
 from radz.metrics.ranking import undefined_reason
 from radz.metrics.retrieval import retrieval
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.split_results import calibrations_from, results, thresholds_from
-from radz.metrics.subgroups import UNKNOWN, age_bands, subgroups
+from radz.metrics.subgroups import groups_of, subgroups
 from radz.metrics.wordings import in_wordings
 from radz.models.retrieval_features import Kept
 from radz.models.zero_shot import pair_similarity
@@ -144,18 +142,13 @@ def _not_scored(experiment: Experiment, data: StudyDataModule, scored: Collectio
 
 def write_private_ids(data: StudyDataModule, splits: dict[str, list[ScoreTable]], run_dir: Path) -> None:
     """private/ids.csv (0600): table row, corpus ids and salted hash of every scored study."""
-    folder = run_dir / "private"
-    privacy.private_folder(folder)
     salt = privacy.salt(data.cache_dir)
     lines: list[list[Any]] = [["row", "corpus", "split", "study_id", "patient", "hash"]]
     for table in itertools.chain.from_iterable(splits.values()):
         for row, study in zip(table.rows, table.study_id, strict=True):
             hashed = privacy.pseudonym(table.corpus, study, salt)
             lines.append([row, table.corpus, table.split, study, data.table.patient[row], hashed])
-    with replacing(folder / "ids.csv") as draft:
-        privacy.private_file(draft)
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(lines)
+    privacy.write_private(run_dir / "private" / "ids.csv", lines)
 
 
 def cases(data: StudyDataModule, scored: list[ScoreTable], headline: str, each: int) -> list[Case]:
@@ -186,40 +179,13 @@ def cases(data: StudyDataModule, scored: list[ScoreTable], headline: str, each: 
     return found
 
 
-def log_summary(metrics: dict[str, Any]) -> None:
-    """One line per corpus and scorer: macro AUROC with interval, and the groups of findings by seen."""
-    for key, result in metrics["results"].items():
-        log.info("%s: macro AUROC [95 %% interval] per scorer", key)
-        for scorer, values in result["scorers"].items():
-            groups = {"macro": values["macro"], **{f"seen={g}": v for g, v in values["macro_by_seen"].items()}}
-            cells = []
-            for group, entry in groups.items():
-                auroc = entry["auroc"]
-                if auroc["value"] is not None:
-                    cells.append(f"{group} {in_words(auroc)}")
-            mark = "*" if scorer == metrics["headline_scorer"] else " "
-            log.info("%s %-12s %s", mark, scorer, "  ".join(cells))
-        if words := result.get("wordings"):
-            log.info(
-                "  in other words (%d wordings that no training saw): %.3f to %.3f (median %.3f); told from their "
-                "denial: %.2f of findings present, %.2f of those absent", len(words["auroc"]["by_wording"]),
-                words["auroc"]["least"], words["auroc"]["most"], words["auroc"]["median"],
-                words["negation"]["present"], words["negation"]["absent"],
-            )  # fmt: skip
-
-
 def within_subgroups(
     experiment: Experiment, data: StudyDataModule, table: ScoreTable, headline: str, primary: Sequence[str]
 ) -> dict[str, Any]:
     """The headline scorer by sex, age band, view and whatever else the study table holds."""
     settings = experiment.scoring
-    groups = {}
-    for name, column in data.table.attributes.items():
-        values = [str(column[row]).strip() for row in table.rows]
-        if name == "age":
-            groups["age"] = age_bands(values, settings.age_bands)
-        else:
-            groups[name] = [value or UNKNOWN for value in values]
+    columns = {name: [str(cells[row]) for row in table.rows] for name, cells in data.table.attributes.items()}
+    groups = groups_of(columns, settings.age_bands)
     return subgroups(
         table, headline, groups, primary, settings.subgroup_least, settings.replicates, settings.seed
     )  # fmt: skip

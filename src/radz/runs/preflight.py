@@ -10,6 +10,7 @@ import torch
 
 from data_modules.corpora import PUBLISHED
 from data_modules.errors import InputError
+from data_modules.files import make_folder
 from radz.backbones import FAMILIES, family_of
 from radz.backbones.assembly.packaged import PACKAGED
 from radz.backbones.folder import reading
@@ -21,7 +22,6 @@ from radz.methods.dkam import check_described
 from radz.models.descriptions import load_descriptions
 from radz.models.prompts import read_paraphrases
 from radz.models.statements import read_wordings
-from radz.training.run_folder import make_folder
 
 log = logging.getLogger(__name__)
 

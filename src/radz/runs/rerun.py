@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import InputError
+from data_modules.files import read_rows
 from radz.backbones.folder import base_change
 from radz.config.files import digest
 from radz.config.schema import Experiment
 from radz.runs.prepare import Parts
 from radz.runs.train import train
-from radz.training.callbacks.csv_logger import read_rows
 from radz.training.environment import environment
 from radz.training.run_folder import load_run, read_environment
 

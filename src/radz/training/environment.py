@@ -10,8 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from data_modules.errors import InputError
 
 PACKAGES = (
@@ -22,7 +20,14 @@ PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Versions, revision and hardware."""
+    import torch
+
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {**software(), "threads": torch.get_num_threads(), "gpus": gpus}
+
+
+def software() -> dict[str, Any]:
+    """Versions, revision and machine, without a look at its GPUs, which takes torch."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -30,8 +35,6 @@ def environment() -> dict[str, Any]:
         "system": platform.system(),
         "machine": platform.machine(),
         "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "gpus": gpus,
     }
 
 
@@ -47,6 +50,8 @@ def processor() -> str:
 
 def peak_memory_gb() -> dict[str, float]:
     """Largest resident size of this process so far, and largest GPU allocation, in 1e9 bytes."""
+    import torch
+
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     peaks = {"peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
     if torch.cuda.is_available():
@@ -56,6 +61,8 @@ def peak_memory_gb() -> dict[str, float]:
 
 def usable_device(device: str | None) -> str:
     """The device that was asked for, or the first GPU where there is one; InputError for one that is not there."""
+    import torch
+
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device is None:
         return "cuda" if gpus else "cpu"

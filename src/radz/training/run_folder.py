@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from data_modules.errors import InputError
-from data_modules.files import read_json
-from data_modules.lock import locked
+from data_modules.files import LOCK, alone_in, read_json
 from radz.config.files import load_experiment
 from radz.config.schema import Experiment
 from radz.distributed import is_main_process
 
 log = logging.getLogger(__name__)
 
-LOCK = ".lock"
 WRITTEN = {
     "config.yaml", "environment.json", "label_mapping.csv", "descriptions.yaml", "anchors", "checkpoints",
     "metrics.csv", "metrics.json", "predictions", "private", "figures", "report.html", "eval", "wandb", "audit",
@@ -35,28 +32,10 @@ def load_run(folder: Path) -> Experiment:
     return load_experiment(str(folder / "config.yaml"))
 
 
-def make_folder(folder: Path, key: str) -> None:
-    """Make a folder, or InputError naming `key` when it cannot be made or written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{key}: {folder}: not a folder to write to ({error.strerror}); choose another") from None
-
-
 @contextmanager
 def working_in(folder: Path, key: str) -> Iterator[None]:
-    """Be the only command that writes into a folder, which is made when missing (rank 0 only).
-
-    Raises:
-        InputError: naming `key`, where nothing can be written; naming the process, where another command works there.
-    """
-    if not is_main_process():
-        yield
-        return
-    make_folder(folder, key)
-    with locked(folder / LOCK, wait=False):
+    """`alone_in` for commands of several processes: rank 0 speaks for all."""
+    with alone_in(folder, key) if is_main_process() else nullcontext():
         yield
 
 

@@ -14,13 +14,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from small_run import SMALL
 
 from data_modules.errors import InputError
+from data_modules.files import LOCK
 from data_modules.lock import locked
 from radz.cli.ablate import ablate
 from radz.cli.command_line import main
 from radz.cli.paper import paper
 from radz.config.files import load_experiment
 from radz.runs.train import open_folder
-from radz.training.run_folder import LOCK, working_in
+from radz.training.run_folder import working_in
 
 
 def refused(capsys: pytest.CaptureFixture[str], *command: str) -> None:

@@ -22,12 +22,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from data_modules.errors import InputError
+from data_modules.files import make_folder, read_rows
 from data_modules.workers import WorkerDied, cause
 from radz.config.files import digest, load_experiment
 from radz.multirun.sweep.file import Parameter, Sweep
 from radz.multirun.sweep.table import again_of, write_results
-from radz.training.callbacks.csv_logger import read_rows
-from radz.training.run_folder import make_folder, working_in
+from radz.training.run_folder import working_in
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0

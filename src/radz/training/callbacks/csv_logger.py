@@ -9,15 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from data_modules.files import replacing
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv, each with the cells that it holds; [] without the file. It appears as a whole."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: cell for key, cell in row.items() if key and cell} for row in csv.DictReader(file)]
+from data_modules.files import read_rows, replacing
 
 
 class CsvLog(Logger):

@@ -1,0 +1,32 @@
+"""The results of metrics.json as lines of the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from radz.metrics.estimates import in_words
+
+log = logging.getLogger(__name__)
+
+
+def log_summary(metrics: dict[str, Any]) -> None:
+    """One line per corpus and scorer: macro AUROC with interval, and the groups of findings by seen."""
+    for key, result in metrics["results"].items():
+        log.info("%s: macro AUROC [95 %% interval] per scorer", key)
+        for scorer, values in result["scorers"].items():
+            groups = {"macro": values["macro"], **{f"seen={g}": v for g, v in values["macro_by_seen"].items()}}
+            cells = []
+            for group, entry in groups.items():
+                auroc = entry["auroc"]
+                if auroc["value"] is not None:
+                    cells.append(f"{group} {in_words(auroc)}")
+            mark = "*" if scorer == metrics["headline_scorer"] else " "
+            log.info("%s %-12s %s", mark, scorer, "  ".join(cells))
+        if words := result.get("wordings"):
+            log.info(
+                "  in other words (%d wordings that no training saw): %.3f to %.3f (median %.3f); told from their "
+                "denial: %.2f of findings present, %.2f of those absent", len(words["auroc"]["by_wording"]),
+                words["auroc"]["least"], words["auroc"]["most"], words["auroc"]["median"],
+                words["negation"]["present"], words["negation"]["absent"],
+            )  # fmt: skip
