@@ -13,7 +13,7 @@ RUN_KEY = $(if $(RUN),run=$(RUN))
 # WITH=recipes/NAME[,NAME] lays recipes over the experiment.
 KEYS = $(if $(WITH),with=$(WITH)) $(ARGS)
 
-.PHONY: help setup wheelhouse train anchors eval predict data export import assemble backbone report evidence rerun compare ablate paper sweep bench docs test test-full mutants lint
+.PHONY: help setup wheelhouse train anchors eval predict data export import assemble backbone report evidence rerun compare score ablate paper sweep bench docs test test-full mutants lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -70,6 +70,9 @@ rerun: $(STAMP)  ## RUN=runs/demo/..: train that run again from its folder, comp
 
 compare: $(STAMP)  ## RUNS="runs/demo/.. runs/demo_cnn/..": set runs side by side, with paired tests
 	$(BIN)/radz compare $(or $(RUNS),$(error RUNS is missing)) $(ARGS)
+
+score: $(STAMP)  ## SCORES=scores.csv ARGS="labels=labels.csv out=DIR": statistics and page for the scores of any other model
+	$(BIN)/radz score $(or $(SCORES),$(error SCORES is missing, such as SCORES=scores.csv)) $(ARGS)
 
 ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base, one page (SEEDS=0,1,2 BASE=chexpert)
 	$(BIN)/python -m radz.cli.ablate $(or $(GROUP),$(error GROUP is missing, such as GROUP=tokens or GROUP=core)) \

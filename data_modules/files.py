@@ -58,7 +58,7 @@ def new_folder(path: Path, key: str) -> Iterator[Path]:
         InputError: naming `key`, where `path` holds something already, cannot be written, or another command makes it.
         CannotWrite: the disk refuses something inside the block; nothing is left.
     """
-    _check_empty(path, key)
+    check_free(path, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -66,7 +66,7 @@ def new_folder(path: Path, key: str) -> Iterator[Path]:
         raise InputError(f"{key}: {path}: cannot be written ({error.strerror}); choose another folder") from None
     try:
         with locked(path.with_name(f".{path.name}.lock"), wait=False):
-            _check_empty(path, key)
+            check_free(path, key)
             yield draft
             draft.chmod(0o777 & ~_umask())
             os.replace(draft, path)  # an empty folder gives way
@@ -109,7 +109,8 @@ def add_file(digest: Any, file: Path) -> None:
         hashlib.file_digest(stream, lambda: digest)
 
 
-def _check_empty(path: Path, key: str) -> None:
+def check_free(path: Path, key: str) -> None:
+    """InputError naming `key` where a folder that is to be made holds something already."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{key}: {path} is there and not empty; choose another folder")
 

@@ -22,7 +22,7 @@ from radz.evidence.config import read_settings
 
 CHOICES = {"RUN": "runs/x", "EXP": "demo", "EXPERIMENT": "demo", "NAME": "chexpert", "<name>": "demo", "DIR": "x"}
 """what stands in a command for a word of the reader's choice"""
-FREE = {"report", "export", "import", "assemble", "predict", "rerun", "compare", "bench", "sweep"}
+FREE = {"report", "export", "import", "assemble", "predict", "rerun", "compare", "bench", "sweep", "score"}
 """verbs whose keys are those that `--help` names, and no keys of an experiment"""
 SHIPPED = re.compile(r"(?:src|data_modules|experiments|tests|docs|benchmarks)/[\w./-]*\w/?")
 
@@ -244,7 +244,7 @@ def check_make(arguments: list[str]) -> None:
         assert f"$({name})" in makefile or f"$(or $({name})," in makefile or f"{name} ?=" in makefile, name
     keys = [*([f"with={given['WITH']}"] if "WITH" in given else []), *shlex.split(given.get("ARGS", ""))]
     if target in cli.VERBS and target != "compare":
-        first = next((given[name] for name in ("EXP", "RUN", "SRC", "SWEEP") if name in given), None)
+        first = next((given[name] for name in ("EXP", "RUN", "SRC", "SWEEP", "SCORES") if name in given), None)
         check_radz([target, *([first] if first else []), *keys])
     elif target == "ablate":
         folder = ROOT / "experiments/ablations" / given["GROUP"]

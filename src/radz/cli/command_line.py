@@ -214,6 +214,15 @@ VERBS = {
         "RUN ... (one or more further runs) out=DIR (default: compare/ in the first) scorer=NAME (default: the "
         "headline of each)",
     ),
+    "score": Verb(
+        ("SCORES",), "give the scores of any other model, a CSV, the statistics and the page of a run", verbs.score,
+        "labels=FILE (not needed where SCORES is a prediction file of radz) out=DIR val=FILE (scores of validation, "
+        "for thresholds and calibration) val_labels=FILE (default: labels) protocol=NAME (findings, policy, macro) "
+        "patient=COLUMN (or none: one patient a study) study=COLUMN image=COLUMN scorer=NAME (of the model; default: "
+        "the file's) corpus=NAME (in results; as in the runs to compare with) primary=[a,b] (findings of the macro) "
+        "subgroups=[COLUMN] ignore=[COLUMN] unmatched=error (or skip: leave out studies without scores or labels) "
+        "replicates=2000 seed=0 cache_dir=DIR",
+    ),
     "sweep": Verb(
         ("SWEEP",), "search the keys of a W&B sweep file on this machine, without an account", verbs.sweep,
         "count=N (runs in all) workers=1 (at once) out=DIR (runs/sweeps/<name>) search_seed=0, and overrides "

@@ -139,6 +139,20 @@ def compare(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{compare([folder(run) for run in (options.run, *more)], **keys)}\n")
 
 
+def score(options: argparse.Namespace) -> None:
+    """`radz score SCORES labels=FILE out=DIR protocol=NAME patient=COLUMN ..`; torch stays unloaded."""
+    readers: dict[str, Reader] = dict.fromkeys(("labels", "val", "val_labels", "out", "cache_dir"), folder)
+    readers |= dict.fromkeys(("protocol", "scorer", "corpus", "unmatched", "study", "image", "patient"), str)
+    readers |= dict.fromkeys(("primary", "ignore", "subgroups"), names)
+    keys, _ = read_keys(options.keys, readers | {"replicates": whole(100), "seed": whole(0)}, required=["out"])
+    from radz.runs.given.request import Request
+    from radz.runs.given.score import score_given
+    from radz.runs.given.sheet import Named
+
+    named = Named(**{key: keys.pop(key) for key in ("study", "image", "patient", "ignore", "subgroups") if key in keys})
+    sys.stdout.write(f"{score_given(Request(folder(options.scores), named=named, **keys))}\n")
+
+
 def sweep(options: argparse.Namespace) -> None:
     """`radz sweep SWEEP count=N workers=1 out=DIR search_seed=0 key=value ..`."""
     readers = {"count": whole(1), "workers": whole(1), "search_seed": whole(0), "out": folder}

@@ -21,6 +21,9 @@ from radz.metrics.score_table import ScoreTable
 Value = TypeVar("Value")
 log = logging.getLogger(__name__)
 SEEN = ("label", "text", "none")
+NOT_KNOWN = "unknown"
+"""in place of these where nobody says what training had read"""
+GROUPS = (*SEEN, NOT_KNOWN)
 
 
 def thresholds_from(table: ScoreTable) -> dict[str, dict[str, float]]:
@@ -60,7 +63,7 @@ def results(
     the oracle rule finds its threshold anew. Undefined numbers are None (null).
 
     Args:
-        seen: finding -> "label" (named in training labels), "text" (only in training text) or "none".
+        seen: finding -> "label" (named in training labels), "text" (only in training text), "none", or "unknown".
         primary: findings of the protocol's macro; the others stand in the table and in `macro_by_seen` only.
         thresholds_validation: of `thresholds_from(validation table)`; None when no validation split was scored.
         coverage: counts to record; studies and patients are filled in from the table when absent.
@@ -111,7 +114,8 @@ def _scorer(
         "f1_validation": [n for n, cell in own.items() if cell not in measured.thresholds["validation"]],
         "brier": [n for n in own if n not in (rules["brier"] or {}).get(scorer, {})],
     }
-    groups = {group: measured.of(scorer, [n for n in own if seen[n] == group]) for group in SEEN}
+    shown = GROUPS if NOT_KNOWN in seen.values() else SEEN
+    groups = {group: measured.of(scorer, [n for n in own if seen[n] == group]) for group in shown}
     return {
         "macro": _macro(measured, measured.of(scorer, chosen)),
         "micro": measured.micro(measured.of(scorer, chosen)),
@@ -217,8 +221,10 @@ def _check_names(table: ScoreTable, seen: Mapping[str, str], primary: Sequence[s
     if headline is not None and headline not in table.scores:
         raise InputError(f"{table.key}: headline scorer '{headline}' is not scored{nearest(headline, table.scores)}")
     for finding in table.findings:
-        if seen.get(finding) not in SEEN:
-            raise InputError(f"{table.key}: finding '{finding}' has seen '{seen.get(finding)}', must be one of {SEEN}")
+        if seen.get(finding) not in GROUPS:
+            raise InputError(
+                f"{table.key}: finding '{finding}' has seen '{seen.get(finding)}', must be one of {GROUPS}"
+            )
     for finding in primary:
         if finding not in table.findings:
             hint = nearest(finding, table.findings)

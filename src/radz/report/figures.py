@@ -28,6 +28,7 @@ SEEN_TITLES = {
     "label": "named in training labels",
     "text": "named in training text only",
     "none": "never named in training",
+    "unknown": "training not known",
 }
 STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from data_modules.errors import InputError
 from data_modules.files import read_json, read_rows, write_text
 from radz.metrics.score_table import ScoreTable, prediction_file
-from radz.metrics.split_results import SEEN
+from radz.metrics.split_results import GROUPS
 from radz.report import evidence_section, figures, forest, panels
 from radz.report.forest import Bar
 from radz.report.templates import embedded, environment, flat, number, scalar
@@ -51,10 +51,11 @@ class Case:
     """report shown beside the picture; must hold no identifier"""
 
 
-def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
+def write_report(run_dir: Path, cases: Sequence[Case] | None = None, place: Path | None = None) -> Path:
     """Write `report.html` and `figures/*.{png,csv}` of a run folder and return the page's path.
 
     What a run does not have (training curves, environment, predictions, cases) is left out or named as not recorded.
+    `place`: what the folder will be called, where it is a draft.
     Raises InputError when metrics.json is missing or unreadable.
     """
     from matplotlib import rc_context
@@ -62,7 +63,7 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
     metrics = read_json(run_dir / "metrics.json")
     if not metrics or not metrics.get("results"):
         raise InputError(f"{run_dir / 'metrics.json'}: no results; score the run first with radz eval")
-    folder = run_dir / "figures"
+    folder, named = run_dir / "figures", (place or run_dir).resolve()
     logged = _columns(run_dir / "metrics.csv")
     recorded = read_json(run_dir / "environment.json") or {}
     with rc_context(figures.STYLE):
@@ -74,7 +75,7 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
         environment()
         .get_template("report.html.jinja")
         .render(
-            title=f"{run_dir.resolve().parent.name} / {run_dir.resolve().name}",
+            title=f"{named.parent.name} / {named.name}",
             metrics=metrics,
             sections=sections,
             curves=curves,
@@ -86,13 +87,13 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None) -> Path:
             from_reports=sum("from report" in line for line in mapping),
             config=_text(run_dir / "config.yaml"),
             seen_titles=figures.SEEN_TITLES,
-            groups=SEEN,
+            groups=GROUPS,
             baseline=BASELINE,
         )
     )
     path = run_dir / "report.html"
     write_text(path, page)
-    logger.info("report written to %s", path)
+    logger.info("report written to %s", named / path.name)
     return path
 
 
@@ -106,7 +107,7 @@ def _section(run_dir: Path, key: str, result: dict[str, Any], metrics: dict[str,
     baseline = BASELINE if BASELINE in scorers and headline != BASELINE else None
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", key)
     own = scorers[headline]["findings"]
-    order = sorted(own, key=lambda name: (SEEN.index(own[name]["seen"]), -own[name]["auroc"]["value"]))
+    order = sorted(own, key=lambda name: (GROUPS.index(own[name]["seen"]), -own[name]["auroc"]["value"]))
     predictions = prediction_file(run_dir, key)
     curves: dict[str, dict[str, str] | None] = {}
     if predictions.is_file():
@@ -140,7 +141,7 @@ def _section(run_dir: Path, key: str, result: dict[str, Any], metrics: dict[str,
         "own": own,
         "macro": scorers[headline]["macro"],
         "primary": [name for name in result.get("primary", order) if name in own],
-        "used": {group: [name for name in order if own[name]["seen"] == group] for group in SEEN},
+        "used": {group: [name for name in order if own[name]["seen"] == group] for group in GROUPS},
         "everywhere": list(dict.fromkeys([*order, *(name for s in scorers.values() for name in s["findings"])])),
         "excluded": _excluded(scorers),
         "coverage": flat(result["coverage"]),

@@ -1,0 +1,90 @@
+"""What the header of a column says: whose row it is, what it tells of the study, or which finding it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from data_modules.cells import folded
+from data_modules.errors import nearest
+from data_modules.findings import Ontology
+
+ROLES = {
+    "study": ("study id", "study", "studyid", "studyinstanceuid", "accession", "accession number", "exam id",
+              "volumename", "id"),
+    "image": ("image id", "image", "imageid", "image index", "image path", "image name", "path", "file", "filename",
+              "file name", "dicom id", "sopinstanceuid"),
+    "patient": ("patient", "patient id", "patientid", "subject id", "subject"),
+    "finding": ("finding", "finding name", "pathology", "disease", "condition", "class"),
+    "score": ("score", "probability", "prob", "logit", "prediction", "pred", "output", "value"),
+    "label": ("label", "state", "truth", "ground truth", "target", "value"),
+    "scorer": ("scorer", "model", "method"),
+}  # fmt: skip
+"""Use of a column -> how people call it, as `plain` writes it."""
+ATTRIBUTES = {
+    "view": ("view", "viewposition", "view position", "ap/pa"),
+    "sex": ("sex", "gender", "patientsex", "patient sex", "patient gender"),
+    "age": ("age", "patientage", "patient age"),
+}
+BESIDE = (
+    "",
+    "unnamed: 0",
+    "index",
+    "split",
+    "error",
+    "report",
+    "frontal/lateral",
+    "corpus",
+    "scorer",
+    "model",
+    "method",
+)
+"""Headers that hold neither scores nor labels; the first two are the row numbers that pandas writes."""
+LABEL = "label"
+"""stands before the finding of a label in prediction files"""
+
+
+def plain(header: str) -> str:
+    """What headers have in common that differ in case, blanks, hyphens and underscores only."""
+    return folded(header.replace("_", " ").replace("-", " "))
+
+
+def first_of(headers: Iterable[str], words: Iterable[str]) -> str | None:
+    """The header that is the earliest of these words; None where there is none."""
+    found = {plain(header): header for header in headers}
+    return next((found[word] for word in words if word in found), None)
+
+
+class FindingNames:
+    """The names under which tables write findings: that of the ontology, its wording, short names, corpora's labels."""
+
+    def __init__(self, ontology: Ontology) -> None:
+        self._known: dict[str, tuple[str, str]] = {}
+        self.canonical = ontology.names
+        for finding in ontology:
+            self._known.setdefault(plain(finding.name), (finding.name, "its name"))
+        for finding in ontology:
+            self._known.setdefault(plain(finding.text), (finding.name, "its wording"))
+        for finding in ontology:
+            for space in sorted(finding.aliases, key=lambda one: (one != "common", one)):
+                how = "short name" if space == "common" else f"label of {space}"
+                for label, relation in finding.aliases[space].items():
+                    if relation == "exact":
+                        self._known.setdefault(plain(label), (finding.name, how))
+
+    def find(self, header: str) -> tuple[str, str] | None:
+        """The finding of a header and by what it is known; None for anything else. Wider and narrower words are not."""
+        return self._known.get(plain(header))
+
+    def split(self, header: str) -> tuple[str, str, str] | None:
+        """Scorer ('' where the header names none), finding, and by what it is known; `scorer/finding` names both."""
+        if (found := self.find(header)) is not None:
+            return "", *found
+        scorer, separator, name = header.partition("/")
+        found = self.find(name) if separator and scorer.strip() else None
+        return None if found is None else (scorer.strip(), *found)
+
+    def nearest(self, header: str) -> str:
+        """A hint for a header that is no finding."""
+        hint = nearest(plain(header), self._known)
+        close = hint.removeprefix("; nearest is '").removesuffix("'")
+        return f"; nearest is '{self._known[close][0]}'" if close in self._known else ""
