@@ -35,8 +35,6 @@ def labels_of(sheet: Sheet, policy: LabelPolicy, ontology: Ontology) -> dict[str
     Raises:
         InputError: a cell outside the coding, by row and column.
     """
-    if not sheet.columns:
-        raise InputError(f"{sheet.path}: no column of labels; call its columns after findings, such as edema")
     findings = [column.finding for column in sheet.columns]
     states = np.stack([_states(sheet, column) for column in sheet.columns], axis=1)
     if all(column.scorer == LABEL for column in sheet.columns):

@@ -58,12 +58,13 @@ def _read(
 ) -> Pairs:  # fmt: skip
     """Scores and their labels: those of `labels`, else those that stand beside them, else of `other`."""
     sheet = read_sheet(path, key, names, request.named, "score")
-    if not sheet.columns:
-        raise InputError(f"{path}: no column of scores; call the columns after findings, such as pleural_effusion")
     source = labels or (path if sheet.hashed else other)
     if source is None:
         raise InputError(f"{labels_key}: missing; give {labels_key}=FILE, where each finding of a study is 1 or 0")
     truth = read_sheet(source, labels_key, names, request.named, "label")
+    for read, what in ((sheet, "scores"), (truth, "labels")):
+        if not read.columns:
+            raise InputError(f"{read.path}: no column of {what}; call its columns after findings, such as edema")
     _tell(sheet)
     _tell(truth)
     return pair(sheet, truth)
@@ -71,7 +72,8 @@ def _read(
 
 def _tell(sheet: Sheet) -> None:
     """What was read, and as what."""
-    renamed = dict.fromkeys(f"'{c.header}' is {c.finding}" for c in sheet.columns if c.header != c.finding)
+    own = [column for column in sheet.columns if not column.header.endswith(column.finding)]
+    renamed = dict.fromkeys(f"'{column.header}' is {column.finding}" for column in own)
     count = len({column.finding for column in sheet.columns})
     of = "images" if sheet.of_images else "studies"
     log.info(

@@ -199,7 +199,7 @@ def _once(sheet: Sheet) -> None:
 
 def check_named(named: Named, sheets: Sequence[Sheet]) -> None:
     """InputError for a column that the user names and that no file has."""
-    headers = [header for sheet in sheets for header in sheet.headers]
+    headers = list(dict.fromkeys(header for sheet in sheets for header in sheet.headers))
     given = {role: [getattr(named, role)] if getattr(named, role) else [] for role in UNITS}
     for key, wanted in {**given, "ignore": named.ignore, "subgroups": named.subgroups}.items():
         for header in wanted:

@@ -1,0 +1,348 @@
+"""radz score: the numbers of scikit-learn and of a run, from tables of any order and form, without torch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from given_tables import FINDINGS, Given, make
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, roc_auc_score
+
+from radz.cli.command_line import main
+from radz.metrics.calibration import fit
+from radz.metrics.score_table import ScoreTable
+from radz.runs.given.unit_interval import to_unit_interval
+
+EXACT = 1e-12
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Given:
+    return make(tmp_path)
+
+
+def score(out: Path, scores: Path, *keys: str) -> dict[str, Any]:
+    """metrics.json of `radz score`."""
+    cache = f"cache_dir={out.parent / 'cache'}"
+    assert main(["score", str(scores), f"out={out}", "replicates=100", cache, *keys]) == 0
+    return json.loads((out / "metrics.json").read_text())
+
+
+def scored(tables: Given, *keys: str, out: str = "out") -> dict[str, Any]:
+    """The one result of a table and its labels."""
+    folder = tables.folder
+    metrics = score(folder / out, folder / "scores.csv", f"labels={folder / 'labels.csv'}", *keys)
+    (result,) = metrics["results"].values()
+    return dict(result)
+
+
+# ---- Numbers -------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_by_hand_gives_the_numbers_of_scikit_learn(tables: Given) -> None:
+    result = scored(tables)
+    own = result["scorers"]["scores"]
+    areas = []
+    for column, name in enumerate(FINDINGS):
+        truth, raw = tables.labels[:, column], tables.scores[:, column]
+        areas.append(roc_auc_score(truth, raw))
+        assert own["findings"][name]["auroc"]["value"] == pytest.approx(areas[-1], abs=EXACT)
+        area = average_precision_score(truth, raw)
+        assert own["findings"][name]["auprc"]["value"] == pytest.approx(area, abs=EXACT)
+        half = f1_score(truth, raw >= 0)
+        assert own["findings"][name]["f1_half"]["value"] == pytest.approx(half, abs=EXACT)
+        assert own["findings"][name]["f1_validation"]["value"] is None
+    assert own["macro"]["auroc"]["value"] == pytest.approx(np.mean(areas), abs=EXACT)
+    assert own["macro"]["auroc"]["low"] < np.mean(areas) < own["macro"]["auroc"]["high"]
+    assert result["coverage"] == {"studies": 80, "patients": 40, "skipped": 0, "reasons": {}}
+    assert set(own["unavailable"]["f1_validation"].values()) == {"no validation split was scored"}
+    assert result["inference"]["most_rows_of_a_patient"] == 2 and result["thresholds_from"] is None
+    assert set(result["subgroups"]["sex"]) == {"M", "F"}
+
+
+def test_scikit_learn_with_a_validation_table(tmp_path: Path) -> None:
+    """Probabilities in double precision, written by pandas with its row numbers."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(300, 4)), rng.random(300) < 0.4
+    x[y] += 0.8
+    model = LogisticRegression().fit(x[:100], y[:100])
+    frame = pd.DataFrame({"Image Index": [f"{n:05d}.png" for n in range(300)], "Patient ID": np.arange(300) // 3})
+    frame["Effusion"] = model.predict_proba(x)[:, 1]
+    frame.drop(columns="Patient ID")[100:200].to_csv(tmp_path / "val.csv")
+    frame.drop(columns="Patient ID")[200:].to_csv(tmp_path / "test.csv")
+    frame["Effusion"] = y.astype(int)
+    frame[100:].to_csv(tmp_path / "labels.csv")
+    keys = [f"labels={tmp_path / 'labels.csv'}", f"val={tmp_path / 'val.csv'}", "scorer=logreg", "corpus=ours"]
+    metrics = score(tmp_path / "out", tmp_path / "test.csv", *keys)
+    result = metrics["results"]["ours/test"]
+    cell = result["scorers"]["logreg"]["findings"]["pleural_effusion"]
+    p = model.predict_proba(x)[:, 1].astype(np.float32).astype(float)
+    val, test = slice(100, 200), slice(200, 300)
+    assert cell["auroc"]["value"] == pytest.approx(roc_auc_score(y[test], p[test]), abs=EXACT)
+    best = max((f1_score(y[val], p[val] >= one), one) for one in p[val])
+    threshold = result["thresholds"]["validation"]["logreg"]["pleural_effusion"]
+    assert f1_score(y[val], p[val] >= threshold) == pytest.approx(best[0], abs=EXACT)
+    assert cell["f1_validation"]["value"] == pytest.approx(f1_score(y[test], p[test] >= threshold), abs=EXACT)
+    platt = fit(y[val].astype(float), p[val])
+    assert cell["brier"]["value"] == pytest.approx(brier_score_loss(y[test], platt(p[test])), abs=EXACT)
+    assert result["thresholds_from"] == "ours/val" and (tmp_path / "out/predictions/ours_val.csv").is_file()
+    assert not [note for note in metrics["given"]["notes"] if "logit" in note or "validation were given" in note]
+    assert [note for note in metrics["given"]["notes"] if note.startswith("1 patients stand in test and in validation")]
+
+
+def test_a_run_gives_its_own_numbers(trained_run: Path, tmp_path: Path) -> None:
+    metrics = json.loads((trained_run / "metrics.json").read_text())
+    ((key, of_run),) = metrics["results"].items()
+    headline, files = metrics["headline_scorer"], trained_run / "predictions"
+    test, val = (files / f"{key.split('/')[0]}_{split}.csv" for split in ("test", "val"))
+    keys = [f"val={val}", f"scorer={headline}", f"primary={','.join(of_run['primary'])}"]
+    again = score(tmp_path / "out", test, *keys)
+    assert again["headline_scorer"] == headline and again["leaked"] is None
+    result = again["results"][key]
+    for part in ("primary", "inference", "bootstrap", "calibration", "thresholds", "differences", "thresholds_from"):
+        assert result[part] == of_run[part], part
+    assert list(result["scorers"]) == list(of_run["scorers"])
+    for scorer, own in result["scorers"].items():
+        theirs = of_run["scorers"][scorer]
+        assert {part: own[part] for part in ("macro", "micro", "excluded", "unavailable")} == {
+            part: theirs[part] for part in ("macro", "micro", "excluded", "unavailable")
+        }
+        assert list(own["findings"]) == list(theirs["findings"])
+        for name, cell in own["findings"].items():
+            assert {**cell, "seen": ""} == {**theirs["findings"][name], "seen": ""}
+            assert cell["seen"] == "unknown"
+    for split in ("test", "val"):
+        name = f"{key.split('/')[0]}_{split}.csv"
+        assert (tmp_path / "out/predictions" / name).read_bytes() == (files / name).read_bytes()
+
+
+def test_logits_that_float32_would_tie_keep_their_ranks(tables: Given) -> None:
+    tables.scores *= 40
+    tables.scores[:, 1] = 30 + tables.scores[:, 1] * 1e-9
+    tables.write("scores.csv", tables.score_rows())
+    own = scored(tables)["scorers"]["scores"]["findings"]
+    for column, name in enumerate(FINDINGS):
+        area = roc_auc_score(tables.labels[:, column], tables.scores[:, column])
+        assert own[name]["auroc"]["value"] == pytest.approx(area, abs=EXACT)
+    tied = expit(tables.scores[:, 1]).astype(np.float32)
+    assert len(np.unique(tied)) == 1, "the case is one that a plain logistic function would lose"
+
+
+@drawn(st.lists(st.one_of(st.floats(-1e9, 1e9), st.just(float("nan"))), min_size=1, max_size=60))
+def test_every_scale_keeps_its_order(values: list[float]) -> None:
+    raw = np.array(values)
+    (mapped,), logits = to_unit_interval([raw])
+    known = ~np.isnan(raw)
+    assert np.array_equal(np.isnan(mapped), ~known) and ((mapped[known] >= 0) & (mapped[known] <= 1)).all()
+    one, other = raw[known], mapped[known].astype(float)
+    assert np.array_equal(np.sign(one[:, None] - one), np.sign(other[:, None] - other))
+    assert logits == bool(((one < 0) | (one > 1)).any())
+    single = np.unique(np.abs(mapped[known]))
+    assert np.array_equal(to_unit_interval([single.astype(float)])[0][0], single), "float32 of [0, 1] stay as they are"
+
+
+# ---- Form ----------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=5)
+@drawn(data=st.data())
+def test_order_of_rows_and_columns_of_scores_is_nothing(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    tables = make(tmp_path_factory.mktemp("given"), 24)
+    before = scored(tables, "scorer=model", out="before")
+    header, *rows = tables.score_rows()
+    columns = data.draw(st.permutations(range(len(header))))
+    shuffled = [header, *data.draw(st.permutations(rows))]
+    tables.write("scores.csv", [[row[column] for column in columns] for row in shuffled])
+    assert scored(tables, "scorer=model", out="after") == before
+
+
+def test_order_of_labels_changes_no_value(tables: Given) -> None:
+    before = scored(tables, out="before")["scorers"]["scores"]
+    header, *rows = tables.label_rows()
+    tables.write("labels.csv", [header[::-1], *(row[::-1] for row in rows[::-1])])
+    after = scored(tables, out="after")["scorers"]["scores"]
+    for name in FINDINGS:
+        for metric in ("auroc", "auprc", "f1_oracle", "f1_half", "sensitivity_90"):
+            one, other = (of["findings"][name][metric]["value"] for of in (before, after))
+            assert one == pytest.approx(other, abs=EXACT)
+        low, high = (pytest.approx(before["findings"][name]["auroc"][end], abs=1e-9) for end in ("low", "high"))
+        assert (after["findings"][name]["auroc"]["low"], after["findings"][name]["auroc"]["high"]) == (low, high)
+
+
+def test_long_tables_are_wide_ones(tables: Given) -> None:
+    before = scored(tables, "scorer=model", out="before")
+    long = [
+        [study, finding, value]
+        for column, finding in enumerate(("Edema", "Pleural Effusion", "Mass"))
+        for study, value in zip(tables.study, tables.scores[:, column].tolist(), strict=True)
+    ]
+    tables.write("scores.csv", [["StudyID", "Pathology", "Logit"], *long])
+    header, *rows = tables.label_rows()
+    truth = [[*row[:3], name, row[3 + at]] for row in rows for at, name in enumerate(FINDINGS)]
+    tables.write("labels.csv", [[*header[:3], "finding", "label"], *truth])
+    assert scored(tables, "scorer=model", out="after") == before
+
+
+def test_several_models_in_one_long_table(tables: Given) -> None:
+    rows = [
+        [study, model, finding, sign * value]
+        for model, sign in (("good", 1), ("bad", -1))
+        for column, finding in enumerate(FINDINGS)
+        for study, value in zip(tables.study, tables.scores[:, column].tolist(), strict=True)
+    ]
+    tables.write("scores.csv", [["study", "model", "finding", "score"], *rows])
+    result = scored(tables, "scorer=bad")
+    good, bad = (result["scorers"][name]["macro"]["auroc"]["value"] for name in ("good", "bad"))
+    assert good + bad == pytest.approx(1, abs=EXACT) and good > 0.6
+    assert result["differences"]["good"]["auroc"]["value"] == pytest.approx(bad - good, abs=EXACT)
+
+
+def test_images_take_the_labels_of_their_study(tables: Given) -> None:
+    rows = [
+        [f"{s}_{n}.png", s, *own] for s, own in zip(tables.study, tables.scores.tolist(), strict=True) for n in "ab"
+    ]
+    tables.write("scores.csv", [["image", "study", *FINDINGS], *rows])
+    result = scored(tables)
+    assert result["inference"]["rows"] == 160 and result["coverage"]["studies"] == 80
+    area = roc_auc_score(tables.labels[:, 0], tables.scores[:, 0])
+    assert result["scorers"]["scores"]["findings"]["edema"]["auroc"]["value"] == pytest.approx(area, abs=EXACT)
+    table = ScoreTable.read_csv(tables.folder / "out/predictions/labels_test.csv")
+    assert all(len(one) == 12 and "png" not in one for one in table.image_id)
+
+
+def test_labels_of_images_are_those_of_their_study_where_they_agree(tables: Given) -> None:
+    header, *rows = tables.label_rows()
+    twice = [["image", *header], *([f"{row[0]}_{n}", *row] for row in rows for n in "ab")]
+    tables.write("labels.csv", twice)
+    assert scored(tables)["inference"]["rows"] == 80
+
+
+def test_chexpert_as_published_under_its_protocol(tmp_path: Path) -> None:
+    """Its paths name patient and study; other columns are left out by the protocol, and what it lacks is listed."""
+    rng = np.random.default_rng(1)
+    columns = ["No Finding", "Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion", "Fracture"]
+    labels = (rng.random((60, len(columns))) < 0.5).astype(int)
+    labels[:, 0] = 0
+    names = [f"CheXpert-v1.0/test/patient{64741 + n // 2}/study{1 + n % 2}" for n in range(60)]
+    frame = pd.DataFrame(labels, columns=columns)
+    frame.insert(0, "Study", names)
+    frame.to_csv(tmp_path / "groundtruth.csv", index=False)
+    scores = pd.DataFrame(rng.random((60, 4)), columns=["Cardiomegaly", "Edema", "Atelectasis", "Fracture"])
+    scores.insert(0, "Path", [f"{name}/view1_frontal.jpg" for name in names])
+    scores.to_csv(tmp_path / "densenet.csv", index=False)
+    keys = [f"labels={tmp_path / 'groundtruth.csv'}", "protocol=chexpert5"]
+    metrics = score(tmp_path / "out", tmp_path / "densenet.csv", *keys)
+    result = metrics["results"]["chexpert/test"]
+    assert result["primary"] == ["atelectasis", "cardiomegaly", "edema"]
+    assert result["scorers"]["densenet"]["excluded"] == {
+        name: "no column of the scores is it" for name in ("consolidation", "pleural_effusion")
+    }
+    assert result["coverage"]["patients"] == 30 and metrics["protocol"]["protocol"] == "chexpert5"
+    table = ScoreTable.read_csv(tmp_path / "out/predictions/chexpert_test.csv")
+    assert table.study_id[:2] == ["patient64741/study1", "patient64741/study2"], "as the reader of CheXpert names them"
+    lines = list(csv.DictReader((tmp_path / "out/label_mapping.csv").open()))
+    by_column = {(line["file"], line["column"]): line for line in lines}
+    assert by_column["densenet.csv", "Edema"]["finding"] == "edema"
+    assert by_column["groundtruth.csv", "Pleural Effusion"]["finding"] == "pleural_effusion"
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Protocol chexpert5 scores each study, and a row here is one image" in page
+    assert "read from a table" in page and "Training</h2>" not in page and "no threshold was fixed before" in page
+
+
+@pytest.mark.parametrize(("protocol", "known"), [(None, 3), ("protocols/mimic_test", 4)])
+def test_labels_follow_the_policy(tables: Given, protocol: str | None, known: int) -> None:
+    """Uncertain is unknown; nothing said is unknown, under MIMIC's protocol absent; findings imply their parents."""
+    header = ["study_id", "patient", "edema", "lung_opacity", "No Finding"]
+    rows = [["s1", "p1", 1, "", ""], ["s2", "p2", 0, 0, 0], ["s3", "p3", -1, "", 0], ["s4", "p4", "", "", 1],
+            ["s5", "p5", "", "", ""], ["s6", "p6", "absent", "present", "False"]]  # fmt: skip
+    tables.write("labels.csv", [header, *rows])
+    ids = [row[0] for row in rows]
+    tables.write("scores.csv", [["study", "edema", "opacity"], *([one, n / 10, n / 9] for n, one in enumerate(ids))])
+    keys = [f"protocol={protocol}"] if protocol else []
+    result = scored(tables, *keys, "corpus=ours")
+    table = ScoreTable.read_csv(tables.folder / "out/predictions/ours_test.csv")
+    edema, opacity = (table.column("scores", name)[0].tolist() for name in ("edema", "lung_opacity"))
+    silent = 0.0 if protocol else None
+    assert [None if np.isnan(one) else one for one in edema] == [1, 0, None, 0, silent, 0]
+    assert [None if np.isnan(one) else one for one in opacity] == [1, 0, silent, 0, silent, 1]
+    assert result["scorers"]["scores"]["findings"]["edema"]["rows"] == known + 1
+
+
+def test_subgroups_by_a_column_that_is_named(tables: Given) -> None:
+    header, *rows = tables.label_rows()
+    tables.write("labels.csv", [[*header, "site"], *([*row, "north" if n < 40 else ""] for n, row in enumerate(rows))])
+    result = scored(tables, "subgroups=site", "patient=none", "primary=edema")
+    assert {name: one["rows"] for name, one in result["subgroups"]["site"].items()} == {"north": 40, "unknown": 40}
+    area = roc_auc_score(tables.labels[:40, 0], tables.scores[:40, 0])
+    assert result["subgroups"]["site"]["north"]["macro"]["auroc"]["value"] == pytest.approx(area, abs=EXACT)
+    assert result["coverage"]["patients"] == 80 and result["primary"] == ["edema"]
+
+
+# ---- Folder --------------------------------------------------------------------------------------------------------
+
+
+def test_compare_pairs_a_table_with_a_run(trained_run: Path, tmp_path: Path) -> None:
+    """Scores of other software on some studies of a run, in another order, under other names."""
+    (file,) = (trained_run / "predictions").glob("*_test.csv")
+    own = ScoreTable.read_csv(file)
+    frame = pd.DataFrame({"study": own.study_id, "Effusion": own.column("prompt", "pleural_effusion")[1].astype(float)})
+    frame[::-1][:14].to_csv(tmp_path / "other.csv", index=False)
+    keys = [f"labels={file}", f"corpus={own.corpus}", "unmatched=skip", "scorer=prompt"]
+    metrics = score(tmp_path / "other", tmp_path / "other.csv", *keys)
+    result = metrics["results"][own.key]
+    assert result["coverage"]["reasons"] == {"labels without scores": 2}
+    listed = list(csv.DictReader((tmp_path / "other/left_out.csv").open()))
+    assert [(line["row"], line["reason"]) for line in listed] == [(n, "labels without scores") for n in ("2", "3")]
+    out = tmp_path / "compared"
+    assert main(["compare", str(trained_run), str(tmp_path / "other"), "scorer=prompt", f"out={out}"]) == 0
+    lines = [line for line in csv.DictReader((out / "comparison.csv").open()) if line["finding"] == "pleural_effusion"]
+    assert len({line["value"] for line in lines}) == 1 and float(lines[1]["difference"]) == 0.0
+    assert "of which" in (out / "comparison.html").read_text()
+    assert main(["report", str(tmp_path / "other")]) == 0
+
+
+@pytest.mark.figures
+def test_identifiers_stand_where_privacy_allows(tables: Given) -> None:
+    scored(tables)
+    out = tables.folder / "out"
+    for path in [one for one in out.rglob("*") if one.is_file() and one.suffix != ".png"]:
+        text, place = path.read_text(encoding="utf-8"), path.relative_to(out).parts[0]
+        assert "PATIENT" not in text or place == "private", path
+        assert "STUDY0" not in text or place in ("private", "predictions"), path
+    ids = out / "private/ids.csv"
+    assert stat.S_IMODE(ids.stat().st_mode) == 0o600 and "PATIENT0000" in ids.read_text()
+    assert {one.name for one in out.iterdir()} == {
+        "environment.json", "figures", "label_mapping.csv", "metrics.json", "predictions", "private", "report.html",
+    }  # fmt: skip
+
+
+def test_no_torch_is_loaded(tables: Given) -> None:
+    folder = tables.folder
+    code = (
+        "import sys; from radz.cli import main; assert main(sys.argv[1:]) == 0; "
+        "sys.exit(','.join({'torch', 'lightning', 'transformers'} & set(sys.modules)) or 0)"
+    )
+    for name in ("one", "two"):
+        command = ["score", str(folder / "scores.csv"), f"labels={folder / 'labels.csv'}", f"out={folder / name}"]
+        run(code, *command, f"cache_dir={folder / 'cache'}", "replicates=100")
+    run(code, "compare", str(folder / "one"), str(folder / "two"))
+
+
+def run(code: str, *arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
