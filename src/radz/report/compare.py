@@ -110,6 +110,9 @@ def _joined(runs: Sequence[Run], key: str) -> tuple[ScoreTable, list[int]]:
                 raise InputError(f"{path}: rows {place[unit] + 1} and {row + 1} are the same study; score it once")
         tables.append(table)
         places.append(place)
+    if all(len(set(table.study_id)) == len(table) for table in tables):
+        # One row a study in all of them: whether it is called an image, and how, does not count.
+        places = [{(study, ""): row for row, study in enumerate(table.study_id)} for table in tables]
     first = tables[0]
     shared = [unit for unit in places[0] if all(unit in place for place in places[1:])]
     names = tuple(name for name in first.findings if all(name in table.findings for table in tables[1:]))

@@ -96,6 +96,19 @@ def test_a_run_does_not_differ_from_its_copy(runs: tuple[Path, Path], tmp_path: 
         assert line["finding"] == "macro" or float(line["p_delong"]) == 1.0
 
 
+def test_studies_of_one_image_are_paired_by_their_study(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """Another program knows other names of the images."""
+    named = replace(score_table(1.5), image_id=[f"i{n}" for n in range(90)]).take(np.r_[80:10:-1])
+    one, other = (compare([runs[0], run], tmp_path / name) for run, name in (
+        (runs[1], "x"), (write_run(tmp_path / "named", named), "y"),
+    ))  # fmt: skip
+    lines = [list(csv.DictReader(path.with_name("comparison.csv").open())) for path in (one, other)]
+    assert [{**line, "folder": ""} for line in lines[0]] == [{**line, "folder": ""} for line in lines[1]]
+    twice = write_run(tmp_path / "twice", replace(named, study_id=["s20", *named.study_id[1:]]))
+    with pytest.raises(InputError, match="no study in common"):
+        compare([runs[0], twice])
+
+
 def test_refusals_are_one_line(runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = map(str, runs)
 

@@ -149,7 +149,7 @@ def test_every_scale_keeps_its_order(values: list[float]) -> None:
     assert np.array_equal(np.isnan(mapped), ~known) and ((mapped[known] >= 0) & (mapped[known] <= 1)).all()
     one, other = raw[known], mapped[known].astype(float)
     assert np.array_equal(np.sign(one[:, None] - one), np.sign(other[:, None] - other))
-    assert logits == bool(((one < 0) | (one > 1)).any())
+    assert logits == bool(((one < -1e-5) | (one > 1 + 1e-5)).any())
     single = np.unique(np.abs(mapped[known]))
     assert np.array_equal(to_unit_interval([single.astype(float)])[0][0], single), "float32 of [0, 1] stay as they are"
 
@@ -217,11 +217,13 @@ def test_images_take_the_labels_of_their_study(tables: Given) -> None:
         [f"{s}_{n}.png", s, *own] for s, own in zip(tables.study, tables.scores.tolist(), strict=True) for n in "ab"
     ]
     tables.write("scores.csv", [["image", "study", *FINDINGS], *rows])
-    result = scored(tables)
+    result = scored(tables, "protocol=chexpert5", "corpus=ours")
     assert result["inference"]["rows"] == 160 and result["coverage"]["studies"] == 80
     area = roc_auc_score(tables.labels[:, 0], tables.scores[:, 0])
     assert result["scorers"]["scores"]["findings"]["edema"]["auroc"]["value"] == pytest.approx(area, abs=EXACT)
-    table = ScoreTable.read_csv(tables.folder / "out/predictions/labels_test.csv")
+    page = (tables.folder / "out/report.html").read_text()
+    assert "Protocol chexpert5 scores each study, and a row here is one image" in page
+    table = ScoreTable.read_csv(tables.folder / "out/predictions/ours_test.csv")
     assert all(len(one) == 12 and "png" not in one for one in table.image_id)
 
 
@@ -259,8 +261,8 @@ def test_chexpert_as_published_under_its_protocol(tmp_path: Path) -> None:
     by_column = {(line["file"], line["column"]): line for line in lines}
     assert by_column["densenet.csv", "Edema"]["finding"] == "edema"
     assert by_column["groundtruth.csv", "Pleural Effusion"]["finding"] == "pleural_effusion"
+    assert set(table.image_id) == {""} and metrics["protocol"]["scoring"]["unit"] == "study", "one image each"
     page = (tmp_path / "out/report.html").read_text()
-    assert "Protocol chexpert5 scores each study, and a row here is one image" in page
     assert "read from a table" in page and "Training</h2>" not in page and "no threshold was fixed before" in page
 
 
@@ -281,6 +283,29 @@ def test_labels_follow_the_policy(tables: Given, protocol: str | None, known: in
     assert [None if np.isnan(one) else one for one in edema] == [1, 0, None, 0, silent, 0]
     assert [None if np.isnan(one) else one for one in opacity] == [1, 0, silent, 0, silent, 1]
     assert result["scorers"]["scores"]["findings"]["edema"]["rows"] == known + 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "primary"), [([], ["edema", "mass"]), (["protocol=own.yaml"], ["no_finding", "mass"])]
+)
+def test_no_finding_is_in_the_macro_where_a_protocol_says_so(
+    tables: Given, monkeypatch: pytest.MonkeyPatch, keys: list[str], primary: list[str]
+) -> None:
+    monkeypatch.chdir(tables.folder)
+    Path("own.yaml").write_text("base: demo\nscoring: {findings: [no_finding, mass, nodule], primary: seen}\n")
+    for rows, name in ((tables.label_rows(), "labels.csv"), (tables.score_rows(), "scores.csv")):
+        rows[0] = ["No Finding" if header == "pleural_effusion" else header for header in rows[0]]
+        tables.write(name, rows)
+    result = scored(tables, *keys)
+    own = result["scorers"]["scores"]
+    assert result["primary"] == primary
+    listed = {"no_finding", *primary}
+    assert set(own["findings"]) == listed
+    areas = [own["findings"][name]["auroc"]["value"] for name in primary]
+    assert own["macro"]["auroc"]["value"] == pytest.approx(np.mean(areas), abs=EXACT)
+    assert own["excluded"] == ({"nodule": "no column of the scores is it"} if keys else {})
+    page = (tables.folder / "out/report.html").read_text()
+    assert ("averages over the findings that training knew; since that is not known, over all" in page) == bool(keys)
 
 
 def test_subgroups_by_a_column_that_is_named(tables: Given) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +53,10 @@ class Pairs:
         return {(self.scores.study[at], self.scores.image[at]) for at in self.at_scores}
 
 
-def pair(scores: Sheet, labels: Sheet) -> Pairs:
+def pair(scores: Sheet, labels: Sheet, unit: str | None = None) -> Pairs:
     """Find for every row of labels its scores. Images without labels of their own have those of their study.
+
+    Images of which every study has one become studies where labels are of studies, or a protocol's `unit` is.
 
     Raises:
         InputError: one table is of images and the other of studies, and nothing tells which image is of which study.
@@ -77,7 +79,11 @@ def pair(scores: Sheet, labels: Sheet) -> Pairs:
             f"{scores.path} and {labels.path}: have no study in common{_spelt(own, set(theirs))}; both must call the "
             "studies by the same ids (study=COLUMN and image=COLUMN name the columns)"
         )
-    return Pairs(scores, labels, [at for at, _ in found], [number for _, number in found])
+    pairs = Pairs(scores, labels, [at for at, _ in found], [number for _, number in found])
+    named = scores.of_studies or labels.of_studies
+    if named and (unit == "study" or not labels.of_images) and len(set(pairs.studies())) == len(found):
+        return replace(pairs, scores=replace(scores, image=[""] * len(scores)))
+    return pairs
 
 
 def _keys(sheet: Sheet, other: Sheet) -> list[tuple[str, ...]]:

@@ -47,11 +47,11 @@ class Brought:
             )
         self.notes: list[str] = []
         self.salt = privacy.salt(request.cache_dir)
-        self.corpus = self._corpus()
         self.settings = protocol.scoring
         self.replicates = self.settings.replicates if request.replicates is None else request.replicates
         self.seed = self.settings.seed if request.seed is None else request.seed
         self.alone = _name(request.scorer, request.scores)
+        self.corpus = self._corpus()
         self.scorers = list(dict.fromkeys(column.scorer or self.alone for column in test.scores.columns))
         self.headline = self._headline()
         scored = {column.finding for column in test.scores.columns}
@@ -69,9 +69,9 @@ class Brought:
 
     def _corpus(self) -> str:
         """Prediction files are called `<corpus>_<split>.csv`."""
-        path = self.test.scores.path
-        of_file = path.stem.rpartition("_")[0] if self.test.scores.hashed else self.test.labels.path.stem
-        name = self.request.corpus or self.protocol.corpus or of_file or path.stem
+        scores, labels = (sheet.path.name.partition(".")[0] for sheet in (self.test.scores, self.test.labels))
+        of_file = scores.rpartition("_")[0] if self.test.scores.hashed else labels
+        name = self.request.corpus or self.protocol.corpus or of_file or scores
         if "/" in name:
             raise InputError(f"corpus={name}: must be a name without '/'")
         return name

@@ -34,10 +34,11 @@ def score_given(request: Request) -> Path:
     check_free(request.out, "out")
     protocol = read_protocol(request.protocol, request.corpus)
     names = FindingNames(protocol.ontology)
-    test = _read(request, names, "scores", request.scores, "labels", request.labels)
+    unit = protocol.scoring.unit if protocol.name else None
+    test = _read(request, names, unit, "scores", request.scores, "labels", request.labels)
     val = None
     if request.val is not None:
-        val = _read(request, names, "val", request.val, "val_labels", request.val_labels, test.labels.path)
+        val = _read(request, names, unit, "val", request.val, "val_labels", request.val_labels, test.labels.path)
     elif request.val_labels is not None:
         raise InputError("val_labels: is read only with val=FILE, the scores of validation")
     named = request.named if request.named.patient != NOBODY else replace(request.named, patient=None)
@@ -53,7 +54,7 @@ def score_given(request: Request) -> Path:
 
 
 def _read(
-    request: Request, names: FindingNames, key: str, path: Path, labels_key: str, labels: Path | None,
+    request: Request, names: FindingNames, unit: str | None, key: str, path: Path, labels_key: str, labels: Path | None,
     other: Path | None = None,
 ) -> Pairs:  # fmt: skip
     """Scores and their labels: those of `labels`, else those that stand beside them, else of `other`."""
@@ -67,7 +68,7 @@ def _read(
             raise InputError(f"{read.path}: no column of {what}; call its columns after findings, such as edema")
     _tell(sheet)
     _tell(truth)
-    return pair(sheet, truth)
+    return pair(sheet, truth, unit)
 
 
 def _tell(sheet: Sheet) -> None:

@@ -10,6 +10,8 @@ from scipy.special import expit
 
 ONE = int(np.float32(1.0).view(np.int32))
 """Floats of [0, 1] in order are the whole numbers from 0 to this."""
+ROUNDING = 1e-5
+"""By so much a softmax may miss [0, 1]."""
 
 
 def to_unit_interval(tables: Sequence[NDArray[np.float64]]) -> tuple[list[NDArray[np.float32]], bool]:
@@ -22,8 +24,8 @@ def to_unit_interval(tables: Sequence[NDArray[np.float64]]) -> tuple[list[NDArra
     """
     every = np.concatenate([np.ravel(table) for table in tables])
     distinct = np.unique(every[~np.isnan(every)])
-    logits = bool(len(distinct)) and bool(distinct[0] < 0 or distinct[-1] > 1)
-    mapped = (expit(distinct) if logits else distinct).astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
+    logits = bool(len(distinct)) and bool(distinct[0] < -ROUNDING or distinct[-1] > 1 + ROUNDING)
+    mapped = (expit(distinct) if logits else distinct.clip(0, 1)).astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
     steps = np.arange(len(distinct))
     numbers = np.maximum.accumulate(mapped.view(np.int32).astype(np.int64) - steps) + steps
     numbers = np.minimum(numbers, ONE - steps[::-1])
