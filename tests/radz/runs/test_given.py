@@ -100,7 +100,9 @@ def test_scikit_learn_with_a_validation_table(tmp_path: Path) -> None:
     assert cell["brier"]["value"] == pytest.approx(brier_score_loss(y[test], platt(p[test])), abs=EXACT)
     assert result["thresholds_from"] == "ours/val" and (tmp_path / "out/predictions/ours_val.csv").is_file()
     assert not [note for note in metrics["given"]["notes"] if "logit" in note or "validation were given" in note]
-    assert [note for note in metrics["given"]["notes"] if note.startswith("1 patients stand in test and in validation")]
+    assert [
+        note for note in metrics["given"]["notes"] if note.startswith("1 patient(s) stand in test and in validation")
+    ]
 
 
 def test_a_run_gives_its_own_numbers(trained_run: Path, tmp_path: Path) -> None:

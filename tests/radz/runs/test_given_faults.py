@@ -142,6 +142,14 @@ def test_labels_are_asked_for(tables: Given, fails: Callable[..., str]) -> None:
 def test_validation_is_of_other_studies(tables: Given, fails: Callable[..., str]) -> None:
     tables.write("val.csv", tables.score_rows()[:7])
     assert "val: 6 rows of" in refused(fails, tables, f"val={tables.folder / 'val.csv'}")
+    header, *rows = tables.label_rows()
+    tables.write("labels.csv", [header, *rows, *([f"v{n}", f"w{n}", "F", n % 2, 0, 0] for n in range(9))])
+    tables.write("val.csv", [["study", "densenet/edema"], *([f"v{n}", 0.1 * n] for n in range(9))])
+    line = refused(fails, tables, f"val={tables.folder / 'val.csv'}", "scorer=denset")
+    assert "val.csv has no scores of denset; nearest is 'densenet'" in line
+    tables.write("val.csv", [["study", "edema"], *([f"v{n}", 0.1 * n] for n in range(8))])
+    line = refused(fails, tables, f"val={tables.folder / 'val.csv'}")
+    assert "labels.csv row 34: this study has no scores in" in line
 
 
 def test_a_long_table_names_row_and_column(tables: Given, fails: Callable[..., str]) -> None:

@@ -54,6 +54,7 @@ class Brought:
         self.corpus = self._corpus()
         self.scorers = list(dict.fromkeys(column.scorer or self.alone for column in test.scores.columns))
         self.headline = self._headline()
+        self._check_val()
         scored = {column.finding for column in test.scores.columns}
         labelled = list(dict.fromkeys(column.finding for column in test.labels.columns))
         wanted = protocol.findings or tuple(labelled)
@@ -83,6 +84,15 @@ class Brought:
                 f"scorer={wanted}: {self.request.scores} has no such scorer{nearest(wanted, self.scorers)}"
             )
         return wanted or self.scorers[0]
+
+    def _check_val(self) -> None:
+        """InputError where validation is of other models."""
+        if self.val is None:
+            return
+        named = {column.scorer or self.alone for column in self.val.scores.columns}
+        for scorer in self.scorers:
+            if scorer not in named:
+                raise InputError(f"val: {self.val.scores.path} has no scores of {scorer}{nearest(scorer, named)}")
 
     def _check_findings(self, scored: set[str], labelled: Sequence[str]) -> None:
         """InputError without a finding in common, or for a column of labels that may be a misspelt finding."""
@@ -193,7 +203,7 @@ class Brought:
                 "accuracy and MCC at a validation threshold, Brier score and calibration error are not there."
             )
         elif shared := len(set(test.patient) & set(val.patient)):
-            self._note(f"{shared} patients stand in test and in validation, so that thresholds have seen them.")
+            self._note(f"{shared} patient(s) stand in test and in validation: thresholds have seen them.")
         unit = "image" if self.test.scores.of_images else "study"
         if self.protocol.name is not None and unit != self.settings.unit:
             self._note(
