@@ -183,11 +183,22 @@ def _section(runs: Sequence[Run], key: str, folder: Path) -> dict[str, Any]:
         "findings": findings,
         "tests": tests,
         "excluded": _excluded(runs, measured, of),
+        "words": {letter: _in_words(result) for letter, result in of.items()},
         "auroc": figures.embed(forest({"": areas}, "AUROC", 0.5), folder / "figures", f"auroc_{stem}"),
         "differences": figures.embed(
             forest({"": gains}, "difference in AUROC", 0.0), folder / "figures", f"differences_{stem}"
         ),
     }
+
+
+def _in_words(result: Mapping[str, Any]) -> dict[str, dict[str, float | None]] | None:
+    """What other wordings do to a run's own scores, with intervals where it has them; None where it was not asked."""
+    if (found := result.get("wordings")) is None:
+        return None
+    plain = {**{name: found["auroc"][name] for name in ("least", "median", "most")}, **found["negation"]}
+    bare = {name: {"value": value, "low": None, "high": None} for name, value in plain.items()}
+    given = {name: value for name, value in found.get("intervals", {}).items() if name in (*bare, "spread")}
+    return {"spread": {**bare["most"], "value": plain["most"] - plain["least"]}, **bare, **given}
 
 
 def _excluded(runs: Sequence[Run], measured: Estimates, of: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -212,6 +223,8 @@ def _write_csv(path: Path, runs: Sequence[Run], sections: Sequence[Mapping[str, 
             for metric, values in section["macro"][run.letter].items():
                 beside = list(gain.values()) if metric == "auroc" and gain else [None] * 3
                 rows.append([*start, "macro", metric, *values.values(), *beside, None, None])
+            for name, values in (section["words"][run.letter] or {}).items():
+                rows.append([*start, "macro", f"wordings_{name}", *values.values(), *[None] * 5])
             for name, by in section["findings"].items():
                 test = section["tests"].get(run.letter, {}).get(name)
                 beside = [*test["auroc"].values(), test["p"], test["p_holm"]] if test else [None] * 5

@@ -16,6 +16,7 @@ from radz.cli.command_line import main
 from radz.metrics.delong import delong
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.split_results import calibrations_from, results, thresholds_from
+from radz.metrics.wordings import in_wordings
 from radz.report.compare import compare
 
 FINDINGS = ("edema", "mass", "hernia")
@@ -82,6 +83,33 @@ def test_side_by_side_on_shared_studies(runs: tuple[Path, Path], capsys: pytest.
     assert "<link" not in page and "://" not in page and "0000000000" not in page
     names = {f"{kind}_ours_test" for kind in ("auroc", "differences")}
     assert {path.stem for path in (out / "figures").iterdir()} == names
+
+
+def test_what_other_words_do_stands_beside(runs: tuple[Path, Path]) -> None:
+    """Of a run of today with its intervals, of an older one without; of one that has none, nothing."""
+    third = write_run(runs[0].parents[1] / "c" / "seed0", score_table(1.0))
+    said = np.random.default_rng(0).random((90, 6)).astype(np.float32)
+    for folder, table in ((runs[0], score_table(0.6)), (runs[1], score_table(1.5))):
+        table.wordings = {"showing": said, "question": np.hstack([table.scores["fused"], said[:, 3:]])}
+        metrics = json.loads((folder / "metrics.json").read_text())
+        found = in_wordings(table, FINDINGS[:2], 100, 0)
+        assert found is not None
+        if folder == runs[1]:
+            found.pop("intervals")
+        metrics["results"][table.key]["wordings"] = found
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    page = compare([*runs, third])
+    with open(page.with_name("comparison.csv"), encoding="utf-8", newline="") as stream:
+        lines = [line for line in csv.DictReader(stream) if line["metric"].startswith("wordings_")]
+    assert {line["run"] for line in lines} == {"A", "B"} and "In other words" in page.read_text(encoding="utf-8")
+    value = {(line["run"], line["metric"].removeprefix("wordings_")): float(line["value"]) for line in lines}
+    for run in "AB":
+        assert value[run, "spread"] == pytest.approx(value[run, "most"] - value[run, "least"])
+        assert 0 < value[run, "present"] < 1
+    assert {line["metric"] for line in lines if line["low"]} == {
+        "wordings_spread", "wordings_present", "wordings_absent", "wordings_balanced"
+    }  # fmt: skip
+    assert all(line["run"] == "A" for line in lines if line["low"])
 
 
 def test_a_run_does_not_differ_from_its_copy(runs: tuple[Path, Path], tmp_path: Path) -> None:
