@@ -268,20 +268,22 @@ def stated(
             return cosine(image[0], text[0])
         return (across[0] + across[1]) / 2 if kind == "cross" else along[0] + along[1]
 
-    terms = []
+    alone, nearer = [], {0.0: [torch.zeros(())], 1.0: [torch.zeros(())]}
     for image, labels in zip(images, known, strict=True):
         for place, name in enumerate(anchors):
             if name not in labels:
                 continue
             sign = 1 if labels[name] else -1
             yes, no = near(image, said[place]), near(image, denied[place])
-            alone = F.logsigmoid(sign * (yes / tau + bias[0])) + F.logsigmoid(-sign * (no / tau + bias[1]))
-            terms.append(-(alone / 2 + F.logsigmoid(sign * (yes - no) / tau)) / 2)
+            alone.append(-F.logsigmoid(sign * (yes / tau + bias[0])) / 2)
+            alone[-1] = (alone[-1] - F.logsigmoid(-sign * (no / tau + bias[1])) / 2).reshape(())
+            nearer[labels[name]].append(-F.logsigmoid(sign * (yes - no) / tau).reshape(()))
+    of_images = torch.stack(alone).mean()
+    for terms in nearer.values():
+        of_images = of_images + torch.stack(terms).sum() / max(1, len(terms) - 1) / 2
     texts = [text[0] for text in (*said, *denied)]
     says = [{other: float(other == name) for other in anchors} for name in anchors] + [{name: 0.0} for name in anchors]
-    return (
-        torch.stack([term.reshape(()) for term in terms]).mean() + guided(texts, anchors, says, tau, category_bias)
-    ) / 2
+    return (of_images / 2 + guided(texts, anchors, says, tau, category_bias)) / 2
 
 
 def factor(step: int, steps: int, warm: int) -> float:

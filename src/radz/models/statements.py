@@ -155,7 +155,8 @@ def statement_loss(
     """Whether studies agree with statements, as binary cross-entropies in nats, a mean over known pairs of all ranks.
 
     Each statement alone is a match or none (half of the loss); and of a statement and its denial the study is nearer
-    to the one that its label says (the other half).
+    to the one that its label says (the other half). There findings present weigh as much as findings absent: most
+    studies lack a given finding, and a loss that follows the majority would have them all nearer to the denial.
 
     Args:
         said, denied: cosines [B, K] of studies and statements.
@@ -170,7 +171,8 @@ def statement_loss(
     of_said = cross_entropy(said / temperature + bias[0], label)
     of_denied = cross_entropy(denied / temperature + bias[1], 1 - label)
     nearer = cross_entropy((said - denied) / temperature, label)
-    return global_mean(((of_said + of_denied) / 2 + nearer) / 2, known)
+    present, absent = (global_mean(nearer, known & (labels == value)) for value in (1, 0))
+    return (global_mean((of_said + of_denied) / 2, known) + (present + absent) / 2) / 2
 
 
 def statement_labels(findings: Sequence[str], known: Ontology) -> Tensor:
