@@ -242,11 +242,17 @@ class StudyDataModule(LightningDataModule):
         """Return float32 [n, K], 1, 0 or NaN under the metrics policy; of all studies when no rows are given."""
         return _labels(self.table, self.policy_metrics, rows)
 
+    def _classes(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Places in `rows` of the studies that have each finding, and of those that have none."""
+        present = self.loss_labels(rows) == 1
+        return [np.flatnonzero(column) for column in (*present.T, ~present.any(1))]
+
     def train_dataloader(self) -> DataLoader[int]:
         """Shuffled by (seed, epoch), sharded by rank, incomplete last batch dropped; goes on where a resume is."""
         rows = RowDataset(self.table.rows("train"))
         shape = self.config.batch_size, self.seed, *rank_and_world()
-        self._sampler = sampler = TrainSampler(rows, *shape, batches=self.overfit_batches)
+        classes = self._classes(rows.rows) if self.config.sampling == "class_aware" else ()
+        self._sampler = sampler = TrainSampler(rows, *shape, batches=self.overfit_batches, classes=classes)
         sampler.go_to(*self._position)
         return self._loader(rows, sampler, self.config.batch_size, drop_last=True)
 

@@ -116,6 +116,9 @@ class DataConfig:
     """Negative control: reports and labels together permuted against the images inside each split of each corpus."""
     limit: Limit = field(default_factory=Limit)
     """Fewer studies, for trials."""
+    sampling: str = "uniform"
+    """Training studies of an epoch: uniform (each once) | class_aware (as many draws, of a finding first, then of a
+    study that has it): rare findings are seen as often as common ones."""
     fraction: float = 1.0
     """Share of the training patients of each corpus that are kept, by the seed; a smaller share lies in a larger."""
     shots: int = 0
@@ -138,6 +141,7 @@ class DataConfig:
             limit = getattr(self.limit, split)
             if limit is not None:
                 in_range(f"data.limit.{split}", limit, 1)
+        one_of("data.sampling", self.sampling, ("uniform", "class_aware"))
         if not 0 < self.fraction <= 1:
             raise InputError(f"data.fraction={self.fraction}: must be above 0 and at most 1")
         in_range("data.shots", self.shots, 0)

@@ -225,6 +225,8 @@ class PhantomConfig:
     """Voxels along each side of the CT (modality: chest_ct)."""
     seed: int = 0
     """Another seed is another set of patients."""
+    rare: dict[str, float] = field(default_factory=dict)
+    """{finding: share of the training and validation studies with it that keep it}, for a long tail; test stays."""
 
 
 @dataclass

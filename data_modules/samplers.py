@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch.distributed
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset, DistributedSampler
 
 
@@ -31,15 +31,19 @@ class TrainSampler(DistributedSampler[int]):
 
     Args:
         batches: if not 0, every epoch is the first so many batches of epoch 0.
+        classes: if given, positions of the studies of each class: an epoch draws as many studies, each of a class drawn
+            first (class-aware sampling: Shen et al., ECCV 2016, arXiv 1512.05830).
     """
 
     def __init__(
-        self, dataset: RowDataset, batch_size: int, seed: int, rank: int = 0, world: int = 1, batches: int = 0
-    ) -> None:
+        self, dataset: RowDataset, batch_size: int, seed: int, rank: int = 0, world: int = 1, batches: int = 0,
+        classes: Sequence[NDArray[np.int64]] = (),
+    ) -> None:  # fmt: skip
         super().__init__(dataset, num_replicas=world, rank=rank, shuffle=True, seed=seed, drop_last=True)
         joint = world * batch_size
         self.kept = min(len(dataset) // joint, batches or len(dataset)) * joint
         self.fixed, self.batch_size, self.start = batches > 0, batch_size, 0
+        self.classes = [one for one in classes if len(one)]
 
     def go_to(self, epoch: int, batch: int) -> None:
         """Begin the next pass, and that one only, at a batch of an epoch: what a resumed run has seen is left out."""
@@ -51,7 +55,12 @@ class TrainSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         epoch = 0 if self.fixed else self.epoch
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
+        generator, count = np.random.default_rng([self.seed, epoch]), len(self.dataset)  # type: ignore[arg-type]
+        if self.classes:
+            drawn = generator.integers(len(self.classes), size=count)
+            order = np.array([generator.choice(self.classes[number]) for number in drawn], dtype=np.int64)
+        else:
+            order = generator.permutation(count)
         start, self.start = self.start, 0
         return iter(order[: self.kept][self.rank :: self.num_replicas].tolist()[start:])
 

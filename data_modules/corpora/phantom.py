@@ -70,7 +70,8 @@ def written(config: PhantomConfig, cache_dir: Path, modality: str = "chest_xray"
 
     source = _source(resources.files("data_modules.phantom"))
     studies, side = asdict(config.studies), config.voxels if modality == "chest_ct" else config.image_px
-    recipe = json.dumps([modality, studies, side, config.seed, source]).encode()
+    rare = [dict(sorted(config.rare.items()))] if config.rare else []
+    recipe = json.dumps([modality, studies, side, config.seed, source, *rare]).encode()
     folder = cache_dir / "phantom" / hashlib.blake2b(recipe, digest_size=8).hexdigest()
     # One that is there may lie where nothing can be written, a lock included.
     there = (folder / "phantom.json").is_file()
@@ -82,6 +83,7 @@ def written(config: PhantomConfig, cache_dir: Path, modality: str = "chest_xray"
             voxels=config.voxels,
             seed=config.seed,
             modality=modality,
+            rare=config.rare,
         )
     return folder
 

@@ -10,6 +10,7 @@ et al., AJR 1986); endotracheal tip 3 to 7 cm above the carina (Goodman et al., 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,11 @@ class Finding:
     flags: tuple[str, ...] = ()
 
 
-def choose(rng: np.random.Generator, split: str) -> list[Finding]:
-    """The findings of one study, in a fixed order; about 30 % of studies have none."""
+def choose(rng: np.random.Generator, split: str, kept: Mapping[str, bool] | None = None) -> list[Finding]:
+    """The findings of one study, in a fixed order; about 30 % of studies have none.
+
+    `kept`: findings that are taken out where False stands, as if they had not been drawn.
+    """
     if rng.random() < NORMAL_SHARE:
         return []
     count = 1 + int(rng.choice(len(HOW_MANY), p=HOW_MANY))
@@ -49,6 +53,7 @@ def choose(rng: np.random.Generator, split: str) -> list[Finding]:
     for name in rng.permutation(SEEN):
         if len(names) < count and not (name in EXCLUSIVE and EXCLUSIVE & set(names)):
             names.append(str(name))
+    names = [name for name in names if (kept or {}).get(name, True)]
     if split == "test":
         names += [name for name in UNSEEN if rng.random() < UNSEEN_RATE]
     taken: dict[str, str] = {}  # side -> what fills it, so that no finding is drawn where another would hide it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +45,12 @@ def patients(split: str, count: int, seed: int) -> list[int]:
 
 
 def sample_study(
-    split: str, index: int, patient: int, seed: int, scene: bool = True, modality: str = "chest_xray"
-) -> PhantomStudy:
+    split: str, index: int, patient: int, seed: int, scene: bool = True, modality: str = "chest_xray",
+    rare: Mapping[str, float] | None = None,
+) -> PhantomStudy:  # fmt: skip
     """The study at `index` of a split. Without `scene` the report can be written at once, at no cost in geometry.
+
+    `rare`: {finding: share of the training and validation studies with it that keep it}; the others lack it.
 
     The chest_ct of a study is of the same person with the same organs and findings as its chest_xray: on the back,
     with the soft tissues that a CT tells apart, and without the lead letter.
@@ -55,7 +59,10 @@ def sample_study(
     rng = np.random.default_rng(_sequence(seed, split, index, 2))
     body = sample_body(person, rng)
     ct = body.supine = modality == "chest_ct"
-    findings = choose(rng, split)
+    # A generator of its own: what is rare changes no other draw.
+    thin = np.random.default_rng(_sequence(seed, split, index, 6))
+    kept = {name: bool(thin.random() < share) for name, share in sorted((rare or {}).items())}
+    findings = choose(rng, split, kept if split != "test" else None)
     shape_body(body, findings, rng)
     words = np.random.default_rng(_sequence(seed, split, index, 5 if ct else 3))
     if not scene:

@@ -11,13 +11,14 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from data_modules.errors import InputError
+from data_modules.errors import InputError, nearest
 from data_modules.files import new_folder
 from data_modules.phantom.dicom import write_dicom
 from data_modules.phantom.expose import expose
-from data_modules.phantom.findings import NAMES
+from data_modules.phantom.findings import NAMES, SEEN
 from data_modules.phantom.nifti import write_nifti
 from data_modules.phantom.project import thickness
 from data_modules.phantom.report import training_reports, write_report
@@ -44,6 +45,7 @@ def write_phantom(
     voxels: int = 96,
     seed: int = 0,
     modality: str = "chest_xray",
+    rare: Mapping[str, float] | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> str:
@@ -53,15 +55,15 @@ def write_phantom(
     The digest is a sha256 over pixels or voxels, reports and labels, the same for any number of workers. A folder that
     already holds this phantom is left as it is. Files appear under a temporary name first, so that an interrupted run
     leaves nothing that looks complete. Raises InputError for an unknown split or modality, a negative count, a size out
-    of range, or a foreign folder.
+    of range, or a foreign folder. `rare`: as in `sample_study`.
     """
     folder = Path(folder)
-    config = _checked(studies, image_px, voxels, seed, modality)
+    config = _checked(studies, image_px, voxels, seed, modality, rare or {})
     known = _known(folder)
     if known and known["config"] == config:
         return _told(folder, str(known["digest"]))
     jobs = [
-        (s, i, p, voxels if modality == CT else image_px, seed, modality)
+        (s, i, p, voxels if modality == CT else image_px, seed, modality, rare or {})
         for s in SPLITS
         for i, p in enumerate(patients(s, config["studies"].get(s, 0), seed))
     ]
@@ -83,7 +85,14 @@ def _told(folder: Path, digest: str) -> str:
     return digest
 
 
-def _checked(studies: dict[str, int], image_px: int, voxels: int, seed: int, modality: str) -> dict:
+def _checked(
+    studies: dict[str, int], image_px: int, voxels: int, seed: int, modality: str, rare: Mapping[str, float]
+) -> dict:  # fmt: skip
+    for name, share in rare.items():
+        if name not in SEEN:
+            raise InputError(f"phantom.rare: {name!r} is no finding of its training studies{nearest(name, SEEN)}")
+        if not 0 <= share <= 1:
+            raise InputError(f"phantom.rare.{name}: {share} must lie between 0 and 1")
     for split, count in studies.items():
         if split not in SPLITS:
             raise InputError(f"phantom.studies: unknown split {split!r}; use {', '.join(SPLITS)}")
@@ -102,6 +111,7 @@ def _checked(studies: dict[str, int], image_px: int, voxels: int, seed: int, mod
         "studies": {s: int(studies[s]) for s in SPLITS if studies.get(s)},
         **({"modality": modality, "voxels": voxels} if modality == CT else {"image_px": image_px}),
         "seed": seed,
+        **({"rare": dict(sorted(rare.items()))} if rare else {}),
     }
 
 
@@ -144,10 +154,10 @@ def _named(job: tuple) -> str:
     return f"study {job[1]}-{job[2]:06d} of the phantom"
 
 
-def _write_one(job: tuple[Path, str, int, int, int, int, str]) -> tuple[list, bytes]:
+def _write_one(job: tuple[Path, str, int, int, int, int, str, Mapping[str, float]]) -> tuple[list, bytes]:
     """Renders, writes and describes one study: its table row and the sha256 of its pixels, report and labels."""
-    images, split, index, patient, side, seed, modality = job
-    study = sample_study(split, index, patient, seed, modality=modality)
+    images, split, index, patient, side, seed, modality, rare = job
+    study = sample_study(split, index, patient, seed, modality=modality, rare=rare)
     assert study.scene is not None
     name, person = f"{split}-{index:06d}", f"P-{split}-{patient:06d}"
     if modality == CT:

@@ -250,3 +250,22 @@ def test_a_killed_loader_is_one_line(make: Make) -> None:
         time.sleep(1)
         list(batches)
     assert f"(process {worker}) was killed by SIGKILL" in str(death(fault.value))
+
+
+def test_class_aware_sampling_draws_findings_before_studies(make: Make) -> None:
+    """One training study of six has covid19, the others the rest: it is drawn far more often than once in six."""
+    plain, aware = (ready(make(sampling=how, batch_size=2)) for how in ("uniform", "class_aware"))
+    present = plain.loss_labels(plain.table.rows("train")) == 1
+    share = {"uniform": [], "class_aware": []}
+    for name, module in (("uniform", plain), ("class_aware", aware)):
+        loader = module.train_dataloader()
+        for epoch in range(60):
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            share[name] += [row for batch in loader for row in batch.rows.tolist()]  # type: ignore[attr-defined]
+    rows = plain.table.rows("train")
+    assert set(share["class_aware"]) <= set(rows.tolist())
+    groups = [set(rows[column].tolist()) for column in (*present.T, ~present.any(1)) if column.any()]
+    drawn = [sum(row in group for row in share["class_aware"]) / len(share["class_aware"]) for group in groups]
+    once = [len(group) / len(rows) for group in groups]
+    assert len(groups) > 1 and all(one >= 0.8 / len(groups) for one in drawn)
+    assert min(once) < 0.8 * min(drawn)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from data_modules.phantom.findings import NAMES
+from data_modules.phantom.findings import NAMES, SEEN
 from data_modules.phantom.project import View, intervals, thickness, union_length
 from data_modules.phantom.scene import Region, Scene, Solids, ellipsoids, join, rotation, tubes
 from data_modules.phantom.study import SPLITS, sample_study, sample_view
@@ -100,3 +100,21 @@ def test_density_is_never_that_of_less_than_nothing() -> None:
 def test_every_split_and_finding_can_be_drawn() -> None:
     seen = {f.name for split in SPLITS for i in range(120) for f in sample_study(split, i, i, 0, scene=False).findings}
     assert seen == set(NAMES)
+
+
+def test_a_rare_finding_leaves_training_and_nothing_else_moves() -> None:
+    """A tenth of its training studies keep it; the test split and all other findings stay as they are."""
+    rare = {"edema": 0.1, "nodule": 0.0}
+    for split in SPLITS:
+        pairs = [
+            [sample_study(split, i, i, 0, scene=False, rare=of) for of in (None, rare)] for i in range(400)
+        ]  # fmt: skip
+        count = {name: [sum(any(f.name == name for f in study.findings) for study in side)
+                        for side in zip(*pairs, strict=True)] for name in SEEN}  # fmt: skip
+        for name, (plain, thin) in count.items():
+            assert thin == plain or (split != "test" and name in rare)
+        if split != "test":
+            assert count["nodule"][1] == 0 and 0 < count["edema"][1] < 0.3 * count["edema"][0]
+        for plain, thin in pairs:
+            assert {f.name for f in plain.findings} - {f.name for f in thin.findings} <= set(rare)
+            assert (plain.body.age, plain.body.sex) == (thin.body.age, thin.body.sex)

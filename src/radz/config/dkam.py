@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from data_modules.errors import InputError
-from radz.config.checks import Count, check_fields, words
+from radz.config.checks import Count, NotNegative, Share, check_fields, words
 
 ASPECTS = ("location", "shape", "boundary", "density", "definition", "clinical")
 
@@ -40,6 +40,15 @@ class DkamConfig:
 
     category: Annotated[str, words("softmax", "sigmoid")] = "softmax"
     """loss against the anchors: softmax (a study's findings share the mass, the paper) | sigmoid (each pair alone)"""
+    logit_adjustment: NotNegative = 0.0
+    """times the log-odds of each finding among the training labels, added to its logits in this loss alone, so that a
+    rare finding need not outscore common ones; 1 takes the frequency out, 0 is off"""
+    focus_present: NotNegative = 0.0
+    """power of the probability of error by which terms of present findings shrink in the sigmoid; 0 is off"""
+    focus_absent: NotNegative = 0.0
+    """likewise of absent findings, of which there are many (asymmetric loss: 4)"""
+    absent_margin: Share = 0.0
+    """probability below which an absent finding counts nothing (asymmetric loss: 0.05)"""
 
     def __post_init__(self) -> None:
         check_fields("dkam.", self)
@@ -49,6 +58,11 @@ class DkamConfig:
             raise InputError(
                 "dkam.anchor_refresh: conflicts with dkam.sources and dkam.sets=aspects; an anchor that follows the "
                 "weights has one text"
+            )
+        if self.category == "softmax" and (self.focus_present or self.focus_absent or self.absent_margin):
+            raise InputError(
+                "dkam.category: softmax conflicts with dkam.focus_present, dkam.focus_absent and dkam.absent_margin, "
+                "which are of the sigmoid"
             )
         if not self.aspects:
             raise InputError("dkam.aspects: name at least one part of the description")

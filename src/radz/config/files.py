@@ -110,12 +110,13 @@ def from_plain(content: dict[str, Any], source: str) -> Experiment:
 NEWER = {
     "backbone": ("family",),
     "vqa": ("embedding_instruction",),
-    "data": ("labels_reviewed", "shots"),
+    "data": ("labels_reviewed", "shots", "sampling"),
     "dfat": (
         "token_norm", "centre", "temperature_warmup", "projector_warmup_steps", "projector_warmup_rate",
         "statements_weight", "statements", "local_weight", "local_temperature",
         "alignment",
     ),
+    "dkam": ("logit_adjustment", "focus_present", "focus_absent", "absent_margin"),
     "scoring": ("wordings",),
 }  # fmt: skip
 """Keys that came after the first release: at their default, which changes nothing, they leave digests as they were."""
@@ -138,8 +139,9 @@ def digest(experiment: Experiment) -> str:
         plain["backbone"]["path"] = str(Path(Experiment.cache_dir) / Path(path).relative_to(cache))
     for corpus in plain["data"]["corpora"]:
         corpus.pop("root")
-        if not corpus["terms"]:
-            corpus.pop("terms")
+        for section, key in ((corpus, "terms"), (corpus["phantom"], "rare")):
+            if not section[key]:
+                section.pop(key)
         for rule in corpus["labels"].values():
             if rule["from_report"] is None:
                 rule.pop("from_report")

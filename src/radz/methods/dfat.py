@@ -32,11 +32,11 @@ from radz.models import factory
 from radz.models.anchor_bank import AnchorBank
 from radz.models.encoder import Encoder
 from radz.models.first_loss import FirstLoss, FirstPairs
-from radz.models.geometry import of_encoder
+from radz.models.geometry import of_encoder, told_of_sinks
 from radz.models.gradient_cache import cached_features
-from radz.models.labels import LabelView, batch_texts, label_view
+from radz.models.labels import LabelView, batch_texts, label_view, training_log_odds
 from radz.models.local_similarity import local_similarity
-from radz.models.losses import Features, alignment, category, known_cross_entropy, positive_pairs
+from radz.models.losses import Features, Focus, alignment, known_cross_entropy, of_both_sides, positive_pairs
 from radz.models.prompts import check_prompts
 from radz.models.retrieval_features import Keeper, Kept
 from radz.models.statements import Statements, statements_of
@@ -71,6 +71,7 @@ class DFAT(Scored):
         class_anchors: raw vectors [C, d], or sets [C, S, d], of those findings, NaN rows where there is none.
         modalities: one for each corpus that `StudyBatch.corpus` counts.
         statements: on the findings of the bank, where `dfat.statements_weight` asks for them.
+        prior: log-odds [K] of the findings of the bank in training, where `dkam.logit_adjustment` asks for them.
     """
 
     bank: AnchorBank
@@ -78,7 +79,7 @@ class DFAT(Scored):
     def __init__(
         self, encoder: Encoder, bank: AnchorBank, labels: LabelView, texts: ClassTexts, of_bank: ClassTexts,
         class_anchors: Tensor, dfat: DfatConfig, dkam: DkamConfig, scoring: ScoringConfig, modalities: Sequence[str],
-        statements: Statements | None = None,
+        statements: Statements | None = None, prior: Tensor | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.dkam, self.statements = dkam, statements
@@ -90,7 +91,11 @@ class DFAT(Scored):
         self.class_anchors: Tensor
         self.register_buffer("anchors", bank.vectors.clone())
         self.register_buffer("class_anchors", class_anchors.clone(), persistent=False)
-        self.category_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if dkam.category == "sigmoid" else None
+        self.prior: Tensor | None
+        self.register_buffer("prior", None if prior is None else dkam.logit_adjustment * prior, persistent=False)
+        self.focus = Focus(dkam.focus_present, dkam.focus_absent, dkam.absent_margin)
+        first_bias = torch.tensor([0.0 if dkam.logit_adjustment else FIRST_BIAS])
+        self.category_bias = nn.Parameter(first_bias) if dkam.category == "sigmoid" else None
         by_sigmoid = dfat.alignment == "sigmoid"
         self.alignment_bias = nn.Parameter(torch.tensor([FIRST_BIAS])) if by_sigmoid else None
         self.first_pairs = FirstPairs() if by_sigmoid else None
@@ -134,11 +139,9 @@ class DFAT(Scored):
                 global_weight=self.dfat.global_weight,
                 bias=self._pairs_bias(image, text, pairs, usable, temperature),
             )  # fmt: skip
-            every = torch.ones_like(usable)
             settings: dict[str, Any] = {"temperature": temperature, "bias": bias}
-            of_image, used = category(image.overall, anchors, seen, every, **settings)
-            of_text, _ = category(text.overall, anchors, seen, usable, **settings)
-            guided = (of_image + of_text) / 2
+            rare: dict[str, Any] = {"prior": self.prior, "focus": self.focus}
+            guided, used = of_both_sides(image, text, anchors, seen, usable, **settings, **rare)
             weight = 1.0 if projector_alone else self.dfat.alignment_weight
             loss = weight * aligned + (1 - weight) * guided
             parts: dict[str, tuple[float, Tensor]] = {}
@@ -151,7 +154,12 @@ class DFAT(Scored):
                 located = known_cross_entropy(found / temperature + self.local_bias, seen)
                 parts["local"] = self.dfat.local_weight, located
         if self.dfat.lm_weight:
-            parts["language"] = self.dfat.lm_weight, self._language_loss(texts)
+            foretold, tokens = self.encoder.language_loss(texts, self.dfat.gradient_cache or None)
+            # Mean over the tokens of all ranks, as the means of `radz.models.losses`.
+            parts["language"] = (
+                self.dfat.lm_weight,
+                world()[1] * foretold / total(foretold.new_tensor(tokens)).clamp(min=1),
+            )
         for own, part in parts.values():
             # Times nothing, not left out: DDP waits for a gradient of every weight.
             loss = loss + (0.0 if projector_alone else own) * part
@@ -168,8 +176,8 @@ class DFAT(Scored):
         if self.global_step in (0, begin):
             settings = self.dfat.loss, self.dfat.global_weight
             of_labels = start.measure(image, text, usable, anchors, labels, *settings)
-            if self.category_bias is not None:
-                local(self.category_bias.detach()).fill_(of_labels)
+            if self.category_bias is not None:  # a prior holds how common findings are
+                local(self.category_bias.detach()).fill_(of_labels * (self.prior is None))
             first = float(torch.as_tensor(self.temperature).detach())
             log.info(
                 "temperature: %.3g in the first step, falls to %.3g over %.0f %% of the steps",
@@ -193,11 +201,6 @@ class DFAT(Scored):
             first = self.first_pairs.measure(image, text, pairs, usable, *settings)
             local(self.alignment_bias.detach()).fill_(first)
         return self.alignment_bias - self.first_pairs.level / temperature
-
-    def _language_loss(self, texts: list[str]) -> Tensor:
-        """Mean over the tokens of all ranks, as the means of `radz.models.losses`."""
-        loss, tokens = self.encoder.language_loss(texts, self.dfat.gradient_cache or None)
-        return world()[1] * loss / total(loss.new_tensor(tokens)).clamp(min=1)
 
     @property
     def refreshes(self) -> bool:
@@ -235,12 +238,8 @@ class DFAT(Scored):
         if self.log_scale is not None and self.first_loss is None:
             self.log("train/temperature", self.temperature)
         # Reading the share waits for the device, so it is looked at now and then only.
-        if not self._warned and self.global_step % 50 == 0 and share[1] > 0.5:
-            self._warned = True
-            log.warning(
-                "sinks: the longest position holds %.0f %% of a pooled feature's power, the longest hundredth %.0f %%; "
-                "set dfat.token_norm=unit", *(100 * share).tolist(),
-            )  # fmt: skip
+        if not self._warned and self.global_step % 50 == 0:
+            self._warned = told_of_sinks(share)
 
     def on_train_batch_start(self, batch: StudyBatch, batch_idx: int) -> None:
         """Start the clock of the throughput meter."""
@@ -283,12 +282,9 @@ class DFAT(Scored):
 
     def configure_optimizers(self) -> Any:
         """A rate for base (decoder and tower), projector and heads each; the temperature goes at the heads' rate."""
-        rates = {
-            "base": self.dfat.learning_rate,
-            "projector": self.dfat.projector_learning_rate,
-            "heads": self.dfat.head_learning_rate,
-            "temperature": self.dfat.head_learning_rate,
-        }
+        dfat = self.dfat
+        rates = {"base": dfat.learning_rate, "projector": dfat.projector_learning_rate}
+        rates |= dict.fromkeys(("heads", "temperature"), dfat.head_learning_rate)
         named = list(self.named_parameters())
         parts = {key: (rate, [item for item in named if self._part_of(item[0]) == key]) for key, rate in rates.items()}
         first, steps = self.dfat.projector_warmup_steps, int(self.trainer.estimated_stepping_batches)
@@ -328,8 +324,7 @@ class DFAT(Scored):
 
     def geometry(self, kept: Kept | None) -> dict[str, Any]:
         """See `geometry.of_encoder`; `kept`: texts."""
-        texts = kept.text.overall[:SAMPLE] if kept else None
-        images = torch.cat(self._sample)[:SAMPLE]
+        images, texts = torch.cat(self._sample)[:SAMPLE], kept.text.overall[:SAMPLE] if kept else None
         return of_encoder(self.encoder, images, texts, self.anchors, self.classifier.prompts())
 
     def agreement(self, batch: StudyBatch) -> dict[str, Tensor]:
@@ -396,7 +391,9 @@ def build(task: Task) -> DFAT:
     sections = experiment.dfat, experiment.dkam, experiment.scoring
     of_bank = factory.class_texts(model.bank.names, model.file, experiment.data, experiment.dkam.aspects)
     said = statements_of(experiment.dfat, model.bank.names, known_findings(experiment.data), data.modalities)
-    given = label_view(data), texts, of_bank, anchors, *sections, data.modalities, said
+    view, names = label_view(data), model.bank.names
+    prior = training_log_odds(view, data, names) if experiment.dkam.logit_adjustment else None
+    given = view, texts, of_bank, anchors, *sections, data.modalities, said, prior
     module = DFAT(model.encoder, model.bank, *given)
     module.train()
     log_trainable(module)

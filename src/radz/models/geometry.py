@@ -79,3 +79,14 @@ def of_sides(sides: Mapping[str, tuple[Tensor, Shared]], centred: bool, remedy: 
                 "direction; %s", used["count"], side, used["mean_cosine"], used["effective_rank"], remedy,
             )  # fmt: skip
     return lie
+
+
+def told_of_sinks(share: Tensor) -> bool:
+    """Whether few positions are most of a pooled feature, which is then told; `share` [2]: `Features.peak_share`."""
+    if share[1] <= 0.5:
+        return False
+    log.warning(
+        "sinks: the longest position holds %.0f %% of a pooled feature's power, the longest hundredth %.0f %%; set "
+        "dfat.token_norm=unit", *(100 * share).tolist(),
+    )  # fmt: skip
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,17 +35,21 @@ class LabelView:
 
     def loss(self, batch: StudyBatch) -> Tensor:
         """[B, K]: 1, 0 or NaN under the loss policy."""
-        return _apply(self.policy_loss, batch)
+        return _apply(self.policy_loss, batch.label_states, batch.corpus)
 
     def for_losses(self, batch: StudyBatch, findings: Sequence[str]) -> Tensor:
         """[B, len(findings)]: `loss` of these findings, of no_finding what `with_no_finding` makes of it."""
-        labels, columns = self.loss(batch), self.columns(findings)
-        stated = labels.masked_fill(batch.label_states >= UNCERTAIN, float("nan"))
+        return self.of_states(batch.label_states, batch.corpus, findings)
+
+    def of_states(self, states: Tensor, corpus: Tensor, findings: Sequence[str]) -> Tensor:
+        """`for_losses` of label states [B, K] of studies of these corpora, int64 [B]."""
+        labels, columns = _apply(self.policy_loss, states, corpus), self.columns(findings)
+        stated = labels.masked_fill(states >= UNCERTAIN, float("nan"))
         return with_no_finding(pick(labels, columns), pick(stated, columns), findings)
 
     def metrics(self, batch: StudyBatch) -> Tensor:
         """[B, K]: 1, 0 or NaN under the metrics policy."""
-        return _apply(self.policy_metrics, batch)
+        return _apply(self.policy_metrics, batch.label_states, batch.corpus)
 
 
 def pick(labels: Tensor, columns: Sequence[int]) -> Tensor:
@@ -79,10 +84,19 @@ def with_no_finding(labels: Tensor, stated: Tensor, findings: Sequence[str]) -> 
     return completed
 
 
-def _apply(policy: Tensor, batch: StudyBatch) -> Tensor:
-    table = policy.to(batch.label_states.device)
+def _apply(policy: Tensor, states: Tensor, corpus: Tensor) -> Tensor:
+    table = policy.to(states.device)
     columns = torch.arange(table.shape[1], device=table.device)
-    return table[batch.corpus[:, None], columns, batch.label_states.long()]
+    return table[corpus[:, None], columns, states.long()]
+
+
+def training_log_odds(view: LabelView, data: StudyDataModule, findings: Sequence[str]) -> Tensor:
+    """Log-odds [K] of findings among the training studies whose label is known; half a study of either is added."""
+    rows = data.table.rows("train")
+    states, corpus = (torch.from_numpy(np.asarray(part)[rows]) for part in (data.table.states, data.table.corpus))
+    labels = view.of_states(states, corpus.long(), findings)
+    present, absent = ((labels == value).sum(0) + 0.5 for value in (1, 0))
+    return torch.log(present / absent)
 
 
 def batch_texts(

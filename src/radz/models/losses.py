@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -201,12 +202,32 @@ def trained_pairs(
     raise ValueError(f"dfat.loss: unknown loss {loss!r}")
 
 
-def known_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Focus:
+    """How a cross-entropy leaves easy pairs alone (asymmetric loss: Ridnik et al., ICCV 2021, arXiv 2009.14119)."""
+
+    present: float = 0.0
+    """power of the probability of error by which a term of a present finding shrinks"""
+    absent: float = 0.0
+    """likewise of an absent one"""
+    margin: float = 0.0
+    """probability that is taken off an absent one first: below it the pair counts nothing"""
+
+    def __bool__(self) -> bool:
+        return bool(self.present or self.absent or self.margin)
+
+
+def known_cross_entropy(logits: Tensor, labels: Tensor, focus: Focus | None = None) -> Tensor:
     """Binary cross-entropy (scalar, nats) over the known labels of all ranks: logits, labels [B, K], NaN unknown."""
     known = ~labels.isnan()
     # NaN must be gone before the loss: masking afterwards would still leave NaN in the gradient.
     target = labels.nan_to_num(0.0).to(logits.dtype)
-    return global_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), known)
+    if not focus:
+        return global_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), known)
+    wrong = (logits.sigmoid() - focus.margin).clamp(min=1e-12)  # 0 to a power below 1 has no gradient
+    absent = torch.log1p(-wrong.clamp(max=1 - 1e-7)) if focus.margin else F.logsigmoid(-logits)
+    of_present = logits.sigmoid().neg().add(1.0).pow(focus.present) * F.logsigmoid(logits)
+    return global_mean(-torch.where(target > 0, of_present, wrong.pow(focus.absent) * absent), known)
 
 
 def category_targets(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -234,6 +255,8 @@ def category(
     *,
     temperature: float | Tensor,
     bias: Tensor | None = None,
+    prior: Tensor | None = None,
+    focus: Focus | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Category-guided loss of cosine / temperature, as a softmax or, with a `bias`, as a sigmoid over the anchors.
 
@@ -248,15 +271,20 @@ def category(
         usable: bool [B], studies that have this modality.
         temperature: a number, or a tensor [1] that is learned.
         bias: [1] added to every logit of the sigmoid.
+        prior: [K] added to the logits of either loss, such as log-odds of the findings, so that similarities need not
+            say how common each one is (logit adjustment: Menon et al., ICLR 2021, arXiv 2007.07314).
+        focus: of the sigmoid.
 
     Returns:
         The loss (scalar, nats) and the share of studies of all ranks that were used.
     """
     target, known, used = category_targets(labels)
     logits = cosine(features, anchors) / temperature
+    if prior is not None:
+        logits = logits + prior
     if bias is not None:
         used = known.any(1) & usable
-        loss = known_cross_entropy(logits + bias, labels.masked_fill(~usable[:, None], torch.nan))
+        loss = known_cross_entropy(logits + bias, labels.masked_fill(~usable[:, None], torch.nan), focus)
     else:
         used = used & usable
         # Unused rows may have no known column at all; give them all columns so that their softmax stays finite.
@@ -264,3 +292,16 @@ def category(
         picked = torch.where(target > 0, log_p, torch.zeros_like(log_p))
         loss = global_mean(-(target.to(log_p.dtype) * picked).sum(1), used)
     return loss, total(used.sum()) / (world()[1] * used.shape[0])
+
+
+def of_both_sides(
+    image: Features, text: Features, anchors: Tensor, labels: Tensor, usable: Tensor, **settings: Any
+) -> tuple[Tensor, Tensor]:
+    """Mean of the `category` losses of images and of texts, and the share of studies that that of images used.
+
+    Args:
+        usable: bool [B], studies that have a text. settings: those of `category` by name.
+    """
+    of_image, used = category(image.overall, anchors, labels, torch.ones_like(usable), **settings)
+    of_text, _ = category(text.overall, anchors, labels, usable, **settings)
+    return (of_image + of_text) / 2, used

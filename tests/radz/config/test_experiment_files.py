@@ -197,7 +197,7 @@ def get(experiment: Experiment, key: str) -> Any:
     return OmegaConf.select(OmegaConf.structured(experiment), key)
 
 
-PHANTOM = {"studies": {"train": 1, "val": 1, "test": 1}, "image_px": 99, "voxels": 96, "seed": 4}
+PHANTOM = {"studies": {"train": 1, "val": 1, "test": 1}, "image_px": 99, "voxels": 96, "seed": 4, "rare": {}}
 
 
 def test_a_map_merges_into_what_is_there() -> None:

@@ -13,11 +13,13 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from radz.models.losses import (
     Features,
+    Focus,
     alignment,
     category,
     category_targets,
     cosine,
     info_nce,
+    known_cross_entropy,
     normalise,
     overlap,
     positive_pairs,
@@ -221,3 +223,42 @@ def test_of_a_set_of_anchors_the_nearest_counts() -> None:
     expected = np.stack([cosine_similarity(features, one).max(1) for one in sets], axis=1)
     assert np.allclose(cosine(features, sets), expected, atol=1e-6)
     assert torch.equal(cosine(features, sets[:, :1]), cosine(features, sets[:, 0]))
+
+
+@pytest.mark.parametrize("focus", [Focus(0, 0, 0), Focus(1, 4, 0.05), Focus(0, 2, 0), Focus(0.5, 0.5, 0.2)])
+def test_the_asymmetric_loss_is_that_of_its_formula(focus: Focus) -> None:
+    """L+ = (1 - p)^g log p, L- = q^h log(1 - q) with q = max(p - m, 0) (arXiv 2009.14119, eqs. 5 and 7)."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(7, 3, generator=generator, dtype=torch.float64)).requires_grad_()
+    labels = torch.randint(0, 2, (7, 3), generator=generator).double()
+    labels[2, 1] = labels[5] = NAN
+    terms = []
+    for z, y in zip(logits.detach().flatten().tolist(), labels.flatten().tolist(), strict=True):
+        p = 1 / (1 + math.exp(-z))
+        q = max(p - focus.margin, 0.0)
+        if y == 1:
+            terms.append(-((1 - p) ** focus.present) * math.log(p))
+        elif y == 0:
+            terms.append(-(q**focus.absent) * math.log(1 - q) if q or focus.absent else 0.0)
+    found = known_cross_entropy(logits, labels, focus)
+    assert found.item() == pytest.approx(np.mean(terms), rel=1e-6)
+    found.backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    assert torch.equal(logits.grad[5], torch.zeros(3, dtype=torch.float64))
+
+
+def test_a_prior_is_added_to_the_logits_of_either_loss() -> None:
+    """What is common need not be similar: with the log-odds of its labels, equal similarities are no error."""
+    features, anchors, prior = rows(0), rows(1)[:3], torch.tensor([-3.0, 0.0, 1.0], dtype=torch.float64)
+    labels = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 0, 0], [0, NAN, 1]], dtype=torch.float64)
+    unit = [torch.nn.functional.normalize(side, dim=1) for side in (features, anchors)]
+    logits = unit[0] @ unit[1].T / 0.1 + prior
+    bias = torch.tensor([0.5], dtype=torch.float64)
+    found, _ = category(features, anchors, labels, all_of(6), temperature=0.1, bias=bias, prior=prior)
+    known = ~labels.isnan()
+    each = torch.nn.functional.binary_cross_entropy_with_logits(logits + 0.5, labels.nan_to_num(), reduction="none")
+    assert torch.isclose(found, each[known].mean())
+    by_softmax, _ = category(features[:4], anchors, labels[:4], all_of(4), temperature=0.1, prior=prior)
+    log_p = logits[:4].log_softmax(1)
+    share = labels[:4] / labels[:4].sum(1, keepdim=True)
+    assert torch.isclose(by_softmax, -(share * log_p).sum(1).mean())
