@@ -14,10 +14,11 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from data_modules.errors import InputError, nearest
 from data_modules.keys import names
+from radz.config import prompt_sets
 from radz.config.overrides import apply_override, check_keys, displace, instantiate, read_layer, set_keys
 from radz.config.schema import Experiment
 
@@ -84,11 +85,32 @@ def load_experiment(name: str, overrides: typing.Sequence[str] = ()) -> Experime
         for file, layer in _layers(first):
             check_keys(layer, Experiment, "", str(file), origin)
             merged.merge_with(layer)
-            displace(merged, set_keys(layer))
-    displace(merged, set().union(*(apply_override(merged, item, origin) for item in items)))
+            _make_room(merged, set_keys(layer))
+    _make_room(merged, set().union(*(apply_override(merged, item, origin) for item in items)))
     if not merged.get("name"):
         merged["name"] = path.stem
-    return instantiate(merged, origin, str(path))
+    return _checked(merged, origin, str(path))
+
+
+def _make_room(merged: DictConfig, keys: set[str]) -> None:
+    """Take away what `keys`, all set by one layer, exclude."""
+    displace(merged, keys)
+    prompt_sets.displace_denied(merged, keys)
+
+
+def _checked(merged: DictConfig, origin: dict[str, str], path: str) -> Experiment:
+    """The experiment, with the sentences of published prompts in place of their name."""
+    if prompt_sets.is_named(merged):
+        try:
+            prompt_sets.spell_out(merged, published_prompts())
+        except InputError as error:
+            raise InputError(f"{error} (in {origin.get(prompt_sets.PROMPTS, path)})") from None
+    return instantiate(merged, origin, path)
+
+
+def published_prompts() -> prompt_sets.Published:
+    """The published prompts that radz ships."""
+    return prompt_sets.read_published(find_resource(prompt_sets.FILE))
 
 
 def to_yaml(experiment: Experiment) -> str:
@@ -104,7 +126,7 @@ def from_plain(content: dict[str, Any], source: str) -> Experiment:
     """
     origin: dict[str, str] = {}
     check_keys(content, Experiment, "", source, origin)
-    return instantiate(OmegaConf.create(content), origin, source)
+    return _checked(OmegaConf.create(content), origin, source)
 
 
 NEWER = {

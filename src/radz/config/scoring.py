@@ -17,14 +17,16 @@ class ScoringConfig:
     """scorer of the monitor and of the summary: prompt | description | anchor | fused | local (of dfat.local_weight) |
     validation (the best of them on validation, chosen once with the best checkpoint; the monitor is then prompt)"""
     prompts: list[Annotated[str, prompt]] = field(default_factory=lambda: ["This is a {modality} showing {finding}."])
-    """prompt ensemble: similarities are averaged over these sentences; {Finding} begins with a capital"""
+    """prompt ensemble: similarities are averaged over these sentences; {Finding} begins with a capital. Or the
+    name of a published set, whose denied sentences come with it: chexzero | carzero | ct_clip"""
     negative_prompts: list[Annotated[str, prompt]] = field(default_factory=list)
     """if any, their mean similarity is subtracted: what all sentences share then favours no study (CheXzero)"""
     class_prompts: dict[str, ClassPrompts] = field(default_factory=dict)
     """sentences per finding that replace both lists of templates for it: {edema: {positive: [..], negative: [..]}}"""
     wordings: str = "prompts/paraphrases.yaml"
     """file of further wordings, said and denied, a path, or a path below the experiments folder: how far scores depend
-    on the sentence, and whether "no edema" is told from "edema", stands in all results; empty: not measured"""
+    on the sentence, and whether "no edema" is told from "edema", stands in all results, and beside it what published
+    prompt sets would have given; empty: neither is measured"""
     prompt_features: Annotated[str, words("trained", "global", "local")] = "trained"
     """trained (the pairs the loss trained) | global | local"""
     fused: Annotated[str, words("centred", "authors")] = "centred"

@@ -25,15 +25,15 @@ from radz.metrics.monitor import MONITOR, FindingMetrics, as_log_dict
 from radz.models.anchor_bank import AnchorBank
 from radz.models.labels import LabelView, pick
 from radz.models.losses import known_cross_entropy
-from radz.models.prompts import ClassSentences
+from radz.models.prompts import Wording
 from radz.models.retrieval_features import Keeper, Kept
 from radz.training.callbacks.finite import stop_unless_finite
 from radz.training.fsdp import whole
 
 GREY = 128
+"""value of every pixel of a blank image"""
 WORDING = "wording "
 """begins the names of what `Scored.agreement` gives, beside those of scorers"""
-"""value of every pixel of a blank image"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Scored(LightningModule, abc.ABC):
     """anchors that training uses, where it does"""
     base_digest: str | None = None
     """of the folder that the weights began as, where there is one"""
-    wordings: Mapping[str, ClassSentences] | None = None
+    wordings: Mapping[str, Wording] | None = None
     """in which a test also asks what `agreement` answers"""
     gradient_clip: float = math.inf
     """largest norm of the gradients of a step"""
@@ -94,7 +94,8 @@ class Scored(LightningModule, abc.ABC):
 
     def agreement(self, batch: StudyBatch) -> dict[str, Tensor]:
         """{wording: [B, 2C]}, how far the studies, which have just been scored, agree with what each of `wordings` says
-        of the findings, and then with what it denies; nothing where no such sentence is read."""
+        of the findings, and then with what it denies, or [B, C], the former less the latter, of one that is not
+        `apart`; nothing where no such sentence is read."""
         return {}
 
     def keep(self, batch: StudyBatch, keeper: Keeper) -> None:

@@ -25,9 +25,9 @@ from radz.models import factory
 from radz.models.labels import MODALITY_TEXT, LabelView, batch_texts, finding_texts, label_view
 from radz.models.losses import Features, cosine, info_nce, normalise, positive_pairs
 from radz.models.pooling import over_images, study_mean
-from radz.models.prompts import ClassSentences, check_prompts, said_and_denied, sentences
+from radz.models.prompts import ClassSentences, Wording, check_prompts, said_and_denied, sentences
 from radz.models.retrieval_features import Keeper
-from radz.models.zero_shot import ClassTexts, over_prompts, to_unit
+from radz.models.zero_shot import ClassTexts, over_prompts, over_wording, to_unit
 from radz.training.optimizer import adamw
 
 SCORER = "clip"
@@ -83,14 +83,14 @@ class Clip(Scored):
         """Encode the prompts with the weights of now."""
         self._classes: dict[str, list[ClassSentences]] = {}
         self._prompts: dict[str, Tensor] = {}
-        self._worded: dict[tuple[str, str], Tensor] = {}
+        self._worded: dict[tuple[str, str], tuple[Wording, Tensor]] = {}
         for name in dict.fromkeys(self.modalities):
             classes = sentences(self.texts.findings, self.texts.names, MODALITY_TEXT[name], self.scoring)
             words = [text for one in classes for text in (*one.positive, *one.negative)]
             self._classes[name], self._prompts[name] = classes, self.encoder.texts(words)
             for key, one in (self.wordings or {}).items():
                 said = said_and_denied(self.texts.names, MODALITY_TEXT[name], one)
-                self._worded[name, key] = self.encoder.texts(said)
+                self._worded[name, key] = one, self.encoder.texts(said)
 
     def score(self, batch: StudyBatch) -> dict[str, Tensor]:
         """See `Scored`. With `scoring.aggregate: joint` the features of a study's images are averaged."""
@@ -101,6 +101,7 @@ class Clip(Scored):
             image = self._study_image
         else:
             modalities = [name for name, n in zip(modalities, counts.tolist(), strict=True) for _ in range(n)]
+        self._each = image, modalities
         found = image.new_empty(len(image), len(self.texts.findings))
         for name, classes in self._classes.items():
             rows = [place for place, of in enumerate(modalities) if of == name]
@@ -111,15 +112,16 @@ class Clip(Scored):
         return {SCORER: found} if how == "joint" else over_images({SCORER: found}, counts, how)
 
     def agreement(self, batch: StudyBatch) -> dict[str, Tensor]:
-        """See `Scored`: of the mean feature of a study's images."""
+        """See `Scored`: of what was scored, the mean feature of a study's images, or each."""
         found: dict[str, Tensor] = {}
-        modalities = modalities_of(batch, self.modalities)
-        for (modality, key), texts in self._worded.items():
+        image, modalities = self._each
+        for (modality, key), (wording, texts) in self._worded.items():
             rows = [place for place, of in enumerate(modalities) if of == modality]
             with torch.autocast(self.device.type, enabled=False):
-                values = cosine(self._study_image[rows], texts)
+                values = over_wording(cosine(image[rows], texts), wording)
             found.setdefault(key, values.new_empty(len(modalities), values.shape[1]))[rows] = values
-        return found
+        how = self.scoring.aggregate
+        return found if how == "joint" else over_images(found, batch.image_counts, how)
 
     def keep(self, batch: StudyBatch, keeper: Keeper) -> None:
         image = self._study_image

@@ -44,6 +44,8 @@ class ScoreTable:
     wordings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Wording -> [N, 2C], agreement with what it says of each finding, and then with what it denies; of the model's own
     scale, and no part of the prediction files"""
+    prompt_sets: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Published prompt set -> [N, C], what its sentences say of each finding less what they deny; likewise"""
 
     def __post_init__(self) -> None:
         self.rows = np.asarray(self.rows, dtype=np.int64)
@@ -87,6 +89,7 @@ class ScoreTable:
             labels=self.labels[at],
             scores={scorer: values[at] for scorer, values in self.scores.items()},
             wordings={name: values[at] for name, values in self.wordings.items()},
+            prompt_sets={name: values[at] for name, values in self.prompt_sets.items()},
         )
 
     def distinct(self) -> tuple[ScoreTable, list[int]]:

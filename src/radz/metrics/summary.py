@@ -30,3 +30,6 @@ def log_summary(metrics: dict[str, Any]) -> None:
                 words["auroc"]["least"], words["auroc"]["most"], words["auroc"]["median"],
                 words["negation"]["present"], words["negation"]["absent"],
             )  # fmt: skip
+        if sets := result.get("prompt_sets"):
+            told = ", ".join(f"{name} {in_words(value)}" for name, value in sets["auroc"].items())
+            log.info("  with published prompts: %s", told)

@@ -40,12 +40,7 @@ def in_wordings(table: ScoreTable, primary: Sequence[str], replicates: int, seed
             the most less the least.
         findings: those that entered.
     """
-    columns = [
-        (number, known)
-        for number, name in enumerate(table.findings)
-        if name in primary and name != NO_FINDING
-        and len(np.unique(table.labels[known := np.isfinite(table.labels[:, number]), number])) == 2
-    ]  # fmt: skip
+    columns = _columns(table, primary)
     if not table.wordings or not columns:
         return None
     units = pd.factorize(np.asarray(table.patient))[0]
@@ -69,6 +64,41 @@ def in_wordings(table: ScoreTable, primary: Sequence[str], replicates: int, seed
         },
         "findings": [table.findings[number] for number, _ in columns],
     }  # fmt: skip
+
+
+def in_prompt_sets(table: ScoreTable, primary: Sequence[str]) -> dict[str, Any] | None:
+    """Macro AUROC of the primary findings by each published prompt set of a table; None without sets, or a finding with
+    both labels.
+
+    Returns:
+        auroc: {set: {value, low, high}} by patient; spread: the most less the least, paired, likewise; findings: those
+        that entered.
+    """
+    columns = _columns(table, primary)
+    if not table.prompt_sets or not columns:
+        return None
+    units = pd.factorize(np.asarray(table.patient))[0]
+    cells = {
+        name: _parts(table.labels, values.astype(np.float64), columns, units)
+        for name, values in table.prompt_sets.items()
+    }
+    areas = {name: float(np.mean([cell.auroc for cell in own])) for name, own in cells.items()}
+    ordered = sorted(areas, key=lambda name: areas[name])
+    return {
+        "auroc": {name: _between(areas[name], *intervals.of_mean(own)) for name, own in cells.items()},
+        "spread": _spread(cells[ordered[0]], cells[ordered[-1]]),
+        "findings": [table.findings[number] for number, _ in columns],
+    }
+
+
+def _columns(table: ScoreTable, primary: Sequence[str]) -> Columns:
+    """The primary findings with both labels, without no_finding, which sentences cannot deny in these words."""
+    return [
+        (number, known)
+        for number, name in enumerate(table.findings)
+        if name in primary and name != NO_FINDING
+        and len(np.unique(table.labels[known := np.isfinite(table.labels[:, number]), number])) == 2
+    ]  # fmt: skip
 
 
 def _parts(

@@ -12,9 +12,12 @@ import yaml
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
 from radz.config.checks import known_findings
-from radz.config.files import find_resource
+from radz.config.files import find_resource, published_prompts
 from radz.config.scoring import ScoringConfig
 from radz.models.labels import MODALITY_TEXT, finding_texts
+
+PROMPT_SET = "prompt set "
+"""begins the names of published prompt sets among wordings"""
 
 # "no no finding", "without any no finding", "not a normal chest" is fine: only a negation right before "no finding".
 _TWICE = re.compile(r"\b(?:no|not|without|never|absence of)\s+(?:any\s+|a\s+)?no\s+finding", re.IGNORECASE)
@@ -26,6 +29,14 @@ class ClassSentences:
 
     positive: tuple[str, ...]
     negative: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wording(ClassSentences):
+    """Templates for any finding, with which a test asks a second time."""
+
+    apart: bool = True
+    """what is said and what is denied stay two scores; else they are one, as those of a class"""
 
 
 def sentences(
@@ -122,9 +133,25 @@ def read_paraphrases(name: str) -> dict[str, ClassSentences]:
     return paraphrases
 
 
+def wordings_of(file: str) -> dict[str, Wording]:
+    """What a test asks beside the prompts of its run; nothing where `scoring.wordings`, the `file`, is empty.
+
+    These are the paraphrases of the file that have a denial, said and denied apart, and the published prompt sets, each
+    under its name behind `PROMPT_SET`.
+    """
+    if not file:
+        return {}
+    denied = {name: one for name, one in read_paraphrases(file).items() if one.negative}
+    published = published_prompts().sets
+    return {
+        **{name: Wording(one.positive, one.negative) for name, one in denied.items()},
+        **{PROMPT_SET + name: Wording(one.positive, one.negative, apart=False) for name, one in published.items()},
+    }
+
+
 def said_and_denied(names: Sequence[str], modality: str, wording: ClassSentences) -> list[str]:
-    """What a wording says of each of the findings `names`, and then what it denies."""
-    return [*_filled(wording.positive[:1], names, modality), *_filled(wording.negative[:1], names, modality)]
+    """What each sentence of a wording says of all the findings `names`, and then what each denies."""
+    return [*_filled(wording.positive, names, modality), *_filled(wording.negative, names, modality)]
 
 
 def fill(template: str, name: str, modality: str) -> str:

@@ -21,7 +21,7 @@ from radz.models.labels import MODALITY_TEXT
 from radz.models.local_similarity import local_similarity
 from radz.models.losses import Features, cosine, trained_pairs
 from radz.models.pooling import over_images
-from radz.models.prompts import ClassSentences, said_and_denied, sentences
+from radz.models.prompts import ClassSentences, Wording, said_and_denied, sentences
 
 BATCH = 64
 """class texts that are encoded together at most"""
@@ -103,6 +103,16 @@ def class_similarity(similarity: Tensor, classes: Sequence[ClassSentences]) -> T
     return mean / mean.new_tensor([2.0 if one.negative else 1.0 for one in classes])
 
 
+def over_wording(similarity: Tensor, wording: Wording) -> Tensor:
+    """[N, S C] similarities to `said_and_denied`, to the mean of each side, [N, 2C], or to mean less mean, [N, C]."""
+    said, denied = len(wording.positive), len(wording.negative)
+    each = similarity.unflatten(1, (said + denied, -1))
+    sides = [side.mean(1) for side in each.split([said, denied], dim=1) if side.shape[1]]
+    if wording.apart:
+        return torch.cat(sides, dim=1)
+    return sides[0] - sides[1] if denied else sides[0]
+
+
 class ZeroShot:
     """Class texts encoded with the current weights; call `refresh` after the weights have moved."""
 
@@ -152,9 +162,10 @@ class ZeroShot:
         return self._prompts[self.modalities[0]].overall, self._prompts_share
 
     @torch.no_grad()
-    def encode_wordings(self, wordings: Mapping[str, ClassSentences]) -> None:
+    def encode_wordings(self, wordings: Mapping[str, Wording]) -> None:
         """Encode what each wording says and denies of the findings, for `agreement`."""
         self._worded: dict[tuple[str, str], Features] = {}
+        self._wordings = wordings
         for modality in self.modalities:
             for name, wording in wordings.items():
                 said, of_bank = (
@@ -165,7 +176,8 @@ class ZeroShot:
 
     @torch.no_grad()
     def agreement(self, image: Features, counts: Tensor, modalities: Sequence[str]) -> dict[str, Tensor]:
-        """{wording: similarity [B, 2C] of B studies to what it says, and then to what it denies, of each finding}.
+        """{wording: similarity [B, 2C] of B studies to what it says, and then to what it denies, of each finding};
+        where it is not `apart`, their difference [B, C].
 
         Args:
             image: of `encode`; counts, modalities: as there.
@@ -176,7 +188,8 @@ class ZeroShot:
         with torch.autocast(image.overall.device.type, enabled=False):
             for (modality, name), text in self._worded.items():
                 rows = torch.tensor([i for i, one in enumerate(each) if one == modality], dtype=torch.int64)
-                values = pair_similarity(image.rows(rows.to(image.overall.device)), text, kind, self.dfat)
+                similarity = pair_similarity(image.rows(rows.to(image.overall.device)), text, kind, self.dfat)
+                values = over_wording(similarity, self._wordings[name])
                 found.setdefault(name, values.new_empty(len(each), values.shape[1]))[rows] = values
         return found if how == "joint" else over_images(found, counts, how)
 

@@ -21,7 +21,7 @@ from radz.metrics import sanity
 from radz.metrics.headline import BY_VALIDATION, best_on_validation
 from radz.metrics.summary import log_summary
 from radz.models.geometry import geometry
-from radz.models.prompts import read_paraphrases
+from radz.models.prompts import wordings_of
 from radz.models.retrieval_features import Keeper
 from radz.report.run_report import write_report
 from radz.report.wandb_results import log_results
@@ -52,8 +52,7 @@ def finish(
     if experiment.scoring.retrieval and not keeps:
         log.info("no retrieval under fsdp, whose ranks must encode equally many reports; radz eval measures it")
     with_rows = [split for split in ("val", "test") if len(parts.data.table.rows(split))]
-    file = experiment.scoring.wordings
-    wordings = {name: one for name, one in read_paraphrases(file).items() if one.negative} if file else None
+    wordings = wordings_of(experiment.scoring.wordings)
     splits = {}
     for split in with_rows:
         parts.module.keeper = Keeper() if split == "test" and keeps else None

@@ -16,7 +16,9 @@ import numpy as np
 from data_modules import privacy
 from data_modules.base import StudyDataModule
 from data_modules.leaks import leaked
+from radz.config.files import published_prompts
 from radz.config.schema import Experiment
+from radz.config.scoring import ScoringConfig
 from radz.methods.export_folder import exported_thresholds
 from radz.methods.vqa_answers import unread
 from radz.metrics.estimates import RULES, Calibrations, Thresholds
@@ -25,7 +27,7 @@ from radz.metrics.retrieval import retrieval
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.split_results import calibrations_from, results, thresholds_from
 from radz.metrics.subgroups import groups_of, subgroups
-from radz.metrics.wordings import in_wordings
+from radz.metrics.wordings import in_prompt_sets, in_wordings
 from radz.models.retrieval_features import Kept
 from radz.models.zero_shot import pair_similarity
 from radz.report.run_report import Case
@@ -77,6 +79,8 @@ def write_results(
             drawn = experiment.scoring.replicates, experiment.scoring.seed
             if (in_words := in_wordings(table, primary, *drawn)) is not None:
                 entry["wordings"] = in_words
+            if (in_sets := in_prompt_sets(table, primary)) is not None:
+                entry["prompt_sets"] = in_sets
             found[table.key] = entry
     write_private_ids(data, splits, run_dir)
     described = protocol(experiment, data, splits["test"])
@@ -87,7 +91,7 @@ def write_results(
         "headline_scorer": headline,
         "monitor": MONITOR,
         "protocol_digest": hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12],
-        "protocol": described,
+        "protocol": described | _published(experiment.scoring, splits["test"]),
         "world_size": world_size,
         "test_evaluations": before + 1,
         "leaked": leaked(data) if own else None,
@@ -109,6 +113,18 @@ def protocol(experiment: Experiment, data: StudyDataModule, scored: Sequence[Sco
         "threshold_rules": list(RULES),
         "policies": [asdict(corpus.policy) for corpus in experiment.data.corpora],
         "pixels": data.recipe.settings(data.modalities),
+    }
+
+
+def _published(scoring: ScoringConfig, scored: Sequence[ScoreTable]) -> dict[str, Any]:
+    """Which published set the prompts are, and form and source of those that were asked too; the digest of a protocol
+    has the sentences themselves, and so no need of these."""
+    published = published_prompts()
+    own = None if scoring.class_prompts else published.name_of(scoring.prompts, scoring.negative_prompts)
+    asked = sorted({name for table in scored for name in table.prompt_sets})
+    return {
+        **({"prompt_set": own} if own else {}),
+        **({"prompt_sets": {name: asdict(published.sets[name]) for name in asked}} if asked else {}),
     }
 
 

@@ -20,7 +20,7 @@ from radz.config.schema import Experiment, TrainerConfig
 from radz.methods import registry
 from radz.methods.dkam import check_described
 from radz.models.descriptions import load_descriptions
-from radz.models.prompts import read_paraphrases
+from radz.models.prompts import wordings_of
 from radz.models.statements import read_wordings
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,7 @@ def before_data(experiment: Experiment) -> None:
         family_of(experiment.backbone, folder)
         _weights(folder)
         _warn_of_rate(experiment)
-    if experiment.scoring.wordings:
-        read_paraphrases(experiment.scoring.wordings)
+    wordings_of(experiment.scoring.wordings)
     if registry.has_anchors(experiment.method) and experiment.dfat.statements_weight:
         read_wordings(find_resource(experiment.dfat.statements))
     if registry.has_anchors(experiment.method) and not experiment.dkam.write:

@@ -13,6 +13,7 @@ from data_modules import privacy
 from data_modules.base import StudyDataModule
 from radz.methods.base import WORDING, run_rows
 from radz.metrics.score_table import ScoreTable
+from radz.models.prompts import PROMPT_SET
 
 log = logging.getLogger(__name__)
 PIXEL_BASELINE = "pixel32"
@@ -33,7 +34,11 @@ def score(
     worded = {name.removeprefix(WORDING): scores.pop(name) for name in [*scores] if name.startswith(WORDING)}
     found = tables(data, split, rows, findings, scores)
     for table in found:
-        table.wordings = {name: values[np.isin(rows, table.rows)] for name, values in worded.items()}
+        own = {name: values[np.isin(rows, table.rows)] for name, values in worded.items()}
+        table.prompt_sets = {
+            name.removeprefix(PROMPT_SET): own.pop(name) for name in [*own] if name.startswith(PROMPT_SET)
+        }
+        table.wordings = own
     return found
 
 
