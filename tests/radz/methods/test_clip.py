@@ -25,6 +25,7 @@ from radz.config.scoring import ScoringConfig
 from radz.methods.clip import SCORER, Clip
 from radz.methods.clip_huggingface import ClipEncoder, _tokenizer, write_tiny_clip
 from radz.models.labels import LabelView
+from radz.models.prompts import Wording
 from radz.models.zero_shot import ClassTexts
 from radz.runs.evaluate import evaluate_run
 from radz.runs.train import train
@@ -217,3 +218,23 @@ def test_clip_is_scored_in_float32(folders: dict[str, Path], monkeypatch: pytest
     expected = torch.nn.functional.cosine_similarity(images[:, None].double(), prompts[None].double(), dim=-1)
     assert found.dtype == torch.float32 and len(found[:, 0].unique()) > 190
     assert torch.allclose(found.double(), (expected + 1) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("aggregate", ["joint", "mean", "max"])
+@torch.no_grad()
+def test_prompt_sets_and_wordings_read_what_was_scored(folders: dict[str, Path], aggregate: str) -> None:
+    """A set has the order of a run with its sentences, whatever becomes of a study's images."""
+    own = module(folders["clip"], aggregate, prompts=["{Finding}"], negative_prompts=["no {Finding}"])
+    other = module(folders["clip"], aggregate)
+    words = ("{Finding}",), ("no {Finding}",)
+    other.wordings = {"set": Wording(*words, apart=False), "apart": Wording(*words)}
+    for made in (own, other):
+        made.begin()
+    given = batch([1, 3, 2])
+    wanted = own.score(given)["clip"]
+    assert not torch.allclose(other.score(given)["clip"], wanted, atol=1e-4)
+    found = other.agreement(given)
+    assert torch.allclose((found["set"] / 2 + 1) / 2, wanted, atol=1e-6)
+    said, denied = found["apart"].split(2, dim=1)
+    if aggregate != "max":
+        assert torch.allclose(said - denied, found["set"], atol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from radz.metrics.score_table import ScoreTable
-from radz.metrics.wordings import in_wordings
+from radz.metrics.wordings import in_prompt_sets, in_wordings
 
 NAN = np.nan
 LABELS = np.array([[1, 0, 1], [0, 1, 1], [1, NAN, 1], [0, 0, 1]], dtype=np.float32)
@@ -94,3 +94,22 @@ def test_intervals_hold_their_values_and_are_those_of_patients() -> None:
     share, count = alone["negation"]["present"], labels.sum()
     half = 1.96 * (share * (1 - share) / count) ** 0.5  # of so many independent pairs
     assert alone["intervals"]["present"]["high"] - share == pytest.approx(half, rel=0.15)
+
+
+def test_prompt_sets_by_hand() -> None:
+    """Macro AUROC over the two findings with both labels; the spread is paired, and no_finding is no finding."""
+    good = np.array([[0.9, 0.2, 0], [0.1, 0.8, 0], [0.3, 9.0, 0], [0.2, 0.7, 0]], dtype=np.float32)
+    poor = np.array([[0.1, 0.2, 0], [0.7, 0.1, 0], [0.5, 9.0, 0], [0.4, 0.2, 0]], dtype=np.float32)
+    scored = replace(table(), prompt_sets={"good": good, "poor": poor})
+    found = in_prompt_sets(scored, FINDINGS)
+    assert found is not None and found["findings"] == ["edema", "nodule"]
+    for name, values in scored.prompt_sets.items():
+        areas = [roc_auc_score(LABELS[:, 0], values[:, 0]), roc_auc_score(LABELS[[0, 1, 3], 1], values[[0, 1, 3], 1])]
+        assert found["auroc"][name]["value"] == pytest.approx(np.mean(areas))
+        assert found["auroc"][name]["low"] <= found["auroc"][name]["value"] <= found["auroc"][name]["high"]
+    gain = found["auroc"]["good"]["value"] - found["auroc"]["poor"]["value"]
+    assert found["spread"]["value"] == pytest.approx(gain) and gain > 0.5
+    assert in_prompt_sets(scored.take([2, 0]), FINDINGS) is None
+    np.testing.assert_array_equal(scored.take([2, 0]).prompt_sets["good"], good[[2, 0]])
+    assert in_prompt_sets(table(), FINDINGS) is None and in_prompt_sets(scored, ["mass"]) is None
+    assert in_prompt_sets(replace(scored, findings=("no_finding", "nodule", "mass")), ["no_finding"]) is None

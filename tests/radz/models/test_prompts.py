@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,16 @@ from data_modules.errors import InputError
 from radz.cli.command_line import main
 from radz.config.schema import ClassPrompts
 from radz.config.scoring import ScoringConfig
-from radz.models.prompts import ClassSentences, lint, sentences
-from radz.models.zero_shot import over_prompts
+from radz.models.prompts import (
+    PROMPT_SET,
+    ClassSentences,
+    Wording,
+    lint,
+    said_and_denied,
+    sentences,
+    wordings_of,
+)
+from radz.models.zero_shot import over_prompts, over_wording
 
 NAMES = {"edema": "edema", "pleural_effusion": "pleural effusion", "no_finding": "no finding", "effusion": "effusion"}
 
@@ -62,3 +71,30 @@ def test_faults_in_the_experiment_are_one_line(capsys: pytest.CaptureFixture[str
         assert main(["train", "demo", f"scoring.class_prompts={value}", "--print-config"]) == 2
         line = capsys.readouterr().err.splitlines()[-1]
         assert message in line, line
+
+
+def test_a_test_asks_paraphrases_with_a_denial_and_the_published_sets(tmp_path: Path) -> None:
+    file = tmp_path / "words.yaml"
+    file.write_text(
+        "paraphrases: {a: {positive: 'A {finding}.', negative: 'No {finding}.'}, b: {positive: '{finding}'}}"
+    )
+    asked = wordings_of(str(file))
+    assert asked["a"] == Wording(("A {finding}.",), ("No {finding}.",), apart=True)
+    assert list(asked) == ["a", *(PROMPT_SET + name for name in ("chexzero", "carzero", "ct_clip"))]
+    assert asked[PROMPT_SET + "carzero"] == Wording(("There is {Finding}",), (), apart=False)
+    assert wordings_of("") == {}
+
+
+def test_sentences_of_a_wording_come_side_by_side() -> None:
+    """Two sentences said and one denied of two findings; each side is the mean of its own."""
+    two = Wording(("{finding}", "A {Finding} on {modality}"), ("no {finding}",), apart=False)
+    names = ["edema", "mass"]
+    assert said_and_denied(names, "chest CT", two) == [
+        "edema", "mass", "A Edema on chest CT", "A Mass on chest CT", "no edema", "no mass"
+    ]  # fmt: skip
+    similarity = torch.tensor([[0.2, 0.0, 0.4, 1.0, 0.1, 0.7]])
+    assert torch.allclose(over_wording(similarity, two), torch.tensor([[0.2, -0.2]]))
+    apart = replace(two, apart=True)
+    assert torch.allclose(over_wording(similarity, apart), torch.tensor([[0.3, 0.5, 0.1, 0.7]]))
+    alone = Wording(two.positive, (), apart=False)
+    assert torch.allclose(over_wording(similarity[:, :4], alone), torch.tensor([[0.3, 0.5]]))

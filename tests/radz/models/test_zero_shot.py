@@ -17,6 +17,7 @@ from radz.config.schema import DfatConfig
 from radz.config.scoring import ScoringConfig
 from radz.models.encoder import Encoder
 from radz.models.losses import Features, cosine
+from radz.models.prompts import Wording
 from radz.models.zero_shot import SCORERS, ClassTexts, ZeroShot, fused, pair_similarity, to_unit
 
 
@@ -273,3 +274,20 @@ def test_prompts_name_the_modality_of_each_study(make_encoder: Any) -> None:
             torch.testing.assert_close(values[i], found[1, kind][scorer][i], equal_nan=True)
     alone = found[1, "chest_ct"]["prompt"]
     assert (mixed["prompt"] - alone)[0].abs().max() > 1e-6, "the word changes the score"
+
+
+@pytest.mark.parametrize("aggregate", ["joint", "mean", "max"])
+def test_a_prompt_set_ranks_as_a_run_with_its_sentences(ready: Any, aggregate: str) -> None:
+    """Several sentences a side, and none denied; studies of one, three and one images."""
+    pixels = torch.randint(0, 256, (5, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    counts, kinds = torch.tensor([1, 3, 1]), ["chest_xray"] * 3
+    for positive, negative in ((("{Finding}", "A {finding}."), ("no {finding}",)), (("There is {Finding}",), ())):
+        own, _, _, _ = ready(prompts=list(positive), negative_prompts=list(negative), aggregate=aggregate)
+        other, _, _, _ = ready(prompts=["Findings: {Finding}."], aggregate=aggregate)
+        other.encode_wordings({"set": Wording(positive, negative, apart=False)})
+        with torch.no_grad():
+            wanted = own.score(pixels, counts, kinds)["prompt"]
+            found = other.agreement(other.encode(pixels, counts, kinds), counts, kinds)["set"]
+        scale = 2 if negative else 1
+        assert torch.allclose(to_unit(found / scale), wanted, atol=1e-6)
+        assert not torch.allclose(other.score(pixels, counts, kinds)["prompt"], wanted, atol=1e-4)

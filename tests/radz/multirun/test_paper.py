@@ -223,3 +223,15 @@ def test_a_small_paper_is_whole(
     assert set(compared.arm) == {"demo", *(f"ablations/no_{one}" for one in ("alignment", "dkam", "training"))}
     assert set(pd.read_csv(page.parent / "by_prompt/comparison.csv").scorer) == {"prompt"}
     assert main(["small", f"cache_dir={cache_dir}"]) == 2  # at once: nothing runs again
+
+
+def test_what_was_read_in_an_abstract_says_so() -> None:
+    """Behind the variant, so that the table and its CSV tell it apart; a number of a table stays as it is."""
+    frame = page.marked(page.published(["vindr_cxr", "rsna"]))
+    tables = page.by_set(frame)
+    assert tables["vindr_cxr"].index.tolist() == [("ProtoCLIP", "zero-shot (read in the abstract)", "pneumothorax")]
+    assert tables["vindr_cxr"]["auroc"].tolist() == [0.94]
+    assert ("RadZero", "zero-shot", "binary") in tables["rsna"].index
+    every = pd.read_csv(page.PUBLISHED, dtype=str, keep_default_na=False)
+    assert (every.note.str.startswith(page.ABSTRACT)).sum() == 15
+    assert not every.duplicated(["method", "variant", "dataset", "classes", "metric"]).any()

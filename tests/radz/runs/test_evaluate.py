@@ -131,3 +131,30 @@ def test_a_run_that_does_not_say_what_it_saw_is_refused(
     (run / "checkpoints/best.ckpt").write_bytes(b"")
     with pytest.raises(InputError, match="does not say what the run has seen"):
         evaluated(foreign, run, cache_dir)
+
+
+def test_published_prompts_are_scored_by_name_and_all_at_once(
+    foreign: Path, trained_run: Path, cache_dir: Path
+) -> None:
+    """The set that the run's own prompts are has the AUROC of scorer `prompt`; the others are other sentences."""
+    metrics = evaluated(foreign, trained_run, cache_dir, "scoring.prompts=ct_clip", "scoring.primary=all")
+    page = (trained_run / "eval/foreign/report.html").read_text(encoding="utf-8")
+    result, protocol = metrics["results"]["foreign/test"], metrics["protocol"]
+    sets = result["prompt_sets"]
+    assert sorted(sets["findings"]) == ["edema", "lung_lesion", "mass"] and set(sets["auroc"]) == set(
+        protocol["prompt_sets"]
+    )
+    values = {name: one["value"] for name, one in sets["auroc"].items()}
+    assert values["ct_clip"] == pytest.approx(result["scorers"]["prompt"]["macro"]["auroc"]["value"], abs=1e-9)
+    assert len(set(values.values())) == 3
+    assert sets["spread"]["value"] == pytest.approx(max(values.values()) - min(values.values()))
+    assert protocol["prompt_set"] == "ct_clip" and protocol["scoring"]["prompts"] == ["{Finding} is present."]
+    assert protocol["prompt_sets"]["chexzero"]["negative"] == ["no {Finding}"]
+    assert "Published prompts" in page and "own prompts are those of ct_clip" in page and "arXiv 2403.17834" in page
+
+
+def test_nothing_else_is_asked_where_wordings_are_off(foreign: Path, trained_run: Path, cache_dir: Path) -> None:
+    metrics = evaluated(foreign, trained_run, cache_dir, "scoring.wordings=")
+    result = metrics["results"]["foreign/test"]
+    assert "prompt_sets" not in result and "wordings" not in result
+    assert "prompt_set" not in metrics["protocol"] and "prompt_sets" not in metrics["protocol"]

@@ -21,6 +21,8 @@ from radz.report.templates import environment as templates
 from radz.training import environment
 
 PUBLISHED = Path(__file__).parent / "published.csv"
+ABSTRACT = "read in the abstract"
+"""begins the note of a number whose table, classes and split were not read"""
 METRICS = {"auroc": "AUROC", "f1_oracle": "F1 at the best threshold on test", "accuracy_oracle": "accuracy there"}
 
 
@@ -50,6 +52,12 @@ def published(datasets: Sequence[str]) -> pd.DataFrame:
     frame = pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False)
     frame["value"] = frame.value.astype(float)
     return frame[frame.dataset.isin(datasets)]
+
+
+def marked(frame: pd.DataFrame) -> pd.DataFrame:
+    """The numbers with `ABSTRACT` behind the variant of those of which no more than the abstract was read."""
+    abstract = frame.note.str.startswith(ABSTRACT)
+    return frame.assign(variant=frame.variant.where(~abstract, frame.variant + f" ({ABSTRACT})"))
 
 
 def by_set(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -97,6 +105,6 @@ def _sets(sets: Sequence[SetScores], folder: Path) -> dict[str, Any]:
             corpus: [one for one in sets if one.corpus == corpus] for corpus in dict.fromkeys(s.corpus for s in sets)
         },
         "metrics": METRICS,
-        "published": by_set(literature),
+        "published": by_set(marked(literature)),
         "sources": sorted({f"{one.method}: {one.source}" for one in literature.itertuples()}),
     }
