@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from data_modules.keys import Reader, flag, folder, names, number, numbers, read_keys, whole
 
@@ -255,7 +256,7 @@ def _phantom(options: argparse.Namespace) -> None:
     from data_modules.corpus_config import PhantomConfig, SplitCounts
 
     counts = {"train": 80, "val": 16, "test": 40}
-    numbers = {**counts, "image_px": 256, "voxels": 96, "seed": 0}
+    numbers: dict[str, Any] = {**counts, "image_px": 256, "voxels": 96, "seed": 0}
     readers: dict[str, Reader] = {"corpus": str, "out": folder, "cache_dir": folder}
     readers |= dict.fromkeys(numbers, whole(0))
     keys, _ = read_keys(options.keys, readers, required=["corpus", "out"])
