@@ -170,6 +170,7 @@ def _section(runs: Sequence[Run], key: str, folder: Path) -> dict[str, Any]:
     gains = [Bar("macro", f"{letter} minus A", **gain) for letter, gain in difference.items()]
     gains += [Bar(n, f"{letter} minus A", **by[n]["auroc"]) for n in everywhere for letter, by in tests.items()]
     stem = key.replace("/", "_")
+    words = {letter: _in_words(result) for letter, result in of.items()}
     return {
         "key": key,
         "shared": len(table),
@@ -183,7 +184,8 @@ def _section(runs: Sequence[Run], key: str, folder: Path) -> dict[str, Any]:
         "findings": findings,
         "tests": tests,
         "excluded": _excluded(runs, measured, of),
-        "words": {letter: _in_words(result) for letter, result in of.items()},
+        "words": words,
+        "prompts": [*dict.fromkeys(n for own in words.values() for n in own or () if n.startswith("prompts_"))],
         "auroc": figures.embed(forest({"": areas}, "AUROC", 0.5), folder / "figures", f"auroc_{stem}"),
         "differences": figures.embed(
             forest({"": gains}, "difference in AUROC", 0.0), folder / "figures", f"differences_{stem}"
@@ -192,13 +194,16 @@ def _section(runs: Sequence[Run], key: str, folder: Path) -> dict[str, Any]:
 
 
 def _in_words(result: Mapping[str, Any]) -> dict[str, dict[str, float | None]] | None:
-    """What other wordings do to a run's own scores, with intervals where it has them; None where it was not asked."""
+    """What other wordings and published prompts do to a run's own scores, with intervals where it has them; None where
+    they were not asked.
+    """
     if (found := result.get("wordings")) is None:
         return None
     plain = {**{name: found["auroc"][name] for name in ("least", "median", "most")}, **found["negation"]}
     bare = {name: {"value": value, "low": None, "high": None} for name, value in plain.items()}
     given = {name: value for name, value in found.get("intervals", {}).items() if name in (*bare, "spread")}
-    return {"spread": {**bare["most"], "value": plain["most"] - plain["least"]}, **bare, **given}
+    sets = {f"prompts_{name}": area for name, area in result.get("prompt_sets", {}).get("auroc", {}).items()}
+    return {"spread": {**bare["most"], "value": plain["most"] - plain["least"]}, **bare, **given, **sets}
 
 
 def _excluded(runs: Sequence[Run], measured: Estimates, of: Mapping[str, Any]) -> list[tuple[str, str, str]]:

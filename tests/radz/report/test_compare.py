@@ -97,6 +97,9 @@ def test_what_other_words_do_stands_beside(runs: tuple[Path, Path]) -> None:
         if folder == runs[1]:
             found.pop("intervals")
         metrics["results"][table.key]["wordings"] = found
+        if folder == runs[0]:
+            area = {"value": 0.7, "low": 0.6, "high": 0.8}
+            metrics["results"][table.key]["prompt_sets"] = {"auroc": {"chexzero": area}}
         (folder / "metrics.json").write_text(json.dumps(metrics))
     page = compare([*runs, third])
     with open(page.with_name("comparison.csv"), encoding="utf-8", newline="") as stream:
@@ -107,9 +110,10 @@ def test_what_other_words_do_stands_beside(runs: tuple[Path, Path]) -> None:
         assert value[run, "spread"] == pytest.approx(value[run, "most"] - value[run, "least"])
         assert 0 < value[run, "present"] < 1
     assert {line["metric"] for line in lines if line["low"]} == {
-        "wordings_spread", "wordings_present", "wordings_absent", "wordings_balanced"
+        "wordings_spread", "wordings_present", "wordings_absent", "wordings_balanced", "wordings_prompts_chexzero"
     }  # fmt: skip
-    assert all(line["run"] == "A" for line in lines if line["low"])
+    assert all(line["run"] == "A" for line in lines if line["low"]) and value["A", "prompts_chexzero"] == 0.7
+    assert "published prompts, chexzero" in page.read_text(encoding="utf-8")
 
 
 def test_a_run_does_not_differ_from_its_copy(runs: tuple[Path, Path], tmp_path: Path) -> None:
