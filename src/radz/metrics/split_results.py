@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import InputError, nearest
-from radz.metrics import bootstrap, calibration
+from radz.metrics import bootstrap, calibration, conformal
+from radz.metrics.conformal import Sets
 from radz.metrics.delong import covariance, holm
 from radz.metrics.estimates import HALF, METRICS, Calibrations, Cell, Entry, Estimates, Thresholds, excluded
 from radz.metrics.intervals import FEW, few, none_reason
@@ -39,6 +40,11 @@ def calibrations_from(table: ScoreTable) -> dict[str, dict[str, calibration.Plat
     return _of_measured(table, calibration.fit)
 
 
+def sets_from(table: ScoreTable) -> dict[str, dict[str, Sets]]:
+    """Limits of conformal sets per scorer and finding, for `results(sets=...)`; entries as in `thresholds_from`."""
+    return _of_measured(table, conformal.fit)
+
+
 def _of_measured(table: ScoreTable, value: Callable[[NDArray, NDArray], Value]) -> dict[str, dict[str, Value]]:
     """Scorer -> finding -> what `value` makes of labels and scores [N], of those that can be measured."""
     return {
@@ -54,7 +60,7 @@ def _of_measured(table: ScoreTable, value: Callable[[NDArray, NDArray], Value]) 
 def results(
     table: ScoreTable, seen: Mapping[str, str], primary: Iterable[str], thresholds_validation: Thresholds | None,
     replicates: int = 1000, seed: int = 0, coverage: Mapping[str, Any] | None = None, headline: str | None = None,
-    calibrations: Calibrations | None = None,
+    calibrations: Calibrations | None = None, sets: Mapping[str, Mapping[str, Sets]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The value of `results["<corpus>/<split>"]` in metrics.json, ready for `json.dumps(allow_nan=False)`.
 
@@ -71,6 +77,7 @@ def results(
             the other, over the primary findings that both score, paired; and the same per finding, with DeLong's p and
             its correction after Holm.
         calibrations: of `calibrations_from(validation table)`, for Brier score and calibration error.
+        sets: of `sets_from(validation table)`, for the answers of the headline.
     """
     chosen = list(primary)
     _check_names(table, seen, chosen, headline)
@@ -99,6 +106,7 @@ def results(
             **{rule: _nested(table, measured.thresholds[rule]) for rule in ("validation", "oracle")},
         },
         "differences": _differences(measured, headline, chosen) if headline else {},
+        "conformal": conformal.answers(table, headline, (sets or {}).get(headline, {}), chosen) if headline else None,
         "scorers": scorers,
     }  # fmt: skip
 

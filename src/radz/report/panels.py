@@ -10,7 +10,19 @@ import numpy as np
 from radz.metrics import ranking
 from radz.metrics.calibration import Calibration, Platt
 from radz.metrics.score_table import ScoreTable
-from radz.report.figures import BLUE, FAINT, GREY, INK, ORANGE, CsvRows, legend, plain, small_multiples, thin
+from radz.report.figures import (
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    ORANGE,
+    CsvRows,
+    legend,
+    new_figure,
+    plain,
+    small_multiples,
+    thin,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +67,28 @@ def precision_recall(
     figure.supylabel("precision", fontsize=9)
     legend(figure, headline, baseline, marker=False)
     return figure, rows
+
+
+def answers(conformal: Mapping[str, Any] | None) -> tuple[Figure, CsvRows] | None:
+    """Risk against coverage: errors among the answered studies, by how many are answered. None without a curve.
+
+    Args:
+        conformal: of `radz.metrics.conformal.answers`.
+    """
+    curve = [row for row in (conformal or {}).get("curve", []) if row["error"] is not None]
+    if not conformal or not curve:
+        return None
+    figure = new_figure(3.2)
+    axes = figure.subplots()
+    axes.plot([row["answered"] for row in curve], [row["error"] for row in curve], "-o", color=BLUE, markersize=3.5)
+    for row in curve:
+        if row["level"] == conformal["level"]:
+            axes.plot(row["answered"], row["error"], "o", color=ORANGE, markersize=7, zorder=4)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, None)
+    axes.set_xlabel("share of studies with one answer", fontsize=9)
+    axes.set_ylabel("wrong among them", fontsize=9)
+    return figure, [["level", "answered", "error"], *([row["level"], row["answered"], row["error"]] for row in curve)]
 
 
 def _curves(

@@ -148,6 +148,7 @@ def _section(run_dir: Path, key: str, result: dict[str, Any], metrics: dict[str,
         "unavailable": scorers[headline].get("unavailable", {}).get("f1_validation", {}),
         "intervals": figures.embed(forest.intervals(result, headline, baseline), folder, f"intervals_{stem}"),
         "drawn": curves,
+        "answers": figures.embed(panels.answers(result.get("conformal")), folder, f"answers_{stem}"),
         "subgroups": figures.embed(
             forest.forest(_subgroup_bars(groups), "macro AUROC", 0.5), folder, f"subgroups_{stem}"
         ),

@@ -20,7 +20,7 @@ from data_modules.findings import NO_FINDING
 from radz.config.checks import canonical
 from radz.metrics.estimates import RULES
 from radz.metrics.score_table import ScoreTable
-from radz.metrics.split_results import NOT_KNOWN, calibrations_from, results, thresholds_from
+from radz.metrics.split_results import NOT_KNOWN, calibrations_from, results, sets_from, thresholds_from
 from radz.metrics.subgroups import groups_of, subgroups
 from radz.runs.given.headers import LABEL
 from radz.runs.given.joined import Pairs, score_table
@@ -166,7 +166,7 @@ class Brought:
         entry = results(
             test, seen, self.primary, None if val is None else thresholds_from(val), self.replicates, self.seed,
             {"skipped": len(left_out), "reasons": reasons}, self.headline,
-            None if val is None else calibrations_from(val),
+            None if val is None else calibrations_from(val), None if val is None else sets_from(val),
         )  # fmt: skip
         own = entry["scorers"][self.headline]
         if not own["findings"]:
