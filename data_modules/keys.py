@@ -92,3 +92,25 @@ def numbers(text: str) -> int | list[int]:
     if not found:
         raise ValueError("must be a whole number, or several such as [4,-2]")
     return found if text.startswith("[") else found[0]
+
+
+def share(value: str | float) -> float:
+    """A number above 0 and below 1."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = 0.0
+    if not 0 < found < 1:
+        raise ValueError("must be a share above 0 and below 1, such as 0.02")
+    return found
+
+
+def shares(text: str) -> float | dict[str, float]:
+    """One share for all, or `[a=0.1,b=0.02]`."""
+    if "=" not in text:
+        return share(text)
+    pairs = [item.partition("=") for item in names(text)]
+    found = {name.strip(): share(value) for name, _, value in pairs}
+    if "" in found or len(found) < len(pairs):
+        raise ValueError("must name each finding once, such as [edema=0.1,mass=0.02]")
+    return found

@@ -167,7 +167,11 @@ VERBS = {
     ),
     "predict": Verb(
         ("RUN",), "score a folder of radiographs (DICOM, PNG, JPEG) or CT volumes with a run or an export",
-        verbs.predict, "input=FOLDER out=CSV findings=[a,b] heatmaps=DIR device=cpu (default: the GPU if there is one)",
+        verbs.predict,
+        "input=FOLDER out=CSV (and a .json beside it) findings=[a,b] studies=FILE (columns file, study; or "
+        "studies=folder: the pictures of each folder are one study) prevalence=0.02 (of the probabilities; or "
+        "by finding, [edema=0.1,mass=0.01]; default: that of validation) corpus=NAME (whose validation, where the run "
+        "has several) heatmaps=DIR device=cpu (default: the GPU if there is one)",
     ),
     "data": Verb(
         ("ACTION",),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_modules.keys import Reader, flag, folder, names, number, numbers, read_keys, whole
+from data_modules.keys import Reader, flag, folder, names, number, numbers, read_keys, shares, whole
 
 
 def quiet() -> None:
@@ -54,8 +54,9 @@ def eval(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    """`radz predict RUN input=FOLDER out=CSV findings=[a,b] heatmaps=DIR device=cuda`."""
-    readers: dict[str, Reader] = {"input": str, "out": str, "findings": names, "heatmaps": str, "device": str}
+    """`radz predict RUN input=FOLDER out=CSV findings=[a,b] studies=TABLE prevalence=0.02 heatmaps=DIR ..`."""
+    readers: dict[str, Reader] = dict.fromkeys(("input", "out", "heatmaps", "device", "studies", "corpus"), str)
+    readers |= {"findings": names, "prevalence": shares}
     keys, _ = read_keys(options.keys, readers, required=["input", "out"])
     _check_out(keys["out"])
     quiet()

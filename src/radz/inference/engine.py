@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,12 @@ from data_modules.volumes import is_volume
 from radz.config.checks import known_findings
 from radz.config.schema import Experiment
 from radz.distributed import has_bf16
+from radz.inference.readings import Reading, prevalences, reading, rules_for
 from radz.methods.dkam import AnchoredEncoder
 from radz.methods.export_folder import is_export
 from radz.methods.trained import headline_of, load_trained
+from radz.methods.validation import validations
+from radz.metrics.validation_rules import Rules
 from radz.models import factory
 from radz.models.descriptions import finding_name
 from radz.models.heatmaps import Mapper, target_of
@@ -51,6 +54,8 @@ class Radz:
         self.bank, self._model = model.bank, model
         self.encoder = model.encoder.eval().to(device)
         self._classifiers: dict[tuple[str, ...], ZeroShot] = {}
+        self.validations: dict[str, Rules] = {}
+        """corpus -> what its validation split says of scores"""
 
     @staticmethod
     def from_pretrained(folder: str | Path, device: str | None = None) -> Radz:
@@ -67,7 +72,9 @@ class Radz:
         experiment, model = load_trained(path, others=True, accelerator=where)
         if not is_export(path):
             experiment.scoring.headline = headline_of(path)
-        return Radz(experiment, model, place)
+        engine = Radz(experiment, model, place)
+        engine.validations = validations(path)
+        return engine
 
     def images(self, path: str | Path) -> Tensor:
         """uint8 [M, C, S, S], prepared as in training: one image of a DICOM, PNG or JPEG file, the slices of a CT.
@@ -79,6 +86,20 @@ class Radz:
         if is_volume(Path(path)) and "chest_ct" not in self.modalities:
             raise InputError(f"{path}: is a CT volume, and the run was trained on chest X-rays")
         return torch.from_numpy(decode(str(path), str(path), Recipe.of(self.data), None, self.modality(path)))
+
+    def study(self, paths: Sequence[str | Path]) -> Tensor:
+        """uint8 [M, C, S, S], the `images` of the files of one study, in their order.
+
+        Raises:
+            InputError: as for `images`, or more images than the model's context holds.
+        """
+        found = torch.cat([self.images(path) for path in paths])
+        if len(paths) > 1 and self.experiment.scoring.aggregate == "joint":
+            try:
+                self.encoder.check_images({self.modality(paths[0]): len(found)}, self.data.image_size)
+            except InputError as error:
+                raise InputError(f"{Path(paths[0]).parent}: a study of {len(found)} images: {error}") from None
+        return found
 
     def embed_images(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features, one study each."""
@@ -101,9 +122,43 @@ class Radz:
         A finding is a name of the ontology or any words; those without a description cannot be scored by `anchor`
         or `description`. The columns are those of `names`: `effusion` comes back as pleural_effusion.
         """
+        return self._scores(paths, self.names(findings), scorer)
+
+    def probabilities(
+        self, paths: Sequence[str | Path], findings: Sequence[str],
+        prevalence: float | Mapping[str, float] | None = None, corpus: str | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Probabilities [N x C] by the headline scorer and its Platt fit on validation; NaN where that has none.
+
+        Args:
+            paths, findings: as for `score`.
+            prevalence: to move them to, for all findings or by finding; None leaves them at that of validation.
+            corpus: whose validation, where the run has several of a modality.
+        """
+        names = self.names(findings)
+        readings = self.readings(names, prevalence, corpus)
+        table = self._scores(paths, names).astype(np.float64)
+        modalities = np.array([self.modality(path) for path in paths], dtype=object)
+        for modality, own in readings.items():
+            rows = modalities == modality
+            for name in names:
+                table.loc[rows, name] = own[name].probability(table.loc[rows, name])
+        return table
+
+    def readings(
+        self, names: Sequence[str], prevalence: float | Mapping[str, float] | None = None, corpus: str | None = None
+    ) -> dict[str, dict[str, Reading]]:
+        """Modality -> finding -> how its headline scores are read, for what `names` returned; see `probabilities`."""
+        wanted, scorer = prevalences(prevalence, names, known_findings(self.data)), self.experiment.scoring.headline
+        rules = rules_for(self.validations, self.modalities, corpus)
+        return {
+            modality: {name: reading(own, scorer, name, wanted.get(name)) for name in names}
+            for modality, own in rules.items()
+        }
+
+    def _scores(self, paths: Sequence[str | Path], names: list[str], scorer: str | None = None) -> pd.DataFrame:
         import pandas as pd
 
-        names = self.names(findings)
         starts = range(0, max(len(paths), 1), BATCH)  # without paths the request is still checked
         rows = [self.score_images(*self._read(paths[i : i + BATCH]), names, scorer) for i in starts]
         return pd.DataFrame(np.concatenate(rows), index=[str(path) for path in paths], columns=names)

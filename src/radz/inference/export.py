@@ -26,6 +26,8 @@ from radz.inference.model_card import write_card
 from radz.methods import registry
 from radz.methods.export_folder import ADAPTER, ANCHORS, BACKBONE, CENTRE, HEADS, OTHER_ANCHORS, RADZ_JSON, is_export
 from radz.methods.trained import load_trained
+from radz.methods.validation import KEY as VALIDATION
+from radz.methods.validation import validations
 from radz.models import factory
 from radz.models.descriptions import load_descriptions
 from radz.models.labels import MODALITY_TEXT
@@ -76,7 +78,9 @@ def export_run(run: str, out: str, merge: bool = True, dtype: str = "auto") -> P
             **parts.describe(draft, merged),
             "known": known,
             "headline_scorer": metrics["headline_scorer"],
+            "run": environment.get("config_digest"),
             "thresholds": {key: of["thresholds"] for key, of in metrics["results"].items()},
+            VALIDATION: {corpus: rules.plain() for corpus, rules in validations(folder).items()},
             "experiment": portable(parts.experiment),
         }
         write_json(draft / RADZ_JSON, content)

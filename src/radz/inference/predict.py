@@ -1,11 +1,14 @@
-"""`radz predict`: a folder of images to a CSV of scores. Nothing is skipped silently."""
+"""`radz predict`: a folder of images to a CSV of scores, probabilities and calls. Nothing is skipped silently."""
 
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydicom import dcmread
 
@@ -19,58 +22,67 @@ from data_modules.pixels import read_gray
 from data_modules.progress import Bar
 from data_modules.volumes import is_volume
 from radz.inference.engine import BATCH, Radz
+from radz.inference.readings import RULE, Reading, in_words
+from radz.inference.studies import Study, batches, studies_of
+from radz.methods.trained import run_digest
 from radz.report.heatmap_picture import overlay, write_png
+from radz.version import __version__
 
 log = logging.getLogger(__name__)
 SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg", "")
 VOLUMES = (".nii", ".nii.gz", ".npz")
+PARTS = ("", "/probability", "/call")
+"""behind the name of a finding, in the columns of the table"""
 
 
 def predict_folder(
-    run: str, source: str, out: str, findings: list[str], heatmaps: str | None = None, device: str | None = None
-) -> Path:
-    """Score every study below `source` with the headline scorer and write `out`, as a whole or not at all.
+    run: str, source: str, out: str, findings: list[str], heatmaps: str | None = None, device: str | None = None,
+    studies: str | None = None, prevalence: float | Mapping[str, float] | None = None, corpus: str | None = None,
+) -> Path:  # fmt: skip
+    """Score every study below `source` with the headline scorer; write `out` and the JSON beside it, or neither.
 
-    A study is a picture, a CT volume, or a folder with the DICOM slices of one CT series. Linked folders are entered,
-    each once; what an operating system leaves in folders is counted and left out.
-    Columns: file (relative to `source`), error (why a file has no scores), then one column per finding, by its name
-    in the ontology. `findings` empty means those of the run's bank, without no_finding. `heatmaps`: a folder for a
-    picture of each radiograph and finding, `<file>_<finding>.png` in the pixels of the file; volumes have none.
-    `device`: see `Radz.from_pretrained`.
+    A study is a picture, a CT volume, or a folder with the DICOM slices of one CT series; `studies` puts pictures
+    together (`studies.studies_of`). Linked folders are entered, each once; what an operating system leaves in folders
+    is counted and left out.
+    Columns: file (relative to `source`, or the name of a study of several), error (why it has no scores), then of each
+    finding its score, by its name in the ontology, `<finding>/probability` and `<finding>/call` (`readings`). The JSON
+    says what these were made by. `findings` empty means those of the run's bank, without no_finding. `heatmaps`: a
+    folder for a picture of each radiograph and finding, `<file>_<finding>.png` in the pixels of the file; volumes have
+    none. `device`: see `Radz.from_pretrained`. `prevalence`, `corpus`: see `Radz.probabilities`.
 
     Raises:
-        InputError: no images, none of them readable, or `out` cannot be written.
+        InputError: no images, none of them readable, `out` cannot be written, or `studies`, `prevalence` or `corpus`
+            does not fit.
     """
-    folder, target = Path(source).expanduser(), Path(out).expanduser()
-    if folder.is_file():
-        raise InputError(f"input: {source} is a file; give the folder that holds it")
-    if not folder.is_dir():
-        raise InputError(f"input: {source}: no such folder")
-    if target.is_dir():
-        raise InputError(f"out: {out} is a folder; name a file in it, such as {target / 'scores.csv'}")
+    folder, target = _places(source, out)
     listing = files_below(folder)
     wanted = [path for path in listing.files if _may_be_image(path)]
     if not wanted and not listing.faults:
         raise InputError(f"input: {source}: no DICOM, PNG, JPEG, NIfTI or npz files below it")
     images = sorted({path.parent if _is_slice(path) else path for path in wanted} | listing.faults.keys())
+    grouped = studies_of(images, folder, studies)
     model = Radz.from_pretrained(run, device)
     names = model.names(findings) if findings else [name for name in model.bank.names if name != "no_finding"]
+    readings = model.readings(names, prevalence, corpus)
+    _tell(model, readings, grouped)
     faults: list[str] = []
     # Opened before the work, so that a place that cannot be written to is told at once.
-    with replacing(target) as draft, draft.open("w", newline="", encoding="utf-8", errors="replace") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "error", *names])
-        blank = [""] * len(names)
-        for path, error, scores in _scored(model, images, names, listing.faults):
-            writer.writerow([path.relative_to(folder), error, *(scores or blank)])
+    with replacing(target) as draft, replacing(beside(target)) as told, _writer(draft) as writer:
+        writer.writerow(["file", "error", *(f"{name}{part}" for name in names for part in PARTS)])
+        for study, error, scores in _scored(model, grouped, names, listing.faults):
+            own = readings[model.modality(study.files[0])]
+            cells = [cell for name, score in zip(names, scores, strict=not error) for cell in own[name].cells(score)]
+            writer.writerow([study.name, error, *(cells or [""] * len(PARTS) * len(names))])
             faults += [error] * bool(error)
-            if heatmaps is not None and not error and not is_volume(path):
-                _draw(model, path, names, Path(heatmaps).expanduser() / path.relative_to(folder))
-        if len(faults) == len(images):
-            raise InputError(f"input: none of {len(images)} files in {source} could be read; first: {faults[0]}")
+            if heatmaps is not None and not error:
+                _draw(model, study, names, folder, Path(heatmaps).expanduser())
+        if len(faults) == len(grouped):
+            what = "files" if studies is None else "studies"
+            raise InputError(f"input: none of {len(grouped)} {what} in {source} could be read; first: {faults[0]}")
+        told.write_text(json.dumps(_about(model, run, readings), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     log.info(
         "%d of %d studies scored, %d unreadable (column error); %d files of other kinds left out",
-        len(images) - len(faults), len(images), len(faults), len(listing.files) - len(wanted),
+        len(grouped) - len(faults), len(grouped), len(faults), len(listing.files) - len(wanted),
     )  # fmt: skip
     if listing.system or listing.again:
         log.info(
@@ -80,7 +92,71 @@ def predict_folder(
     return target
 
 
-def _draw(model: Radz, path: Path, names: list[str], target: Path) -> None:
+def _places(source: str, out: str) -> tuple[Path, Path]:
+    """The folder of the images and the file to write, or InputError where they cannot be these."""
+    folder, target = Path(source).expanduser(), Path(out).expanduser()
+    if folder.is_file():
+        raise InputError(f"input: {source} is a file; give the folder that holds it")
+    if not folder.is_dir():
+        raise InputError(f"input: {source}: no such folder")
+    if target.is_dir():
+        raise InputError(f"out: {out} is a folder; name a file in it, such as {target / 'scores.csv'}")
+    beside(target)
+    return folder, target
+
+
+@contextmanager
+def _writer(file: Path) -> Iterator[Any]:
+    """Writes the rows of a CSV; what is no text in the name of a file becomes a question mark."""
+    with file.open("w", newline="", encoding="utf-8", errors="replace") as stream:
+        yield csv.writer(stream)
+
+
+def beside(out: Path) -> Path:
+    """The JSON beside a table of scores: scores.json beside scores.csv.
+
+    Raises:
+        InputError: the table itself is called so.
+    """
+    if out.suffix.lower() == ".json":
+        raise InputError(f"out: {out} is to be a table; let its name end in .csv, and a .json is written beside it")
+    return out.with_suffix(".json") if out.suffix.lower() == ".csv" else out.with_name(f"{out.name}.json")
+
+
+def _tell(model: Radz, readings: Mapping[str, Mapping[str, Reading]], grouped: list[Study]) -> None:
+    """What findings have no probability, and what studies are made of."""
+    for modality in dict.fromkeys(model.modality(study.files[0]) for study in grouped):
+        for line in in_words(readings[modality].values()):
+            log.warning("%s%s", f"{modality}: " if len(readings) > 1 else "", line)
+    several = [len(study.files) for study in grouped if len(study.files) > 1]
+    if several:
+        log.info("%d studies of several files, %d at most, each scored as one", len(several), max(several))
+        if model.experiment.scoring.unit == "image":
+            log.warning("the run was validated on single images (scoring.unit=image); studies of several are new to it")
+
+
+def _about(model: Radz, run: str, readings: Mapping[str, Mapping[str, Reading]]) -> dict[str, Any]:
+    """What the JSON beside the table holds: by what run, scorer and rules its numbers were made; no names of files."""
+    scoring = model.experiment.scoring
+    return {
+        "schema": 1,
+        "radz": __version__,
+        "run": {"name": model.experiment.name, "digest": run_digest(Path(run).expanduser())},
+        "scorer": scoring.headline,
+        "aggregate": scoring.aggregate,
+        "rules": {RULE: "called present from the threshold of best F1 on the validation split"},
+        "findings": {modality: {name: one.plain() for name, one in own.items()} for modality, own in readings.items()},
+    }
+
+
+def _draw(model: Radz, study: Study, names: list[str], folder: Path, target: Path) -> None:
+    """Overlays of each radiograph of a study below `target`, under the name of its file below `folder`."""
+    for path in study.files:
+        if not is_volume(path):
+            _draw_file(model, path, names, target / path.relative_to(folder))
+
+
+def _draw_file(model: Radz, path: Path, names: list[str], target: Path) -> None:
     """Overlays of one radiograph, beside each other under the name of its file."""
     try:
         image = read_gray(path, frames=model.data.frames)
@@ -124,23 +200,27 @@ def _is_slice(path: Path) -> bool:
 
 
 def _scored(
-    model: Radz, files: list[Path], names: list[str], faults: Mapping[Path, str]
-) -> Iterator[tuple[Path, str, list[float]]]:
-    """(file, error, scores) of every file in order; the scores are empty where the error is not. Each is read once.
+    model: Radz, studies: list[Study], names: list[str], faults: Mapping[Path, str]
+) -> Iterator[tuple[Study, str, list[float]]]:
+    """(study, error, scores) of every study in order; the scores are empty where the error is not. A file is read once.
 
+    A study is scored whole or not at all: without one of its views the score would be of another kind than the others.
     `faults`: what cannot be opened, and why.
     """
-    with Bar(total=len(files), desc="predict", unit="study") as bar:
-        for start in range(0, len(files), BATCH):
-            part = files[start : start + BATCH]
-            images, errors = [], {file: faults[file] for file in part if file in faults}
-            for file in (file for file in part if file not in errors):
+    with Bar(total=len(studies), desc="predict", unit="study") as bar:
+        for part in batches(studies, BATCH):
+            images, errors = [], dict[str, str]()
+            for study in part:
+                unopened = next((faults[file] for file in study.files if file in faults), None)
                 try:
-                    images.append(model.images(file))
+                    if unopened is not None:
+                        raise InputError(unopened)
+                    images.append(model.study(study.files))
                 except InputError as error:
-                    errors[file] = str(error)
-            modalities = [model.modality(file) for file in part if file not in errors]
+                    errors[study.name] = str(error)
+            modalities = [model.modality(study.files[0]) for study in part if study.name not in errors]
             scores = iter(model.score_images(images, modalities, names) if images else ())
-            for file in part:
-                yield (file, errors[file], []) if file in errors else (file, "", next(scores).tolist())
+            for study in part:
+                fault = errors.get(study.name, "")
+                yield study, fault, [] if fault else next(scores).tolist()
             bar.update(len(part))

@@ -1,4 +1,4 @@
-"""What `radz export` wrote, read back: the experiment, the model, its thresholds."""
+"""What `radz export` wrote, read back: the experiment and the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from radz.backbones.folder import base_change, folder_digest, read_json
 from radz.config.files import from_plain
 from radz.config.schema import Experiment
 from radz.methods.dkam import AnchoredEncoder
-from radz.metrics.estimates import Thresholds
 from radz.models import factory
 from radz.models.anchor_bank import AnchorBank
 from radz.models.encoder import Encoder
@@ -31,13 +30,6 @@ FROZEN = {"modality_tokens": "keep", "train": "frozen", "train_projector": False
 def is_export(folder: Path) -> bool:
     """Whether a folder is what `radz export` wrote."""
     return (folder / RADZ_JSON).is_file()
-
-
-def exported_thresholds(folder: Path, corpus: str) -> tuple[str, Thresholds] | None:
-    """Validation thresholds that an export folder keeps for a corpus (or for its only one), and where they are from."""
-    every = read_json(folder, RADZ_JSON).get("thresholds", {})
-    keys = [key for key in every if key.rpartition("/")[0] == corpus] or list(every)[: len(every) == 1]
-    return next(((key, every[key]["validation"]) for key in keys if every[key].get("validation")), None)
 
 
 def exported_experiment(folder: Path) -> tuple[Experiment, dict[str, Any]]:

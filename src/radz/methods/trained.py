@@ -93,3 +93,10 @@ def headline_of(folder: Path) -> str:
     if is_export(folder):
         return str(read_json(folder, RADZ_JSON)["headline_scorer"])
     return chosen(load_run(folder).scoring.headline, folder)
+
+
+def run_digest(folder: Path) -> str | None:
+    """The digest of the experiment of a run, or of the run that was exported; None where an earlier radz wrote none."""
+    if is_export(folder):
+        return read_json(folder, RADZ_JSON).get("run")
+    return read_environment(folder).get("config_digest")

@@ -5,6 +5,7 @@ Names of sizes: N rows, U bootstrap units (patients), R replicates, B bins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,21 @@ class Platt:
     def __call__(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Probabilities, of the shape of the scores."""
         return 0.5 * (1.0 + np.tanh(0.5 * (self.slope * np.asarray(scores, dtype=np.float64) + self.intercept)))
+
+    def moved(self, fitted: float, wanted: float) -> Platt:
+        """The fit where the finding is rarer or more frequent but looks the same.
+
+        Log-odds gain logit(wanted) - logit(fitted): by Bayes' rule the odds of a score are those of the prevalence
+        times its likelihood ratio, and the latter stays (Saerens, Latinne and Decaestecker 2002).
+
+        Args:
+            fitted, wanted: prevalences in (0, 1), of the data fitted on and of those that are asked about.
+        """
+        return Platt(self.slope, self.intercept + _logit(wanted) - _logit(fitted))
+
+
+def _logit(share: float) -> float:
+    return math.log(share) - math.log1p(-share)
 
 
 def fit(labels: ArrayLike, scores: ArrayLike) -> Platt:

@@ -19,14 +19,17 @@ from data_modules.leaks import leaked
 from radz.config.files import published_prompts
 from radz.config.schema import Experiment
 from radz.config.scoring import ScoringConfig
-from radz.methods.export_folder import exported_thresholds
+from radz.methods.export_folder import is_export
+from radz.methods.validation import KEY as VALIDATION
+from radz.methods.validation import validations
 from radz.methods.vqa_answers import unread
-from radz.metrics.estimates import RULES, Calibrations, Thresholds
+from radz.metrics.estimates import RULES
 from radz.metrics.ranking import undefined_reason
 from radz.metrics.retrieval import retrieval
 from radz.metrics.score_table import ScoreTable, prediction_file
-from radz.metrics.split_results import calibrations_from, results, thresholds_from
+from radz.metrics.split_results import results
 from radz.metrics.subgroups import groups_of, subgroups
+from radz.metrics.validation_rules import Rules
 from radz.metrics.wordings import in_prompt_sets, in_wordings
 from radz.models.retrieval_features import Kept
 from radz.models.zero_shot import pair_similarity
@@ -56,16 +59,18 @@ def write_results(
     account = coverage.to_dict()
     account["reasons"] = account.pop("skipped")
     found: dict[str, Any] = {}
+    own_rules = {t.corpus: Rules.of(t, str(data.table.modality[t.rows[0]])) for t in splits.get("val", []) if len(t)}
     for split, scored in splits.items():
         for table in scored:
             table.write_csv(prediction_file(run_dir, table.key))
             if split != "test":
                 continue
             primary = [n for n in table.findings if experiment.scoring.primary == "all" or seen[n] == "label"]
-            source, thresholds, calibrations = _rules(table.corpus, splits.get("val", []), trained)
+            source, rules = _rules(table.corpus, own_rules, trained)
             entry = results(
-                table, {n: seen[n] for n in table.findings}, primary, thresholds,
-                experiment.scoring.replicates, experiment.scoring.seed, headline=headline, calibrations=calibrations,
+                table, {n: seen[n] for n in table.findings}, primary, rules.thresholds if rules else None,
+                experiment.scoring.replicates, experiment.scoring.seed, headline=headline,
+                calibrations=rules.calibrations if rules else None,
                 coverage={"skipped": coverage.skipped(table.corpus), **account},
             )  # fmt: skip
             entry["thresholds_from"] = source
@@ -86,7 +91,7 @@ def write_results(
     described = protocol(experiment, data, splits["test"])
     path = run_dir / "metrics.json"
     before = json.loads(path.read_text())["test_evaluations"] if path.is_file() else 0
-    metrics: dict[str, Any] = {
+    return {
         "schema": 1,
         "headline_scorer": headline,
         "monitor": MONITOR,
@@ -97,9 +102,9 @@ def write_results(
         "leaked": leaked(data) if own else None,
         "pixels": described["pixels"],
         "cost": cost,
+        VALIDATION: {corpus: rules.plain() for corpus, rules in own_rules.items()},
         "results": found,
     }
-    return metrics
 
 
 def protocol(experiment: Experiment, data: StudyDataModule, scored: Sequence[ScoreTable]) -> dict[str, Any]:
@@ -128,23 +133,18 @@ def _published(scoring: ScoringConfig, scored: Sequence[ScoreTable]) -> dict[str
     }
 
 
-def _rules(
-    corpus: str, val: list[ScoreTable], trained: Path | None
-) -> tuple[str | None, Thresholds | None, Calibrations | None]:
+def _rules(corpus: str, own: dict[str, Rules], trained: Path | None) -> tuple[str | None, Rules | None]:
     """Best-F1 thresholds and Platt fits, and where they are from: this corpus' validation split, else that of the
-    trained run (its corpus of the same name, or its only one), else none."""
-    for table in val:
-        if table.corpus == corpus:
-            return table.key, thresholds_from(table), calibrations_from(table)
-    files = sorted((trained / "predictions").glob("*_val.csv")) if trained is not None else []
-    tables = [ScoreTable.read_csv(file) for file in files]
-    for table in [t for t in tables if t.corpus == corpus] or tables[: len(tables) == 1]:
-        log.info("%s has no validation split: thresholds are those of %s in %s", corpus, table.key, trained)
-        return f"{table.key} of the trained run", thresholds_from(table), calibrations_from(table)
-    if trained is not None and (kept := exported_thresholds(trained, corpus)) is not None:
-        return f"validation of {kept[0]} of the exported run", kept[1], None
+    trained run or its export (its corpus of the same name, or its only one), else none."""
+    if corpus in own:
+        return own[corpus].split, own[corpus]
+    kept = validations(trained) if trained is not None else {}
+    for rules in [kept[corpus]] if corpus in kept else list(kept.values())[: len(kept) == 1]:
+        log.info("%s has no validation split: thresholds are those of %s in %s", corpus, rules.split, trained)
+        what = "exported" if trained is not None and is_export(trained) else "trained"
+        return f"{rules.split} of the {what} run", rules
     log.info("%s has no validation split: its thresholds and calibration are unavailable", corpus)
-    return None, None, None
+    return None, None
 
 
 def _not_scored(experiment: Experiment, data: StudyDataModule, scored: Collection[str]) -> dict[str, str]:

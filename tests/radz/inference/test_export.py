@@ -26,8 +26,10 @@ from radz import Radz
 from radz.cli.command_line import main
 from radz.inference import export as exporting
 from radz.inference.image_processor import write_processors
-from radz.methods.export_folder import exported_thresholds
+from radz.methods.trained import run_digest
+from radz.methods.validation import validations
 from radz.models.zero_shot import SCORERS
+from radz.runs import metrics_file
 from radz.training.run_folder import load_run
 
 TEXTS = ["Small left pleural effusion.", "Normal.", "The heart is enlarged. No pneumothorax is seen, and no nodule."]
@@ -212,10 +214,12 @@ def test_predict_takes_an_export(
     folder = next(iter(pictures.values())).parent
     out = tmp_path / "scores.csv"
     assert main(["predict", str(exports[False]), f"input={folder}", f"out={out}", "findings=edema,mass"]) == 0
-    rows = [line.split(",") for line in out.read_text().splitlines()]
-    assert rows[0] == ["file", "error", "edema", "mass"] and len(rows) == 4
-    expected = engine.score([folder / row[0] for row in rows[1:]], ["edema", "mass"]).to_numpy()
-    assert np.abs(np.array([row[2:] for row in rows[1:]], dtype=float) - expected).max() < 1e-4
+    found = pd.read_csv(out, index_col="file")
+    assert len(found) == 3
+    files = [folder / name for name in found.index]
+    assert np.abs(found[["edema", "mass"]] - engine.score(files, ["edema", "mass"]).to_numpy()).to_numpy().max() < 1e-4
+    probability = engine.probabilities(files, ["edema"])["edema"].to_numpy()
+    assert np.abs(found["edema/probability"] - probability).max() < 1e-3 and probability.min() > 0
 
 
 def test_eval_takes_an_export(exports: dict[bool, Path], trained_run: Path, cache_dir: Path, tmp_path: Path) -> None:
@@ -234,11 +238,15 @@ def test_eval_takes_an_export(exports: dict[bool, Path], trained_run: Path, cach
     assert {path: path.stat().st_mtime_ns for path in exports[True].rglob("*")} == before
 
 
-def test_thresholds_come_along(exports: dict[bool, Path]) -> None:
-    about = json.loads((exports[True] / "radz.json").read_text())["thresholds"]["phantom/test"]["validation"]
-    assert exported_thresholds(exports[True], "phantom") == ("phantom/test", about)
-    assert exported_thresholds(exports[True], "another") == ("phantom/test", about)  # its only corpus
-    assert exported_thresholds(exports[True] / "backbone", "phantom") is None
+def test_validation_comes_along(exports: dict[bool, Path], trained_run: Path) -> None:
+    of_run = validations(trained_run)
+    assert list(of_run) == ["phantom"] and of_run["phantom"].calibrations["fused"]["edema"].slope
+    assert validations(exports[True]) == validations(exports[False]) == of_run
+    digest = json.loads((trained_run / "environment.json").read_text())["config_digest"]
+    assert run_digest(exports[True]) == run_digest(trained_run) == digest
+    # Data without validation are called and calibrated by it, as they are with the run itself.
+    for folder, what in ((exports[True], "exported"), (trained_run, "trained")):
+        assert metrics_file._rules("another", {}, folder) == (f"phantom/val of the {what} run", of_run["phantom"])
 
 
 def test_refusals_are_one_line(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

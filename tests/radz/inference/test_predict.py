@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
+import torch
 from PIL import Image
 
 from data_modules.errors import InputError
 from data_modules.pixels import read_gray
 from radz import Radz
+from radz.cli import main
 from radz.inference.predict import predict_folder
+from radz.metrics.calibration import fit
+from radz.metrics.ranking import best_f1
+from radz.models.encoder import Encoder
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +63,22 @@ def test_predict_scores_what_can_be_read_and_lists_the_rest(
     out = predict_folder(str(trained_run), str(folder), str(tmp_path / "out/scores.csv"), ["edema", "mass"])
     found = {row["file"]: row for row in rows(out)}
     assert list(found) == ["1.2.840.77", "a.dcm", "c.PNG", "d.dcm", "deeper/b"]
-    assert list(found["a.dcm"]) == ["file", "error", "edema", "mass"]
+    of_finding = [f"{name}{part}" for name in ("edema", "mass") for part in ("", "/probability", "/call")]
+    assert list(found["a.dcm"]) == ["file", "error", *of_finding]
     assert found["d.dcm"]["error"] and "d.dcm" in found["d.dcm"]["error"] and "\n" not in found["d.dcm"]["error"]
-    assert found["d.dcm"]["edema"] == found["d.dcm"]["mass"] == ""
+    assert {found["d.dcm"][name] for name in of_finding} == {""}
     assert [found[name]["error"] for name in ("a.dcm", "c.PNG", "1.2.840.77")] == ["", "", ""]
     expected = engine.score(files[:2], ["edema", "mass"]).to_numpy()
     scored = [[float(found[name][finding]) for finding in ("edema", "mass")] for name in ("a.dcm", "deeper/b")]
     assert found["1.2.840.77"]["mass"] == found["deeper/b"]["mass"]
     assert np.abs(np.array(scored) - expected).max() < 1e-5
-    assert [path.name for path in out.parent.iterdir()] == ["scores.csv"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["scores.csv", "scores.json"]
 
 
 def test_predict_takes_the_findings_of_the_bank(trained_run: Path, engine: Radz, folder: Path, tmp_path: Path) -> None:
     (folder / "d.dcm").unlink()
     (found, *_) = rows(predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), []))
-    assert [*found][2:] == [name for name in engine.bank.names if name != "no_finding"]
+    assert [*found][2::3] == [name for name in engine.bank.names if name != "no_finding"]
 
 
 def test_predict_without_one_readable_file_stops(trained_run: Path, tmp_path: Path) -> None:
@@ -126,13 +136,14 @@ def test_the_counts_are_told(trained_run: Path, folder: Path, tmp_path: Path, ca
     with caplog.at_level(logging.INFO, "radz.inference.predict"):
         predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["effusion"])
     assert "4 of 5 studies scored, 1 unreadable (column error); 1 files of other kinds left out" in caplog.text
-    assert list(rows(tmp_path / "s.csv")[0]) == ["file", "error", "pleural_effusion"]
+    assert list(rows(tmp_path / "s.csv")[0])[:3] == ["file", "error", "pleural_effusion"]
 
 
 def test_places_that_cannot_serve_are_one_line(trained_run: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for source, out, message in (
         (folder, tmp_path, "out: .* is a folder; name a file in it"),
+        (folder, tmp_path / "s.json", "out: .*s.json is to be a table; let its name end in .csv"),
         (folder, tmp_path / "file" / "s.csv", r"s\.csv: cannot be written"),
         (folder / "a.dcm", tmp_path / "s.csv", "is a file; give the folder"),
         (tmp_path / "absent", tmp_path / "s.csv", "no such folder"),
@@ -209,3 +220,169 @@ def test_a_map_that_cannot_be_drawn_does_not_end_the_folder(
     assert len(rows(tmp_path / "s.csv")) == 5 and "heatmaps: none is drawn" in caplog.text
     drawn = {path.name for path in (tmp_path / "maps").rglob("*.png")}
     assert drawn == {"1.2.840.77_mass.png", "b_mass.png", "c.PNG_mass.png"}
+
+
+def beside(out: Path) -> dict[str, Any]:
+    return json.loads(out.with_suffix(".json").read_text())
+
+
+def test_probability_and_call_follow_from_the_validation_of_the_run(
+    trained_run: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the prediction file of the run alone: thresholds, Platt's fit, sigmoid, prior odds."""
+    wanted = ["edema", "mass", "cardiomegaly"]
+    out = predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), wanted, prevalence={"edema": 0.02})
+    found, about = pd.read_csv(out).dropna(subset="edema"), beside(out)
+    val = pd.read_csv(trained_run / "predictions/phantom_val.csv")
+    assert len(found) == 4 and about["scorer"] == "fused" and set(about["findings"]) == {"chest_xray"}
+    assert about["run"]["digest"] == json.loads((trained_run / "environment.json").read_text())["config_digest"]
+    told = about["findings"]["chest_xray"]
+    for name, prevalence in (("edema", 0.02), ("cardiomegaly", None)):
+        labels = val[f"label/{name}"].to_numpy()
+        ones, zeros = int((labels == 1).sum()), int((labels == 0).sum())
+        platt = fit(labels, val[f"fused/{name}"].to_numpy(np.float32))
+        odds = np.exp(platt.slope * found[name] + platt.intercept)
+        if prevalence is not None:
+            odds *= prevalence / (1 - prevalence) * zeros / ones
+        np.testing.assert_allclose(found[f"{name}/probability"], odds / (1 + odds), rtol=1e-4)
+        threshold = best_f1(labels, val[f"fused/{name}"].to_numpy(np.float32))[0]
+        assert found[f"{name}/call"].tolist() == (found[name] >= threshold).astype(int).tolist()
+        assert told[name]["threshold"] == threshold and told[name]["rule"] == "validation"
+        assert (told[name]["positives"], told[name]["negatives"]) == (ones, zeros)
+        assert told[name]["fitted_at"] == ones / (ones + zeros) and told[name]["validation"] == "phantom/val"
+        assert told[name]["prevalence"] == (prevalence or ones / (ones + zeros))
+    assert val["label/mass"].max() == 0, "the demo holds back masses"
+    assert found["mass/probability"].isna().all() and found["mass/call"].isna().all() and found["mass"].notna().all()
+    assert told["mass"]["why_none"] == "no positive among 12 known labels in phantom/val"
+    assert "no probability for 1 of 3 findings (mass: no positive among 12 known labels in phantom/val)" in caplog.text
+    assert "a.dcm" not in out.with_suffix(".json").read_text()
+
+
+def test_an_older_run_has_probabilities_out_of_its_predictions(
+    trained_run: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = predict_folder(str(trained_run), str(folder), str(tmp_path / "new.csv"), ["edema"])
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics.pop("validation")) == {"phantom"}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    old = predict_folder(str(run), str(folder), str(tmp_path / "old.csv"), ["edema"])
+    assert new.read_bytes() == old.read_bytes() and beside(new)["findings"] == beside(old)["findings"]
+    shutil.rmtree(run / "predictions")
+    none = predict_folder(str(run), str(folder), str(tmp_path / "none.csv"), ["edema"])
+    assert {(row["edema/probability"], row["edema/call"]) for row in rows(none)} == {("", "")}
+    assert "no probability for 1 of 1 findings (edema: the run had no validation split)" in caplog.text
+    (run / "metrics.json").write_text(json.dumps(metrics | {"validation": {"phantom": {"split": 3}}}))
+    with pytest.raises(InputError, match=r"metrics\.json: validation is damaged"):
+        Radz.from_pretrained(run)
+
+
+def test_probabilities_of_the_engine_are_those_of_the_table(
+    trained_run: Path, engine: Radz, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "d.dcm").unlink()
+    found = pd.read_csv(
+        predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["effusion", "mass"], prevalence=0.3)
+    )
+    paths = [folder / name for name in found["file"]]
+    table = engine.probabilities(paths, ["effusion", "mass"], 0.3)
+    assert list(table.columns) == ["pleural_effusion", "mass"] and list(table.index) == [str(path) for path in paths]
+    np.testing.assert_allclose(table["pleural_effusion"], found["pleural_effusion/probability"], rtol=1e-3)
+    assert table["mass"].isna().all() and engine.probabilities([], ["edema"]).shape == (0, 1)
+    assert (
+        (engine.probabilities(paths, ["effusion"], {"pleural_effusion": 0.1}) < table[["pleural_effusion"]])
+        .to_numpy()
+        .all()
+    )
+
+
+def test_a_study_of_several_files_is_scored_as_one(
+    trained_run: Path, engine: Radz, files: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the model that training had: all images in one sequence; a file that cannot be read costs its study."""
+    source = tmp_path / "in"
+    for name in ("p1", "p2", "p3"):
+        (source / name).mkdir(parents=True)
+    shutil.copy(files[0], source / "p1/pa.dcm")
+    shutil.copy(files[1], source / "p1/lateral.dcm")
+    shutil.copy(files[2], source / "p2/pa.dcm")
+    shutil.copy(files[2], source / "p3/pa.dcm")
+    (source / "p3/lateral.png").write_bytes(b"\x89PNG broken")
+    out, maps = str(tmp_path / "s.csv"), tmp_path / "maps"
+    with caplog.at_level(logging.INFO, "radz.inference.predict"):
+        found = {row["file"]: row for row in rows(predict_folder(
+            str(trained_run), str(source), out, ["edema"], str(maps), studies="folder"
+        ))}  # fmt: skip
+    assert list(found) == ["p1", "p2", "p3"] and "2 of 3 studies scored, 1 unreadable" in caplog.text
+    assert "2 studies of several files, 2 at most" in caplog.text
+    assert "lateral.png" in found["p3"]["error"] and found["p3"]["edema"] == found["p3"]["edema/call"] == ""
+    together = torch.cat([engine.images(source / "p1" / name) for name in ("lateral.dcm", "pa.dcm")])
+    expected = engine.score_images([together], ["chest_xray"], ["edema"])[0, 0]
+    alone = engine.score([*files[:2], files[2]], ["edema"])["edema"].to_numpy()
+    assert abs(float(found["p1"]["edema"]) - expected) < 1e-5 < abs(expected - alone[:2]).min()
+    assert abs(float(found["p2"]["edema"]) - alone[2]) < 1e-5
+    drawn = sorted(path.relative_to(maps).as_posix() for path in maps.rglob("*.png"))
+    assert drawn == ["p1/lateral.dcm_edema.png", "p1/pa.dcm_edema.png", "p2/pa.dcm_edema.png"]
+
+    (tmp_path / "studies.csv").write_text("file,study\np1/pa.dcm,visit 1\np1/lateral.dcm,visit 1\np2/pa.dcm,visit 2\n")
+    table = {row["file"]: row for row in rows(predict_folder(
+        str(trained_run), str(source), out, ["edema"], studies=str(tmp_path / "studies.csv")
+    ))}  # fmt: skip
+    assert list(table) == ["p3/lateral.png", "p3/pa.dcm", "visit 1", "visit 2"]
+    expected = engine.score_images([together.flip(0)], ["chest_xray"], ["edema"])[0, 0]
+    assert abs(float(table["visit 1"]["edema"]) - expected) < 1e-5 and table["visit 2"]["edema"] == found["p2"]["edema"]
+
+
+def test_a_study_that_exceeds_the_context_costs_one_row(
+    trained_run: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "in"
+    for name, count in (("small", 1), ("large", 3)):
+        (source / name).mkdir(parents=True)
+        for number in range(count):
+            shutil.copy(files[0], source / name / f"{number}.dcm")
+
+    def refuse(self: Encoder, most: dict[str, int], side: int) -> None:
+        if max(most.values()) > 2:
+            raise InputError("too long")
+
+    monkeypatch.setattr(Encoder, "check_images", refuse)
+    found = rows(predict_folder(str(trained_run), str(source), str(tmp_path / "s.csv"), ["edema"], studies="folder"))
+    assert [row["file"] for row in found] == ["large", "small"] and float(found[1]["edema"]) > 0
+    assert "large: a study of 3 images: too long" in found[0]["error"] and found[0]["edema"] == ""
+
+
+def test_neither_table_nor_json_is_written_where_one_cannot_be(
+    trained_run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s.csv").write_text("old")
+    monkeypatch.setattr("radz.inference.predict._about", lambda *_: {"x": float("nan")})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["edema"])
+    assert (tmp_path / "s.csv").read_text() == "old" and sorted(p.name for p in tmp_path.iterdir()) == ["in", "s.csv"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (["prevalence=2"], "prevalence=2: must be a share above 0 and below 1"),
+        (["prevalence=[edema=0.1,edema=0.2]"], "must name each finding once"),
+        (["prevalence=[edema]"], "must be a share"),
+        (["prevalence=[mass=0.1]"], "prevalence: 'mass' is not among the findings that are scored"),
+        (["corpus=other"], "corpus: 'other' has no validation split in this run"),
+        (["studies=nowhere.csv"], "studies: there is no file nowhere.csv"),
+    ],
+)
+def test_wrong_keys_are_one_line(
+    trained_run: Path, folder: Path, tmp_path: Path, fails: Callable[..., str], keys: list[str], words: str
+) -> None:
+    out = tmp_path / "s.csv"
+    assert words in fails("predict", str(trained_run), f"input={folder}", f"out={out}", "findings=edema", *keys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+def test_the_command_takes_prevalences_by_finding(trained_run: Path, folder: Path, tmp_path: Path) -> None:
+    keys = [f"input={folder}", f"out={tmp_path / 's.csv'}", "findings=[edema,effusion]", "corpus=phantom"]
+    assert main(["predict", str(trained_run), *keys, "prevalence=[edema=0.1,effusion=0.01]"]) == 0
+    told = beside(tmp_path / "s.csv")["findings"]["chest_xray"]
+    assert {name: one["prevalence"] for name, one in told.items()} == {"edema": 0.1, "pleural_effusion": 0.01}
