@@ -60,7 +60,7 @@ def _parts_table(content: Mapping[str, Any], merged: bool) -> str:
             "anchors/, anchors_other/",
             "findings of the training bank, and other described ones: vectors before the head",
         ),
-        ("radz.json", "token ids, feature layer, prompts, heads, thresholds, preprocessing"),
+        ("radz.json", "token ids, feature layer, prompts, heads, thresholds, fits of validation, preprocessing"),
     ]
     return "\n".join(["| part | holds |", "|---|---|", *(f"| `{name}` | {what} |" for name, what in rows)])
 

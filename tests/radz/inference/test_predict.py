@@ -333,6 +333,24 @@ def test_a_study_of_several_files_is_scored_as_one(
     assert abs(float(table["visit 1"]["edema"]) - expected) < 1e-5 and table["visit 2"]["edema"] == found["p2"]["edema"]
 
 
+def test_a_run_of_single_images_warns_of_studies(
+    trained_run: Path, files: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, source = shutil.copytree(trained_run, tmp_path / "run"), tmp_path / "in"
+    config = (run / "config.yaml").read_text()
+    assert "unit: study" in config
+    (run / "config.yaml").write_text(config.replace("unit: study", "unit: image"))
+    source.mkdir()
+    for number in range(2):
+        shutil.copy(files[number], source / f"{number}.dcm")
+    predict_folder(str(run), str(source), str(tmp_path / "s.csv"), ["edema"])
+    assert "was validated on single images" not in caplog.text
+    predict_folder(str(run), str(source), str(tmp_path / "s.csv"), ["edema"], studies="folder")
+    assert "was validated on single images" in caplog.text and [row["file"] for row in rows(tmp_path / "s.csv")] == [
+        "."
+    ]
+
+
 def test_a_study_that_exceeds_the_context_costs_one_row(
     trained_run: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,8 +85,20 @@ def test_an_old_run_and_an_old_export_predict_what_they_did(folder: str, tmp_pat
     for number in (1, 2):
         Image.fromarray(((x * number * 3 + y * 2) % 251).astype(np.uint8)).save(images / f"{number}.png")
     out = tmp_path / "scores.csv"
-    assert main(["predict", folder, f"input={images}", f"out={out}", "findings=[nodule,mass]"]) == 0
+    assert main(["predict", folder, f"input={images}", f"out={out}", "findings=[nodule,mass,edema]"]) == 0
     same_scores(OLD / "scores.csv", out)
+    found = pd.read_csv(out)
+    told = json.loads(out.with_suffix(".json").read_text())["findings"]["chest_xray"]
+    assert set(found["edema/call"]) <= {0, 1} and told["mass"]["why_none"]
+    if folder == "finished":  # the predictions on validation are there
+        slope, intercept = json.loads(Path(folder, "metrics.json").read_text())["results"]["phantom/test"][
+            "calibration"
+        ]["parameters"]["anchor"]["edema"]
+        expected = 1 / (1 + np.exp(-slope * found["edema"] - intercept))
+        np.testing.assert_allclose(found["edema/probability"], expected, rtol=1e-5)  # six digits
+    else:
+        assert "exported by an earlier radz, without fits" in told["edema"]["why_none"]
+        assert found["edema/probability"].isna().all()
 
 
 @pytest.mark.slow
