@@ -82,7 +82,7 @@ def reading(rules: Rules | None, scorer: str, finding: str, prevalence: float | 
         prevalence: to move the probability to; None leaves it at that of validation.
     """
     if rules is None:
-        return Reading(finding, why="the run had no validation split")
+        return Reading(finding, why="no validation split is at hand for these studies")
     positives, negatives = rules.support.get(finding, (None, None))
     threshold = rules.thresholds.get(scorer, {}).get(finding)
     fit = rules.calibrations.get(scorer, {}).get(finding)

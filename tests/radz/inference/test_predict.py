@@ -271,7 +271,7 @@ def test_an_older_run_has_probabilities_out_of_its_predictions(
     shutil.rmtree(run / "predictions")
     none = predict_folder(str(run), str(folder), str(tmp_path / "none.csv"), ["edema"])
     assert {(row["edema/probability"], row["edema/call"]) for row in rows(none)} == {("", "")}
-    assert "no probability for 1 of 1 findings (edema: the run had no validation split)" in caplog.text
+    assert "no probability for 1 of 1 findings (edema: no validation split is at hand for these studies)" in caplog.text
     (run / "metrics.json").write_text(json.dumps(metrics | {"validation": {"phantom": {"split": 3}}}))
     with pytest.raises(InputError, match=r"metrics\.json: validation is damaged"):
         Radz.from_pretrained(run)

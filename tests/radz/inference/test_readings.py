@@ -54,7 +54,7 @@ def test_what_has_no_fit_stays_empty_and_says_why() -> None:
     assert none.cells(0.9) == ["0.9", "", ""] and np.isnan(none.probability([0.1, 0.9])).all()
     assert (none.positives, none.negatives, none.fitted_at, none.prevalence) == (0, 40, None, None)
     assert none.why == "no positive among 40 known labels in ours/val" and none.plain()["why_none"] == none.why
-    assert reading(None, "prompt", "edema").why == "the run had no validation split"
+    assert reading(None, "prompt", "edema").why == "no validation split is at hand for these studies"
     old = Rules("ours/val", "", {"prompt": {"edema": 0.5}}, {}, {}, {})
     assert reading(old, "prompt", "edema").cells(0.6) == ["0.6", "", "1"]
     assert "earlier radz" in str(reading(old, "prompt", "edema").why)

@@ -98,3 +98,16 @@ def test_one_model_for_both_modalities(tmp_path: Path, cache_dir: Path) -> None:
     together = model.score([volume, film], ["edema"]).to_numpy()
     apart = np.concatenate([model.score([path], ["edema"]).to_numpy() for path in (volume, film)])
     np.testing.assert_allclose(together, apart, atol=1e-5)
+    # Each by the validation of its own modality; one corpus chosen leaves the studies of the other without.
+    (tmp_path / "in").mkdir()
+    for path in (volume, film):
+        shutil.copy(path, tmp_path / "in")
+    name = next(n for n, (ones, _) in model.validations["phantom_xray"].support.items() if ones)
+    for corpus in (None, "phantom_xray"):
+        found = rows(predict_folder(str(folder), str(tmp_path / "in"), str(tmp_path / "s.csv"), [name], corpus=corpus))
+        for row in found:
+            modality = "chest_ct" if row["file"].endswith(".nii.gz") else "chest_xray"
+            fit = model.readings([name], None, corpus)[modality][name].fit
+            assert (row[f"{name}/probability"] == "") == (fit is None)
+            assert fit is None or float(row[f"{name}/probability"]) == pytest.approx(fit(float(row[name])), rel=1e-4)
+    assert [row[f"{name}/probability"] != "" for row in found] == [row["file"].endswith(".dcm") for row in found]

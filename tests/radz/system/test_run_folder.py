@@ -80,7 +80,7 @@ def test_predictions_follow_the_contract(
 def test_metrics_follow_the_schema(metrics: dict[str, Any]) -> None:
     assert set(metrics) == {
         "schema", "headline_scorer", "monitor", "protocol_digest", "protocol", "world_size", "test_evaluations",
-        "leaked", "pixels", "anchors", "geometry", "cost", "results",
+        "leaked", "pixels", "anchors", "geometry", "cost", "validation", "results",
     }  # fmt: skip
     assert (metrics["schema"], metrics["headline_scorer"], metrics["monitor"]) == (1, "fused", MONITOR)
     assert (metrics["world_size"], metrics["test_evaluations"], metrics["leaked"]) == (1, 1, [])
@@ -102,6 +102,12 @@ def test_metrics_follow_the_schema(metrics: dict[str, Any]) -> None:
         assert set(entry["excluded"]) & set(entry["findings"]) == set()
     assert set(result["thresholds"]) == {"half", "validation", "oracle"}
     assert set(result["thresholds"]["oracle"]["fused"]) == set(result["scorers"]["fused"]["findings"])
+    # Of all findings of validation, those that test lacks too.
+    rules = metrics["validation"]["phantom"]
+    assert (rules["split"], rules["modality"], rules["support"]["mass"]) == ("phantom/val", "chest_xray", [0, 12])
+    assert rules["calibrations"] == result["calibration"]["parameters"]
+    assert rules["thresholds"]["fused"].items() >= result["thresholds"]["validation"]["fused"].items()
+    assert set(rules["missing"]["fused"]) == set(rules["support"]) - set(rules["thresholds"]["fused"])
 
 
 def test_findings_without_positives_are_listed_and_not_scored(trained_run: Path, metrics: dict[str, Any]) -> None:
