@@ -25,13 +25,14 @@ from radz.inference.engine import BATCH, Radz
 from radz.inference.readings import RULE, Reading, in_words
 from radz.inference.studies import Study, batches, studies_of
 from radz.methods.trained import run_digest
+from radz.metrics.score_table import DERIVED
 from radz.report.heatmap_picture import overlay, write_png
 from radz.version import __version__
 
 log = logging.getLogger(__name__)
 SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg", "")
 VOLUMES = (".nii", ".nii.gz", ".npz")
-PARTS = ("", "/probability", "/call")
+PARTS = ("", *(f"/{name}" for name in DERIVED))
 """behind the name of a finding, in the columns of the table"""
 
 

@@ -52,6 +52,15 @@ def scored(tables: Given, *keys: str, out: str = "out") -> dict[str, Any]:
 # ---- Numbers -------------------------------------------------------------------------------------------------------
 
 
+def test_of_the_table_of_predict_the_scores_are_read(tables: Given, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = scored(tables)
+    (header, *rows) = tables.score_rows()
+    more = [f"{name}/{derived}" for name in FINDINGS for derived in ("probability", "call")]
+    tables.write("scores.csv", [[*header, *more], *([*row, *["0.5", "1"] * len(FINDINGS)] for row in rows)])
+    assert scored(tables, out="again")["scorers"] == plain["scorers"]
+    assert "not read: edema/probability, edema/call" in capsys.readouterr().err
+
+
 def test_a_table_by_hand_gives_the_numbers_of_scikit_learn(tables: Given) -> None:
     result = scored(tables)
     own = result["scorers"]["scores"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.errors import InputError
-from radz.runs.given.headers import BESIDE, LABEL, ROLES, FindingNames, first_of
+from radz.runs.given.headers import LABEL, ROLES, FindingNames, first_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def wide_columns(
         scorer, finding, how = wide.get(header, ("", "", ""))
         if finding and (scorer != LABEL if kind == "score" else scorer == (LABEL if predictions else "")):
             columns.append(Column(scorer, finding, header, how, [str(cell) for cell in frame[header]], rows))
-        elif not finding and kind == "score" and first_of([header], BESIDE) is None:
+        elif not finding and kind == "score" and not names.is_beside(header):
             raise InputError(
                 f"{path}: column '{header}' is no finding{names.nearest(header)}; rename it, or leave it out by "
                 f"ignore={header}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from data_modules.cells import folded
 from data_modules.errors import nearest
 from data_modules.findings import Ontology
+from radz.metrics.score_table import DERIVED
 
 ROLES = {
     "study": ("study id", "study", "studyid", "studyinstanceuid", "accession", "accession number", "exam id",
@@ -82,6 +83,11 @@ class FindingNames:
         scorer, separator, name = header.partition("/")
         found = self.find(name) if separator and scorer.strip() else None
         return None if found is None else (scorer.strip(), *found)
+
+    def is_beside(self, header: str) -> bool:
+        """Whether a column is known to hold neither scores nor labels: BESIDE, or what `radz predict` made of one."""
+        finding, _, derived = header.rpartition("/")
+        return first_of([header], BESIDE) is not None or (derived in DERIVED and self.find(finding) is not None)
 
     def nearest(self, header: str) -> str:
         """A hint for a header that is no finding."""
