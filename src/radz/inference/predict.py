@@ -46,8 +46,8 @@ def predict_folder(
     together (`studies.studies_of`). Linked folders are entered, each once; what an operating system leaves in folders
     is counted and left out.
     Columns: file (relative to `source`, or the name of a study of several), error (why it has no scores), then of each
-    finding its score, by its name in the ontology, `<finding>/probability` and `<finding>/call` (`readings`). The JSON
-    says what these were made by. `findings` empty means those of the run's bank, without no_finding. `heatmaps`: a
+    finding its score, by its name in the ontology, and `<finding>/probability`, `/call`, `/answer` (`readings`). The
+    JSON says what these were made by. `findings` empty means those of the run's bank, without no_finding. `heatmaps`: a
     folder for a picture of each radiograph and finding, `<file>_<finding>.png` in the pixels of the file; volumes have
     none. `device`: see `Radz.from_pretrained`. `prevalence`, `corpus`: see `Radz.probabilities`.
 

@@ -13,6 +13,7 @@ from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.keys import share
 from radz.metrics.calibration import Platt
+from radz.metrics.conformal import ANSWERS, LEVEL, LEVELS, Sets
 from radz.metrics.validation_rules import Rules
 from radz.models.descriptions import finding_name
 
@@ -40,6 +41,8 @@ class Reading:
     """that the probability is for: `fitted_at`, unless another was asked for"""
     why: str | None = None
     """why there is no probability"""
+    sets: Sets | None = None
+    """by which the answer is given"""
 
     @property
     def falls(self) -> bool:
@@ -52,9 +55,16 @@ class Reading:
         return np.full(values.shape, np.nan) if self.fit is None else self.fit(values)
 
     def cells(self, score: float) -> list[str]:
-        """Score, probability and call as the table has them; empty where there is none."""
+        """Score, probability, call and answer as the table has them; empty where there is none."""
         probability = "" if self.fit is None else f"{float(self.probability(score)):.6g}"
-        return [str(score), probability, "" if self.threshold is None else str(int(score >= self.threshold))]
+        call = "" if self.threshold is None else str(int(score >= self.threshold))
+        return [str(score), probability, call, "" if self.sets is None else ANSWERS[int(self.sets.answer(score))]]
+
+    def _limits(self) -> dict[str, float | None]:
+        """Scores between which the answer changes; None where validation has too few cases to leave one out."""
+        assert self.sets is not None, "asked with sets alone"
+        least, most = self.sets.plain()[LEVELS.index(LEVEL)]
+        return {"present_from": least, "absent_up_to": most}
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -70,6 +80,7 @@ class Reading:
             "fitted_at": self.fitted_at,
             "prevalence": self.prevalence,
             "why_none": self.why,
+            "answer": None if self.sets is None else {"level": LEVEL, **self._limits()},
             "falls": self.falls,
         }
 
@@ -85,13 +96,14 @@ def reading(rules: Rules | None, scorer: str, finding: str, prevalence: float | 
         return Reading(finding, why="no validation split is at hand for these studies")
     positives, negatives = rules.support.get(finding, (None, None))
     threshold = rules.thresholds.get(scorer, {}).get(finding)
-    fit = rules.calibrations.get(scorer, {}).get(finding)
+    fit, sets = rules.calibrations.get(scorer, {}).get(finding), rules.sets.get(scorer, {}).get(finding)
     if fit is None or positives is None or negatives is None:
         why = rules.why_not(scorer, finding)
-        return Reading(finding, rules.split, threshold, None, positives, negatives, why=why)
+        return Reading(finding, rules.split, threshold, None, positives, negatives, why=why, sets=sets)
     fitted_at = positives / (positives + negatives)
     moved = fit if prevalence is None else fit.moved(fitted_at, prevalence)
-    return Reading(finding, rules.split, threshold, moved, positives, negatives, fitted_at, prevalence or fitted_at)
+    shares = fitted_at, prevalence or fitted_at
+    return Reading(finding, rules.split, threshold, moved, positives, negatives, *shares, sets=sets)
 
 
 def rules_for(

@@ -17,7 +17,7 @@ from data_modules.errors import InputError
 from data_modules.files import write_rows
 
 _IDS = ("study_id", "image_id", "patient")
-DERIVED = ("probability", "call")
+DERIVED = ("probability", "call", "answer")
 """what `radz predict` makes of a score, in columns `<finding>/<one of these>`"""
 
 

@@ -6,13 +6,14 @@ Names of sizes: N rows of the validation table.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from radz.metrics.calibration import Platt
+from radz.metrics.conformal import Sets
 from radz.metrics.estimates import Calibrations, Thresholds, excluded
 from radz.metrics.score_table import ScoreTable
-from radz.metrics.split_results import calibrations_from, thresholds_from
+from radz.metrics.split_results import calibrations_from, sets_from, thresholds_from
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Rules:
     """Finding -> positives and negatives among the N rows."""
     missing: Mapping[str, Mapping[str, str]]
     """Scorer -> finding -> why it has neither threshold nor fit."""
+    sets: Mapping[str, Mapping[str, Sets]] = field(default_factory=dict)
+    """Scorer -> finding -> conformal sets."""
 
     @staticmethod
     def of(table: ScoreTable, modality: str) -> Rules:
@@ -45,7 +48,8 @@ class Rules:
             for scorer in table.scores
         }
         support = {name: (int((labels == 1).sum()), int((labels == 0).sum())) for name, labels in columns.items()}
-        return Rules(table.key, modality, thresholds_from(table), calibrations_from(table), support, missing)
+        fits = thresholds_from(table), calibrations_from(table)
+        return Rules(table.key, modality, *fits, support, missing, sets_from(table))
 
     def plain(self) -> dict[str, Any]:
         """For JSON; `read` takes it back."""
@@ -61,6 +65,7 @@ class Rules:
             },
             "support": {name: list(counts) for name, counts in self.support.items()},
             "missing": {scorer: dict(of) for scorer, of in self.missing.items()},
+            "sets": {scorer: {name: own.plain() for name, own in of.items()} for scorer, of in self.sets.items()},
         }
 
     @staticmethod
@@ -79,7 +84,10 @@ class Rules:
         }
         support = {name: (int(ones), int(zeros)) for name, (ones, zeros) in plain["support"].items()}
         missing = {scorer: dict(of) for scorer, of in plain["missing"].items()}
-        return Rules(str(plain["split"]), str(plain["modality"]), thresholds, fits, support, missing)
+        sets = {
+            scorer: {name: Sets.read(own) for name, own in of.items()} for scorer, of in plain.get("sets", {}).items()
+        }
+        return Rules(str(plain["split"]), str(plain["modality"]), thresholds, fits, support, missing, sets)
 
     def why_not(self, scorer: str, finding: str) -> str:
         """Why a scorer has no probability of a finding, where it has none."""

@@ -70,7 +70,7 @@ def write_results(
             entry = results(
                 table, {n: seen[n] for n in table.findings}, primary, rules.thresholds if rules else None,
                 experiment.scoring.replicates, experiment.scoring.seed, headline=headline,
-                calibrations=rules.calibrations if rules else None,
+                calibrations=rules.calibrations if rules else None, sets=rules.sets if rules else None,
                 coverage={"skipped": coverage.skipped(table.corpus), **account},
             )  # fmt: skip
             entry["thresholds_from"] = source
@@ -79,13 +79,7 @@ def write_results(
             for name, count in unread(table.scores).items():
                 entry["scorers"][name]["unread"] = count
             entry["subgroups"] = within_subgroups(experiment, data, table, headline, primary)
-            if (found_again := retrieved(experiment, kept, table)) is not None:
-                entry["retrieval"] = found_again
-            drawn = experiment.scoring.replicates, experiment.scoring.seed
-            if (in_words := in_wordings(table, primary, *drawn)) is not None:
-                entry["wordings"] = in_words
-            if (in_sets := in_prompt_sets(table, primary)) is not None:
-                entry["prompt_sets"] = in_sets
+            entry |= _beside(experiment, kept, table, primary)
             found[table.key] = entry
     write_private_ids(data, splits, run_dir)
     described = protocol(experiment, data, splits["test"])
@@ -105,6 +99,19 @@ def write_results(
         VALIDATION: {corpus: rules.plain() for corpus, rules in own_rules.items()},
         "results": found,
     }
+
+
+def _beside(
+    experiment: Experiment, kept: Kept | None, table: ScoreTable, primary: Sequence[str]
+) -> dict[str, Any]:  # fmt: skip
+    """Retrieval, other wordings and published prompts, where they were asked."""
+    scoring = experiment.scoring
+    parts = {
+        "retrieval": retrieved(experiment, kept, table),
+        "wordings": in_wordings(table, primary, scoring.replicates, scoring.seed),
+        "prompt_sets": in_prompt_sets(table, primary),
+    }
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def protocol(experiment: Experiment, data: StudyDataModule, scored: Sequence[ScoreTable]) -> dict[str, Any]:

@@ -11,20 +11,26 @@ from data_modules.errors import InputError
 from data_modules.findings import ontology
 from radz.inference.readings import Reading, in_words, prevalences, reading, rules_for
 from radz.metrics.calibration import Platt
+from radz.metrics.conformal import LEVELS, Sets
 from radz.metrics.validation_rules import Rules
 
 FIT = Platt(4.0, -3.0)
+SETS = Sets(((0.3, 0.6),) * 2 + ((0.4, 0.55),) + ((0.8, 0.2),) * (len(LEVELS) - 3))
+"""of which the third are those of answers"""
 RULES = Rules(
     "ours/val", "chest_xray", {"prompt": {"edema": 0.5}}, {"prompt": {"edema": FIT}},
     {"edema": (10, 30), "mass": (0, 40)}, {"prompt": {"mass": "no positive among 40 known labels"}},
+    {"prompt": {"edema": SETS}},
 )  # fmt: skip
 
 
 def test_a_probability_is_the_sigmoid_and_a_call_begins_at_the_threshold() -> None:
     one = reading(RULES, "prompt", "edema")
     assert one.probability([0.25, 0.75]) == pytest.approx([1 / (1 + math.exp(2)), 0.5])
-    assert one.cells(0.75) == ["0.75", "0.5", "1"] and one.cells(0.5)[2] == "1" and one.cells(0.49)[2] == "0"
+    assert one.cells(0.75) == ["0.75", "0.5", "1", "present"] and one.cells(0.5)[2] == "1" and one.cells(0.49)[2] == "0"
     assert (one.positives, one.negatives, one.fitted_at, one.prevalence, one.why) == (10, 30, 0.25, 0.25, None)
+    assert [one.cells(score)[3] for score in (0.39, 0.4, 0.55, 0.56)] == ["absent", "unsure", "unsure", "present"]
+    assert one.plain()["answer"] == {"level": 0.1, "present_from": 0.4, "absent_up_to": 0.55}
 
 
 @pytest.mark.parametrize("wanted", [0.001, 0.02, 0.25, 0.6, 0.999])
@@ -51,12 +57,16 @@ def test_a_prevalence_counted_out_in_patients_is_met() -> None:
 
 def test_what_has_no_fit_stays_empty_and_says_why() -> None:
     none = reading(RULES, "prompt", "mass", 0.1)
-    assert none.cells(0.9) == ["0.9", "", ""] and np.isnan(none.probability([0.1, 0.9])).all()
+    assert (
+        none.cells(0.9) == ["0.9", "", "", ""]
+        and none.plain()["answer"] is None
+        and np.isnan(none.probability([0.1, 0.9])).all()
+    )
     assert (none.positives, none.negatives, none.fitted_at, none.prevalence) == (0, 40, None, None)
     assert none.why == "no positive among 40 known labels in ours/val" and none.plain()["why_none"] == none.why
     assert reading(None, "prompt", "edema").why == "no validation split is at hand for these studies"
     old = Rules("ours/val", "", {"prompt": {"edema": 0.5}}, {}, {}, {})
-    assert reading(old, "prompt", "edema").cells(0.6) == ["0.6", "", "1"]
+    assert reading(old, "prompt", "edema").cells(0.6) == ["0.6", "", "1", ""]
     assert "earlier radz" in str(reading(old, "prompt", "edema").why)
 
 
