@@ -13,7 +13,7 @@ from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.keys import share
 from radz.metrics.calibration import Platt
-from radz.metrics.conformal import ANSWERS, LEVEL, LEVELS, Sets
+from radz.metrics.conformal import ANSWERS, LEVEL, Sets
 from radz.metrics.validation_rules import Rules
 from radz.models.descriptions import finding_name
 
@@ -63,7 +63,7 @@ class Reading:
     def _limits(self) -> dict[str, float | None]:
         """Scores between which the answer changes; None where validation has too few cases to leave one out."""
         assert self.sets is not None, "asked with sets alone"
-        least, most = self.sets.plain()[LEVELS.index(LEVEL)]
+        least, most = self.sets.plain()
         return {"present_from": least, "absent_up_to": most}
 
     def plain(self) -> dict[str, Any]:

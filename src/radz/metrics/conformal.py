@@ -16,72 +16,68 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from radz.metrics.calibration import Platt
 from radz.metrics.score_table import ScoreTable
 
-LEVELS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
-"""share of either class whose own answer may be missing"""
 LEVEL = 0.1
-"""of the answers: nine in ten of either class keep their own"""
+"""share of either class whose own answer may be missing"""
 ANSWERS = ("unusual", "absent", "present", "unsure")
 """of the four sets: empty, one answer or the other, both"""
-Limits = tuple[float, float]
-"""Least score at which `present` stands in the set, and the highest at which `absent` does; infinite: always."""
+COVERAGES = tuple(round(0.05 * n, 2) for n in range(1, 21))
+"""shares of the studies of which the surest are answered, for the curve"""
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Of one finding, its limits at each of LEVELS."""
+    """Of one finding, at LEVEL; infinite limits leave nothing out."""
 
-    limits: tuple[Limits, ...]
+    least: float
+    """score from which `present` stands in the set"""
+    most: float
+    """score up to which `absent` does"""
 
     def answer(self, scores: ArrayLike) -> NDArray[np.int64]:
-        """Numbers of ANSWERS at LEVEL, of the shape of the scores."""
-        least, most = self.limits[LEVELS.index(LEVEL)]
+        """Numbers of ANSWERS, of the shape of the scores."""
         raw = np.asarray(scores, dtype=np.float64)
-        return 2 * (raw >= least).astype(np.int64) + (raw <= most)
+        return 2 * (raw >= self.least).astype(np.int64) + (raw <= self.most)
 
-    def plain(self) -> list[list[float | None]]:
-        """For JSON; `read` takes it back."""
-        return [[value if math.isfinite(value) else None for value in pair] for pair in self.limits]
+    def plain(self) -> list[float | None]:
+        """For JSON: least and most, None where nothing is left out; `read` takes it back."""
+        return [value if math.isfinite(value) else None for value in (self.least, self.most)]
 
     @staticmethod
-    def read(plain: Sequence[Sequence[float | None]]) -> Sets:
+    def read(plain: Sequence[float | None]) -> Sets:
         """Of what `plain` gave; ValueError or TypeError for something else."""
-        if len(plain) != len(LEVELS):
-            raise ValueError("limits of other levels")
-        pairs = [(least, most) for least, most in plain]
-        return Sets(
-            tuple((-math.inf if a is None else float(a), math.inf if b is None else float(b)) for a, b in pairs)
-        )
+        least, most = plain
+        return Sets(-math.inf if least is None else float(least), math.inf if most is None else float(most))
 
 
 def fit(labels: ArrayLike, scores: ArrayLike) -> Sets:
     """Of validation labels [N] (1, 0, NaN unknown) and scores [N]."""
     truth, raw = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     present, absent = np.sort(raw[truth == 1]), np.sort(raw[truth == 0])
-
-    def limits(level: float) -> Limits:
-        # A p value (count of as unusual + 1) / (n + 1) above the level needs a count of floor(level x (n + 1)).
-        ones, zeros = (math.floor(level * (len(part) + 1) + 1e-9) for part in (present, absent))
-        least = -math.inf if ones == 0 else float(present[ones - 1])
-        return least, math.inf if zeros == 0 else float(absent[len(absent) - zeros])
-
-    return Sets(tuple(limits(level) for level in LEVELS))
+    # A p value (count of as unusual + 1) / (n + 1) above the level needs a count of floor(level x (n + 1)).
+    ones, zeros = (math.floor(LEVEL * (len(part) + 1) + 1e-9) for part in (present, absent))
+    least = -math.inf if ones == 0 else float(present[ones - 1])
+    return Sets(least, math.inf if zeros == 0 else float(absent[len(absent) - zeros]))
 
 
 def answers(
-    table: ScoreTable, scorer: str, fitted: Mapping[str, Sets], primary: Sequence[str]
-) -> dict[str, Any] | None:  # fmt: skip
+    table: ScoreTable, scorer: str, fitted: Mapping[str, Sets], fits: Mapping[str, Platt], primary: Sequence[str]
+) -> dict[str, Any] | None:
     """What sets do on a table; None where validation had no finding with both labels.
 
+    Args:
+        fitted, fits: by finding, from validation.
+
     Returns:
-        level; findings: {name: {present, absent: limits at LEVEL (None: always in the set), coverage_present,
-        coverage_absent: share of studies of either class whose set holds it, answered: share whose set is one answer,
-        unusual: share whose set is empty, error: share of the answered that are wrong}}; curve: of all levels {level,
-        answered, error}, means over the primary findings.
+        level; findings: {name: {present, absent: limits (None: always in the set), coverage_present, coverage_absent:
+        share of studies of either class whose set holds it, answered: share whose set is one answer, unusual: share
+        whose set is empty, error: share of the answered that are wrong}}; curve: {coverage, risk} of calls at a
+        probability of one half, of the studies whose probability is farthest from it, means over the primary findings.
     """
     known = {
-        name: (fitted[name], labels[keep], scores[keep])
+        name: (labels[keep], scores[keep])
         for number, name in enumerate(table.findings)
         if name in fitted
         for labels, scores in [table.column(scorer, number)]
@@ -90,20 +86,26 @@ def answers(
     }
     if not known:
         return None
-    findings, at = {}, LEVELS.index(LEVEL)
-    for name, (own, labels, scores) in known.items():
-        least, most = own.plain()[at]
-        findings[name] = {"present": least, "absent": most, **_shares(labels, scores, *own.limits[at])}
-    of_primary = [known[name] for name in primary if name in known]
-    curve = []
-    for number, level in enumerate(LEVELS if of_primary else ()):
-        each = [_shares(labels, scores, *own.limits[number]) for own, labels, scores in of_primary]
-        curve.append({"level": level, **{key: _mean([one[key] for one in each]) for key in ("answered", "error")}})
+    findings = {
+        name: {**dict(zip(("present", "absent"), fitted[name].plain(), strict=True)), **_shares(*pair, fitted[name])}
+        for name, pair in known.items()
+    }
+    risks = [_risks(*known[name], fits[name]) for name in primary if name in known and name in fits]
+    mean = np.mean(risks, axis=0) if risks else ()
+    curve = [{"coverage": share, "risk": float(risk)} for share, risk in zip(COVERAGES, mean, strict=False)]
     return {"level": LEVEL, "findings": findings, "curve": curve}
 
 
-def _shares(labels: NDArray[Any], scores: NDArray[Any], least: float, most: float) -> dict[str, float | None]:
-    said, denied = scores >= least, scores <= most
+def _risks(labels: NDArray[Any], scores: NDArray[Any], fit: Platt) -> list[float]:
+    """Share of wrong calls among the surest studies, at each of COVERAGES; ties in the order of the rows."""
+    p = fit(scores)
+    wrong = (p >= 0.5) != (labels == 1)
+    order = np.argsort(-np.abs(p - 0.5), kind="stable")
+    return [float(wrong[order[: max(1, round(share * len(order)))]].mean()) for share in COVERAGES]
+
+
+def _shares(labels: NDArray[Any], scores: NDArray[Any], sets: Sets) -> dict[str, float | None]:
+    said, denied = scores >= sets.least, scores <= sets.most
     answered, has = said ^ denied, labels == 1
     wrong = answered & np.where(has, denied, said)
     return {
@@ -114,8 +116,3 @@ def _shares(labels: NDArray[Any], scores: NDArray[Any], least: float, most: floa
 
 def _share(values: NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if len(values) else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else None

@@ -106,9 +106,17 @@ def results(
             **{rule: _nested(table, measured.thresholds[rule]) for rule in ("validation", "oracle")},
         },
         "differences": _differences(measured, headline, chosen) if headline else {},
-        "conformal": conformal.answers(table, headline, (sets or {}).get(headline, {}), chosen) if headline else None,
+        "conformal": _answers(table, headline, sets, calibrations, chosen) if headline else None,
         "scorers": scorers,
     }  # fmt: skip
+
+
+def _answers(
+    table: ScoreTable, headline: str, sets: Mapping[str, Mapping[str, Sets]] | None, fits: Calibrations | None,
+    chosen: Sequence[str],
+) -> dict[str, Any] | None:  # fmt: skip
+    own = (sets or {}).get(headline, {}), (fits or {}).get(headline, {})
+    return conformal.answers(table, headline, *own, chosen)
 
 
 def _scorer(

@@ -70,25 +70,22 @@ def precision_recall(
 
 
 def answers(conformal: Mapping[str, Any] | None) -> tuple[Figure, CsvRows] | None:
-    """Risk against coverage: errors among the answered studies, by how many are answered. None without a curve.
+    """Risk against coverage: errors among the surest studies, by how many are answered. None without a curve.
 
     Args:
         conformal: of `radz.metrics.conformal.answers`.
     """
-    curve = [row for row in (conformal or {}).get("curve", []) if row["error"] is not None]
-    if not conformal or not curve:
+    rows = [[row["coverage"], row["risk"]] for row in (conformal or {}).get("curve", [])]
+    if not rows:
         return None
-    figure = new_figure(3.2)
+    figure = new_figure(2.4)
     axes = figure.subplots()
-    axes.plot([row["answered"] for row in curve], [row["error"] for row in curve], "-o", color=BLUE, markersize=3.5)
-    for row in curve:
-        if row["level"] == conformal["level"]:
-            axes.plot(row["answered"], row["error"], "o", color=ORANGE, markersize=7, zorder=4)
-    axes.set_xlim(0, 1)
+    axes.plot(*zip(*rows, strict=True), "-o", color=BLUE, markersize=3.5)
+    axes.set_xlim(0, 1.02)
     axes.set_ylim(0, None)
-    axes.set_xlabel("share of studies with one answer", fontsize=9)
+    axes.set_xlabel("share of studies answered, the surest first", fontsize=9)
     axes.set_ylabel("wrong among them", fontsize=9)
-    return figure, [["level", "answered", "error"], *([row["level"], row["answered"], row["error"]] for row in curve)]
+    return figure, [["coverage", "risk"], *rows]
 
 
 def _curves(

@@ -11,12 +11,11 @@ from data_modules.errors import InputError
 from data_modules.findings import ontology
 from radz.inference.readings import Reading, in_words, prevalences, reading, rules_for
 from radz.metrics.calibration import Platt
-from radz.metrics.conformal import LEVELS, Sets
+from radz.metrics.conformal import Sets
 from radz.metrics.validation_rules import Rules
 
 FIT = Platt(4.0, -3.0)
-SETS = Sets(((0.3, 0.6),) * 2 + ((0.4, 0.55),) + ((0.8, 0.2),) * (len(LEVELS) - 3))
-"""of which the third are those of answers"""
+SETS = Sets(0.4, 0.55)
 RULES = Rules(
     "ours/val", "chest_xray", {"prompt": {"edema": 0.5}}, {"prompt": {"edema": FIT}},
     {"edema": (10, 30), "mass": (0, 40)}, {"prompt": {"mass": "no positive among 40 known labels"}},
