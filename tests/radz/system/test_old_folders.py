@@ -26,7 +26,9 @@ SETTINGS = (
     "backbone.tiny.vocabulary=400", "backbone.train=lora", "backbone.lora_rank=4", "backbone.lora_alpha=8",
     "trainer.max_epochs=2", "trainer.log_every_steps=1", "trainer.progress_bar=false", "trainer.accelerator=cpu",
     "scoring.replicates=100", "scoring.cases=0", "wandb.mode=disabled", "cache_dir=cache",
-    "dfat.statements_weight=0",  # the demo has had it since
+    "dfat.statements_weight=0",  # the demo has had it since, and five prompts
+    "scoring.prompts=['Findings: {Finding}. Impression: {Finding}.']",
+    "scoring.negative_prompts=['Findings: No {finding}. Impression: No acute finding.']",
 )  # fmt: skip
 PREDICTIONS = "predictions/phantom_test.csv"
 
