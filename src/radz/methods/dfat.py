@@ -151,7 +151,8 @@ class DFAT(Scored):
                 parts["statements"] = self.dfat.statements_weight, self.statements.loss(self.encoder, *given, settings)
             if image.tokens is not None and self.local_bias is not None:
                 found = local_similarity(image.tokens, anchors, self.dfat.local_temperature)
-                located = known_cross_entropy(found / temperature + self.local_bias, seen)
+                level = self.first_loss.level if self.first_loss else 0.0  # of the first step's cosines
+                located = known_cross_entropy((found - level) / temperature + self.local_bias, seen)
                 parts["local"] = self.dfat.local_weight, located
         if self.dfat.lm_weight:
             foretold, tokens = self.encoder.language_loss(texts, self.dfat.gradient_cache or None)
@@ -282,9 +283,8 @@ class DFAT(Scored):
 
     def configure_optimizers(self) -> Any:
         """A rate for base (decoder and tower), projector and heads each; the temperature goes at the heads' rate."""
-        dfat = self.dfat
-        rates = {"base": dfat.learning_rate, "projector": dfat.projector_learning_rate}
-        rates |= dict.fromkeys(("heads", "temperature"), dfat.head_learning_rate)
+        rates = {"base": self.dfat.learning_rate, "projector": self.dfat.projector_learning_rate}
+        rates |= dict.fromkeys(("heads", "temperature"), self.dfat.head_learning_rate)
         named = list(self.named_parameters())
         parts = {key: (rate, [item for item in named if self._part_of(item[0]) == key]) for key, rate in rates.items()}
         first, steps = self.dfat.projector_warmup_steps, int(self.trainer.estimated_stepping_batches)
