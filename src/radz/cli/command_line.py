@@ -205,8 +205,9 @@ VERBS = {
     ),
     "report": Verb(("RUN",), "write report.html of a finished run anew", verbs.report, "takes none"),
     "evidence": Verb(
-        ("RUN",), "heat-maps, probes and words by layer, robustness, feature maps, attention, few shots of a run", verbs.evidence,
-        "only=heatmaps,layers,words,robustness,features,attention (all without it) studies=400 split=test seed=0 and "
+        ("RUN",), "heat-maps, probes and words by layer, robustness, feature maps, attention, few shots of a run",
+        verbs.evidence,
+        "only=heatmaps,layers,words,robustness,features,attention,fewshot (all without it) studies=400 split=test seed=0 and "
         "further keys of docs/evidence.md; data.* and cache_dir as in training",
     ),
     "rerun": Verb(
