@@ -207,8 +207,8 @@ VERBS = {
     "evidence": Verb(
         ("RUN",), "heat-maps, probes and words by layer, robustness, feature maps, attention, few shots of a run",
         verbs.evidence,
-        "only=heatmaps,layers,words,robustness,features,attention,fewshot (all without it) studies=400 split=test seed=0 and "
-        "further keys of docs/evidence.md; data.* and cache_dir as in training",
+        "only=heatmaps,layers,words,robustness,features,attention,fewshot (all without it) studies=400 split=test "
+        "seed=0 and further keys of docs/evidence.md; data.* and cache_dir as in training",
     ),
     "rerun": Verb(
         ("RUN",), "train a finished run again from its folder and compare the numbers", verbs.rerun,
