@@ -15,8 +15,8 @@ from radz.config.files import load_experiment
 from radz.models import factory
 from radz.runs.prepare import prepare
 
-GIVEN = ("patch_embedding", "position_embedding")
-"""wavelets and cosines of the tiny tower"""
+GIVEN = ("patch_embedding", "position_embedding", "statement_bias")
+"""wavelets and cosines of the tiny tower, and what is said and denied"""
 LORA = ["backbone.train=lora", "backbone.lora_rank=4", "dfat.head=mlp"]
 ARMS = {
     "full": ("demo", ["backbone.train_tower=true"], 46),
