@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +26,6 @@ from radz.evidence.open_run import Opened, open_run
 from radz.models.losses import normalise
 
 FAST = ["studies=16", "train_studies=24", "draws=2", "probe_strength=0.1"]
-
-
-@pytest.fixture(scope="module")
-def run_folder(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy, since evidence changes the report."""
-    folder = tmp_path_factory.mktemp("few_shot") / "run"
-    shutil.copytree(trained_run, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

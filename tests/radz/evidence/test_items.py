@@ -39,14 +39,6 @@ Build = Callable[..., Encoder]
 
 
 @pytest.fixture(scope="module")
-def run_folder(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy, since evidence changes the report."""
-    folder = tmp_path_factory.mktemp("evidence") / "run"
-    shutil.copytree(trained_run, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def run(run_folder: Path) -> Opened:
     settings, _ = read_settings(FAST)
     return open_run(run_folder, settings, [])
