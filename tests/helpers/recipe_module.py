@@ -13,14 +13,13 @@ from torch import Tensor
 from data_modules.batch import StudyBatch
 from data_modules.findings import ontology
 from radz.backbones import load_backbone
-from radz.config.files import find_resource
 from radz.config.schema import BackboneConfig, DfatConfig, DkamConfig
 from radz.config.scoring import ScoringConfig
 from radz.methods.dfat import DFAT
 from radz.models.anchor_bank import AnchorBank, BankInfo
 from radz.models.encoder import Encoder
+from radz.models.extra_losses import extra_losses
 from radz.models.labels import LabelView
-from radz.models.statements import Statements
 from radz.models.zero_shot import ClassTexts
 
 NAN = float("nan")
@@ -72,10 +71,10 @@ def make(
     values = torch.tensor(row).expand(1, len(names), 4)
     view, texts = LabelView(names, names, values, values), ClassTexts(names, names, described)
     score = ScoringConfig(**(scoring or {}))
-    stated = Statements(find_resource(settings.statements), names, ontology(), ["chest_xray"])
+    extras = extra_losses(settings, names, ontology(), ["chest_xray"])
     module = kind(
         encoder, bank, view, texts, texts, vectors, settings, DkamConfig(**(dkam or {})), score, ["chest_xray"],
-        stated if settings.statements_weight else None,
+        extras,
     )  # fmt: skip
     return module.double().train()
 

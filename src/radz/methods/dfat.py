@@ -22,7 +22,7 @@ from radz.backbones.lora import log_trainable
 from radz.config.checks import known_findings
 from radz.config.schema import DfatConfig, DkamConfig
 from radz.config.scoring import ScoringConfig
-from radz.distributed import over_ranks, total, world
+from radz.distributed import over_ranks, world
 from radz.methods import dkam, feature_means
 from radz.methods.base import Scored, Task, modalities_of
 from radz.methods.dkam import encode_now
@@ -31,15 +31,15 @@ from radz.metrics.headline import monitored
 from radz.models import factory
 from radz.models.anchor_bank import AnchorBank
 from radz.models.encoder import Encoder
+from radz.models.extra_loss import Encoded, ExtraLoss, Given
+from radz.models.extra_losses import extra_losses
 from radz.models.first_loss import FirstLoss, FirstPairs
 from radz.models.geometry import of_encoder, told_of_sinks
 from radz.models.gradient_cache import cached_features
 from radz.models.labels import LabelView, batch_texts, label_view, training_log_odds
-from radz.models.local_similarity import local_similarity
-from radz.models.losses import Features, Focus, alignment, known_cross_entropy, of_both_sides, positive_pairs
+from radz.models.losses import Features, Focus, alignment, of_both_sides, positive_pairs
 from radz.models.prompts import check_prompts
 from radz.models.retrieval_features import Keeper, Kept
-from radz.models.statements import Statements, statements_of
 from radz.models.zero_shot import ClassTexts, ZeroShot
 from radz.training.checkpoint_io import check_weights, content_digest
 from radz.training.fsdp import local, shard
@@ -70,7 +70,7 @@ class DFAT(Scored):
         texts: findings scored in validation and test; `of_bank`: those of the training bank.
         class_anchors: raw vectors [C, d], or sets [C, S, d], of those findings, NaN rows where there is none.
         modalities: one for each corpus that `StudyBatch.corpus` counts.
-        statements: on the findings of the bank, where `dfat.statements_weight` asks for them.
+        extras: losses that are added, by name, as `extra_losses` makes them.
         prior: log-odds [K] of the findings of the bank in training, where `dkam.logit_adjustment` asks for them.
     """
 
@@ -79,10 +79,10 @@ class DFAT(Scored):
     def __init__(
         self, encoder: Encoder, bank: AnchorBank, labels: LabelView, texts: ClassTexts, of_bank: ClassTexts,
         class_anchors: Tensor, dfat: DfatConfig, dkam: DkamConfig, scoring: ScoringConfig, modalities: Sequence[str],
-        statements: Statements | None = None, prior: Tensor | None = None,
+        extras: Mapping[str, ExtraLoss] | None = None, prior: Tensor | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.dkam, self.statements = dkam, statements
+        self.dkam, self.extras = dkam, dict(extras or {})
         self.strict_loading = False  # frozen weights are not in the checkpoint; on_load_checkpoint checks the rest
         self.encoder, self.bank, self.dfat, self.gradient_clip = encoder, bank, dfat, dfat.gradient_clip
         self.base_digest = bank.info.base_digest
@@ -120,8 +120,9 @@ class DFAT(Scored):
         if self.refreshes and self.global_step and self.global_step % self.dkam.anchor_refresh_steps == 0:
             self.refresh_anchors()
         texts, digest = batch_texts(batch, self.label_view, self.dfat, self.modalities)
+        given = Given(self.global_step, batch, texts, modalities_of(batch, self.modalities))
         image, text = self._features(batch, texts)
-        spoken = self.statements.encode(self.encoder, self.global_step) if self.statements else {}
+        own = {name: extra.encode(self.encoder, given) for name, extra in self.extras.items()}
         usable = torch.tensor([bool(words) for words in texts], device=self.device)
         projector_alone = self.global_step < self.dfat.projector_warmup_steps
         with torch.autocast(self.device.type, enabled=False):
@@ -144,28 +145,22 @@ class DFAT(Scored):
             guided, used = of_both_sides(image, text, anchors, seen, usable, **settings, **rare)
             weight = 1.0 if projector_alone else self.dfat.alignment_weight
             loss = weight * aligned + (1 - weight) * guided
-            parts: dict[str, tuple[float, Tensor]] = {}
-            if self.statements and self.statement_bias is not None:
-                names = modalities_of(batch, self.modalities)
-                given = image, spoken, names, seen, anchors, self.statement_bias
-                parts["statements"] = self.dfat.statements_weight, self.statements.loss(self.encoder, *given, settings)
-            if image.tokens is not None and self.local_bias is not None:
-                found = local_similarity(image.tokens, anchors, self.dfat.local_temperature)
-                level = self.first_loss.level if self.first_loss else 0.0  # of the first step's cosines
-                located = known_cross_entropy((found - level) / temperature + self.local_bias, seen)
-                parts["local"] = self.dfat.local_weight, located
-        if self.dfat.lm_weight:
-            foretold, tokens = self.encoder.language_loss(texts, self.dfat.gradient_cache or None)
-            # Mean over the tokens of all ranks, as the means of `radz.models.losses`.
-            parts["language"] = (
-                self.dfat.lm_weight,
-                world()[1] * foretold / total(foretold.new_tensor(tokens)).clamp(min=1),
-            )
-        for own, part in parts.values():
+            level = self.first_loss.level if self.first_loss else 0.0
+            encoded = Encoded(image, text, usable, anchors, seen, settings, level)
+            parts = {
+                name: extra.loss(self.encoder, given, encoded, own[name], self._bias_of(name))
+                for name, extra in self.extras.items()
+            }
+        for name, part in parts.items():
             # Times nothing, not left out: DDP waits for a gradient of every weight.
-            loss = loss + (0.0 if projector_alone else own) * part
+            loss = loss + (0.0 if projector_alone else self.extras[name].weight) * part
         self._log_step(aligned, guided, used, torch.maximum(image.peak_share, text.peak_share), parts)
         return self.log_loss(loss, batch)
+
+    def _bias_of(self, extra: str) -> Tensor:
+        """What an added loss learns beside the encoder; empty where it learns none."""
+        bias = {"statements": self.statement_bias, "local": self.local_bias}.get(extra)
+        return self.anchors.new_zeros(0) if bias is None else bias
 
     def _temperature_and_bias(
         self, image: Features, text: Features, usable: Tensor, anchors: Tensor, labels: Tensor
@@ -223,11 +218,11 @@ class DFAT(Scored):
         return self.encoder.encode_images(*images, raw=True), self.encoder.encode_texts(texts, raw=True)
 
     def _log_step(
-        self, aligned: Tensor, guided: Tensor, used: Tensor, share: Tensor, parts: Mapping[str, tuple[float, Tensor]]
+        self, aligned: Tensor, guided: Tensor, used: Tensor, share: Tensor, parts: Mapping[str, Tensor]
     ) -> None:
         self.log_dict(
             {
-                **{f"train/loss_{name}": part.detach() for name, (_, part) in parts.items()},
+                **{f"train/loss_{name}": part.detach() for name, part in parts.items()},
                 "train/loss_alignment": aligned,
                 "train/loss_category": guided,
                 "train/category_used_fraction": used,
@@ -390,10 +385,10 @@ def build(task: Task) -> DFAT:
     model.encoder.check_images(data.most_images(), experiment.data.image_size)
     sections = experiment.dfat, experiment.dkam, experiment.scoring
     of_bank = factory.class_texts(model.bank.names, model.file, experiment.data, experiment.dkam.aspects)
-    said = statements_of(experiment.dfat, model.bank.names, known_findings(experiment.data), data.modalities)
     view, names = label_view(data), model.bank.names
+    extras = extra_losses(experiment.dfat, names, known_findings(experiment.data), data.modalities)
     prior = training_log_odds(view, data, names) if experiment.dkam.logit_adjustment else None
-    given = view, texts, of_bank, anchors, *sections, data.modalities, said, prior
+    given = view, texts, of_bank, anchors, *sections, data.modalities, extras, prior
     module = DFAT(model.encoder, model.bank, *given)
     module.train()
     log_trainable(module)

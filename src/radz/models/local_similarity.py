@@ -10,7 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from radz.models.losses import normalise
+from radz.config.dfat import DfatConfig
+from radz.models.encoder import Encoder
+from radz.models.extra_loss import Encoded, Given
+from radz.models.losses import known_cross_entropy, normalise
 
 
 def local_similarity(tokens: Tensor, texts: Tensor, temperature: float) -> Tensor:
@@ -27,3 +30,19 @@ def local_similarity(tokens: Tensor, texts: Tensor, temperature: float) -> Tenso
     weights = (cosines / temperature).masked_fill(padding, float("-inf")).softmax(-1)
     found = (weights * cosines).sum(-1)
     return found.unflatten(1, texts.shape[:-1]).amax(2) if texts.dim() == 3 else found
+
+
+class LocalLoss:
+    """Each described finding looks for its image tokens (docs/method.md 2.9)."""
+
+    def __init__(self, config: DfatConfig) -> None:
+        self.weight, self.temperature = config.local_weight, config.local_temperature
+
+    def encode(self, encoder: Encoder, given: Given) -> None:
+        """Nothing: the features of images hold their tokens."""
+
+    def loss(self, encoder: Encoder, given: Given, encoded: Encoded, own: None, bias: Tensor) -> Tensor:
+        """See `ExtraLoss`; bias [1]."""
+        assert encoded.image.tokens is not None
+        found = local_similarity(encoded.image.tokens, encoded.anchors, self.temperature)
+        return known_cross_entropy((found - encoded.level) / encoded.settings["temperature"] + bias, encoded.labels)

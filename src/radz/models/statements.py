@@ -9,7 +9,7 @@ mention decides (hard negatives by polarity, and by finding: after NegCLIP, arXi
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ from torch import Tensor
 
 from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING, Ontology
-from radz.config.dfat import DfatConfig
-from radz.config.files import find_resource
 from radz.models.encoder import Encoder
+from radz.models.extra_loss import Encoded, Given
 from radz.models.labels import MODALITY_TEXT, finding_text
 from radz.models.losses import Features, category, cosine, global_mean, trained_pairs
 from radz.models.prompts import fill
@@ -34,14 +33,16 @@ Pair = tuple[str, str]
 class Statements:
     """Statements on the K findings of a bank, and the loss of studies and anchors against them."""
 
-    def __init__(self, file: Path, findings: Sequence[str], known: Ontology, modalities: Sequence[str]) -> None:
+    def __init__(
+        self, file: Path, findings: Sequence[str], known: Ontology, modalities: Sequence[str], weight: float
+    ) -> None:  # fmt: skip
         """Read the wordings.
 
         Args:
             file: of `statements` and `normal` (those of no_finding, whose denial is not made by a "no"), each a list of
                 [said, denied].
             known: its texts and short names (`common`) stand for a finding.
-            modalities: of all corpora, keys of MODALITY_TEXT.
+            modalities: of all corpora, keys of MODALITY_TEXT. weight: of the loss.
 
         Raises:
             InputError: another form, or a statement that does not name the finding.
@@ -49,46 +50,43 @@ class Statements:
         statements, normal = read_wordings(file)
         self._pairs = [normal if finding == NO_FINDING else statements for finding in findings]
         self._names = [names(known, finding) for finding in findings]
-        self.modalities = tuple(dict.fromkeys(modalities))
+        self.weight, self.modalities = weight, tuple(dict.fromkeys(modalities))
         self.labels = statement_labels(findings, known)
         """[2K, K], see `statement_labels`"""
 
-    def encode(self, encoder: Encoder, step: int) -> dict[str, Features]:
+    def encode(self, encoder: Encoder, given: Given) -> dict[str, Features]:
         """{modality: features [2K, e], raw} of a statement on each finding, and then of its denial.
 
         All modalities, whatever a batch holds, so that ranks call the decoder equally often.
         """
-        drawn = {modality: self.draw(MODALITY_TEXT[modality], step) for modality in self.modalities}
+        drawn = {modality: self.draw(MODALITY_TEXT[modality], given.step) for modality in self.modalities}
         return {
             name: encoder.encode_texts([*said, *denied], raw=True, groups=1) for name, (said, denied) in drawn.items()
         }
 
     def loss(
-        self, encoder: Encoder, image: Features, spoken: Mapping[str, Features], modalities: Sequence[str],
-        labels: Tensor, anchors: Tensor, bias: Tensor, settings: Mapping[str, Any],
+        self, encoder: Encoder, given: Given, encoded: Encoded, own: dict[str, Features], bias: Tensor
     ) -> Tensor:  # fmt: skip
         """Mean of `statement_loss` of B images, each with the statements of its modality, and of the category loss of
         the statements themselves, which a name must have in common with what describes it.
 
         Args:
-            image: features [B, e], less their mean; spoken: of `encode`.
-            modalities: B keys of MODALITY_TEXT. labels: [B, K]; bias: [2]; both as in `statement_loss`.
-            anchors: as in `category`; settings: its temperature and bias.
+            own: of `encode`; bias: [2] as in `statement_loss`.
         """
-        dfat, of_anchors, says = encoder.config, [], self.labels.to(anchors)
+        dfat, of_anchors, says, image = encoder.config, [], self.labels.to(encoded.anchors), encoded.image
         cosines = image.overall.new_zeros(len(image.overall), len(says))
         every = torch.ones(len(says), dtype=torch.bool, device=cosines.device)
-        for name, text in spoken.items():
+        for name, text in own.items():
             # As of prompts, what sentences of one make share is their own (`ZeroShot`).
             overall, local = (encoder.of_bank(part).taken_from(part) for part in (text.overall, text.local))
-            own = replace(text, overall=overall, local=local)
-            of_it = torch.tensor([one == name for one in modalities], device=cosines.device)
+            spoken = replace(text, overall=overall, local=local)
+            of_it = torch.tensor([one == name for one in given.modalities], device=cosines.device)
             cosines = torch.where(
-                of_it[:, None], trained_pairs(cosine, image, own, dfat.loss, dfat.global_weight), cosines
+                of_it[:, None], trained_pairs(cosine, image, spoken, dfat.loss, dfat.global_weight), cosines
             )
-            of_anchors.append(category(overall, anchors, says, every, **settings)[0])
+            of_anchors.append(category(overall, encoded.anchors, says, every, **encoded.settings)[0])
         said, denied = cosines.chunk(2, dim=1)
-        of_images = statement_loss(said, denied, labels, settings["temperature"], bias)
+        of_images = statement_loss(said, denied, encoded.labels, encoded.settings["temperature"], bias)
         return (of_images + torch.stack(of_anchors).mean()) / 2
 
     def draw(self, modality: str, step: int) -> tuple[list[str], list[str]]:
@@ -103,15 +101,6 @@ class Statements:
             said.append(fill(one, name, modality))
             denied.append(fill(other, name, modality))
         return said, denied
-
-
-def statements_of(
-    config: DfatConfig, findings: Sequence[str], known: Ontology, modalities: Sequence[str]
-) -> Statements | None:  # fmt: skip
-    """Those that a run trains on; None without a weight."""
-    if not config.statements_weight:
-        return None
-    return Statements(find_resource(config.statements), findings, known, modalities)
 
 
 def read_wordings(file: Path) -> tuple[list[Pair], list[Pair]]:

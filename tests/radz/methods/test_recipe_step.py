@@ -56,7 +56,7 @@ def test_loss_and_gradients_are_those_of_the_method(tiny_path: Path, case: Setti
         w=case.get("global_weight", 0.5), positives=case.get("positives", "same_text"),
         language=case.get("lm_weight", 0.0), located=case.get("local_weight", 0.0),
         stated=case.get("statements_weight", 0.0),
-        statements=module.statements.draw("chest X-ray", 0) if module.statements else ((), ()),
+        statements=module.extras["statements"].draw("chest X-ray", 0) if "statements" in module.extras else ((), ()),
     )  # fmt: skip
     found = module.training_step(batch, 0)
     assert found.item() == pytest.approx(expected.item(), rel=1e-7)

@@ -18,7 +18,7 @@ FINDINGS = ("no_finding", "edema", "lung_opacity", "consolidation", "of_my_own")
 
 
 def test_each_step_draws_one_wording_of_one_name_and_its_denial() -> None:
-    statements = Statements(FILE, FINDINGS, ontology(), ["chest_xray", "chest_ct", "chest_xray"])
+    statements = Statements(FILE, FINDINGS, ontology(), ["chest_xray", "chest_ct", "chest_xray"], 1.0)
     assert statements.modalities == ("chest_xray", "chest_ct")
     seen: list[set[str]] = [set() for _ in FINDINGS]
     for step in range(400):
@@ -69,4 +69,4 @@ def test_files_at_fault(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "statements.yaml"
     file.write_text(content)
     with pytest.raises(InputError, match=message):
-        Statements(file, FINDINGS, ontology(), ["chest_xray"])
+        Statements(file, FINDINGS, ontology(), ["chest_xray"], 1.0)
