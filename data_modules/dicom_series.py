@@ -95,6 +95,11 @@ def read_series(
     return hu.T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
+def slice_files(folder: Path, where: str) -> list[Path]:
+    """Return the files of the slices that `read_series` reads, along their normal; InputError as there."""
+    return [one.path for one in _in_order(_headers(folder, where)[0], where)[0]]
+
+
 def _headers(folder: Path, where: str) -> tuple[list[_Slice], int]:
     """The CT slices of a folder and the number of other files."""
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -55,7 +55,7 @@ def eval(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """`radz predict RUN input=FOLDER out=CSV findings=[a,b] studies=TABLE prevalence=0.02 heatmaps=DIR ..`."""
-    readers: dict[str, Reader] = dict.fromkeys(("input", "out", "heatmaps", "device", "studies", "corpus"), str)
+    readers: dict[str, Reader] = dict.fromkeys(("input", "out", "heatmaps", "sr", "device", "studies", "corpus"), str)
     readers |= {"findings": names, "prevalence": shares}
     keys, _ = read_keys(options.keys, readers, required=["input", "out"])
     _check_out(keys["out"])

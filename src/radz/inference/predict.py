@@ -23,6 +23,7 @@ from data_modules.progress import Bar
 from data_modules.volumes import is_volume
 from radz.inference.engine import BATCH, Radz
 from radz.inference.readings import RULE, Reading, in_words
+from radz.inference.structured_report import Reports, report_folder
 from radz.inference.studies import Study, batches, studies_of
 from radz.methods.trained import run_digest
 from radz.metrics.score_table import DERIVED
@@ -39,6 +40,7 @@ PARTS = ("", *(f"/{name}" for name in DERIVED))
 def predict_folder(
     run: str, source: str, out: str, findings: list[str], heatmaps: str | None = None, device: str | None = None,
     studies: str | None = None, prevalence: float | Mapping[str, float] | None = None, corpus: str | None = None,
+    sr: str | None = None,
 ) -> Path:  # fmt: skip
     """Score every study below `source` with the headline scorer; write `out` and the JSON beside it, or neither.
 
@@ -49,13 +51,15 @@ def predict_folder(
     finding its score, by its name in the ontology, and `<finding>/probability`, `/call`, `/answer` (`readings`). The
     JSON says what these were made by. `findings` empty means those of the run's bank, without no_finding. `heatmaps`: a
     folder for a picture of each radiograph and finding, `<file>_<finding>.png` in the pixels of the file; volumes have
-    none. `device`: see `Radz.from_pretrained`. `prevalence`, `corpus`: see `Radz.probabilities`.
+    none. `sr`: a folder outside `source` for a DICOM Structured Report of each study of DICOM files and a JSON of the
+    same (`structured_report`). `device`: see `Radz.from_pretrained`. `prevalence`, `corpus`: see `Radz.probabilities`.
 
     Raises:
-        InputError: no images, none of them readable, `out` cannot be written, or `studies`, `prevalence` or `corpus`
-            does not fit.
+        InputError: no images, none of them readable, `out` or `sr` cannot be written, or `studies`, `prevalence` or
+            `corpus` does not fit.
     """
     folder, target = _places(source, out)
+    reports_folder = None if sr is None else report_folder(sr, folder)
     listing = files_below(folder)
     wanted = [path for path in listing.files if _may_be_image(path)]
     if not wanted and not listing.faults:
@@ -66,6 +70,7 @@ def predict_folder(
     names = model.names(findings) if findings else [name for name in model.bank.names if name != "no_finding"]
     readings = model.readings(names, prevalence, corpus)
     _tell(model, readings, grouped)
+    reports = None if reports_folder is None else Reports.of(model, run, names, reports_folder, folder)
     faults: list[str] = []
     # Opened before the work, so that a place that cannot be written to is told at once.
     with replacing(target) as draft, replacing(beside(target)) as told, _writer(draft) as writer:
@@ -77,6 +82,8 @@ def predict_folder(
             faults += [error] * bool(error)
             if heatmaps is not None and not error:
                 _draw(model, study, names, folder, Path(heatmaps).expanduser())
+            if reports is not None and not error:
+                reports.add(study, model.modality(study.files[0]), dict(zip(names, scores, strict=True)), own)
         if len(faults) == len(grouped):
             what = "files" if studies is None else "studies"
             raise InputError(f"input: none of {len(grouped)} {what} in {source} could be read; first: {faults[0]}")
@@ -85,6 +92,8 @@ def predict_folder(
         "%d of %d studies scored, %d unreadable (column error); %d files of other kinds left out",
         len(grouped) - len(faults), len(grouped), len(faults), len(listing.files) - len(wanted),
     )  # fmt: skip
+    if reports is not None:
+        reports.tell()
     if listing.system or listing.again:
         log.info(
             "%d files of the system's own ignored (such as %s); %d folders linked from several places, read once",

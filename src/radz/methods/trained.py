@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from data_modules.errors import InputError
+from data_modules.files import add_file
 from radz.backbones.folder import read_json
 from radz.config.schema import Experiment
 from radz.methods import dkam, registry
@@ -100,3 +102,12 @@ def run_digest(folder: Path) -> str | None:
     if is_export(folder):
         return read_json(folder, RADZ_JSON).get("run")
     return read_environment(folder).get("config_digest")
+
+
+def weights_digest(folder: Path) -> str:
+    """Of the files with the trained weights and anchors of a run or an export: 24 hex digits of BLAKE2b."""
+    files = sorted((folder if is_export(folder) else folder / ANCHORS).rglob("*.safetensors"))
+    digest = hashlib.blake2b(digest_size=12)
+    for file in files if is_export(folder) else [folder / "checkpoints" / "best.ckpt", *files]:
+        add_file(digest, file)
+    return digest.hexdigest()
