@@ -171,8 +171,8 @@ VERBS = {
         "input=FOLDER out=CSV (and a .json beside it) findings=[a,b] studies=FILE (columns file, study; or "
         "studies=folder: the pictures of each folder are one study) prevalence=0.02 (of the probabilities; or "
         "by finding, [edema=0.1,mass=0.01]; default: that of validation) corpus=NAME (whose validation, where the run "
-        "has several) heatmaps=DIR sr=DIR (a DICOM Structured Report of each study of DICOM files, and its JSON; extra sr) "
-        "device=cpu (default: the GPU if there is one)",
+        "has several) heatmaps=DIR sr=DIR (DICOM Structured Reports and their JSON; extra sr) device=cpu (default: the "
+        "GPU if there is one)",
     ),
     "data": Verb(
         ("ACTION",),
