@@ -16,7 +16,7 @@ from data_modules.dicom import SUFFIXES as DICOM_SUFFIXES
 from data_modules.dicom_kind import is_ct_slice
 from data_modules.errors import InputError
 from data_modules.files import replacing
-from data_modules.listing import files_below
+from data_modules.listing import Listing, files_below
 from data_modules.pictures import SIGNATURES, other_format
 from data_modules.pixels import read_gray
 from data_modules.progress import Bar
@@ -88,17 +88,9 @@ def predict_folder(
             what = "files" if studies is None else "studies"
             raise InputError(f"input: none of {len(grouped)} {what} in {source} could be read; first: {faults[0]}")
         told.write_text(json.dumps(_about(model, run, readings), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    log.info(
-        "%d of %d studies scored, %d unreadable (column error); %d files of other kinds left out",
-        len(grouped) - len(faults), len(grouped), len(faults), len(listing.files) - len(wanted),
-    )  # fmt: skip
+    _count(len(grouped), len(faults), len(listing.files) - len(wanted), listing)
     if reports is not None:
         reports.tell()
-    if listing.system or listing.again:
-        log.info(
-            "%d files of the system's own ignored (such as %s); %d folders linked from several places, read once",
-            listing.system, listing.example or "none", listing.again,
-        )  # fmt: skip
     return target
 
 
@@ -143,6 +135,19 @@ def _tell(model: Radz, readings: Mapping[str, Mapping[str, Reading]], grouped: l
         log.info("%d studies of several files, %d at most, each scored as one", len(several), max(several))
         if model.experiment.scoring.unit == "image":
             log.warning("the run was validated on single images (scoring.unit=image); studies of several are new to it")
+
+
+def _count(studies: int, unreadable: int, others: int, listing: Listing) -> None:
+    """How many studies are scored, and what was left out."""
+    log.info(
+        "%d of %d studies scored, %d unreadable (column error); %d files of other kinds left out",
+        studies - unreadable, studies, unreadable, others,
+    )  # fmt: skip
+    if listing.system or listing.again:
+        log.info(
+            "%d files of the system's own ignored (such as %s); %d folders linked from several places, read once",
+            listing.system, listing.example or "none", listing.again,
+        )  # fmt: skip
 
 
 def _about(model: Radz, run: str, readings: Mapping[str, Mapping[str, Reading]]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ ANSWERS = {
 }
 PROCEDURES = {"chest_xray": codes.LN.XRUnspecifiedBodyRegion, "chest_ct": codes.LN.CTUnspecifiedBodyRegion}
 """CID 100"""
-ENGLISH = Code("en", "RFC5646", "English")
+ENGLISH = ("en", "RFC5646", "English")
 FILED_BY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 EMPTY_ALLOWED = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
@@ -83,7 +83,7 @@ def read_headers(files: Sequence[Path]) -> list[Dataset]:
     Raises:
         InputError: one cannot be read, or lacks a UID by which it is filed.
     """
-    headers = []
+    headers: list[Dataset] = []
     for file in files:
         for path in slice_files(file, str(file)) if file.is_dir() else [file]:
             with one_file(str(path), "the DICOM header"):
@@ -126,7 +126,7 @@ def structured_report(content: Mapping[str, Any], images: Sequence[Dataset]) -> 
         sr.ObservationContext(observer_device_context=observer),
         PROCEDURES[content["modality"]],
         [_group(content, finding) for finding in content["findings"]],
-        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(ENGLISH),
+        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(sr.CodedConcept(*ENGLISH)),
         referenced_images=evidence,
     )
     notice = sr.TextContentItem(codes.DCM.Comment, content["notice"], sr.RelationshipTypeValues.CONTAINS)
