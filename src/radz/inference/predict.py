@@ -16,7 +16,7 @@ from data_modules.dicom import SUFFIXES as DICOM_SUFFIXES
 from data_modules.dicom_kind import is_ct_slice
 from data_modules.errors import InputError
 from data_modules.files import replacing
-from data_modules.listing import Listing, files_below
+from data_modules.listing import Found, files_below
 from data_modules.pictures import SIGNATURES, other_format
 from data_modules.pixels import read_gray
 from data_modules.progress import Bar
@@ -137,7 +137,7 @@ def _tell(model: Radz, readings: Mapping[str, Mapping[str, Reading]], grouped: l
             log.warning("the run was validated on single images (scoring.unit=image); studies of several are new to it")
 
 
-def _count(studies: int, unreadable: int, others: int, listing: Listing) -> None:
+def _count(studies: int, unreadable: int, others: int, listing: Found) -> None:
     """How many studies are scored, and what was left out."""
     log.info(
         "%d of %d studies scored, %d unreadable (column error); %d files of other kinds left out",
