@@ -92,16 +92,35 @@ class Labeller:
 
     def label(self, report: str) -> dict[str, Proof]:
         """{finding: its state and what proves it}; a finding that the report does not speak of is not there."""
+        statements: dict[str, list[_Statement]] = {}
+        for place, (sentence, said_of) in enumerate(self._statements(report)):
+            for finding, one in said_of:
+                statements.setdefault(finding, []).append((one, sentence, place))
+        return self._sound({finding: _weighed(entries) for finding, entries in statements.items()})
+
+    def by_sentence(self, report: str) -> list[tuple[str, dict[str, State]]]:
+        """Each sentence of a report with the states of the findings that it names; none where its language is unknown.
+
+        Of several statements in a sentence on one finding, present counts before in doubt, and that before absent.
+        """
+        order: tuple[State, ...] = ("absent", "uncertain", "present")
+        found = []
+        for sentence, said_of in self._statements(report):
+            ranked = sorted(said_of, key=lambda entry: order.index(entry[1].state))
+            found.append((sentence.text, {finding: one.state for finding, one in ranked}))
+        return found
+
+    def _statements(self, report: str) -> list[tuple[Sentence, list[tuple[str, Said]]]]:
+        """What each sentence says of each finding, also of those that it denies as a group."""
         language = self.language(report)
         if language is None:
-            return {}
-        rules = self._rules(language)
-        statements: dict[str, list[_Statement]] = {}
-        for place, sentence in enumerate(sentences(report)):
-            for one in self._said(sentence.text, language):
-                for finding in rules.groups.get(one.finding, (one.finding,)):
-                    statements.setdefault(finding, []).append((one, sentence, place))
-        return self._sound({finding: _weighed(entries) for finding, entries in statements.items()})
+            return []
+        groups = self._rules(language).groups
+        return [
+            (sentence, [(finding, one) for one in self._said(sentence.text, language)
+                        for finding in groups.get(one.finding, (one.finding,))])
+            for sentence in sentences(report)
+        ]  # fmt: skip
 
     def _sound(self, found: dict[str, _Statement]) -> dict[str, Proof]:
         """What proves each finding, without a normal chest beside an abnormal finding."""

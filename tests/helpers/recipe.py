@@ -7,7 +7,7 @@ where the method speaks of studies, pairs and findings, so that every line can b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,10 +248,55 @@ def located(
     terms = []
     for of_study, labels in zip(tokens, known, strict=True):
         for name, value in labels.items():
-            near = torch.stack([cosine(token, anchors[name]).reshape(()) for token in of_study])
-            share = torch.exp(near / sharpness) / torch.exp(near / sharpness).sum()
-            terms.append(-F.logsigmoid((1 if value else -1) * ((share * near).sum() / tau + bias[0])))
+            found = found_by(of_study, anchors[name], sharpness)
+            terms.append(-F.logsigmoid((1 if value else -1) * (found / tau + bias[0])))
     return torch.stack(terms).mean()
+
+
+def found_by(tokens: Sequence[Tensor], text: Tensor, sharpness: float) -> Tensor:
+    """Mean cosine of a text and the tokens of a study, weighed by the exponentials of themselves."""
+    near = torch.stack([cosine(token, text).reshape(()) for token in tokens])
+    share = torch.exp(near / sharpness) / torch.exp(near / sharpness).sum()
+    return (share * near).sum()
+
+
+def near(image: tuple[Tensor, Tensor], text: tuple[Tensor, Tensor], kind: str, w: float) -> Tensor:
+    """What a loss of docs/method.md 2.6 compares; pairs are (global, local)."""
+    across = [cosine(image[0], text[1]), cosine(image[1], text[0])]
+    along = [w * cosine(image[0], text[0]), (1 - w) * cosine(image[1], text[1])]
+    if kind == "global":
+        return cosine(image[0], text[0])
+    return (across[0] + across[1]) / 2 if kind == "cross" else along[0] + along[1]
+
+
+def sentenced(
+    compared: Callable[[int, str], Tensor], reports: Sequence[str],
+    drawn: Sequence[Sequence[tuple[str, Sequence[str], str]]], known: Sequence[Mapping[str, float]], tau: Any,
+) -> Tensor:  # fmt: skip
+    """docs/method.md 2.10: of each study the drawn sentences (text, findings of the bank that it asserts, its twin)."""
+    sentences = [one for of_study in drawn for one in of_study if one[0]]
+    pairs: dict[tuple[int, int], bool] = {}
+    for i, report in enumerate(reports):
+        for j, (text, asserts, _) in enumerate(sentences):
+            if text in report:
+                pairs[i, j] = True
+            elif not asserts or any(known[i].get(name) == 0 for name in asserts):
+                pairs[i, j] = False
+    logits = {(i, j): (compared(i, sentences[j][0]) / tau).reshape(()) for i, j in pairs}
+    sides = []
+    for side in (0, 1):
+        rows = []
+        for row in sorted({pair[side] for pair in pairs}):
+            ours = [pair for pair in pairs if pair[side] == row]
+            whole = torch.logsumexp(torch.stack([logits[pair] for pair in ours]), 0)
+            if matches := [whole - logits[pair] for pair in ours if pairs[pair]]:
+                rows.append(torch.stack(matches).mean())
+        sides.append(torch.stack(rows).mean())
+    told = [
+        -F.logsigmoid((compared(i, text) - compared(i, twin)) / tau).reshape(())
+        for i, of_study in enumerate(drawn) for text, _, twin in of_study if twin
+    ]  # fmt: skip
+    return ((sides[0] + sides[1]) / 2 + torch.stack(told).mean()) / 2
 
 
 def stated(
@@ -261,20 +306,13 @@ def stated(
 ) -> Tensor:  # fmt: skip
     """docs/method.md 2.8: one statement and its denial for each of the findings that `anchors` names, in its order."""
 
-    def near(image: tuple[Tensor, Tensor], text: tuple[Tensor, Tensor]) -> Tensor:
-        across = [cosine(image[0], text[1]), cosine(image[1], text[0])]
-        along = [w * cosine(image[0], text[0]), (1 - w) * cosine(image[1], text[1])]
-        if kind == "global":
-            return cosine(image[0], text[0])
-        return (across[0] + across[1]) / 2 if kind == "cross" else along[0] + along[1]
-
     alone, nearer = [], {0.0: [torch.zeros(())], 1.0: [torch.zeros(())]}
     for image, labels in zip(images, known, strict=True):
         for place, name in enumerate(anchors):
             if name not in labels:
                 continue
             sign = 1 if labels[name] else -1
-            yes, no = near(image, said[place]), near(image, denied[place])
+            yes, no = near(image, said[place], kind, w), near(image, denied[place], kind, w)
             alone.append(-F.logsigmoid(sign * (yes / tau + bias[0])) / 2)
             alone[-1] = (alone[-1] - F.logsigmoid(-sign * (no / tau + bias[1])) / 2).reshape(())
             nearer[labels[name]].append(-F.logsigmoid(sign * (yes - no) / tau).reshape(()))

@@ -79,14 +79,14 @@ def make(
     return module.double().train()
 
 
-def studies(seed: int = 2, rows: Sequence[int] = range(8)) -> StudyBatch:
-    """The eight studies or some of them; `seed` is of their pixels."""
+def studies(seed: int = 2, rows: Sequence[int] = range(8), told: Sequence[str] = REPORTS) -> StudyBatch:
+    """The eight studies or some of them; `seed` is of their pixels, `told` their reports."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (sum(COUNTS), 1, 64, 64), generator=generator, dtype=torch.uint8).split(COUNTS)
-    reports, counts = [REPORTS[row] for row in rows], torch.tensor([COUNTS[row] for row in rows])
+    reports, counts = [told[row] for row in rows], torch.tensor([COUNTS[row] for row in rows])
     return StudyBatch(
         torch.cat([pixels[row] for row in rows]), counts, reports,
-        torch.tensor([REPORTS.index(report) for report in reports]),
+        torch.tensor([told.index(report) for report in reports]),
         torch.tensor([STATES[row] for row in rows], dtype=torch.int8), torch.zeros_like(counts), torch.tensor(rows),
     )  # fmt: skip
 
@@ -108,11 +108,13 @@ def total(
     model: recipe.Plain, batch: StudyBatch, anchors: Tensor, *, weight: float, tau: float | None, kind: str,
     w: float = 0.5, positives: str = "same_text", language: float = 0.0, findings: Sequence[str] = FINDINGS,
     policy: Policy = POLICY, located: float = 0.0, stated: float = 0.0,
-    statements: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    statements: tuple[Sequence[str], Sequence[str]] = ((), ()), sentenced: float = 0.0, by: str = "trained",
+    drawn: Sequence[Sequence[tuple[str, Sequence[str], str]]] = (),
 ) -> Tensor:  # fmt: skip
     """docs/method.md 3.5 of a batch; `tau` None is the learned one; a leaf category_bias makes the loss sigmoid.
 
     `stated`: weight of `statements`, those said and those denied. `located`: of the loss of single image tokens.
+    `sentenced`: weight of the sentences `drawn` of each study, (text, findings it asserts, twin), compared `by`.
     """
     model.merge()
     temperature = tau if tau is not None else torch.exp(-model.leaves["log_scale"])
@@ -136,6 +138,18 @@ def total(
         said, denied = ([model.text(text) for text in side] for side in statements)
         biases = model.leaves["statement_bias"], bias
         loss = loss + stated * recipe.stated(images, said, denied, heads, known, temperature, kind, w, *biases)
+    if sentenced:
+        vectors = {
+            text: model.text(text) for one in drawn for text in (*(s[0] for s in one), *(s[2] for s in one)) if text
+        }
+
+        def near(study: int, text: str) -> Tensor:
+            if by == "tokens":
+                tokens = model.image_tokens(batch.pixels.split(batch.image_counts.tolist())[study])
+                return recipe.found_by(tokens, vectors[text][0], SHARPNESS)
+            return recipe.near(images[study], vectors[text], kind, w)
+
+        loss = loss + sentenced * recipe.sentenced(near, batch.reports, drawn, known, temperature)
     return loss + language * model.language(batch.reports) if language else loss
 
 

@@ -103,6 +103,16 @@ class DfatConfig:
     `local`: what a few tokens show drowns in a mean over all; 0 is off"""
     local_temperature: Positive = 0.1
     """of the softmax of cosines that weighs the tokens there: a small one lets the most similar token decide"""
+    sentences_weight: NotNegative = 0.0
+    """of the loss of images against the sentences of reports that assert a finding, which is added; 0 is off"""
+    sentences: Count = 2
+    """of them that are drawn from each report in a step"""
+    sentences_by: Annotated[str, words("trained", "tokens")] = "trained"
+    """trained (the pairs of features of `loss`) | tokens (each sentence looks for image tokens, as in `local_weight`)
+    """
+    twins: str = "prompts/twins.yaml"
+    """file of words that turn a sentence round, such as left and right: images must tell it from its false twin; a
+    path, or a path below the experiments folder; empty makes none"""
     lm_weight: NotNegative = 0.0
     """of the language model's loss on the training texts, which is added and keeps generation alive; 0 is off"""
     learning_rate: NotNegative = 2e-5
@@ -123,6 +133,11 @@ class DfatConfig:
     """largest norm of the gradient of a step"""
     gradient_cache: Annotated[int, at_least(0)] = 0
     """studies encoded at a time: the loss of the whole batch in the memory of so many (Gao et al. 2021); 0 is off"""
+
+    @property
+    def token_features(self) -> bool:
+        """Whether a loss needs the features of single image tokens."""
+        return bool(self.local_weight or (self.sentences_weight and self.sentences_by == "tokens"))
 
     def __post_init__(self) -> None:
         check_fields("dfat.", self)

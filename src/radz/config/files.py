@@ -135,7 +135,8 @@ NEWER = {
     "data": ("labels_reviewed", "shots", "sampling"),
     "dfat": (
         "token_norm", "centre", "temperature_warmup", "projector_warmup_steps", "projector_warmup_rate",
-        "statements_weight", "statements", "local_weight", "local_temperature",
+        "statements_weight", "statements", "local_weight", "local_temperature", "sentences_weight", "sentences",
+        "sentences_by", "twins",
         "alignment",
     ),
     "dkam": ("logit_adjustment", "focus_present", "focus_absent", "absent_margin"),
@@ -147,8 +148,8 @@ NEWER = {
 def digest(experiment: Experiment) -> str:
     """First 8 hex digits of the digest of the config without places, device count and what changes no number.
 
-    Descriptions, statements, and reports rewritten elsewhere, enter with their text: an edit of their file is another
-    experiment.
+    Descriptions, statements, twins, and reports rewritten elsewhere, enter with their text: an edit of their file is
+    another experiment.
     """
     plain = dataclasses.asdict(experiment)
     for key in ("run_dir", "cache_dir", "overwrite", "run"):
@@ -175,6 +176,8 @@ def digest(experiment: Experiment) -> str:
         plain["data"]["labels_reviewed"] = _content(experiment.data.labels_reviewed)
     if experiment.dfat.statements_weight:
         plain["dfat"]["statements"] = _content(experiment.dfat.statements)
+    if experiment.dfat.sentences_weight and experiment.dfat.twins:
+        plain["dfat"]["twins"] = _content(experiment.dfat.twins)
     if experiment.dfat.rewrite.file:
         plain["dfat"]["rewrite"]["file"] = _content(experiment.dfat.rewrite.file)
     if experiment.method == "dfat":

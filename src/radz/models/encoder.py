@@ -130,7 +130,7 @@ class Encoder(nn.Module):
     def image_features(self, states: Tensor, given: Sequences, raw: bool = False) -> Features:
         """`encode_images` from the states [B, T, d] of its sequences."""
         pooled = self._pool(states, given.tokens, given.content, given.mask, self.heads["image"])
-        if self.config.local_weight:
+        if self.config.token_features:
             pooled = replace(pooled, tokens=self._image_tokens(states, given.content))
         return pooled if raw or self.centre is None else self.centre(pooled, "image")
 

@@ -1,4 +1,4 @@
-"""The losses that are added to alignment and category loss (docs/method.md 2.7 to 2.9)."""
+"""The losses that are added to alignment and category loss (docs/method.md 2.7 to 2.10)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from radz.distributed import total, world
 from radz.models.encoder import Encoder
 from radz.models.extra_loss import Encoded, ExtraLoss, Given
 from radz.models.local_similarity import LocalLoss
+from radz.models.sentences import Sentences
 from radz.models.statements import Statements
 
 
@@ -48,6 +49,8 @@ def extra_losses(
         extras["statements"] = Statements(file, findings, known, modalities, config.statements_weight)
     if config.local_weight:
         extras["local"] = LocalLoss(config)
+    if config.sentences_weight:
+        extras["sentences"] = Sentences(config, findings, known, modalities)
     if config.lm_weight:
         extras["language"] = LanguageLoss(config)
     return extras

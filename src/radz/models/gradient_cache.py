@@ -43,17 +43,30 @@ def cached_features(
             part, counts[start : start + size], modalities[start : start + size], raw=True
         )
 
-    def text_chunk(start: int) -> Encode:
-        groups = min(encoder.text_groups, max(1, size // WORTH))
-        return lambda: encoder.encode_texts(distinct[start : start + size], raw=True, groups=groups)
-
     chunks = [image_chunk(start, part) for start, part in zip(starts, pixels.split(images), strict=True)]
-    chunks += [text_chunk(start) for start in range(0, len(distinct), size)]
-    features = _encode(encoder, chunks)
-    image, text = features[: len(starts)], features[len(starts) :]
+    features = _encode(encoder, [*chunks, *_text_chunks(encoder, distinct, size)])
+    return Features.join(features[: len(starts)]), _in_order(features[len(starts) :], distinct, texts)
+
+
+def cached_texts(encoder: Encoder, texts: Sequence[str], size: int) -> Features:
+    """Features [N, e] of texts, as `encode_texts` gives them, raw; `size` distinct ones are a chunk."""
+    distinct = sorted(dict.fromkeys(texts), key=len)
+    return _in_order(_encode(encoder, _text_chunks(encoder, distinct, size)), distinct, texts)
+
+
+def _text_chunks(encoder: Encoder, distinct: Sequence[str], size: int) -> list[Encode]:
+    groups = min(encoder.text_groups, max(1, size // WORTH))
+
+    def chunk(part: list[str]) -> Encode:
+        return lambda: encoder.encode_texts(part, raw=True, groups=groups)
+
+    return [chunk(list(distinct[start : start + size])) for start in range(0, len(distinct), size)]
+
+
+def _in_order(parts: Sequence[Features], distinct: Sequence[str], texts: Sequence[str]) -> Features:
     place = {words: i for i, words in enumerate(distinct)}
-    index = torch.tensor([place[words] for words in texts], device=text[0].overall.device)
-    return Features.join(image), Features.join(text).rows(index)
+    index = torch.tensor([place[words] for words in texts], device=parts[0].overall.device)
+    return Features.join(parts).rows(index)
 
 
 def _encode(encoder: Encoder, chunks: Sequence[Encode]) -> list[Features]:

@@ -21,6 +21,7 @@ from radz.methods import registry
 from radz.methods.dkam import check_described
 from radz.models.descriptions import load_descriptions
 from radz.models.prompts import wordings_of
+from radz.models.sentences import Turns
 from radz.models.statements import read_wordings
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ def before_data(experiment: Experiment) -> None:
     wordings_of(experiment.scoring.wordings)
     if registry.has_anchors(experiment.method) and experiment.dfat.statements_weight:
         read_wordings(find_resource(experiment.dfat.statements))
+    if registry.has_anchors(experiment.method) and experiment.dfat.sentences_weight and experiment.dfat.twins:
+        Turns(find_resource(experiment.dfat.twins))
     if registry.has_anchors(experiment.method) and not experiment.dkam.write:
         known = load_descriptions(find_resource(experiment.dkam.descriptions))
         check_described(experiment.dkam, experiment.dkam.findings, known)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
+from data_modules.findings import ontology
 from data_modules.reports import digest64
 from radz.backbones import load_backbone
 from radz.config.files import load_experiment
@@ -25,6 +26,7 @@ from radz.config.scoring import ScoringConfig
 from radz.methods.dfat import DFAT
 from radz.models.anchor_bank import AnchorBank, BankInfo
 from radz.models.encoder import Encoder
+from radz.models.extra_losses import extra_losses
 from radz.models.labels import LabelView
 from radz.models.losses import Features
 from radz.models.zero_shot import ClassTexts
@@ -32,8 +34,9 @@ from radz.models.zero_shot import ClassTexts
 FINDINGS = ("no_finding", "edema", "nodule", "mass")
 REPORTS = [
     "There is a small left pleural effusion with a meniscus.", "Normal chest radiograph.", "",
-    "A pacemaker lies over the left chest wall.", "Normal chest radiograph.", "The heart is enlarged.",
-    "Patchy opacity in the right lower zone, ill defined.", "No pneumothorax is seen.",
+    "A pacemaker lies over the left chest wall.", "Normal chest radiograph.",
+    "The heart is enlarged. Severe edema.", "Large mass in the right lower zone, ill defined. Edema.",
+    "No pneumothorax is seen. Small nodule in the left apex.",
 ]  # fmt: skip
 Settings = dict[str, Any]
 COUNTS = [1, 2, 1, 3, 1, 1, 1, 2]
@@ -45,7 +48,7 @@ class Quiet(DFAT):
     def _log_step(self, *values: Any) -> None:
         self.shares, parts = values[3].detach(), values[4]
         if "language" in parts:
-            self.language = parts["language"][1].detach()
+            self.language = parts["language"].detach()
 
     def forward(self, batch: StudyBatch) -> Tensor:
         return self.training_step(batch, 0)
@@ -72,7 +75,9 @@ def make(
     policy = torch.tensor([float("nan"), 0.0, 1.0, float("nan")]).expand(1, 4, 4)
     view, texts = LabelView(FINDINGS, FINDINGS, policy, policy), ClassTexts(FINDINGS, FINDINGS, FINDINGS)
     anchors = DkamConfig(category=category, **(dkam or {}))
-    return kind(encoder, bank, view, texts, texts, vectors, settings, anchors, ScoringConfig(), ["chest_xray"]).train()
+    extras = extra_losses(settings, FINDINGS, ontology(), ["chest_xray"])
+    given = vectors, settings, anchors, ScoringConfig(), ["chest_xray"], extras
+    return kind(encoder, bank, view, texts, texts, *given).train()
 
 
 def studies(part: slice = slice(None)) -> StudyBatch:
@@ -211,6 +216,14 @@ FEW: list[Case] = [
     {"category": "softmax", "gradient_cache": 3, "loss": "global_local", "positives": "same_labels"},
     {"gradient_cache": 2, "loss": "cross", "lm_weight": 0.3, "backbone": {"depth": "full"}},
     {"category": "softmax", "gradient_cache": 0, "loss": "global"},
+    {"gradient_cache": 3, "loss": "cross", "sentences_weight": 0.7},
+    {
+        "gradient_cache": 2,
+        "loss": "global_local",
+        "sentences_weight": 0.7,
+        "sentences_by": "tokens",
+        "centre": "running",
+    },
 ]
 ALL: list[Case] = [
     {"category": category, "gradient_cache": size, "loss": loss, "positives": positives}
