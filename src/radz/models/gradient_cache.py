@@ -34,7 +34,7 @@ def cached_features(
         texts: B texts; each distinct one is encoded once, next to those of like length.
         size: studies, or distinct texts, in a chunk.
     """
-    distinct = sorted(dict.fromkeys(texts), key=len)
+    distinct = _distinct(texts)
     starts = range(0, len(texts), size)
     images = [part.sum().item() for part in counts.split(size)]
 
@@ -50,8 +50,12 @@ def cached_features(
 
 def cached_texts(encoder: Encoder, texts: Sequence[str], size: int) -> Features:
     """Features [N, e] of texts, as `encode_texts` gives them, raw; `size` distinct ones are a chunk."""
-    distinct = sorted(dict.fromkeys(texts), key=len)
+    distinct = _distinct(texts)
     return _in_order(_encode(encoder, _text_chunks(encoder, distinct, size)), distinct, texts)
+
+
+def _distinct(texts: Sequence[str]) -> list[str]:
+    return sorted(dict.fromkeys(texts), key=len)
 
 
 def _text_chunks(encoder: Encoder, distinct: Sequence[str], size: int) -> list[Encode]:

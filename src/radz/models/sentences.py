@@ -46,8 +46,6 @@ class Asserted(NamedTuple):
     text: str
     findings: frozenset[str]
     """asserted as present, or in doubt"""
-    sure: frozenset[str]
-    """those that are present"""
     twins: tuple[str, ...]
     """the same with side or severity turned round, false of the study"""
 
@@ -62,7 +60,7 @@ class Drawn(NamedTuple):
     """[2N, d], raw: sentences, then twins; [N, d] where no twins are made"""
 
 
-NONE = Asserted("", frozenset(), frozenset(), ())
+NONE = Asserted("", frozenset(), ())
 
 
 class Turns:
@@ -150,22 +148,17 @@ class Sentences:
         return self._asserted(report, modality)
 
     def _read(self, report: str, modality: str) -> tuple[Asserted, ...]:
-        states = self._labellers[modality].by_sentence(report) if report else []
-        named: list[tuple[str, frozenset[str], frozenset[str]]] = []
-        for text, said in states:
-            diseases = {name: state for name, state in said.items() if name in self._ontology and name != NO_FINDING}
-            asserted = frozenset(name for name, state in diseases.items() if state != "absent")
-            if asserted:
-                named.append((text, asserted, frozenset(name for name in asserted if diseases[name] == "present")))
-        turns = self._turns
-        return tuple(
-            Asserted(
-                text, names, sure,
-                tuple(turns.twins(text, [one for one, of_it, _ in named if one != text and of_it & names]))
-                if turns else (),
-            )
-            for text, names, sure in named
-        )  # fmt: skip
+        named: list[tuple[str, frozenset[str]]] = []
+        for text, states in self._labellers[modality].by_sentence(report) if report else ():
+            diseases = (name for name in states if name in self._ontology and name != NO_FINDING)
+            if asserted := frozenset(name for name in diseases if states[name] != "absent"):
+                named.append((text, asserted))
+        return tuple(Asserted(text, names, self._twins(text, names, named)) for text, names in named)
+
+    def _twins(self, text: str, names: frozenset[str], report: Sequence[tuple[str, frozenset[str]]]) -> tuple[str, ...]:
+        if self._turns is None:
+            return ()
+        return tuple(self._turns.twins(text, [one for one, of_it in report if one != text and of_it & names]))
 
     def draw(self, given: Given) -> tuple[list[Asserted], list[str]]:
         """S sentences of each study, in order and filled up with empty ones, and a twin of each or an empty text.
@@ -226,15 +219,15 @@ class Sentences:
     def _pairs(self, given: Given, labels: Tensor, sentences: Sequence[Asserted]) -> tuple[Tensor, Tensor]:
         """bool [B, W * N]: sentences that are of a study, and those that are false of it.
 
-        A sentence is false of a study that lacks one of the findings which it asserts as present; where it asserts none
-        of the bank, of every study that does not have the very sentence.
+        A sentence is false of a study that lacks one of the findings which it asserts; where it asserts none of the
+        bank, of every study that does not have the very sentence.
         """
         device = labels.device
         ours = [{digest64(one.text) for one in self.asserted(*pair)} for pair in
                 zip(given.texts, given.modalities, strict=True)]  # fmt: skip
         digests = gather(torch.tensor([digest64(one.text) for one in sentences], device=device))
         match = torch.tensor([[digest in of_it for digest in digests.tolist()] for of_it in ours], device=device)
-        says = [[name in one.sure for name in self.findings] for one in sentences]
+        says = [[name in one.findings for name in self.findings] for one in sentences]
         asserts = gather(torch.tensor(says, device=device).reshape(len(sentences), len(self.findings)))
         lacks = (labels == 0).float() @ asserts.float().T > 0
         return match, (lacks | ~asserts.any(1)[None, :]) & ~match

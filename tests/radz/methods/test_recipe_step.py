@@ -50,7 +50,7 @@ STEPS: list[Settings] = [
 
 
 SENTENCES = [
-    "There is a small left pleural effusion with a meniscus. Large nodule in the right apex. No pulmonary edema.",
+    "There is a small left pleural effusion with a meniscus. Possible nodule in the right apex. No edema.",
     "Normal chest radiograph.", "", "A pacemaker lies over the left chest wall. Nodule in the left lung. Severe edema.",
     "Normal chest radiograph.", "Severe edema. A mass in the left lower lobe.", "Mass in the right upper lobe. Edema.",
     "No pneumothorax is seen. Large nodule in the right apex.",
@@ -62,7 +62,7 @@ def drawn_of(module: DFAT, batch: StudyBatch) -> list[list[tuple[str, list[str],
     sentences: Any = module.extras["sentences"]
     given = Given(0, batch, batch.reports, ["chest_xray"] * len(batch))
     rows = [
-        (one.text, [n for n in FINDINGS if n in one.sure], twin)
+        (one.text, [n for n in FINDINGS if n in one.findings], twin)
         for one, twin in zip(*sentences.draw(given), strict=True)
     ]
     assert sum(bool(row[2]) for row in rows) >= 4 and sum(bool(row[1]) for row in rows) >= 4
