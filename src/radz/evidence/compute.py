@@ -8,7 +8,16 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from radz.evidence import attention, feature_map, few_shot, heatmap_quality, layer_probes, robustness, words_by_layer
+from radz.evidence import (
+    attention,
+    feature_map,
+    few_shot,
+    heatmap_quality,
+    layer_probes,
+    robustness,
+    true_sentences,
+    words_by_layer,
+)
 from radz.evidence.config import ITEMS, read_settings
 from radz.evidence.items import FOLDER, Item, write_item
 from radz.evidence.open_run import Opened, check_run, open_run
@@ -22,6 +31,7 @@ COMPUTE: Mapping[str, Callable[[Opened], Item]] = {
     "heatmaps": heatmap_quality.compute,
     "layers": layer_probes.compute,
     "words": words_by_layer.compute,
+    "sentences": true_sentences.compute,
     "robustness": robustness.compute,
     "features": feature_map.compute,
     "attention": attention.compute,

@@ -12,7 +12,7 @@ from data_modules.errors import InputError
 from data_modules.keys import Reader, names, read_keys
 from radz.config.checks import seed_range
 
-ITEMS = ("heatmaps", "layers", "words", "robustness", "features", "attention", "fewshot")
+ITEMS = ("heatmaps", "layers", "words", "sentences", "robustness", "features", "attention", "fewshot")
 
 
 @dataclass

@@ -46,8 +46,8 @@ class Asserted(NamedTuple):
     text: str
     findings: frozenset[str]
     """asserted as present, or in doubt"""
-    twins: tuple[str, ...]
-    """the same with side or severity turned round, false of the study"""
+    twins: tuple[tuple[str, str], ...]
+    """(kind, the same with side or severity turned round, false of the study)"""
 
 
 class Drawn(NamedTuple):
@@ -81,23 +81,24 @@ class Turns:
                 f"dfat.twins: {file}: must hold kinds, such as side, each with `pairs`, a list of [word, word], and "
                 "maybe `both`, a list of words"
             ) from None
-        self._kinds = [
-            ({one: other for pair in pairs[kind] for one, other in (pair, pair[::-1])}, both[kind]) for kind in pairs
-        ]
+        self._kinds = {
+            kind: ({one: other for pair in pairs[kind] for one, other in (pair, pair[::-1])}, both[kind])
+            for kind in pairs
+        }
 
-    def twins(self, sentence: str, others: Sequence[str]) -> list[str]:
-        """The sentence with the words of one kind turned round, for each kind that this makes false.
+    def twins(self, sentence: str, others: Sequence[str]) -> dict[str, str]:
+        """{kind: the sentence with the words of that kind turned round}, of the kinds where this makes it false.
 
         None where the sentence holds words of both sides of a pair, or one of `others`, the sentences of the report on
         the same findings, says what the twin would.
         """
-        found = []
-        for turned, both in self._kinds:
+        found = {}
+        for kind, (turned, both) in self._kinds.items():
             held = _words_of(sentence, turned)
             opposite = {turned[word] for word in held}
             barred = _words_of(" ".join((sentence, *others)), [*opposite, *both])
             if held and not barred:
-                found.append(_turned(sentence, turned))
+                found[kind] = _turned(sentence, turned)
         return found
 
 
@@ -155,10 +156,12 @@ class Sentences:
                 named.append((text, asserted))
         return tuple(Asserted(text, names, self._twins(text, names, named)) for text, names in named)
 
-    def _twins(self, text: str, names: frozenset[str], report: Sequence[tuple[str, frozenset[str]]]) -> tuple[str, ...]:
+    def _twins(
+        self, text: str, names: frozenset[str], report: Sequence[tuple[str, frozenset[str]]]
+    ) -> tuple[tuple[str, str], ...]:  # fmt: skip
         if self._turns is None:
             return ()
-        return tuple(self._turns.twins(text, [one for one, of_it in report if one != text and of_it & names]))
+        return tuple(self._turns.twins(text, [one for one, of_it in report if one != text and of_it & names]).items())
 
     def draw(self, given: Given) -> tuple[list[Asserted], list[str]]:
         """S sentences of each study, in order and filled up with empty ones, and a twin of each or an empty text.
@@ -171,7 +174,9 @@ class Sentences:
             rng = random.Random(f"{given.step} {row}")
             every = list(dict.fromkeys(self.asserted(text, modality)))
             chosen = rng.sample(every, min(self.count, len(every)))
-            twins += [rng.choice(one.twins) if one.twins else "" for one in chosen] + [""] * (self.count - len(chosen))
+            twins += [rng.choice(one.twins)[1] if one.twins else "" for one in chosen] + [""] * (
+                self.count - len(chosen)
+            )
             drawn += chosen + [NONE] * (self.count - len(chosen))
         return drawn, twins
 
@@ -196,7 +201,7 @@ class Sentences:
         )
         match, negative = self._pairs(given, encoded.labels, own.sentences)
         temperature = encoded.settings["temperature"]
-        cosines = self._cosines(encoder, encoded.image, sentences)
+        cosines = self.cosines(encoder, encoded.image, sentences)
         contrast = sentence_loss(cosines, match & everyone, negative & everyone, temperature)
         if self._turns is None:
             return contrast
@@ -204,12 +209,12 @@ class Sentences:
         twins = replace(twins, overall=shared[0].taken_from(twins.overall), local=shared[1].taken_from(twins.local))
         study = torch.arange(count, device=device) // self.count
         true = cosines[study, world()[0] * count + torch.arange(count, device=device)]
-        false = self._cosines(encoder, encoded.image, twins)[study, torch.arange(count, device=device)]
+        false = self.cosines(encoder, encoded.image, twins)[study, torch.arange(count, device=device)]
         has = torch.tensor([bool(text) for text in own.twins], device=device)
         return (contrast + global_mean(F.softplus((false - true) / temperature), has)) / 2
 
-    def _cosines(self, encoder: Encoder, image: Features, text: Features) -> Tensor:
-        """[B, K] of B images and K sentences, less what either shares."""
+    def cosines(self, encoder: Encoder, image: Features, text: Features) -> Tensor:
+        """[B, K] of B images and K sentences, less what either side shares: what the loss compares."""
         dfat = encoder.config
         if self.by == "tokens":
             assert image.tokens is not None

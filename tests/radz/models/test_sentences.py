@@ -43,7 +43,11 @@ def test_sentences_that_only_deny_are_kept_apart_and_those_in_doubt_are_not(sent
 
 
 def test_a_twin_turns_words_of_one_kind_round_where_the_report_does_not_say_so_too(sentences: Sentences) -> None:
-    twins = Turns(TWINS).twins
+    turns = Turns(TWINS)
+
+    def twins(sentence: str, others: list[str]) -> list[str]:
+        return list(turns.twins(sentence, others).values())
+
     assert twins("Small left effusion, Left base.", []) == [
         "Small right effusion, Right base.", "Large left effusion, Left base.",
     ]  # fmt: skip
@@ -53,7 +57,8 @@ def test_a_twin_turns_words_of_one_kind_round_where_the_report_does_not_say_so_t
     assert twins("Mild edema.", ["Moderate edema."]) == [] and twins("Mild edema.", []) == ["Severe edema."]
     assert twins("Enlarged, leftover, smaller.", []) == []  # whole words
     assert twins("Erguss links.", []) == ["Erguss rechts."]
-    of_report = {one.text: one.twins for one in sentences.asserted(REPORT, "chest_xray")}
+    assert turns.twins("Small left effusion.", []).keys() == {"side", "severity"}
+    of_report = {one.text: tuple(twin for _, twin in one.twins) for one in sentences.asserted(REPORT, "chest_xray")}
     assert of_report["Large nodule in the right apex."] == (
         "Large nodule in the left apex.", "Small nodule in the right apex.",
     )  # fmt: skip
@@ -66,8 +71,8 @@ def test_a_twin_turns_words_of_one_kind_round_where_the_report_does_not_say_so_t
 @drawn_from(st.lists(st.sampled_from(["left", "Right", "small", "large", "effusion", "both", "."]), max_size=8))
 def test_a_twin_turned_again_is_the_sentence(words: list[str]) -> None:
     turns, sentence = Turns(TWINS), " ".join(words)
-    for twin in turns.twins(sentence, []):
-        assert twin != sentence and sentence in turns.twins(twin, [])
+    for kind, twin in turns.twins(sentence, []).items():
+        assert twin != sentence and turns.twins(twin, [])[kind] == sentence
 
 
 def given(step: int, rows: list[int]) -> Given:

@@ -1,0 +1,152 @@
+"""Whether images tell the sentences of their own reports from false ones: other side, other severity, other finding.
+
+A model may read a name and a denial and yet not where or how much: each sentence of a report that asserts a finding
+is set against its twin with side or severity turned round (docs/method.md 2.10), and against a sentence of another
+study that the labels say is false. Polarity is measured with every run, under other words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_modules.errors import InputError
+from radz.evidence.items import Item
+from radz.evidence.open_run import Opened, RowNumbers
+from radz.metrics import bootstrap
+from radz.metrics.estimates import in_words
+from radz.models.losses import Features
+from radz.models.sentences import Asserted, Sentences
+from radz.report import figures
+
+OTHER = "another finding"
+"""a sentence of another study on what this one lacks"""
+TOGETHER = 64
+"""sentences that are encoded together"""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A true sentence of a study and a false one."""
+
+    place: int
+    """of the study among those looked at"""
+    kind: str
+    true: str
+    false: str
+
+
+def compute(run: Opened) -> Item:
+    """Set every asserting sentence of the split's studies against false ones."""
+    rows = run.rows(run.settings.split, run.settings.studies)
+    known = run.data.ontology
+    dfat = run.module.dfat if run.module.dfat.twins else replace(run.module.dfat, twins="prompts/twins.yaml")
+    reader = Sentences(dfat, run.module.bank.names, known, run.module.modalities)
+    pairs = list(_pairs(run, rows, reader))
+    if not pairs:
+        raise InputError(f"evidence: sentences: no report of {run.settings.split} asserts a finding in a sentence")
+    nearer = _nearer(run, rows, reader, pairs)
+    return _item(run, pairs, nearer, run.patients(rows[[pair.place for pair in pairs]]))
+
+
+def _pairs(run: Opened, rows: RowNumbers, reader: Sentences) -> Iterator[Pair]:
+    """Every sentence with its twins, and with one of another study, drawn by the seed."""
+    studies: list[tuple[Asserted, ...]] = []
+    lacked: list[set[str]] = []
+    for batch in run.batches(rows):
+        labels = run.module.label_view.for_losses(batch, run.module.bank.names)
+        for report, modality, row in zip(batch.reports, run.modalities(batch), labels.tolist(), strict=True):
+            studies.append(reader.asserted(report, modality))
+            lacked.append({name for name, value in zip(run.module.bank.names, row, strict=True) if value == 0})
+    generator = np.random.default_rng(run.settings.seed)
+    every = list(dict.fromkeys(one for of_study in studies for one in of_study))
+    for place, of_study in enumerate(studies):
+        false = [one.text for one in every if one.findings & lacked[place] and one not in of_study]
+        for one in of_study:
+            yield from (Pair(place, kind, one.text, twin) for kind, twin in one.twins)
+            if false:
+                yield Pair(place, OTHER, one.text, false[generator.integers(len(false))])
+
+
+def _nearer(run: Opened, rows: RowNumbers, reader: Sentences, pairs: list[Pair]) -> NDArray[np.bool_]:
+    """[n], whether the image is nearer to the true sentence of each pair."""
+    texts = list(dict.fromkeys(text for pair in pairs for text in (pair.true, pair.false)))
+    place = {text: number for number, text in enumerate(texts)}
+    with torch.no_grad():
+        parts = [run.encoder.encode_texts(texts[n : n + TOGETHER], raw=True) for n in range(0, len(texts), TOGETHER)]
+        spoken = Features.join(parts)
+        # As of prompts, what sentences of one make share is their own.
+        spoken = replace(
+            spoken,
+            overall=run.encoder.of_bank(spoken.overall).taken_from(spoken.overall),
+            local=run.encoder.of_bank(spoken.local).taken_from(spoken.local),
+        )
+        found: list[bool] = []
+        start = 0
+        for batch in run.batches(rows, run.data.config.eval_batch_size):
+            image = run.encoder.encode_images(batch.pixels, batch.image_counts, run.modalities(batch))
+            own = [pair for pair in pairs if start <= pair.place < start + len(batch)]
+            cosines = _of_pairs(run, reader, image, spoken, own, place, start)
+            found += (cosines[0] > cosines[1]).tolist()
+            start += len(batch)
+    return np.array(found, dtype=bool)
+
+
+def _of_pairs(
+    run: Opened, reader: Sentences, image: Features, spoken: Features, pairs: list[Pair], place: dict[str, int],
+    start: int,
+) -> Tensor:  # fmt: skip
+    """[2, n] of the true and the false sentence of pairs whose studies are those of `image`."""
+    if not pairs:
+        return image.overall.new_zeros(2, 0)
+    said = sorted({place[text] for pair in pairs for text in (pair.true, pair.false)})
+    column = {text: number for number, text in enumerate(said)}
+    cosines = reader.cosines(run.encoder, image, spoken.rows(torch.tensor(said, device=spoken.overall.device)))
+    studies = [pair.place - start for pair in pairs]
+    return torch.stack([
+        cosines[studies, [column[place[text]] for text in texts]]
+        for texts in ([pair.true for pair in pairs], [pair.false for pair in pairs])
+    ])  # fmt: skip
+
+
+def _item(run: Opened, pairs: list[Pair], nearer: NDArray[np.bool_], patients: list[str]) -> Item:
+    kinds = sorted({pair.kind for pair in pairs}, key=lambda kind: (kind == OTHER, kind))
+    item = Item(
+        "sentences", "True sentences against false ones", [], {"kinds": {}},
+        header=("false by", "sentences", "share nearer to the true one"),
+    )  # fmt: skip
+    data: figures.CsvRows = [["false by", "sentences", "share", "low", "high"]]
+    for kind in kinds:
+        of_it = np.array([pair.kind == kind for pair in pairs])
+        share = _share(nearer[of_it], [one for one, wanted in zip(patients, of_it, strict=True) if wanted], run)
+        item.numbers["kinds"][kind] = {"sentences": int(of_it.sum()), **share}
+        item.rows.append([kind, f"{of_it.sum():,}", [*share.values()]])
+        data.append([kind, int(of_it.sum()), *share.values()])
+    item.tables["sentences"] = data
+    told = "; ".join(f"{kind} {in_words(_only(item, kind), '.2f')}" for kind in kinds)
+    item.says.append(
+        f"Sentences of reports that assert a finding, each against a false one: nearer to the true one (chance .5) "
+        f"where the false one has another .. {told}."
+    )
+    return item
+
+
+def _only(item: Item, kind: str) -> dict[str, float | None]:
+    return {key: item.numbers["kinds"][kind][key] for key in ("value", "low", "high")}
+
+
+def _share(nearer: NDArray[np.bool_], patients: list[str], run: Opened) -> dict[str, Any]:
+    """Share with its interval by patient, who brings all of his sentences."""
+    codes, names = pd.factorize(np.asarray(patients))  # in their order, which no salt moves
+    counts, hits = np.bincount(codes), np.bincount(codes, weights=nearer)
+    drawn = np.concatenate(list(bootstrap.draws(len(names), run.settings.replicates, run.settings.seed, len(names))))
+    low, high, _ = bootstrap.interval((drawn @ hits) / np.maximum(drawn @ counts, 1))
+    rounded = [round(float(one), 4) for one in (nearer.mean(), low, high)]
+    return dict(zip(("value", "low", "high"), rounded, strict=True))
