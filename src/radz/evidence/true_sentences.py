@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_modules.errors import InputError
 from radz.evidence.items import Item
 from radz.evidence.open_run import Opened, RowNumbers
 from radz.metrics import bootstrap
@@ -26,7 +25,8 @@ from radz.models.losses import Features
 from radz.models.sentences import Asserted, Sentences
 from radz.report import figures
 
-OTHER = "another finding"
+TITLE = "True sentences against false ones"
+OTHER = "finding"
 """a sentence of another study on what this one lacks"""
 TOGETHER = 64
 """sentences that are encoded together"""
@@ -51,7 +51,8 @@ def compute(run: Opened) -> Item:
     reader = Sentences(dfat, run.module.bank.names, known, run.module.modalities)
     pairs = list(_pairs(run, rows, reader))
     if not pairs:
-        raise InputError(f"evidence: sentences: no report of {run.settings.split} asserts a finding in a sentence")
+        said = f"No report of the {len(rows):,} studies of {run.settings.split} asserts a finding; nothing is measured."
+        return Item("sentences", TITLE, [said], {"kinds": {}})
     nearer = _nearer(run, rows, reader, pairs)
     return _item(run, pairs, nearer, run.patients(rows[[pair.place for pair in pairs]]))
 
@@ -118,28 +119,35 @@ def _of_pairs(
 
 def _item(run: Opened, pairs: list[Pair], nearer: NDArray[np.bool_], patients: list[str]) -> Item:
     kinds = sorted({pair.kind for pair in pairs}, key=lambda kind: (kind == OTHER, kind))
-    item = Item(
-        "sentences", "True sentences against false ones", [], {"kinds": {}},
-        header=("false by", "sentences", "share nearer to the true one"),
-    )  # fmt: skip
-    data: figures.CsvRows = [["false by", "sentences", "share", "low", "high"]]
+    header = ("the false one has another", "sentences", "share nearer to the true one")
+    item = Item("sentences", TITLE, [], {"kinds": {}}, header=header)
+    data: figures.CsvRows = [["kind", "sentences", "share", "low", "high"]]
     for kind in kinds:
         of_it = np.array([pair.kind == kind for pair in pairs])
         share = _share(nearer[of_it], [one for one, wanted in zip(patients, of_it, strict=True) if wanted], run)
         item.numbers["kinds"][kind] = {"sentences": int(of_it.sum()), **share}
         item.rows.append([kind, f"{of_it.sum():,}", [*share.values()]])
         data.append([kind, int(of_it.sum()), *share.values()])
-    item.tables["sentences"] = data
-    told = "; ".join(f"{kind} {in_words(_only(item, kind), '.2f')}" for kind in kinds)
+    told = "; ".join(f"{kind} {in_words(item.numbers['kinds'][kind], '.2f')}" for kind in kinds)
     item.says.append(
-        f"Sentences of reports that assert a finding, each against a false one: nearer to the true one (chance .5) "
-        f"where the false one has another .. {told}."
+        "Sentences of reports that assert a finding, each beside a false one: share nearer to the true one (chance .5) "
+        f"where the false one has another {told}."
     )
+    caption = "Share of sentences that lie nearer to their image than a false one, with 95 % intervals by patient."
+    item.pictures.append(("sentences", _figure(item.numbers["kinds"]), data, caption))
     return item
 
 
-def _only(item: Item, kind: str) -> dict[str, float | None]:
-    return {key: item.numbers["kinds"][kind][key] for key in ("value", "low", "high")}
+def _figure(kinds: dict[str, dict[str, float]]) -> Any:
+    figure = figures.new_figure(1.1 + 0.35 * len(kinds))
+    axes = figure.subplots()
+    values = [kinds[kind] for kind in kinds]
+    reach = [[one["value"] - one["low"] for one in values], [one["high"] - one["value"] for one in values]]
+    axes.errorbar([one["value"] for one in values], range(len(kinds)), xerr=reach, fmt="o", color=figures.BLUE)
+    axes.axvline(0.5, color=figures.GREY, linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.set(xlim=(0, 1), ylim=(len(kinds) - 0.5, -0.5), xlabel="share nearer to the true sentence")
+    axes.set_yticks(range(len(kinds)), [f"another {kind}" for kind in kinds])
+    return figure
 
 
 def _share(nearer: NDArray[np.bool_], patients: list[str], run: Opened) -> dict[str, Any]:

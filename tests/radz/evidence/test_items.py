@@ -262,7 +262,7 @@ def test_the_verb_writes_everything_and_the_report_shows_it(
     folder = run_folder / "evidence"
     assert capsys.readouterr().out.strip() == str(folder)
     items = {name: json.loads((folder / f"{name}.json").read_text()) for name in (
-        "heatmaps", "layers", "words", "robustness", "features", "attention", "fewshot")}  # fmt: skip
+        "heatmaps", "layers", "words", "sentences", "robustness", "features", "attention", "fewshot")}  # fmt: skip
     for item in items.values():
         assert item["says"] and item["pictures"] and item["table"]["rows"] and item["settings"]["seed"] == 0
         for picture in item["pictures"]:

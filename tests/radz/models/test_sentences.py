@@ -64,7 +64,7 @@ def test_a_twin_turns_words_of_one_kind_round_where_the_report_does_not_say_so_t
     )  # fmt: skip
     both = "Right pleural effusion is small. A nodule. Pleural effusion on the left side."
     assert not any(
-        "left pleural" in twin.lower() for one in sentences.asserted(both, "chest_xray") for twin in one.twins
+        "left pleural" in twin.lower() for one in sentences.asserted(both, "chest_xray") for _, twin in one.twins
     )
 
 
