@@ -32,8 +32,12 @@ class Marks(Protocol):
     def marked(self, image_id: str) -> bool:
         """Whether an image, named as in `StudyTable.image_ids`, may have a mark."""
 
-    def masks(self, image_id: str, shape: tuple[int, int]) -> dict[str, Mask]:
-        """Finding -> bool [H, W] of an image of that shape; findings without a mark are left out."""
+    def masks(self, image_id: str, shape: tuple[int, ...]) -> dict[str, Mask]:
+        """Finding -> bool of an image of that shape; findings without a mark are left out.
+
+        Args:
+            shape: (H, W); of a volume that of `volumes.Volume.hu`, (X, Y, Z).
+        """
 
 
 def marks(config: CorpusConfig, key: str) -> Marks | None:
@@ -42,10 +46,10 @@ def marks(config: CorpusConfig, key: str) -> Marks | None:
     Raises:
         InputError: a table of marks that does not parse.
     """
+    if config.reader == "phantom":
+        return PhantomMarks(config.phantom, config.modality)
     if config.modality != "chest_xray":
         return None
-    if config.reader == "phantom":
-        return PhantomMarks(config.phantom)
     tables: dict[str, Callable[[Path, str], Marks | None]] = {
         "chestxray14": _nih, "rsna": _rsna, "siim": _siim
     }  # fmt: skip
@@ -61,13 +65,13 @@ class Drawn:
     """
 
     path: Path
-    rows: Mapping[str, Sequence[tuple[str, int, Callable[[tuple[int, int]], Mask | None]]]]
+    rows: Mapping[str, Sequence[tuple[str, int, Callable[[tuple[int, ...]], Mask | None]]]]
 
     def marked(self, image_id: str) -> bool:
         """See `Marks`."""
         return _stem(image_id) in self.rows
 
-    def masks(self, image_id: str, shape: tuple[int, int]) -> dict[str, Mask]:
+    def masks(self, image_id: str, shape: tuple[int, ...]) -> dict[str, Mask]:
         """See `Marks`; marks of one finding are united. InputError for a mark outside of the image."""
         found: dict[str, Mask] = {}
         for finding, row, draw in self.rows.get(_stem(image_id), ()):
@@ -86,33 +90,35 @@ class PhantomMarks:
     """The phantom's geometry; see `data_modules.phantom.truth`."""
 
     config: PhantomConfig
+    modality: str = "chest_xray"
 
     def marked(self, image_id: str) -> bool:
         """See `Marks`."""
         return True
 
-    def masks(self, image_id: str, shape: tuple[int, int]) -> dict[str, Mask]:
+    def masks(self, image_id: str, shape: tuple[int, ...]) -> dict[str, Mask]:
         """See `Marks`."""
         from data_modules.phantom.truth import truth  # the renderer is slow to import
 
         split, _, index = _stem(image_id).rpartition("-")
-        return truth(split, int(index), getattr(self.config.studies, split), self.config.seed, shape[0])
+        count, of = getattr(self.config.studies, split), self.config
+        return truth(split, int(index), count, of.seed, shape[0], self.modality, of.rare)
 
 
-def box(x: float, y: float, width: float, height: float) -> Callable[[tuple[int, int]], Mask]:
+def box(x: float, y: float, width: float, height: float) -> Callable[[tuple[int, ...]], Mask]:
     """Drawer of a box: the pixels whose centres lie in it."""
 
-    def draw(shape: tuple[int, int]) -> Mask:
+    def draw(shape: tuple[int, ...]) -> Mask:
         rows, columns = (np.arange(side) + 0.5 for side in shape)
         return ((rows >= y) & (rows <= y + height))[:, None] & ((columns >= x) & (columns <= x + width))
 
     return draw
 
 
-def runs(pairs: Sequence[int]) -> Callable[[tuple[int, int]], Mask | None]:
+def runs(pairs: Sequence[int]) -> Callable[[tuple[int, ...]], Mask | None]:
     """Drawer of gap, run, gap, run .. down the columns, each gap from the end of the run before (SIIM's form)."""
 
-    def draw(shape: tuple[int, int]) -> Mask | None:
+    def draw(shape: tuple[int, ...]) -> Mask | None:
         flat = np.zeros(shape[0] * shape[1], dtype=bool)
         ends = np.cumsum(pairs)
         if ends[-1] > len(flat):
@@ -128,7 +134,7 @@ def _nih(root: Path, key: str) -> Marks | None:
     path = root / NIH_BOXES
     if not path.is_file():
         return None
-    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, int]], Mask | None]]]] = {}
+    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, ...]], Mask | None]]]] = {}
     header, *table = csv_rows(path, key)
     if [name.casefold() for name in header[:2]] != ["image index", "finding label"]:
         raise InputError(f"{path}: its first two columns must be 'Image Index' and 'Finding Label' ({key})")
@@ -147,7 +153,7 @@ def _rsna(root: Path, key: str) -> Marks | None:
     path = root / "stage_2_train_labels.csv"
     frame = load(path, key)
     cells = np.stack([column(frame, name, path, key) for name in ("x", "y", "width", "height")], axis=1)
-    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, int]], Mask | None]]]] = {}
+    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, ...]], Mask | None]]]] = {}
     for row, name, four in zip(frame.index, column(frame, rsna.IMAGE, path, key), cells, strict=True):
         if any(four):
             draw = box(*_numbers(list(four), path, row))
@@ -157,7 +163,7 @@ def _rsna(root: Path, key: str) -> Marks | None:
 
 def _siim(root: Path, key: str) -> Marks | None:
     frame, path = siim.LAYOUT.load(root, key.removesuffix(".root"), *siim.TABLES)
-    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, int]], Mask | None]]]] = {}
+    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, ...]], Mask | None]]]] = {}
     cells = (column(frame, name, path, key) for name in ("ImageId", "EncodedPixels"))
     for row, name, text in zip(frame.index, *cells, strict=True):
         if re.fullmatch(siim.MASK, text):
@@ -177,4 +183,4 @@ def _numbers(cells: Sequence[str], path: Path, row: int) -> list[float]:
 
 def _stem(image_id: str) -> str:
     """A file name without folder and suffix; the ids of SIIM hold dots."""
-    return re.sub(r"\.(png|dcm|jpe?g)$", "", image_id.rpartition("/")[2])
+    return re.sub(r"\.(png|dcm|jpe?g|nii\.gz)$", "", image_id.rpartition("/")[2])

@@ -27,16 +27,18 @@ def placement(shape: tuple[int, int], size: int, resize: str) -> tuple[tuple[int
 
 
 def to_original(grid: NDArray[np.floating], shape: tuple[int, int], size: int, resize: str) -> NDArray[np.float32]:
-    """Values of a grid of patches as a map float32 [H, W] in the pixels of the original image, bilinear.
+    """Values of a grid of patches as a map float32 [.., H, W] in the pixels of the original image, bilinear.
 
     Pixels that the square does not show (`crop`) are NaN.
 
     Args:
-        grid: [g, g], one value for each square of size / g pixels.
+        grid: [.., g, g], one value for each square of size / g pixels; slices are mapped one by one.
         shape, size, resize: as for `placement`.
     """
     from scipy.ndimage import map_coordinates
 
+    if grid.ndim > 2:
+        return np.stack([to_original(one, shape, size, resize) for one in grid])
     new, corner = placement(shape, size, resize)
     axes, shown = [], []
     for side, length, start, patches in zip(shape, new, corner, grid.shape, strict=True):

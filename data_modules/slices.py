@@ -37,9 +37,20 @@ def images(volume: Volume, ct: CtConfig) -> NDArray[np.uint8]:
     return np.stack([_image(volume, index, tables) for index in _choose(volume, ct)])
 
 
+def mask_slices(mask: NDArray[np.bool_], volume: Volume, ct: CtConfig) -> NDArray[np.bool_]:
+    """A mask [X, Y, Z] of the volume's voxels where `images` shows them: bool [S, H, W], nearest voxel."""
+    planes = [Image.fromarray(_plane(mask, index).astype(np.uint8)) for index in _choose(volume, ct)]
+    return np.stack([np.asarray(plane.resize(volume.image_size, Image.Resampling.NEAREST)) > 0 for plane in planes])
+
+
+def _plane(voxels: NDArray, index: int) -> NDArray:
+    """[H, W] of an axial slice as radiology shows it."""
+    return np.ascontiguousarray(voxels[::-1, ::-1, index].T)
+
+
 def _image(volume: Volume, index: int, tables: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """uint8 [C, H, W]."""
-    plane = np.ascontiguousarray(volume.hu[::-1, ::-1, index].T)
+    plane = _plane(volume.hu, index)
     size = volume.image_size
     if size != plane.shape[::-1]:
         values = Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)

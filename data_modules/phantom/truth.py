@@ -1,13 +1,15 @@
-"""Where the findings of a phantom radiograph lie: masks in its pixels, from the geometry that made them.
+"""Where the findings of a phantom lie: masks in the pixels of a radiograph or the voxels of a CT, from its geometry.
 
 A finding that was added to the body covers the pixels whose ray it lengthens or shortens by more than VISIBLE mm of
 water: the radiograph with it less the same one without. A pneumothorax covers those where the chest cavity holds more
-air than lung, cardiomegaly the shadow of the heart. Emphysema and the enlarged aorta change the body as a whole and
-have no mask.
+air than lung, cardiomegaly the shadow of the heart. In a CT a finding fills the voxels that it changes by more than
+VISIBLE_HU, free air and heart those that are mostly theirs. Emphysema and the enlarged aorta change the body as a whole
+and have no mask.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,24 +19,32 @@ from data_modules.phantom.findings import NAMES, Finding
 from data_modules.phantom.project import View, intervals, thickness, union_length
 from data_modules.phantom.scene import Scene, ellipsoids, rotation
 from data_modules.phantom.study import PhantomStudy, patients, sample_study, sample_view
+from data_modules.phantom.volume import Scan, density, noiseless, sample_scan
 
 VISIBLE = 1.0
 """mm of water, which dims the beam by 2 %"""
+VISIBLE_HU = 50.0
+"""three times the noise of a voxel"""
 WHOLE = ("emphysema", "aortic_enlargement")
 LOCATED = tuple(name for name in NAMES if name not in WHOLE)
 
 Mask = NDArray[np.bool_]
 
 
-def truth(split: str, index: int, count: int, seed: int, pixels: int) -> dict[str, Mask]:
-    """Masks bool [pixels, pixels] of the findings of one radiograph, as `write_phantom` renders it.
+def truth(
+    split: str, index: int, count: int, seed: int, side: int, modality: str = "chest_xray",
+    rare: Mapping[str, float] | None = None,
+) -> dict[str, Mask]:  # fmt: skip
+    """Masks of the findings of one study, as `write_phantom` renders it: bool [side, side], of a CT [side] * 3 (X, Y, Z).
 
     Args:
         split, index: the study, `index` from 0 among the `count` of its split.
-        seed, pixels: of the phantom.
+        seed, modality, rare: of the phantom. side: its `image_px` or `voxels`.
     """
-    study = sample_study(split, index, patients(split, count, seed)[index], seed)
-    return masks(study, sample_view(study.body, pixels, study.rng))
+    study = sample_study(split, index, patients(split, count, seed)[index], seed, modality=modality, rare=rare)
+    if modality == "chest_ct":
+        return volume_masks(study, sample_scan(study.body, side, study.rng))
+    return masks(study, sample_view(study.body, side, study.rng))
 
 
 def masks(study: PhantomStudy, view: View) -> dict[str, Mask]:
@@ -56,6 +66,27 @@ def masks(study: PhantomStudy, view: View) -> dict[str, Mask]:
     return found
 
 
+def volume_masks(study: PhantomStudy, scan: Scan) -> dict[str, Mask]:
+    """Masks [X, Y, Z] of a study of modality chest_ct; a finding that leaves no voxel is left out."""
+    assert study.scene is not None
+    whole = noiseless(study.scene, scan)
+    found = {}
+    for finding in study.findings:
+        if finding.name == "pneumothorax":
+            names = finding.side, finding.side + " lung"
+            cavity, lung = (density(_only(study.scene, name), scan) for name in names)
+            mask = cavity - lung > 0.5
+        elif finding.name == "cardiomegaly":
+            mask = density(_seen(Scene(study.body.heart())), scan) > 0.5
+        elif finding.name not in WHOLE:
+            mask = np.abs(whole - noiseless(study.scene.without(finding.name), scan)) > VISIBLE_HU
+        else:
+            continue
+        if mask.any():
+            found[finding.name] = mask
+    return found
+
+
 def _free_air(scene: Scene, finding: Finding, view: View) -> Mask:
     cavity, lung = (_length(scene, name, view) for name in (finding.side, finding.side + " lung"))
     return cavity - lung > np.maximum(lung, VISIBLE)
@@ -63,10 +94,18 @@ def _free_air(scene: Scene, finding: Finding, view: View) -> Mask:
 
 def _length(scene: Scene, region: str, view: View) -> NDArray[np.float32]:
     """Length of every ray inside a region, mm."""
-    # A scene needs a part; one without density changes nothing.
-    bare = Scene(scene.body, {region: replace(scene.regions[region], change=1.0)}, base=0.0)
+    return thickness(_only(scene, region), view)
+
+
+def _only(scene: Scene, region: str) -> Scene:
+    """A region of a scene alone, as dense as water."""
+    return _seen(Scene(scene.body, {region: replace(scene.regions[region], change=1.0)}, base=0.0))
+
+
+def _seen(bare: Scene) -> Scene:
+    """A scene without parts, ready to be traced: that needs a part, and one without density changes nothing."""
     bare.add(ellipsoids([0, 0, 0], [1, 1, 1]), 0.0)
-    return thickness(bare, view)
+    return bare
 
 
 def _heart(study: PhantomStudy, view: View) -> Mask:

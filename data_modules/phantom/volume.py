@@ -75,17 +75,27 @@ def volume(scene: Scene, scan: Scan, rng: np.random.Generator) -> np.ndarray:
     Opacities of a lung, which add up in the scene, fill it to soft tissue and no further: overlapping vessels or the
     many blobs of a consolidation are no bone.
     """
-    held, filled = _layers(scene, scan, RAYS)
-    hounsfield = np.minimum(filled, FULLEST)
-    hounsfield += held
-    hounsfield -= 1
-    hounsfield *= 1000
-    np.clip(hounsfield, AIR, DENSEST, out=hounsfield)
+    hounsfield = _hounsfield(scene, scan)
     noise = rng.standard_normal(hounsfield.shape, dtype=np.float32)
     noise *= NOISE_HU
     hounsfield += noise
     np.clip(np.rint(hounsfield, out=hounsfield), *STORED, out=hounsfield)
     return _nifti_axes(hounsfield.astype(np.int16))
+
+
+def noiseless(scene: Scene, scan: Scan) -> np.ndarray:
+    """`volume` without noise and rounding: float32 [X, Y, Z] in Hounsfield units."""
+    return _nifti_axes(_hounsfield(scene, scan))
+
+
+def _hounsfield(scene: Scene, scan: Scan) -> np.ndarray:
+    """float32 [Z, X, Y], as `_layers` has it."""
+    held, filled = _layers(scene, scan, RAYS)
+    hounsfield = np.minimum(filled, FULLEST)
+    hounsfield += held
+    hounsfield -= 1
+    hounsfield *= 1000
+    return np.clip(hounsfield, AIR, DENSEST, out=hounsfield)
 
 
 def _layers(scene: Scene, scan: Scan, rays: int) -> tuple[np.ndarray, np.ndarray]:
