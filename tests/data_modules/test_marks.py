@@ -9,12 +9,15 @@ import pytest
 
 from data_modules.corpora import phantom
 from data_modules.corpus_config import CorpusConfig, PhantomConfig, SplitCounts
+from data_modules.ct_config import CtConfig
 from data_modules.errors import InputError
 from data_modules.marks import marks, runs
 from data_modules.phantom.project import thickness
 from data_modules.phantom.study import patients, sample_study, sample_view
 from data_modules.phantom.truth import LOCATED, truth
 from data_modules.pixels import read_gray
+from data_modules.slices import mask_slices
+from data_modules.volumes import read_volume
 
 
 def test_boxes_of_nih(tmp_path: Path) -> None:
@@ -99,7 +102,7 @@ def test_masks_of_siim_run_down_the_columns(tmp_path: Path) -> None:
 def test_corpora_without_marks_have_none(tmp_path: Path) -> None:
     assert marks(CorpusConfig(reader="chestxray14", root=str(tmp_path)), "data.corpora.0") is None
     assert marks(CorpusConfig(reader="chexpert", root=str(tmp_path)), "data.corpora.0") is None
-    assert marks(CorpusConfig(reader="phantom", modality="chest_ct"), "data.corpora.0") is None
+    assert marks(CorpusConfig(reader="ct_rate", modality="chest_ct", root=str(tmp_path)), "data.corpora.0") is None
 
 
 def test_truth_of_the_phantom_is_where_the_picture_changes() -> None:
@@ -115,6 +118,40 @@ def test_truth_of_the_phantom_is_where_the_picture_changes() -> None:
             assert change[found[name]].min() > 1 >= change[~found[name]].max()
             seen += 1
     assert seen > 4
+
+
+def test_truth_of_a_ct_is_where_the_finding_is(tmp_path: Path) -> None:
+    """In the voxels that the reader opens: what the masks hold has the Hounsfield units of its tissue, around it not."""
+    config = PhantomConfig(SplitCounts(train=0, val=0, test=14), voxels=48)
+    folder = phantom.written(config, tmp_path, "chest_ct")
+    found = marks(CorpusConfig(reader="phantom", modality="chest_ct", phantom=config), "data.corpora.0")
+    assert found is not None
+    water, air, heart = list[float](), list[float](), list[float]()
+    for index in range(14):
+        name = f"images/test-{index:06d}.nii.gz"
+        volume = read_volume(folder / name)
+        masks = found.masks(name, volume.hu.shape)
+        present = {one.name for one in sample_study("test", index, patients("test", 14, 0)[index], 0).findings}
+        assert set(masks) == present & set(LOCATED)
+        medians = {finding: float(np.median(volume.hu[mask])) for finding, mask in masks.items()}
+        water += [medians[key] for key in medians if key == "pleural_effusion"]
+        air += [medians[key] for key in medians if key == "pneumothorax"]
+        heart += [medians[key] for key in medians if key == "cardiomegaly"]
+        shown = mask_slices(np.ones(volume.hu.shape, bool), volume, CtConfig(slices=4))
+        assert shown.all() and shown.shape == (4, 48, 48)
+    assert water and air and heart
+    assert max(np.abs(water)) < 30 and max(air) < -900 and min(heart) > 20 and max(heart) < 60
+
+
+def test_rare_findings_are_where_they_are_left(tmp_path: Path) -> None:
+    """A validation study that lost its finding has no mask of it, and its other marks are those of the file."""
+    config = PhantomConfig(SplitCounts(train=0, val=12, test=0), image_px=64, rare={"nodule": 0.0, "edema": 0.0})
+    found = marks(CorpusConfig(reader="phantom", phantom=config), "data.corpora.0")
+    assert found is not None
+    for index in range(12):
+        study = sample_study("val", index, patients("val", 12, 0)[index], 0, rare=config.rare)
+        masks = found.masks(f"images/val-{index:06d}.dcm", (64, 64))
+        assert set(masks) == {one.name for one in study.findings} & set(LOCATED)
 
 
 def test_truth_meets_the_written_files(tmp_path: Path) -> None:

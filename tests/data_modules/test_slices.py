@@ -10,7 +10,7 @@ from test_volumes import phantom
 
 from data_modules.ct_config import CtConfig
 from data_modules.errors import InputError
-from data_modules.slices import images
+from data_modules.slices import images, mask_slices
 from data_modules.volumes import Volume
 
 RNG = np.random.default_rng(3)
@@ -128,3 +128,15 @@ def test_no_lung_is_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     images(Volume(phantom((90, 80, 30)), (3.0, 3.0, 5.0)), CtConfig(slices=3))
     assert not caplog.records
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 2.0), (1.0, 0.5, 2.0)])
+def test_a_mask_lies_where_the_image_shows_its_voxels(spacing: tuple[float, float, float]) -> None:
+    """Voxels white inside of a mask and black outside: where the image is nearer to white, there is the mask."""
+    mask = RNG.random((8, 6, 10)) < 0.5
+    volume = Volume(np.where(mask, 2000, -2000).astype(np.int16), spacing)
+    ct = CtConfig(["bone"], 4, "uniform")
+    shown = images(volume, ct)[:, 0]
+    found = mask_slices(mask, volume, ct)
+    assert found.dtype == bool and found.shape == shown.shape == (4, volume.image_size[1], 8 if spacing[1] == 1 else 16)
+    np.testing.assert_array_equal(found, shown > 127)

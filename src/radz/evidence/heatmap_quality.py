@@ -1,178 +1,176 @@
-"""Heat-maps of findings: over test radiographs, measured against marks where the corpus has them."""
+"""Heat-maps of findings: over test radiographs and the slices of CTs, measured against marks where there are any."""
 
 from __future__ import annotations
 
-import logging
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_modules.errors import InputError
 from data_modules.marks import Marks, marks
-from data_modules.pixels import Gray, read_gray
-from data_modules.placing import to_original
-from radz.evidence import localisation
+from radz.evidence import heatmap_cases, localisation
+from radz.evidence.heatmap_cases import Case
 from radz.evidence.items import FOLDER, Item
 from radz.evidence.open_run import Opened, RowNumbers
 from radz.models import heatmaps
 from radz.report import figures
 from radz.report.heatmap_picture import overlay, write_dicom, write_png
 
-log = logging.getLogger(__name__)
 SHOWN = ("similarity", "attention")
 """kinds of maps in the pictures"""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One finding over one image."""
-
-    row: int
-    finding: str
-    image: Gray
-    heat: dict[str, NDArray[np.float32]]
-    mask: NDArray[np.bool_] | None
+BEHIND = {"chest_xray": "", "chest_ct": "_ct"}
+"""modality -> what the names of its pictures end in"""
+COLUMNS = {
+    "pointing": "pointing game",
+    "random/pointing": "random pixel",
+    "pointing minus random": "minus random",
+    "pointing minus permuted": "minus permuted",
+    "dice": "Dice",
+    "dice minus random": "Dice minus random",
+    "pixel_auroc": "AUROC of pixels",
+    "pixel_auroc minus permuted": "minus permuted",
+}
+SLICE_COLUMNS = {
+    "slice_hit": "slice found",
+    "random/slice_hit": "random slice",
+    "slice_hit minus random": "minus random",
+    "slice_hit minus permuted": "minus permuted",
+    "slice_auroc": "AUROC of slices",
+    "slice_auroc minus permuted": "minus permuted",
+}
 
 
 def compute(run: Opened) -> Item:
-    """Maps of the findings present in studies of the split; see `localise` for the measures."""
+    """Maps of the findings present in studies of the split; see `localisation` for the measures."""
     known = [marks(corpus, f"data.corpora.{n}") for n, corpus in enumerate(run.data.config.corpora)]
-    located: list[localisation.Located] = []
-    pictures: dict[str, list[Picture]] = {name: [] for name in run.findings}
-    for row, image, heat, masks in _images(run, known):
-        for finding, of_finding in heat.items():
-            mask = masks.get(finding)
-            if mask is not None:
-                located.append(localisation.Located(row, finding, run.patients([row])[0], mask, of_finding))
-            if len(pictures[finding]) < run.settings.overlays:
-                pictures[finding].append(Picture(row, finding, image, of_finding, mask))
-    if not any(pictures.values()):
-        raise InputError("evidence: heatmaps: no radiograph of the split has one of the scored findings")
-    cases = [case for of_finding in pictures.values() for case in of_finding]
-    _write_overlays(run, cases)
-    caption = (
-        "Columns of each case: the radiograph, similarity of its patches with the finding, attention times gradient. "
-        "Cyan: the mark, where the corpus has one. Below its median a map is clear."
-    )
-    item = Item("heatmaps", "Where in the image", [], {"target": run.target, "studies": len({c.row for c in cases})})
-    item.pictures.append(("heatmaps", *_sheet(run, pictures), caption))
+    chosen = {modality: heatmap_cases.chosen(run, known, modality) for modality in BEHIND}
+    if not any(map(len, chosen.values())):
+        raise InputError("evidence: heatmaps: the split has no study with a mark; leave heatmaps out of only=")
+    item = Item("heatmaps", "Where in the image", [], {"target": run.target})
+    columns = COLUMNS | (SLICE_COLUMNS if len(chosen["chest_ct"]) else {})
+    item.header = ("map", "finding", "images", *columns.values())
+    shutil.rmtree(run.folder / FOLDER / "heatmaps", ignore_errors=True)  # of other settings
+    for modality, rows in chosen.items():
+        _of_modality(run, item, known, modality, rows, list(columns))
+    if not item.pictures:
+        raise InputError("evidence: heatmaps: no study of the split has one of the scored findings")
     readable = run.classifier.readable(run.target)
     if mute := [figures.plain(name) for name, can in zip(run.findings, readable, strict=True) if not can]:
         item.says.append(f"Without a description, and so without maps: {', '.join(mute)}.")
-    if located:
-        _measured(run, item, located)
-    else:
-        item.says.append("The corpus has no boxes or masks, so the maps are shown and not measured.")
     return item
 
 
-def _images(run: Opened, known: list[Marks | None]) -> Any:
-    """(row, image, finding -> kind -> map, finding -> mask) of each radiograph; marked ones where there are marks."""
-    data, table = run.data, run.data.table
-    rows, readable = _chosen(run, known), run.classifier.readable(run.target)
-    labels = dict(zip(rows.tolist(), run.labels(rows), strict=True))
-    for batch in run.batches(rows):
-        present = [
-            {run.findings[k] for k in np.flatnonzero(labels[row] == 1) if readable[k]} for row in batch.rows.tolist()
-        ]
-        wanted = [k for k, name in enumerate(run.findings) if any(name in of_study for of_study in present)]
-        if not wanted:
-            continue
-        studies = batch.pixels, batch.image_counts, run.modalities(batch)
-        similarity = run.mapper.similarity(*studies)
-        maps = {
-            "similarity": similarity[:, wanted],
-            "contrast": heatmaps.contrast(similarity, readable)[:, wanted],
-            "attention": run.mapper.attention(*studies, wanted),
-        }
-        arrays = {kind: values.float().cpu().numpy() for kind, values in maps.items()}
-        start = 0
-        for study, row in enumerate(batch.rows.tolist()):
-            for number, place in enumerate(range(table.image_offsets[row], table.image_offsets[row + 1])):
-                try:
-                    image = read_gray(Path(table.image_paths[place]), run.data.named([row])[0], data.config.frames)
-                except InputError as error:  # its planes are in the cache, and the file has changed since
-                    log.warning("evidence: heatmaps: an image is left out: %s", error)
-                    continue
-                of_corpus = known[table.corpus[row]]
-                masks = of_corpus.masks(table.image_ids[place], image.shape) if of_corpus is not None else {}
-                heat = {
-                    run.findings[k]: {
-                        kind: to_original(
-                            values[start + number, at], image.shape, data.config.image_size, data.config.resize
-                        )
-                        for kind, values in arrays.items()
-                    }
-                    for at, k in enumerate(wanted)
-                    if run.findings[k] in present[study]
-                }
-                yield row, image, heat, masks
-            start += int(table.image_offsets[row + 1] - table.image_offsets[row])
-
-
-def _chosen(run: Opened, known: list[Marks | None]) -> RowNumbers:
-    """Radiographs of the split: at most `heatmap_studies`, of corpora with marks only marked ones."""
-    table = run.data.table
-
-    def usable(row: int) -> bool:
-        of_corpus = known[table.corpus[row]]
-        images = table.image_ids[table.image_offsets[row] : table.image_offsets[row + 1]]
-        return table.modality[row] == "chest_xray" and (of_corpus is None or any(map(of_corpus.marked, images)))
-
-    every = run.rows(run.settings.split, len(table))
-    rows = np.array([row for row in every if usable(row)], dtype=np.int64)
-    if not len(rows):
-        raise InputError(
-            "evidence: heatmaps: the split has no radiograph (maps of CT slices are not made), or none with a mark; "
-            "leave heatmaps out of only="
+def _of_modality(
+    run: Opened, item: Item, known: Sequence[Marks | None], modality: str, rows: RowNumbers, columns: Sequence[str]
+) -> None:
+    """Pictures and measures of the studies of one modality; nothing where none has a finding."""
+    volumes, shown, located, beside = modality == "chest_ct", dict[str, list[Case]](), [], 0
+    studies = set[int]()
+    for case in heatmap_cases.cases(run, known, rows):
+        if case.mask is not None and (case.marked or not volumes):
+            patient = run.patients([case.row])[0]
+            located.append(localisation.Located(case.row, case.finding, patient, case.mask, case.heat))
+        studies.add(case.row)
+        beside += case.mask is not None and not case.marked
+        of_finding = shown.setdefault(case.finding, [])
+        if len(of_finding) < run.settings.overlays or (volumes and case.marked):
+            of_finding.append(case)
+    if not shown:
+        return
+    shown = {name: shown[name] for name in run.findings if name in shown}
+    if volumes:
+        shown = {name: best_to_worst(of_finding, run.settings.overlays) for name, of_finding in shown.items()}
+    _write_overlays(run, [case for of_finding in shown.values() for case in of_finding])
+    item.pictures.append((f"heatmaps{BEHIND[modality]}", *_sheet(run, shown), _caption(volumes)))
+    numbers = item.numbers.setdefault("ct", {}) if volumes else item.numbers
+    numbers["studies"] = len(studies)
+    if located:
+        numbers["maps"] = _measured(run, item, located, modality, columns)
+    else:
+        item.says.append(
+            f"{'The CTs have' if volumes else 'The corpus has'} no boxes or masks, so the maps are shown, not measured."
         )
-    order = np.random.default_rng(run.settings.seed).permutation(rows)
-    chosen: RowNumbers = np.sort(order[: run.settings.heatmap_studies])
-    return chosen
+    if volumes and beside:
+        item.says.append(f"Findings that lie in none of the slices the model saw, and are not measured: {beside}.")
 
 
-def _measured(run: Opened, item: Item, located: list[localisation.Located]) -> None:
-    """Numbers, sentences, table and figure of the measures."""
+def best_to_worst(cases: Sequence[Case], most: int) -> list[Case]:
+    """At most so many cases of volumes, evenly from the best to the worst similarity map (AUROC of pixels).
+
+    Without a mark the first ones.
+    """
+    area = {
+        n: localisation.measure(case.heat["similarity"], case.mask, case.mask.mean())[3]
+        for n, case in enumerate(cases) if case.mask is not None and case.marked
+    }  # fmt: skip
+    if not area:
+        return list(cases[:most])
+    ranked = sorted(area, key=lambda n: -np.nan_to_num(area[n]))
+    picked = np.linspace(0, len(ranked) - 1, min(most, len(ranked))).round().astype(int)
+    return [cases[ranked[n]] for n in picked]
+
+
+def _caption(volumes: bool) -> str:
+    if not volumes:
+        return (
+            "Columns of each case: the radiograph, similarity of its patches with the finding, attention times "
+            "gradient. Cyan: the mark, where the corpus has one. Below its median a map is clear."
+        )
+    return (
+        "Columns of each case, from the best to the worst by the AUROC of pixels: the slice with most of the mark, the "
+        "slice where similarity is highest, that where attention times gradient is. Cyan: the mark in that slice, where "
+        "the corpus has one. Below the slice's median a map is clear."
+    )
+
+
+def _measured(
+    run: Opened, item: Item, located: list[localisation.Located], modality: str, columns: Sequence[str]
+) -> dict[str, Any]:
+    """The measures by kind of map, with their sentences, lines of the table and figure."""
     lines = localisation.table(located, run.settings.seed)
     summary = localisation.summary(lines, run.settings.replicates, run.settings.seed)
-    item.numbers["maps"] = summary
+    volumes = modality == "chest_ct"
     for kind in heatmaps.KINDS:
         whole, findings = summary[kind]["macro"], summary[kind]["findings"]
-        item.says.append(_sentence(kind, whole, len(findings)))
+        item.says += _sentences(kind, whole, len(findings))
         for name, cell in {"macro": whole, **findings}.items():
-            shown = [_cell(cell.get(key)) for key in (
-                "pointing", "random/pointing", "pointing minus random", "pointing minus permuted", "dice",
-                "dice minus random", "pixel_auroc", "pixel_auroc minus permuted",
-            )]  # fmt: skip
-            item.rows.append(
-                [kind, figures.plain(name), str(cell.get("images", len(lines) // len(heatmaps.KINDS))), *shown]
-            )
-    item.header = (
-        "map", "finding", "images", "pointing game", "random pixel", "minus random", "minus permuted", "Dice",
-        "Dice minus random", "AUROC of pixels", "minus permuted",
-    )  # fmt: skip
+            shown = [_cell(cell.get(key)) for key in columns]
+            images = str(cell.get("images", len(lines) // len(heatmaps.KINDS)))
+            item.rows.append([kind + ", CT" * volumes, figures.plain(name), images, *shown])
     lines = lines.drop(columns="row").astype(object).where(lines.drop(columns="row").notna(), "")
-    item.tables["localisation_images"] = [list(lines.columns), *lines.to_numpy().tolist()]
-    caption = "Pointing game and chance, with 95 % intervals by patient."
-    item.pictures.append(("localisation", *_beyond(summary), caption))
+    item.tables[f"localisation{BEHIND[modality]}_images"] = [list(lines.columns), *lines.to_numpy().tolist()]
+    caption = f"Pointing game{' in volumes' * volumes} and chance, with 95 % intervals by patient."
+    item.pictures.append((f"localisation{BEHIND[modality]}", *_beyond(summary), caption))
+    return summary
 
 
-def _sentence(kind: str, whole: Mapping[str, Any], findings: int) -> str:
-    """One kind of map against both chances, also when it does not beat them."""
+def _sentences(kind: str, whole: Mapping[str, Any], findings: int) -> list[str]:
+    """One kind of map against both chances, also when it does not beat them; of volumes its slices too."""
+    others = "of other images of the same finding"
+    if "slice_hit" not in whole:
+        against = _against(whole, "pointing", "a random pixel", f"maps {others}")
+        return [f"Map by {kind}: pointing game {whole['pointing']['value']:.3f} over {findings} findings; it {against}."]
+    others = "of other volumes of the same finding"
+    pixels = _against(whole, "pointing", "a random pixel", f"maps {others}")
+    slices = _against(whole, "slice_hit", "a random slice", f"maps {others}")
+    return [
+        f"Map of CT by {kind}: pointing game {whole['pointing']['value']:.3f} over {findings} findings; it {pixels}.",
+        f"Slices by {kind}: the one with the highest pixel holds the finding in {whole['slice_hit']['value']:.3f} of "
+        f"the volumes; it {slices}.",
+    ]
+
+
+def _against(whole: Mapping[str, Any], measure: str, random: str, permuted: str) -> str:
     verdicts = []
-    for chance, words in (("random", "a random pixel"), ("permuted", "maps of other images of the same finding")):
-        gain = whole.get(f"pointing minus {chance}")
+    for chance, words in (("random", random), ("permuted", permuted)):
+        gain = whole.get(f"{measure} minus {chance}")
         if not gain or gain["low"] is None:
             continue
         verdict = "beats" if gain["low"] > 0 else "does worse than" if gain["high"] < 0 else "does not beat"
         verdicts.append(f"{verdict} {words} ({gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}])")
-    value = whole["pointing"]["value"]
-    return f"Map by {kind}: pointing game {value:.3f} over {findings} findings; it " + ", and ".join(verdicts) + "."
+    return ", and ".join(verdicts)
 
 
 def _cell(value: Mapping[str, Any] | None) -> list[float | None]:
@@ -196,39 +194,44 @@ def _beyond(summary: Mapping[str, Any]) -> tuple[Any, figures.CsvRows]:
     return drawn
 
 
-def _sheet(run: Opened, pictures: Mapping[str, list[Picture]]) -> tuple[Any, figures.CsvRows]:
-    """One line per finding: its cases, each as image and maps."""
-    shown = {name: cases for name, cases in pictures.items() if cases}
+def _sheet(run: Opened, shown: Mapping[str, list[Case]]) -> tuple[Any, figures.CsvRows]:
+    """One line per finding: its cases, each as image and maps, of a volume the slices where these are highest."""
     width, most = 1 + len(SHOWN), max(map(len, shown.values()))
     figure = figures.new_figure(len(shown) * figures.WIDTH / (most * width) * 1.12)
     grid = figure.subplots(len(shown), most * width, squeeze=False)
-    rows: figures.CsvRows = [["finding", "study", "map", "highest", "in_mark"]]
+    volumes = next(iter(shown.values()))[0].image.ndim == 3
+    rows: figures.CsvRows = [["finding", "study", "map", "highest", "in_mark", *["slice"] * volumes]]
     for line, (name, cases) in zip(grid, shown.items(), strict=True):
         for axes in line:
             axes.set_axis_off()
         line[0].set_title(figures.plain(name), fontsize=7, pad=2)
         for number, case in enumerate(cases):
-            whole = np.zeros(case.image.shape, np.float32)
-            line[number * width].imshow(overlay(case.image, whole, case.mask))
+            image, _, mask = case.at(case.slice_of(""))
+            line[number * width].imshow(overlay(image, np.zeros(image.shape, np.float32), mask))
             for at, kind in enumerate(SHOWN, start=1):
-                heat = case.heat[kind]
-                line[number * width + at].imshow(overlay(case.image, heat, case.mask))
+                index = case.slice_of(kind)
+                image, maps, mask = case.at(index)
+                heat = maps[kind]
+                line[number * width + at].imshow(overlay(image, heat, mask))
                 top = np.unravel_index(int(np.nanargmax(heat)), heat.shape)
-                inside = "" if case.mask is None else int(case.mask[top])
-                rows.append([name, run.hashed(case.row), kind, f"{float(np.nanmax(heat)):.6g}", inside])
+                inside = "" if mask is None else int(mask[top])
+                of_slice = [] if index is None else [index + 1]
+                rows.append([name, run.hashed(case.row), kind, f"{float(np.nanmax(heat)):.6g}", inside, *of_slice])
     return figure, rows
 
 
-def _write_overlays(run: Opened, cases: list[Picture]) -> None:
-    """evidence/heatmaps/<finding>_<study hash>_<kind>.png and .dcm, in original pixels."""
+def _write_overlays(run: Opened, cases: list[Case]) -> None:
+    """evidence/heatmaps/<finding>_<study hash>_<kind>.png and .dcm, in original pixels; of a volume the slice shown."""
     folder = run.folder / FOLDER / "heatmaps"
-    shutil.rmtree(folder, ignore_errors=True)  # of other settings
     for number, case in enumerate(cases, start=1):
         study, patient = run.hashed(case.row), run.patients([case.row])[0]
         for kind in SHOWN:
-            rgb = overlay(case.image, case.heat[kind])
+            index = case.slice_of(kind)
+            image, maps, _ = case.at(index)
+            rgb = overlay(image, maps[kind])
             path = folder / f"{case.finding}_{study}_{kind}.png"
             write_png(path, rgb)
             if run.settings.dicom:
                 words = f"{figures.plain(case.finding)}, {kind} heat-map"
+                words += "" if index is None else f", slice {index + 1}"
                 write_dicom(path.with_suffix(".dcm"), rgb, study, patient, words, number)

@@ -4,6 +4,10 @@ Pointing game: the share of maps whose highest pixel lies in the mark (Zhang et 
 and IoU: of the mark and as many of the highest pixels as the finding's marks hold on average, a size that does not
 depend on the image. Two levels of chance: a random pixel of the image, and the maps of the same finding permuted over
 its images, which know where a finding usually lies but not this image.
+
+In a volume all of this counts the pixels of all its slices together. Beside it stand two measures of slices alone:
+whether the slice of the highest pixel holds the finding, and the AUROC of slices with it against those without, by the
+highest pixel of each.
 """
 
 from __future__ import annotations
@@ -22,25 +26,29 @@ from radz.metrics.ranking import auroc
 
 SIDE = 64
 """side in pixels that maps and marks of different images are compared at when permuted"""
+SLICES = 16
+"""and, of volumes, slices"""
 MEASURES = ("pointing", "dice", "iou", "pixel_auroc")
+SLICE_MEASURES = ("slice_hit", "slice_auroc")
+"""of volumes beside MEASURES"""
 CHANCES = ("random", "permuted")
 
 
 @dataclass(frozen=True)
 class Located:
-    """One marked finding of one image with the maps made for it."""
+    """One marked finding of one image, or of the slices of one volume, with the maps made for it."""
 
     row: int
     finding: str
     patient: str
     mask: NDArray[np.bool_]
-    """[H, W]"""
+    """[H, W], or [S, H, W]"""
     maps: dict[str, NDArray[np.float32]]
-    """kind -> [H, W], NaN where the model did not see the image"""
+    """kind -> of the mask's shape, NaN where the model did not see the image"""
 
 
 def measure(heat: NDArray[np.floating], mask: NDArray[np.bool_], share: float) -> tuple[float, float, float, float]:
-    """MEASURES of one map [H, W] against a mask [H, W]; a map that is even everywhere points at random.
+    """MEASURES of one map [.., H, W] against a mask of its shape; a map that is even everywhere points at random.
 
     Args:
         share: of the pixels seen, how many of the highest count as the map's region.
@@ -58,8 +66,25 @@ def measure(heat: NDArray[np.floating], mask: NDArray[np.bool_], share: float) -
     return float(inside[top].mean()), 2 * both / total, both / (total - both), auroc(inside.astype(float), values)
 
 
+def measure_slices(heat: NDArray[np.floating], mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """SLICE_MEASURES of a volume's map [S, H, W]; of slices that share the highest pixel each counts in part.
+
+    The second is NaN where all slices hold the finding.
+    """
+    highest, holds = np.nanmax(heat, axis=(1, 2)), (mask & np.isfinite(heat)).any(axis=(1, 2))
+    return float(holds[highest == highest.max()].mean()), auroc(holds.astype(float), highest)
+
+
+def _measured(heat: NDArray[np.floating], mask: NDArray[np.bool_], share: float) -> dict[str, float]:
+    found = dict(zip(MEASURES, measure(heat, mask, share), strict=True))
+    return found if heat.ndim == 2 else found | dict(zip(SLICE_MEASURES, measure_slices(heat, mask), strict=True))
+
+
 def table(located: Sequence[Located], seed: int) -> pd.DataFrame:
-    """One line per image, finding and kind of map: MEASURES, and `random/..` and `permuted/..` of each."""
+    """One line per image, finding and kind of map: MEASURES, and `random/..` and `permuted/..` of each.
+
+    Volumes have SLICE_MEASURES too; images and volumes are not mixed.
+    """
     generator = np.random.default_rng(seed)
     lines = []
     for finding in dict.fromkeys(case.finding for case in located):
@@ -76,7 +101,7 @@ def table(located: Sequence[Located], seed: int) -> pd.DataFrame:
                     maps["permuted/"] = small[other[number]], _small(case.mask.astype(np.float32)) >= 0.5
                 line: dict[str, Any] = {"row": case.row, "patient": case.patient, "finding": finding, "map": kind}
                 for level, (heat, mask) in maps.items():
-                    line |= {f"{level}{k}": v for k, v in zip(MEASURES, measure(heat, mask, share), strict=True)}
+                    line |= {f"{level}{name}": value for name, value in _measured(heat, mask, share).items()}
                 lines.append(line)
     return pd.DataFrame(lines)
 
@@ -89,7 +114,7 @@ def summary(lines: pd.DataFrame, replicates: int, seed: int) -> dict[str, Any]:
     """
     lines = lines.copy()
     for chance in CHANCES:
-        for name in MEASURES:
+        for name in (*MEASURES, *SLICE_MEASURES):
             if f"{chance}/{name}" in lines:
                 lines[f"{name} minus {chance}"] = lines[name] - lines[f"{chance}/{name}"]
     columns = [str(name) for name in lines if name not in ("row", "patient", "finding", "map")]
@@ -142,6 +167,6 @@ def _derangement(count: int, generator: np.random.Generator) -> NDArray[np.int64
 
 
 def _small(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[H, W] at SIDE x SIDE, nearest pixel: of the whole image, so that maps of images of other shapes compare."""
-    rows, columns = (((np.arange(SIDE) + 0.5) * side / SIDE).astype(int) for side in image.shape)
-    return image[np.ix_(rows, columns)]
+    """[.., H, W] at SLICES x SIDE x SIDE, nearest pixel: of the whole image, so that maps of other shapes compare."""
+    sides = zip((SLICES, SIDE, SIDE)[-image.ndim :], image.shape, strict=True)
+    return image[np.ix_(*(((np.arange(new) + 0.5) * side / new).astype(int) for new, side in sides))]

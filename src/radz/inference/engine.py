@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_modules import slices
 from data_modules.config import DataConfig
 from data_modules.corpus_config import one_of
 from data_modules.decode import Recipe, decode
 from data_modules.errors import InputError, nearest
 from data_modules.pixels import read_gray
 from data_modules.placing import to_original
-from data_modules.volumes import is_volume
+from data_modules.volumes import is_volume, read_volume
 from radz.config.checks import known_findings
 from radz.config.schema import Experiment
 from radz.distributed import has_bf16
@@ -164,31 +165,39 @@ class Radz:
         return pd.DataFrame(np.concatenate(rows), index=[str(path) for path in paths], columns=names)
 
     def heatmap(self, path: str | Path, finding: str, kind: str = "attention") -> NDArray[np.float32]:
-        """Where in a radiograph a finding is seen: float32 [H, W] in the pixels of the file, NaN where a crop cut off.
+        """Where a finding is seen: float32 [H, W] in the pixels of the file, NaN where a crop cut off.
+
+        Of a CT volume float32 [slices, H, W]: the slices that the model sees (`data.ct`), from head to feet, in the
+        pixels of `data_modules.slices.images`: the front on top, the patient's right on the left, pixels square.
 
         Args:
             kind: `attention` (gradient-weighted, from 0) or `similarity` (of patches with the finding, a cosine);
                 `radz evidence` measures how far a run's maps can be trusted.
 
         Raises:
-            InputError: a CT volume, unreadable, or a finding without the description that its scorer needs.
+            InputError: unreadable, a volume where the run knows radiographs only, or a finding without the description that its scorer needs.
         """
         return self.heatmaps(path, self.names([finding]), kind)[0]
 
     def heatmaps(self, path: str | Path, names: Sequence[str], kind: str = "attention") -> NDArray[np.float32]:
-        """`heatmap` of several findings at once, [C, H, W], for what `names` returned."""
+        """`heatmap` of several findings at once, [C, H, W] or [C, slices, H, W], for what `names` returned."""
         one_of("kind", kind, ("attention", "similarity"))
-        if is_volume(Path(path)):
-            raise InputError(f"{path}: is a CT volume; heat-maps are of radiographs")
         mapper = Mapper(self.encoder, self._classifier(tuple(names)), target_of(self.experiment.scoring.headline))
         for name, can in zip(names, mapper.classifier.readable(mapper.target), strict=True):
             if not can:
                 raise InputError(f"finding: {name} has no description, which the run's scorer needs")
         study = (*self._pixels([self.images(path)]), [self.modality(path)])
         grids = mapper.similarity(*study) if kind == "similarity" else mapper.attention(*study, range(len(names)))
-        shape = read_gray(Path(path), frames=self.data.frames).shape
+        of_findings = grids.float().cpu().numpy().swapaxes(0, 1)
+        image = self.grays(path)
         size, resize = self.data.image_size, self.data.resize
-        return np.stack([to_original(grid, shape, size, resize) for grid in grids[0].float().cpu().numpy()])
+        return to_original(of_findings if image.ndim == 3 else of_findings[:, 0], image.shape[-2:], size, resize)
+
+    def grays(self, path: str | Path) -> NDArray[np.uint8]:
+        """What `heatmap` lies over: a radiograph [H, W], or the slices of a volume [S, H, W] under the first window."""
+        if is_volume(Path(path)):
+            return slices.images(read_volume(Path(path)), self.data.ct)[:, 0]
+        return read_gray(Path(path), frames=self.data.frames)
 
     def names(self, findings: Sequence[str]) -> list[str]:
         """The ontology's names of findings, however they are called; other words stay as they are.

@@ -18,16 +18,14 @@ from data_modules.errors import InputError
 from data_modules.files import replacing
 from data_modules.listing import Found, files_below
 from data_modules.pictures import SIGNATURES, other_format
-from data_modules.pixels import read_gray
 from data_modules.progress import Bar
-from data_modules.volumes import is_volume
 from radz.inference.engine import BATCH, Radz
 from radz.inference.readings import RULE, Reading, in_words
 from radz.inference.structured_report import Reports, report_folder
 from radz.inference.studies import Study, batches, studies_of
 from radz.methods.trained import run_digest
 from radz.metrics.score_table import DERIVED
-from radz.report.heatmap_picture import overlay, write_png
+from radz.report.heatmap_picture import overlay, tiled, write_png
 from radz.version import __version__
 
 log = logging.getLogger(__name__)
@@ -50,9 +48,10 @@ def predict_folder(
     Columns: file (relative to `source`, or the name of a study of several), error (why it has no scores), then of each
     finding its score, by its name in the ontology, and `<finding>/probability`, `/call`, `/answer` (`readings`). The
     JSON says what these were made by. `findings` empty means those of the run's bank, without no_finding. `heatmaps`: a
-    folder for a picture of each radiograph and finding, `<file>_<finding>.png` in the pixels of the file; volumes have
-    none. `sr`: a folder outside `source` for a DICOM Structured Report of each study of DICOM files and a JSON of the
-    same (`structured_report`). `device`: see `Radz.from_pretrained`. `prevalence`, `corpus`: see `Radz.probabilities`.
+    folder for a picture of each file and finding, `<file>_<finding>.png` in the pixels of the file, of a volume its
+    slices side by side. `sr`: a folder outside `source` for a DICOM Structured Report of each study of DICOM files and
+    a JSON of the same (`structured_report`). `device`: see `Radz.from_pretrained`. `prevalence`, `corpus`: see
+    `Radz.probabilities`.
 
     Raises:
         InputError: no images, none of them readable, `out` or `sr` cannot be written, or `studies`, `prevalence` or
@@ -165,16 +164,16 @@ def _about(model: Radz, run: str, readings: Mapping[str, Mapping[str, Reading]])
 
 
 def _draw(model: Radz, study: Study, names: list[str], folder: Path, target: Path) -> None:
-    """Overlays of each radiograph of a study below `target`, under the name of its file below `folder`."""
+    """Overlays of each file of a study below `target`, under its name below `folder`."""
     for path in study.files:
-        if not is_volume(path):
-            _draw_file(model, path, names, target / path.relative_to(folder))
+        # The folder itself may be a series.
+        _draw_file(model, path, names, target / (path.relative_to(folder) if path != folder else path.name))
 
 
 def _draw_file(model: Radz, path: Path, names: list[str], target: Path) -> None:
-    """Overlays of one radiograph, beside each other under the name of its file."""
+    """Overlays of one radiograph, or of the slices of one volume, beside each other under the name of its file."""
     try:
-        image = read_gray(path, frames=model.data.frames)
+        image = model.grays(path)
         heats = model.heatmaps(path, names)
     except InputError as error:  # the file has changed since it was scored
         log.warning("heatmaps: none is drawn: %s", error)
@@ -182,7 +181,7 @@ def _draw_file(model: Radz, path: Path, names: list[str], target: Path) -> None:
     for name, heat in zip(names, heats, strict=True):
         picture = target.with_name(f"{target.name}_{name.replace(' ', '_').replace('/', '_')}.png")
         try:
-            write_png(picture, overlay(image, heat))
+            write_png(picture, overlay(tiled(image), tiled(heat)))
         except OSError as error:
             raise InputError(
                 f"heatmaps: {picture} cannot be written ({error.strerror}); choose another place"

@@ -25,7 +25,10 @@ def target_of(scorer: str) -> str:
 
 @dataclass(frozen=True)
 class Mapper:
-    """Makes maps of a trained model. Its methods take what `Encoder.encode_images` takes."""
+    """Makes maps of a trained model. Its methods take what `Encoder.encode_images` takes, and every slice has its map.
+
+    Images are seen together or each alone, as the model scores them.
+    """
 
     encoder: Encoder
     classifier: ZeroShot
@@ -38,6 +41,7 @@ class Mapper:
 
         Tokens are read at the feature layer, as training aligned them.
         """
+        counts, modalities = self.classifier.sequences(counts, modalities)
         given = self.encoder.image_sequences(pixels, counts, modalities)
         states = self.encoder.backbone.decode(given.embeddings, given.mask, given.content)
         features = self.encoder.patch_features(per_image(states, given, len(pixels)))
@@ -55,6 +59,7 @@ class Mapper:
         carried through the layers (Chefer, Gur and Wolf, ICCV 2021, arXiv 2103.15679, eqs. 5 and 6).
         """
         backbone = self.encoder.backbone
+        counts, modalities = self.classifier.sequences(counts, modalities)
         with torch.no_grad():
             given = self.encoder.image_sequences(pixels, counts, modalities)
         embeddings = given.embeddings.detach().requires_grad_(True)

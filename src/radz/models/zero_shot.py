@@ -221,10 +221,14 @@ class ZeroShot:
 
     def encode(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> Features:
         """Features of what `score` scores alone: of B studies, or of all their images."""
-        each, ones = list(modalities), counts
-        if self.scoring.aggregate != "joint":
-            each, ones = self._each(counts, modalities), torch.ones(int(counts.sum()), dtype=counts.dtype)
-        return self.encoder.encode_images(pixels, ones.to(counts.device), each)
+        return self.encoder.encode_images(pixels, *self.sequences(counts, modalities))
+
+    def sequences(self, counts: Tensor, modalities: Sequence[str]) -> tuple[Tensor, list[str]]:
+        """Images and modality of each sequence: of a study, or of each of its images where these are scored alone."""
+        if self.scoring.aggregate == "joint":
+            return counts, list(modalities)
+        ones = torch.ones(int(counts.sum()), dtype=counts.dtype, device=counts.device)
+        return ones, self._each(counts, modalities)
 
     def score_features(self, image: Features, counts: Tensor, modalities: Sequence[str]) -> dict[str, Tensor]:
         """`score` from the features of `encode`."""

@@ -1,8 +1,10 @@
-"""A heat-map over its radiograph: as colours, as PNG, and as DICOM secondary capture without identifiers."""
+"""A heat-map over its radiograph or slice: as colours, as PNG, and as DICOM secondary capture without identifiers."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,21 @@ def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating], mask: NDArray[
     if mask is not None:
         picture[edge(mask)] = MARK
     return picture
+
+
+def tiled(values: NDArray[Any]) -> NDArray[Any]:
+    """The slices of a volume [S, H, W] side by side in rows, a radiograph [H, W] as it is.
+
+    Behind the last slice an image is black, and a map NaN.
+    """
+    if values.ndim == 2:
+        return values
+    columns = math.ceil(math.sqrt(len(values)))
+    rows = math.ceil(len(values) / columns)
+    nothing = np.nan if np.issubdtype(values.dtype, np.floating) else 0
+    full = np.full((rows * columns, *values.shape[1:]), nothing, values.dtype)
+    full[: len(values)] = values
+    return full.reshape(rows, columns, *values.shape[1:]).swapaxes(1, 2).reshape(rows * values.shape[1], -1)
 
 
 def edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from tiny_families import NAMES, PIXELS, inputs, plain, token_types
 from data_modules.pixels import fit
 from data_modules.placing import to_original
 from radz.evidence import localisation
+from radz.evidence.heatmap_cases import Case
+from radz.evidence.heatmap_quality import best_to_worst
 from radz.models.encoder import Encoder
 from radz.models.heatmaps import contrast
-from radz.report.heatmap_picture import MARK, overlay, write_dicom, write_png
+from radz.report.heatmap_picture import MARK, overlay, tiled, write_dicom, write_png
 
 Build = Callable[..., Encoder]
 
@@ -157,6 +160,81 @@ def test_differences_cover_the_same_images() -> None:
     of_two = localisation.summary(localisation.table(some, 0), 100, 0)["similarity"]["macro"]
     assert found["macro"]["pointing minus permuted"]["value"] == of_two["pointing minus permuted"]["value"]
     assert found["macro"]["pointing"]["value"] < of_two["pointing"]["value"]
+
+
+def test_slices_by_hand_and_against_scikit_learn() -> None:
+    """A finding in slices 1 and 3 of four; of two slices that share the highest pixel each counts half."""
+    mask, heat = np.zeros((4, 3, 2), dtype=bool), np.zeros((4, 3, 2), np.float32)
+    mask[1, 0, 0] = mask[3, 2, 1] = True
+    heat[:, 1, 1] = 1, 5, 3, 4
+    assert localisation.measure_slices(heat, mask) == (1.0, roc_auc_score([0, 1, 0, 1], [1, 5, 3, 4]))
+    assert localisation.measure(heat, mask, 0.1)[0] == 0  # the right slice, the wrong pixel
+    heat[:, 1, 1] = 1, 5, 5, 2
+    assert localisation.measure_slices(heat, mask) == (0.5, roc_auc_score([0, 1, 0, 1], [1, 5, 5, 2]))
+    assert localisation.measure_slices(0 * heat, mask) == (0.5, 0.5)
+    cut = np.where(np.arange(3)[:, None] == 0, np.nan, heat)  # what a crop cut off holds nothing that can be found
+    assert localisation.measure_slices(cut, mask)[1] == roc_auc_score([0, 0, 0, 1], [1, 5, 5, 2])
+    assert np.isnan(localisation.measure_slices(heat, np.ones_like(mask))[1])
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_volumes_that_know_their_slice_beat_chance_and_noise_does_not(right: bool) -> None:
+    """The finding fills one corner of one slice, in studies of 4 and of 6 slices; the corner is the same in all."""
+    generator, found = np.random.default_rng(1), []
+    for number in range(24):
+        mask = np.zeros((4 + 2 * (number % 4 == 0), 32, 32), dtype=bool)
+        mask[generator.integers(len(mask)), 4:16, 4:16] = True
+        heat = generator.random(mask.shape).astype(np.float32)
+        maps = {"similarity": heat + right * mask}
+        found.append(localisation.Located(number, ("a", "b")[number % 2], f"p{number}", mask, maps))
+    lines = localisation.table(found, 0)
+    assert set(lines["random/slice_hit"]) == {1 / 4, 1 / 6} and (lines["random/slice_auroc"] == 0.5).all()
+    assert lines["random/pointing"].tolist() == pytest.approx([144 / case.mask.size for case in found[::2] + found[1::2]])
+    whole = localisation.summary(lines, 200, 0)["similarity"]["macro"]
+    for measure in ("pointing", "slice_hit", "slice_auroc", "pixel_auroc"):
+        for chance in localisation.CHANCES:
+            assert (whole[f"{measure} minus {chance}"]["low"] > 0) == right, (measure, chance)
+    assert whole["slice_hit"]["value"] == pytest.approx(lines.groupby("finding")["slice_hit"].mean().mean())
+
+
+def volume(quality: float, row: int = 0) -> Case:
+    """Three slices, the finding in two of them, most of it in the last; the map peaks in the first or with the mark."""
+    mask = np.zeros((3, 4, 4), dtype=bool)
+    mask[1, 0, :2] = mask[2, 0, :3] = True
+    heat = np.random.default_rng(row).random(mask.shape).astype(np.float32)
+    heat[0, 3, 3] = 2
+    image = np.arange(48, dtype=np.uint8).reshape(mask.shape)
+    return Case(row, "mass", image, {"similarity": heat + quality * mask, "attention": -heat}, mask)
+
+
+def test_the_slice_that_is_shown_is_the_strongest() -> None:
+    good, bad = volume(5), volume(0)
+    assert [case.slice_of("similarity") for case in (good, bad)] == [int(good.heat["similarity"].max((1, 2)).argmax()), 0]
+    assert good.slice_of("similarity") in (1, 2) and bad.slice_of("") == 2
+    image, maps, mask = bad.at(2)
+    assert image[0, 0] == 32 and mask is not None and mask.sum() == 3
+    np.testing.assert_array_equal(maps["attention"], bad.heat["attention"][2])
+    unmarked = dataclasses.replace(bad, mask=np.zeros_like(bad.image, dtype=bool))
+    assert not unmarked.marked and unmarked.slice_of("") == unmarked.slice_of("similarity") == 0
+    film = Case(0, "mass", bad.image[0], {"similarity": bad.heat["similarity"][0]}, None)
+    assert film.slice_of("similarity") is None and film.at(None)[0] is film.image and not film.marked
+
+
+def test_cases_are_shown_from_the_best_to_the_worst() -> None:
+    some = [volume(quality, row) for row, quality in enumerate([0.2, 5, -5, 0.4, -0.3])]
+    assert [case.row for case in best_to_worst(some, 5)] == [1, 3, 0, 4, 2]
+    assert [case.row for case in best_to_worst(some, 3)] == [1, 0, 2] and [c.row for c in best_to_worst(some, 1)] == [1]
+    bare = [dataclasses.replace(case, mask=None) for case in some]
+    assert [case.row for case in best_to_worst(bare, 2)] == [0, 1]
+    assert [case.row for case in best_to_worst([*bare[:2], some[2]], 2)] == [2]
+
+
+def test_slices_are_tiled_in_rows() -> None:
+    values = np.arange(3 * 2 * 2).reshape(3, 2, 2)
+    np.testing.assert_array_equal(tiled(values), [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 0, 0], [10, 11, 0, 0]])
+    heat = tiled(values.astype(np.float32))
+    assert np.isnan(heat[2:, 2:]).all() and np.isnan(heat).sum() == 4
+    np.testing.assert_array_equal(tiled(values[0]), values[0])
 
 
 def test_one_image_of_a_finding_has_no_permuted_chance() -> None:

@@ -147,7 +147,7 @@ def test_the_engine_gives_the_same_map(run: Opened, run_folder: Path) -> None:
         np.testing.assert_allclose(found, to_original(grid.numpy(), (64, 64), 64, "pad"), atol=1e-4)
     with pytest.raises(InputError, match="kind: 'saliency'"):
         model.heatmap(path, name, "saliency")
-    with pytest.raises(InputError, match=r"volume\.nii: is a CT volume"):
+    with pytest.raises(InputError, match=r"volume\.nii: is a CT volume, and the run was trained on chest X-rays"):
         model.heatmap("volume.nii", name)
     model.experiment.scoring.headline = "anchor"
     with pytest.raises(InputError, match="finding: purple spots has no description"):

@@ -215,7 +215,7 @@ def test_a_map_that_cannot_be_drawn_does_not_end_the_folder(
             raise InputError(f"{path}: cannot be opened")
         return read_gray(path)
 
-    monkeypatch.setattr("radz.inference.predict.read_gray", vanished)
+    monkeypatch.setattr("radz.inference.engine.read_gray", vanished)
     predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["mass"], str(tmp_path / "maps"))
     assert len(rows(tmp_path / "s.csv")) == 5 and "heatmaps: none is drawn" in caplog.text
     drawn = {path.name for path in (tmp_path / "maps").rglob("*.png")}
