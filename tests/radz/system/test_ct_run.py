@@ -8,16 +8,25 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
 from small_run import SMALL, small_phantom
 
 from data_modules.corpora.phantom import written
 from data_modules.corpus_config import PhantomConfig, SplitCounts
 from data_modules.errors import InputError
 from data_modules.phantom.layouts import write_layout
+from data_modules.placing import to_original
 from radz import Radz
+from radz.cli.command_line import main
 from radz.config.files import load_experiment
+from radz.evidence import localisation
 from radz.inference.predict import predict_folder
+from radz.models.heatmaps import Mapper, target_of
+from radz.report.heatmap_picture import overlay, tiled
 from radz.runs.evaluate import evaluate_run
 from radz.runs.train import train
 
@@ -64,6 +73,85 @@ def test_volumes_series_and_pictures_are_one_study_each(ct_run: Path, tmp_path: 
     alone = model.score([source / names[0]], ["edema", "nodule"]).to_numpy()[0]
     np.testing.assert_allclose(alone, [float(found[names[0]][name]) for name in ("edema", "nodule")], atol=1e-5)
     assert model.images(source / names[0]).shape == (4, 3, 64, 64) and model.embed_images([source / names[0]]).any()
+
+
+def test_evidence_maps_every_slice_and_measures_it(
+    ct_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(ct_run, tmp_path / "run")
+    keys = ["only=heatmaps", "heatmap_studies=6", "overlays=2", "replicates=100", "batch_size=3", "dicom=false"]
+    located: list[localisation.Located] = []
+    real = localisation.table
+
+    def table(cases: list[localisation.Located], seed: int) -> pd.DataFrame:
+        located.extend(cases)
+        return real(cases, seed)
+
+    monkeypatch.setattr(localisation, "table", table)
+    assert main(["evidence", str(folder), *keys]) == 0
+    found = json.loads((folder / "evidence" / "heatmaps.json").read_text())
+    assert found["numbers"]["ct"]["studies"] > 0 and "maps" not in found["numbers"]
+    assert located and all(one.mask.shape == (4, 48, 48) and one.mask.any() for one in located)
+    lines = rows(folder / "evidence" / "localisation_ct_images.csv")
+    assert len(lines) == 3 * len(located)
+    for one in located:
+        for kind, heat in one.maps.items():
+            line = next(x for x in lines if (x["patient"], x["finding"], x["map"]) == (one.patient, one.finding, kind)
+                        and float(x["random/pointing"]) == pytest.approx(one.mask.mean()))  # fmt: skip
+            assert float(line["pixel_auroc"]) == pytest.approx(roc_auc_score(one.mask.ravel(), heat.ravel()), abs=1e-5)
+            assert float(line["slice_hit"]) in (0, 1)
+            assert bool(float(line["slice_hit"])) == one.mask[np.unravel_index(heat.argmax(), heat.shape)[0]].any()
+            assert float(line["random/slice_hit"]) == one.mask.any((1, 2)).mean()
+    for name in ("heatmaps_ct", "localisation_ct"):
+        assert Image.open(folder / "evidence" / f"{name}.png").width > 800
+    drawn = rows(folder / "evidence" / "heatmaps_ct.csv")
+    assert all(1 <= int(line["slice"]) <= 4 for line in drawn)
+    assert all(sum(one["finding"] == line["finding"] for one in drawn) <= 2 * 2 for line in drawn)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Map of CT by similarity: pointing game" in page and "Slices by attention" in page
+
+
+def test_the_engine_and_predict_map_every_slice(ct_run: Path, tmp_path: Path, cache_dir: Path) -> None:
+    path = next(written(PhantomConfig(SplitCounts(0, 0, 2), voxels=48), cache_dir, "chest_ct").glob("images/*"))
+    model = Radz.from_pretrained(ct_run)
+    # By the classifier itself, slice after slice.
+    pixels, counts = model._pixels([model.images(path)])
+    classifier = model._classifier(("edema", "nodule"))
+    encoder, backbone = model.encoder, model.encoder.backbone
+    with torch.no_grad():
+        given = encoder.image_sequences(pixels, counts, ["chest_ct"])
+        states = backbone.decode(given.embeddings, given.mask, given.content)[0][given.content[0]]
+        target = target_of(model.experiment.scoring.headline)
+        tokens = encoder.patch_features(states.unflatten(0, (4, -1)))
+        values = [classifier.patch_scores(of_slice, "chest_ct", target)[:, 1] for of_slice in tokens]
+    side = round(len(values[0]) ** 0.5)
+    by_hand = [to_original(one.reshape(side, side).numpy(), (48, 48), 64, "pad") for one in values]
+    heat = model.heatmaps(path, ["edema", "nodule"], "similarity")
+    assert heat.shape == (2, 4, 48, 48) and heat.dtype == np.float32
+    np.testing.assert_allclose(heat[1], np.stack(by_hand), atol=1e-4)
+    attention = model.heatmap(path, "nodule")
+    assert attention.shape == (4, 48, 48) and attention.min() >= 0 and attention.max() > 0
+
+    (tmp_path / "in").mkdir()
+    shutil.copy(path, tmp_path / "in" / "a.nii.gz")
+    keys = [f"input={tmp_path / 'in'}", f"out={tmp_path / 's.csv'}", f"heatmaps={tmp_path / 'maps'}", "findings=nodule"]
+    assert main(["predict", str(ct_run), *keys]) == 0
+    picture = np.asarray(Image.open(tmp_path / "maps" / "a.nii.gz_nodule.png"))
+    gray = model.grays(path)
+    assert picture.shape == (96, 96, 3) and gray.shape == (4, 48, 48)
+    np.testing.assert_array_equal(picture, overlay(tiled(gray), tiled(attention)))
+
+
+def test_images_that_are_scored_alone_are_mapped_alone(ct_run: Path, cache_dir: Path) -> None:
+    path = next(written(PhantomConfig(SplitCounts(0, 0, 2), voxels=48), cache_dir, "chest_ct").glob("images/*"))
+    model = Radz.from_pretrained(ct_run)
+    model.experiment.scoring.aggregate = "mean"
+    pixels, modality = model.images(path), "chest_ct"
+    mapper = Mapper(model.encoder, model._classifier(("edema",)), "anchor")
+    study = mapper.similarity(pixels, torch.tensor([4]), [modality])
+    alone = [mapper.similarity(one[None], torch.tensor([1]), [modality])[0] for one in pixels]
+    torch.testing.assert_close(study, torch.stack(alone), atol=1e-5, rtol=1e-4)
+    assert mapper.attention(pixels, torch.tensor([4]), [modality], [0]).shape == (4, 1, *study.shape[2:])
 
 
 def test_a_run_on_radiographs_refuses_volumes(trained_run: Path, cache_dir: Path) -> None:
