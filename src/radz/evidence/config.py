@@ -30,7 +30,7 @@ class EvidenceConfig:
     draws: int = 5
     """draws of the shots of each finding"""
     heatmap_studies: int = 120
-    """studies whose heat-maps are measured against marks"""
+    """studies of each modality whose heat-maps are measured against marks"""
     robustness_studies: int = 200
     """studies that are scored anew under every fault of the image (29 times in all)"""
     attention_studies: int = 64
