@@ -142,11 +142,12 @@ def test_truth_of_a_ct_is_where_the_finding_is(tmp_path: Path, seed: int) -> Non
 
 def test_what_a_rare_finding_left_has_no_mask() -> None:
     """A validation study that lost its finding has no mask of it (studies 2 and 4 would have one)."""
-    config = PhantomConfig(SplitCounts(train=0, val=5, test=0), image_px=64, rare={"pneumothorax": 0.0, "pleural_thickening": 0.0})
+    rare = {"pneumothorax": 0.0, "pleural_thickening": 0.0}
+    config = PhantomConfig(SplitCounts(train=0, val=5, test=0), image_px=64, rare=rare)
     found = marks(CorpusConfig(reader="phantom", phantom=config), "data.corpora.0")
     assert found is not None
     for index in range(5):
-        study = sample_study("val", index, patients("val", 5, 0)[index], 0, rare=config.rare)
+        study = sample_study("val", index, patients("val", 5, 0)[index], 0, rare=rare)
         masks = found.masks(f"images/val-{index:06d}.dcm", (64, 64))
         assert set(masks) == {one.name for one in study.findings} & set(LOCATED)
 

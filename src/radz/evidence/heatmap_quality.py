@@ -151,7 +151,9 @@ def _sentences(kind: str, whole: Mapping[str, Any], findings: int) -> list[str]:
     others = "of other images of the same finding"
     if "slice_hit" not in whole:
         against = _against(whole, "pointing", "a random pixel", f"maps {others}")
-        return [f"Map by {kind}: pointing game {whole['pointing']['value']:.3f} over {findings} findings; it {against}."]
+        return [
+            f"Map by {kind}: pointing game {whole['pointing']['value']:.3f} over {findings} findings; it {against}."
+        ]
     others = "of other volumes of the same finding"
     pixels = _against(whole, "pointing", "a random pixel", f"maps {others}")
     slices = _against(whole, "slice_hit", "a random slice", f"maps {others}")

@@ -189,7 +189,8 @@ def test_volumes_that_know_their_slice_beat_chance_and_noise_does_not(right: boo
         found.append(localisation.Located(number, ("a", "b")[number % 2], f"p{number}", mask, maps))
     lines = localisation.table(found, 0)
     assert set(lines["random/slice_hit"]) == {1 / 4, 1 / 6} and (lines["random/slice_auroc"] == 0.5).all()
-    assert lines["random/pointing"].tolist() == pytest.approx([144 / case.mask.size for case in found[::2] + found[1::2]])
+    shares = [144 / case.mask.size for case in found[::2] + found[1::2]]
+    assert lines["random/pointing"].tolist() == pytest.approx(shares)
     whole = localisation.summary(lines, 200, 0)["similarity"]["macro"]
     for measure in ("pointing", "slice_hit", "slice_auroc", "pixel_auroc"):
         for chance in localisation.CHANCES:
@@ -209,8 +210,7 @@ def volume(quality: float, row: int = 0) -> Case:
 
 def test_the_slice_that_is_shown_is_the_strongest() -> None:
     good, bad = volume(5), volume(0)
-    assert [case.slice_of("similarity") for case in (good, bad)] == [int(good.heat["similarity"].max((1, 2)).argmax()), 0]
-    assert good.slice_of("similarity") in (1, 2) and bad.slice_of("") == 2
+    assert good.slice_of("similarity") in (1, 2) and bad.slice_of("similarity") == 0 and bad.slice_of("") == 2
     image, maps, mask = bad.at(2)
     assert image[0, 0] == 32 and mask is not None and mask.sum() == 3
     np.testing.assert_array_equal(maps["attention"], bad.heat["attention"][2])
