@@ -92,10 +92,10 @@ def cases(run: Opened, known: Sequence[Marks | None], rows: RowNumbers) -> Itera
                 continue
             shape, size, resize = image.shape[-2:], data.config.image_size, data.config.resize
             for finding, of_finding in grids.items():
-                grid = {
-                    kind: values[here] if image.ndim == 3 else values[here][0] for kind, values in of_finding.items()
+                heat = {
+                    kind: to_original(values[here], shape, size, resize).reshape(image.shape)
+                    for kind, values in of_finding.items()
                 }
-                heat = {kind: to_original(values, shape, size, resize) for kind, values in grid.items()}
                 yield Case(row, finding, image, heat, masks.get(finding))
 
 
@@ -119,13 +119,10 @@ def _grids(run: Opened, rows: RowNumbers) -> Iterator[tuple[int, Grids]]:
         stop = 0
         for row, count, of_study in zip(batch.rows.tolist(), batch.image_counts.tolist(), present, strict=True):
             start, stop = stop, stop + count
-            yield (
-                row,
-                {
-                    run.findings[k]: {kind: values[start:stop, wanted.index(k)] for kind, values in arrays.items()}
-                    for k in of_study
-                },
-            )
+            own = {kind: values[start:stop] for kind, values in arrays.items()}
+            yield row, {
+                run.findings[k]: {kind: values[:, wanted.index(k)] for kind, values in own.items()} for k in of_study
+            }
 
 
 def _opened(run: Opened, row: int, place: int, marks: Marks | None) -> tuple[Gray, Mapping[str, Mask]]:

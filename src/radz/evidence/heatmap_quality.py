@@ -120,8 +120,8 @@ def _caption(volumes: bool) -> str:
         )
     return (
         "Columns of each case, from the best to the worst by the AUROC of pixels: the slice with most of the mark, the "
-        "slice where similarity is highest, that where attention times gradient is. Cyan: the mark in that slice, where "
-        "the corpus has one. Below the slice's median a map is clear."
+        "slice where similarity is highest, that where attention times gradient is. Cyan: the mark in that slice, "
+        "where the corpus has one. Below the slice's median a map is clear."
     )
 
 
@@ -148,25 +148,19 @@ def _measured(
 
 def _sentences(kind: str, whole: Mapping[str, Any], findings: int) -> list[str]:
     """One kind of map against both chances, also when it does not beat them; of volumes its slices too."""
-    others = "of other images of the same finding"
-    if "slice_hit" not in whole:
-        against = _against(whole, "pointing", "a random pixel", f"maps {others}")
-        return [
-            f"Map by {kind}: pointing game {whole['pointing']['value']:.3f} over {findings} findings; it {against}."
-        ]
-    others = "of other volumes of the same finding"
-    pixels = _against(whole, "pointing", "a random pixel", f"maps {others}")
-    slices = _against(whole, "slice_hit", "a random slice", f"maps {others}")
-    return [
-        f"Map of CT by {kind}: pointing game {whole['pointing']['value']:.3f} over {findings} findings; it {pixels}.",
-        f"Slices by {kind}: the one with the highest pixel holds the finding in {whole['slice_hit']['value']:.3f} of "
-        f"the volumes; it {slices}.",
-    ]
+    volumes = "slice_hit" in whole
+    others = f"maps of other {'volumes' if volumes else 'images'} of the same finding"
+    value, against = whole["pointing"]["value"], _against(whole, "pointing", "a random pixel", others)
+    says = [f"Map {'of CT ' * volumes}by {kind}: pointing game {value:.3f} over {findings} findings; it {against}."]
+    if volumes:
+        value, against = whole["slice_hit"]["value"], _against(whole, "slice_hit", "a random slice", others)
+        says.append(f"Its highest pixel lies in a slice with the finding in {value:.3f} of volumes; it {against}.")
+    return says
 
 
-def _against(whole: Mapping[str, Any], measure: str, random: str, permuted: str) -> str:
+def _against(whole: Mapping[str, Any], measure: str, random: str, others: str) -> str:
     verdicts = []
-    for chance, words in (("random", random), ("permuted", permuted)):
+    for chance, words in (("random", random), ("permuted", others)):
         gain = whole.get(f"{measure} minus {chance}")
         if not gain or gain["low"] is None:
             continue

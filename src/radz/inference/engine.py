@@ -175,7 +175,8 @@ class Radz:
                 `radz evidence` measures how far a run's maps can be trusted.
 
         Raises:
-            InputError: unreadable, a volume where the run knows radiographs only, or a finding without the description that its scorer needs.
+            InputError: unreadable, a volume where the run knows radiographs only, or a finding without the description
+                that its scorer needs.
         """
         return self.heatmaps(path, self.names([finding]), kind)[0]
 

@@ -111,7 +111,7 @@ def test_evidence_maps_every_slice_and_measures_it(
     assert all(1 <= int(line["slice"]) <= 4 for line in drawn)
     assert all(sum(one["finding"] == line["finding"] for one in drawn) <= 2 * 2 for line in drawn)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "Map of CT by similarity: pointing game" in page and "Slices by attention" in page
+    assert "Map of CT by similarity: pointing game" in page and "in a slice with the finding" in page
 
 
 def test_the_engine_and_predict_map_every_slice(ct_run: Path, tmp_path: Path, cache_dir: Path) -> None:
