@@ -35,7 +35,9 @@ def truth(
     split: str, index: int, count: int, seed: int, side: int, modality: str = "chest_xray",
     rare: Mapping[str, float] | None = None,
 ) -> dict[str, Mask]:  # fmt: skip
-    """Masks of the findings of one study, as `write_phantom` renders it: bool [side, side], of a CT [side] * 3 (X, Y, Z).
+    """Masks of the findings of one study, as `write_phantom` renders it.
+
+    bool [side, side], or of a CT [side, side, side] (X, Y, Z).
 
     Args:
         split, index: the study, `index` from 0 among the `count` of its split.
