@@ -120,9 +120,10 @@ def _grids(run: Opened, rows: RowNumbers) -> Iterator[tuple[int, Grids]]:
         for row, count, of_study in zip(batch.rows.tolist(), batch.image_counts.tolist(), present, strict=True):
             start, stop = stop, stop + count
             own = {kind: values[start:stop] for kind, values in arrays.items()}
-            yield row, {
-                run.findings[k]: {kind: values[:, wanted.index(k)] for kind, values in own.items()} for k in of_study
-            }
+            yield (
+                row,
+                {run.findings[k]: {kind: values[:, wanted.index(k)] for kind, values in own.items()} for k in of_study},
+            )
 
 
 def _opened(run: Opened, row: int, place: int, marks: Marks | None) -> tuple[Gray, Mapping[str, Mask]]:
