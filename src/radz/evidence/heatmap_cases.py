@@ -104,7 +104,7 @@ def _grids(run: Opened, rows: RowNumbers) -> Iterator[tuple[int, Grids]]:
     readable = run.classifier.readable(run.target)
     labels = dict(zip(rows.tolist(), run.labels(rows), strict=True))
     for batch in run.batches(rows):
-        present = [[k for k in np.flatnonzero(labels[row] == 1) if readable[k]] for row in batch.rows.tolist()]
+        present = [[k for k in np.flatnonzero(labels[row] == 1).tolist() if readable[k]] for row in batch.rows.tolist()]
         wanted = sorted({k for of_study in present for k in of_study})
         if not wanted:
             continue
