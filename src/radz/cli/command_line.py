@@ -168,7 +168,8 @@ VERBS = {
     "predict": Verb(
         ("RUN",), "score a folder of radiographs (DICOM, PNG, JPEG) or CT volumes with a run or an export",
         verbs.predict,
-        "input=FOLDER out=CSV (and a .json beside it) findings=[a,b] studies=FILE (columns file, study; or "
+        "input=FOLDER out=CSV (in_scope and reason: whether a study is of what was trained on; and a .json beside it) "
+        "findings=[a,b] studies=FILE (columns file, study; or "
         "studies=folder: the pictures of each folder are one study) prevalence=0.02 (of the probabilities; or "
         "by finding, [edema=0.1,mass=0.01]; default: that of validation) corpus=NAME (whose validation, where the run "
         "has several) heatmaps=DIR sr=DIR (DICOM Structured Reports and their JSON; extra sr) device=cpu (default: the "

@@ -25,9 +25,12 @@ from radz.config.checks import known_findings
 from radz.config.schema import Experiment
 from radz.distributed import has_bf16
 from radz.inference.readings import Reading, prevalences, reading, rules_for
+from radz.inference.scope import judge
+from radz.methods import training_scope
 from radz.methods.dkam import AnchoredEncoder
 from radz.methods.export_folder import is_export
 from radz.methods.trained import headline_of, load_trained
+from radz.methods.training_scope import Scope
 from radz.methods.validation import validations
 from radz.metrics.validation_rules import Rules
 from radz.models import factory
@@ -57,6 +60,8 @@ class Radz:
         self._classifiers: dict[tuple[str, ...], ZeroShot] = {}
         self.validations: dict[str, Rules] = {}
         """corpus -> what its validation split says of scores"""
+        self.scopes: dict[str, Scope] = {}
+        """modality -> what training looked like; of an earlier radz nothing"""
 
     @staticmethod
     def from_pretrained(folder: str | Path, device: str | None = None) -> Radz:
@@ -74,7 +79,7 @@ class Radz:
         if not is_export(path):
             experiment.scoring.headline = headline_of(path)
         engine = Radz(experiment, model, place)
-        engine.validations = validations(path)
+        engine.validations, engine.scopes = validations(path), training_scope.read(path)
         return engine
 
     def images(self, path: str | Path) -> Tensor:
@@ -145,6 +150,22 @@ class Radz:
             for name in names:
                 table.loc[rows, name] = own[name].probability(table.loc[rows, name])
         return table
+
+    def in_scope(self, paths: Sequence[str | Path]) -> pd.DataFrame:
+        """Whether studies are of what the run was trained on, one row per path.
+
+        Columns: in_scope (yes, no, or empty where it was not measured), reason (why not yes), distance (from the
+        training images, NaN where not measured; `scopes` has the limit).
+        """
+        import pandas as pd
+
+        found = []
+        for path in paths:
+            modality = self.modality(path)
+            found.append(judge(self.scopes.get(modality), modality, [path], self.images(path)))
+        rows = {"in_scope": [one.in_scope for one in found], "reason": [one.reason for one in found]}
+        distances = np.array([one.distance for one in found], dtype=np.float64)
+        return pd.DataFrame(rows | {"distance": distances}, index=[str(path) for path in paths])
 
     def readings(
         self, names: Sequence[str], prevalence: float | Mapping[str, float] | None = None, corpus: str | None = None

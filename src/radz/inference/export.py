@@ -23,7 +23,7 @@ from radz.backbones.lora import modality_tokens
 from radz.config.schema import Experiment
 from radz.inference.image_processor import FOUR_BIT, SQUARE, write_processors
 from radz.inference.model_card import write_card
-from radz.methods import registry
+from radz.methods import registry, training_scope
 from radz.methods.export_folder import ADAPTER, ANCHORS, BACKBONE, CENTRE, HEADS, OTHER_ANCHORS, RADZ_JSON, is_export
 from radz.methods.trained import load_trained
 from radz.methods.validation import KEY as VALIDATION
@@ -71,6 +71,8 @@ def export_run(run: str, out: str, merge: bool = True, dtype: str = "auto") -> P
         parts = _Trained(folder, base, wanted)
         merged = parts.write_backbone(draft, merge)
         parts.write_rest(draft)
+        if scopes := training_scope.read(folder):
+            training_scope.write(scopes, draft)
         known = {key: environment.get(key) for key in ("findings", "seen")}
         content = {
             "schema": 1,

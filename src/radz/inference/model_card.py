@@ -60,6 +60,7 @@ def _parts_table(content: Mapping[str, Any], merged: bool) -> str:
             "anchors/, anchors_other/",
             "findings of the training bank, and other described ones: vectors before the head",
         ),
+        ("scope.safetensors", "what training images look like, by which `radz predict` says what is out of scope"),
         ("radz.json", "token ids, feature layer, prompts, heads, thresholds, fits of validation, preprocessing"),
     ]
     return "\n".join(["| part | holds |", "|---|---|", *(f"| `{name}` | {what} |" for name, what in rows)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from data_modules.pictures import SIGNATURES, other_format
 from data_modules.progress import Bar
 from radz.inference.engine import BATCH, Radz
 from radz.inference.readings import RULE, Reading, in_words
+from radz.inference.scope import COLUMNS, Verdict, judge, plain, summary
 from radz.inference.structured_report import Reports, report_folder
 from radz.inference.studies import Study, batches, studies_of
 from radz.methods.trained import run_digest
@@ -45,13 +46,13 @@ def predict_folder(
     A study is a picture, a CT volume, or a folder with the DICOM slices of one CT series; `studies` puts pictures
     together (`studies.studies_of`). Linked folders are entered, each once; what an operating system leaves in folders
     is counted and left out.
-    Columns: file (relative to `source`, or the name of a study of several), error (why it has no scores), then of each
-    finding its score, by its name in the ontology, and `<finding>/probability`, `/call`, `/answer` (`readings`). The
-    JSON says what these were made by. `findings` empty means those of the run's bank, without no_finding. `heatmaps`: a
-    folder for a picture of each file and finding, `<file>_<finding>.png` in the pixels of the file, of a volume its
-    slices side by side. `sr`: a folder outside `source` for a DICOM Structured Report of each study of DICOM files and
-    a JSON of the same (`structured_report`). `device`: see `Radz.from_pretrained`. `prevalence`, `corpus`: see
-    `Radz.probabilities`.
+    Columns: file (relative to `source`, or the name of a study of several), error (why it has no scores), in_scope and
+    reason (`scope`: whether it is of what the run was trained on; scored it is either way), then of each finding its
+    score, by its name in the ontology, and `<finding>/probability`, `/call`, `/answer` (`readings`). The JSON says what
+    these were made by. `findings` empty means those of the run's bank, without no_finding. `heatmaps`: a folder for a
+    picture of each file and finding, `<file>_<finding>.png` in the pixels of the file, of a volume its slices side by
+    side. `sr`: a folder outside `source` for a DICOM Structured Report of each study of DICOM files and a JSON of the
+    same (`structured_report`). `device`: see `Radz.from_pretrained`. `prevalence`, `corpus`: see `Radz.probabilities`.
 
     Raises:
         InputError: no images, none of them readable, `out` or `sr` cannot be written, or `studies`, `prevalence` or
@@ -70,24 +71,27 @@ def predict_folder(
     readings = model.readings(names, prevalence, corpus)
     _tell(model, readings, grouped)
     reports = None if reports_folder is None else Reports.of(model, run, names, reports_folder, folder)
-    faults: list[str] = []
+    faults, verdicts = list[str](), list[Verdict]()
     # Opened before the work, so that a place that cannot be written to is told at once.
     with replacing(target) as draft, replacing(beside(target)) as told, _writer(draft) as writer:
-        writer.writerow(["file", "error", *(f"{name}{part}" for name in names for part in PARTS)])
-        for study, error, scores in _scored(model, grouped, names, listing.faults):
+        writer.writerow(["file", "error", *COLUMNS, *(f"{name}{part}" for name in names for part in PARTS)])
+        for study, error, verdict, scores in _scored(model, grouped, names, listing.faults):
             own = readings[model.modality(study.files[0])]
             cells = [cell for name, score in zip(names, scores, strict=not error) for cell in own[name].cells(score)]
-            writer.writerow([study.name, error, *(cells or [""] * len(PARTS) * len(names))])
+            writer.writerow([study.name, error, *verdict.cells, *(cells or [""] * len(PARTS) * len(names))])
             faults += [error] * bool(error)
+            verdicts.append(verdict)
             if heatmaps is not None and not error:
                 _draw(model, study, names, folder, Path(heatmaps).expanduser())
             if reports is not None and not error:
-                reports.add(study, model.modality(study.files[0]), dict(zip(names, scores, strict=True)), own)
+                of_findings = dict(zip(names, scores, strict=True))
+                reports.add(study, model.modality(study.files[0]), of_findings, own, verdict)
         if len(faults) == len(grouped):
             what = "files" if studies is None else "studies"
             raise InputError(f"input: none of {len(grouped)} {what} in {source} could be read; first: {faults[0]}")
-        told.write_text(json.dumps(_about(model, run, readings), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    _count(len(grouped), len(faults), len(listing.files) - len(wanted), listing)
+        about = _about(model, run, readings) | {"scope": plain(model.scopes, verdicts)}
+        told.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    _count(len(grouped), len(faults), len(listing.files) - len(wanted), listing, verdicts)
     if reports is not None:
         reports.tell()
     return target
@@ -136,8 +140,8 @@ def _tell(model: Radz, readings: Mapping[str, Mapping[str, Reading]], grouped: l
             log.warning("the run was validated on single images (scoring.unit=image); studies of several are new to it")
 
 
-def _count(studies: int, unreadable: int, others: int, listing: Found) -> None:
-    """How many studies are scored, and what was left out."""
+def _count(studies: int, unreadable: int, others: int, listing: Found, verdicts: Sequence[Verdict]) -> None:
+    """How many studies are scored, what was left out, and how many are out of scope."""
     log.info(
         "%d of %d studies scored, %d unreadable (column error); %d files of other kinds left out",
         studies - unreadable, studies, unreadable, others,
@@ -147,6 +151,8 @@ def _count(studies: int, unreadable: int, others: int, listing: Found) -> None:
             "%d files of the system's own ignored (such as %s); %d folders linked from several places, read once",
             listing.system, listing.example or "none", listing.again,
         )  # fmt: skip
+    for line in summary(verdicts):
+        log.warning("%s", line)
 
 
 def _about(model: Radz, run: str, readings: Mapping[str, Mapping[str, Reading]]) -> dict[str, Any]:
@@ -215,15 +221,15 @@ def _is_slice(path: Path) -> bool:
 
 def _scored(
     model: Radz, studies: list[Study], names: list[str], faults: Mapping[Path, str]
-) -> Iterator[tuple[Study, str, list[float]]]:
-    """(study, error, scores) of every study in order; the scores are empty where the error is not. A file is read once.
+) -> Iterator[tuple[Study, str, Verdict, list[float]]]:
+    """(study, error, whether it is in scope, scores) of every study in order; no scores where there is an error.
 
     A study is scored whole or not at all: without one of its views the score would be of another kind than the others.
     `faults`: what cannot be opened, and why.
     """
     with Bar(total=len(studies), desc="predict", unit="study") as bar:
         for part in batches(studies, BATCH):
-            images, errors = [], dict[str, str]()
+            images, errors, verdicts = [], dict[str, str](), dict[str, Verdict]()
             for study in part:
                 unopened = next((faults[file] for file in study.files if file in faults), None)
                 try:
@@ -232,9 +238,12 @@ def _scored(
                     images.append(model.study(study.files))
                 except InputError as error:
                     errors[study.name] = str(error)
+                modality = model.modality(study.files[0])
+                seen = None if study.name in errors else images[-1]
+                verdicts[study.name] = judge(model.scopes.get(modality), modality, study.files, seen)
             modalities = [model.modality(study.files[0]) for study in part if study.name not in errors]
             scores = iter(model.score_images(images, modalities, names) if images else ())
             for study in part:
                 fault = errors.get(study.name, "")
-                yield study, fault, [] if fault else next(scores).tolist()
+                yield study, fault, verdicts[study.name], [] if fault else next(scores).tolist()
             bar.update(len(part))

@@ -21,6 +21,7 @@ from data_modules.privacy import private_file
 from radz.config.checks import known_findings
 from radz.inference.engine import Radz
 from radz.inference.readings import Reading
+from radz.inference.scope import NO, Verdict
 from radz.inference.studies import Study
 from radz.methods.trained import run_digest, weights_digest
 from radz.version import __version__
@@ -72,7 +73,10 @@ class Reports:
         codes = {name: finding_code(name, text) for name, text in texts.items()}
         return Reports(folder, source, about, model.experiment.scoring.headline, codes)
 
-    def add(self, study: Study, modality: str, scores: Mapping[str, float], readings: Mapping[str, Reading]) -> None:
+    def add(
+        self, study: Study, modality: str, scores: Mapping[str, float], readings: Mapping[str, Reading],
+        verdict: Verdict,
+    ) -> None:  # fmt: skip
         """Write `<file>_sr.dcm` and `<file>_sr.json` of a study, under the name of its first file below `source`.
 
         A study without a DICOM file has none, and one whose headers name no place to file it: that is told, and goes
@@ -87,7 +91,7 @@ class Reports:
                     return
                 images = read_headers(study.files)
                 header = filed_under(images, study.name)
-                content = self.content(images, header, modality, scores, readings)
+                content = self.content(images, header, modality, scores, readings, verdict)
                 document = dicom_file(structured_report(content, images), header, study.name)
         except InputError as error:
             log.warning("sr: none is written: %s", error)
@@ -109,7 +113,7 @@ class Reports:
 
     def content(
         self, images: Sequence[Dataset], header: Dataset, modality: str, scores: Mapping[str, float],
-        readings: Mapping[str, Reading],
+        readings: Mapping[str, Reading], verdict: Verdict,
     ) -> dict[str, Any]:  # fmt: skip
         """What a report says, as plain values: the JSON, and what the DICOM object is made of.
 
@@ -121,7 +125,11 @@ class Reports:
         sources = ["radz sr", __version__, str(header.StudyInstanceUID), *instances, settings]
         return {
             "schema": 1,
-            "notice": NOTICE,
+            "notice": f"{NOTICE} Out of scope ({verdict.reason}): these scores mean nothing."
+            if verdict.in_scope == NO
+            else NOTICE,
+            "in_scope": verdict.in_scope or None,
+            "reason": verdict.reason or None,
             "radz": __version__,
             "run": self.run,
             "scorer": self.scorer,

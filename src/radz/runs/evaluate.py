@@ -14,7 +14,7 @@ from data_modules.label_map import label_map
 from radz.config.files import digest, to_yaml
 from radz.config.schema import Experiment
 from radz.distributed import is_main_process
-from radz.methods import registry
+from radz.methods import registry, training_scope
 from radz.methods.export_folder import is_export
 from radz.methods.trained import headline_of, trained_experiment
 from radz.metrics import sanity
@@ -78,6 +78,8 @@ def finish(
             metrics["geometry"] = lie
         sanity.record(metrics, parts.data, splits["test"], blank, headline, experiment.scoring.seed, run_dir)
         record(experiment, parts, run_dir)
+        if trained is None and registry.has_anchors(experiment.method):  # of what `radz predict` can load
+            training_scope.write(training_scope.measure(parts.data), run_dir)
         shown = metrics_file.cases(parts.data, splits["test"], headline, experiment.scoring.cases)
         log_results(trainer.loggers, experiment.wandb, digest(experiment), run_dir, metrics, shown)
         log_summary(metrics)

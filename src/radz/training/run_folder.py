@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 WRITTEN = {
     "config.yaml", "environment.json", "label_mapping.csv", "descriptions.yaml", "anchors", "checkpoints",
     "metrics.csv", "metrics.json", "predictions", "private", "figures", "report.html", "eval", "wandb", "audit",
-    "profile", "evidence", "compare", LOCK,
+    "profile", "evidence", "compare", "scope.safetensors", LOCK,
 }  # fmt: skip
 """All that radz writes into a run folder, but for drafts (`.<name>.<process>.part`)."""
 

@@ -64,7 +64,7 @@ def test_predict_scores_what_can_be_read_and_lists_the_rest(
     found = {row["file"]: row for row in rows(out)}
     assert list(found) == ["1.2.840.77", "a.dcm", "c.PNG", "d.dcm", "deeper/b"]
     of_finding = [f"{name}{part}" for name in ("edema", "mass") for part in ("", "/probability", "/call", "/answer")]
-    assert list(found["a.dcm"]) == ["file", "error", *of_finding]
+    assert list(found["a.dcm"]) == ["file", "error", "in_scope", "reason", *of_finding]
     assert found["d.dcm"]["error"] and "d.dcm" in found["d.dcm"]["error"] and "\n" not in found["d.dcm"]["error"]
     assert {found["d.dcm"][name] for name in of_finding} == {""}
     assert [found[name]["error"] for name in ("a.dcm", "c.PNG", "1.2.840.77")] == ["", "", ""]
@@ -78,7 +78,7 @@ def test_predict_scores_what_can_be_read_and_lists_the_rest(
 def test_predict_takes_the_findings_of_the_bank(trained_run: Path, engine: Radz, folder: Path, tmp_path: Path) -> None:
     (folder / "d.dcm").unlink()
     (found, *_) = rows(predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), []))
-    assert [*found][2::4] == [name for name in engine.bank.names if name != "no_finding"]
+    assert [*found][4::4] == [name for name in engine.bank.names if name != "no_finding"]
 
 
 def test_predict_without_one_readable_file_stops(trained_run: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_counts_are_told(trained_run: Path, folder: Path, tmp_path: Path, ca
     with caplog.at_level(logging.INFO, "radz.inference.predict"):
         predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["effusion"])
     assert "4 of 5 studies scored, 1 unreadable (column error); 1 files of other kinds left out" in caplog.text
-    assert list(rows(tmp_path / "s.csv")[0])[:3] == ["file", "error", "pleural_effusion"]
+    assert list(rows(tmp_path / "s.csv")[0])[2:5] == ["in_scope", "reason", "pleural_effusion"]
 
 
 def test_places_that_cannot_serve_are_one_line(trained_run: Path, folder: Path, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ from radz.inference import report_document
 from radz.inference.predict import predict_folder
 from radz.inference.readings import Reading
 from radz.inference.report_document import CODED, dicom_file, finding_code, structured_report
-from radz.inference.structured_report import Reports
+from radz.inference.scope import Verdict
+from radz.inference.structured_report import NOTICE, Reports
 from radz.inference.studies import Study
 from radz.methods.trained import weights_digest
 from radz.metrics.calibration import Platt
@@ -42,6 +43,7 @@ READINGS = {
     "edema": Reading("edema", "phantom/val", 0.5, Platt(2.0, -1.0), 3, 9, 0.25, 0.25),
     "hiatal_hernia": Reading("hiatal_hernia", "phantom/val", why="no positive"),
 }
+WITHIN = Verdict("yes", "")
 SCORES = {"edema": 0.625, "hiatal_hernia": 0.1}
 
 
@@ -67,7 +69,7 @@ def radiograph(folder: Path, name: str = "x.dcm", **tags: Any) -> Path:
 def written(writer: Reports, *files: Path, modality: str = "chest_xray", readings: Any = READINGS) -> Any:
     """The report of a study, as highdicom reads it."""
     before = writer.written
-    writer.add(Study(files[0].name, files), modality, SCORES, readings)
+    writer.add(Study(files[0].name, files), modality, SCORES, readings, WITHIN)
     assert writer.written == before + 1
     (path,) = writer.folder.rglob("*.dcm")
     return srread(path)
@@ -198,8 +200,22 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A report without a patient."""
     folder = tmp_path_factory.mktemp("document")
     header = dcmread(radiograph(folder / "in"))
-    content = reports(folder).content([header], header, "chest_xray", SCORES, READINGS)
+    content = reports(folder).content([header], header, "chest_xray", SCORES, READINGS, WITHIN)
     return structured_report(content, [header])
+
+
+def test_a_report_says_that_its_study_is_out_of_scope(tmp_path: Path) -> None:
+    header = dcmread(radiograph(tmp_path / "in"))
+    for verdict, notice in (
+        (WITHIN, NOTICE), (Verdict("", "not measured"), NOTICE),
+        (Verdict("no", "BodyPartExamined is HAND"),
+         f"{NOTICE} Out of scope (BodyPartExamined is HAND): these scores mean nothing."),
+    ):  # fmt: skip
+        content = reports(tmp_path).content([header], header, "chest_xray", SCORES, READINGS, verdict)
+        told = [item.TextValue for item in structured_report(content, [header]).content[0].ContentSequence
+                if item.ValueType == "TEXT"]  # fmt: skip
+        assert content["notice"] == notice and told[-1] == notice
+        assert (content["in_scope"], content["reason"]) == (verdict.in_scope or None, verdict.reason or None)
 
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="\\=^"), max_size=20)
@@ -224,7 +240,7 @@ def test_what_cannot_be_filed_costs_one_report(
 ) -> None:
     writer = reports(tmp_path)
     lost = radiograph(tmp_path / "in", "lost.dcm", PatientName="Doe^Jane", **{keyword: value})
-    writer.add(Study("lost.dcm", (lost,)), "chest_xray", SCORES, READINGS)
+    writer.add(Study("lost.dcm", (lost,)), "chest_xray", SCORES, READINGS, WITHIN)
     assert writer.written == 0 and f"lost.dcm: its header has no {keyword}" in caplog.text
     written(writer, radiograph(tmp_path / "in"))
     assert "Doe" not in caplog.text and writer.missing.total() == 1
@@ -238,7 +254,7 @@ def test_what_cannot_be_written_again_is_told_without_its_words(
 
     monkeypatch.setattr(hd.sr.EnhancedSR, "save_as", quoting)
     writer = reports(tmp_path)
-    writer.add(Study("x.dcm", (radiograph(tmp_path / "in"),)), "chest_xray", SCORES, READINGS)
+    writer.add(Study("x.dcm", (radiograph(tmp_path / "in"),)), "chest_xray", SCORES, READINGS, WITHIN)
     assert "x.dcm: patient or study of its header cannot be written again (ValueError)" in caplog.text
     assert writer.written == 0 and "Doe" not in caplog.text
 
@@ -289,10 +305,10 @@ def test_several_files_are_one_report_filed_with_the_latest(tmp_path: Path, capl
     ]
     assert {uid for _, _, uid, _ in report.get_evidence()} == {dcmread(path).SOPInstanceUID for path in (prior, now)}
     other = radiograph(tmp_path / "in", "other.dcm", PatientID="8")
-    writer.add(Study("two", (now, other)), "chest_xray", SCORES, READINGS)
+    writer.add(Study("two", (now, other)), "chest_xray", SCORES, READINGS, WITHIN)
     assert "two: its files have different PatientIDs" in caplog.text and writer.written == 1
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "in/y.png")
-    writer.add(Study("mixed", (now, tmp_path / "in/y.png")), "chest_xray", SCORES, READINGS)
+    writer.add(Study("mixed", (now, tmp_path / "in/y.png")), "chest_xray", SCORES, READINGS, WITHIN)
     assert writer.written == 1 and writer.missing.total() == 2
 
 
@@ -362,7 +378,7 @@ def test_reports_of_real_headers(tmp_path: Path) -> None:
     writer.source = SAMPLES
     files = sorted(SAMPLES.glob("*.dcm"))[::3]
     for path in files:
-        writer.add(Study(path.name, (path,)), "chest_xray", SCORES, READINGS)
+        writer.add(Study(path.name, (path,)), "chest_xray", SCORES, READINGS, WITHIN)
     assert writer.written > 10 and writer.written + writer.missing.total() == len(files)
     for path in writer.folder.glob("*.dcm"):
         report, header = srread(path), dcmread(SAMPLES / path.name[:-7], force=True, stop_before_pixels=True)

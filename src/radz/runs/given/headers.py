@@ -32,6 +32,8 @@ BESIDE = (
     "index",
     "split",
     "error",
+    "in scope",
+    "reason",
     "report",
     "frontal/lateral",
     "corpus",
