@@ -12,7 +12,7 @@ from typing import Any
 
 from data_modules.errors import InputError, nearest
 
-TERM_READERS = ("padchest", "openi")
+TERM_READERS = ("padchest", "openi", "vindr_cxr", "cxr_lt", "cxr_lt_2026")
 """Readers of corpora whose labels are lists of terms."""
 SPLITS = ("train", "val", "test")
 STATE_WORDS = ("absent", "present", "uncertain", "unmentioned")
@@ -264,8 +264,8 @@ class CorpusConfig:
     terms: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """Further words of findings for labels from reports: {finding: {terms: [..], narrower: [..], normal: [..]}}."""
     findings: dict[str, dict[str, str]] = field(default_factory=dict)
-    """findings outside the ontology: {name: {parent: .., text: .., label: ..}}; label (readers padchest and openi): the
-    term of the corpus' own vocabulary that proves it"""
+    """findings outside the ontology: {name: {parent: .., text: .., label: ..}}; label (readers padchest, openi,
+    vindr_cxr, cxr_lt and cxr_lt_2026): the corpus' own term, or column, that proves it"""
     policy: LabelPolicy = field(default_factory=LabelPolicy)
     """What uncertain and unmentioned labels count as."""
     bad: BadRows = field(default_factory=BadRows)

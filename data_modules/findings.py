@@ -21,7 +21,7 @@ STATE_NAMES = ("absent", "present", "uncertain", "unmentioned")
 RELATIONS = ("exact", "parent", "child", "loose")
 PROVING = ("exact", "child")
 """Relations by which a label makes a finding present."""
-SPACES = {"chestxray14": "nih", "mimic_cxr": "chexpert", "vindr_cxr": "vindr"}
+SPACES = {"chestxray14": "nih", "chexpert_5x200": "chexpert", "mimic_cxr": "chexpert", "vindr_cxr": "vindr"}
 """Reader -> its label space, where that has another name."""
 LISTED = ("padchest", "openi", "covidx")
 """Spaces of corpora that list what is there, so that a narrower label may stand without the wider one."""
@@ -129,8 +129,8 @@ class Ontology:
     def extended(self, new: Mapping[str, Mapping[str, str]], key: str = "findings", corpus: str = "") -> Ontology:
         """Return an ontology with the findings of ``{name: {"parent": p, "text": t, "label": l}}`` added, all optional.
 
-        `label` is the finding's exact name in the label space of `corpus`. `key` is the config key for error texts.
-        InputError for an unknown field, or a name that means something else.
+        `label` is the finding's exact name in the label space of the reader `corpus`. `key` is the config key for error
+        texts. InputError for an unknown field, or a name that means something else.
         """
         findings, known = dict(self._findings), ("parent", "text", "label")
         for name, fields in new.items():
@@ -140,7 +140,7 @@ class Ontology:
             if parent is not None and parent not in self and parent not in new:
                 raise InputError(f"{key}.{name}.parent: unknown finding '{parent}'{nearest(parent, self.names)}")
             parents = () if parent is None else (self._common.get(parent, parent),)
-            aliases = {corpus: {fields["label"]: "exact"}} if "label" in fields else {}
+            aliases = {SPACES.get(corpus, corpus): {fields["label"]: "exact"}} if "label" in fields else {}
             finding = Finding(name, fields.get("text") or name.replace("_", " "), parents, aliases)
             if name in self and self._findings.get(name) != finding:
                 raise InputError(f"{key}.{name}: the ontology already has this finding; remove it or rename it")

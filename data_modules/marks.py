@@ -1,7 +1,8 @@
 """Where findings lie in the images of a corpus: boxes and masks that readers drew, or the phantom's own geometry.
 
-Published: boxes of NIH ChestX-ray14 (BBox_List_2017.csv, 8 findings of 880 images; Wang et al., CVPR 2017) and of RSNA
-(stage_2_train_labels.csv), run-length masks of SIIM. Coordinates are pixels of the original image.
+Published: boxes of NIH ChestX-ray14 (BBox_List_2017.csv, 8 findings of 880 images; Wang et al., CVPR 2017), of RSNA
+(stage_2_train_labels.csv), of ChestX-Det10 and ChestX-Det, run-length masks of SIIM. Coordinates are pixels of the
+original image.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.corpora import chestxray14, rsna, siim
+from data_modules.corpora import chestxdet, chestxray14, rsna, siim
 from data_modules.corpora.csv_file import column, load
 from data_modules.corpora.csv_file import rows as csv_rows
 from data_modules.corpus_config import CorpusConfig, PhantomConfig
 from data_modules.errors import InputError
 
 Mask = NDArray[np.bool_]
+_Rows = dict[str, list[tuple[str, str, Callable[[tuple[int, ...]], Mask | None]]]]
 NIH_BOXES = "BBox_List_2017.csv"
 NIH_WORDS = {word: finding for finding, words in chestxray14.NAMES.items() for word in words}
 
@@ -51,7 +53,7 @@ def marks(config: CorpusConfig, key: str) -> Marks | None:
     if config.modality != "chest_xray":
         return None
     tables: dict[str, Callable[[Path, str], Marks | None]] = {
-        "chestxray14": _nih, "rsna": _rsna, "siim": _siim
+        "chestxray14": _nih, "chestxdet": _chestxdet, "rsna": _rsna, "siim": _siim
     }  # fmt: skip
     read = tables.get(config.reader)
     return read(Path(config.root or "").expanduser(), f"{key}.root") if read else None
@@ -61,11 +63,10 @@ def marks(config: CorpusConfig, key: str) -> Marks | None:
 class Drawn:
     """Marks by the stem of the image's file name.
 
-    `rows`: stem -> (finding, row of the table, how to draw it into an image of shape (H, W)).
+    `rows`: stem -> (finding, table and row, how to draw it into an image of shape (H, W)).
     """
 
-    path: Path
-    rows: Mapping[str, Sequence[tuple[str, int, Callable[[tuple[int, ...]], Mask | None]]]]
+    rows: Mapping[str, Sequence[tuple[str, str, Callable[[tuple[int, ...]], Mask | None]]]]
 
     def marked(self, image_id: str) -> bool:
         """See `Marks`."""
@@ -74,11 +75,11 @@ class Drawn:
     def masks(self, image_id: str, shape: tuple[int, ...]) -> dict[str, Mask]:
         """See `Marks`; marks of one finding are united. InputError for a mark outside of the image."""
         found: dict[str, Mask] = {}
-        for finding, row, draw in self.rows.get(_stem(image_id), ()):
+        for finding, place, draw in self.rows.get(_stem(image_id), ()):
             mask = draw(shape)
             if mask is None or not mask.any():
                 raise InputError(
-                    f"{self.path} row {row}: the mark does not lie in its image of {shape[1]} x {shape[0]} pixels; "
+                    f"{place}: the mark does not lie in its image of {shape[1]} x {shape[0]} pixels; "
                     "give the images in their published size"
                 )
             found[finding] = found[finding] | mask if finding in found else mask
@@ -134,7 +135,7 @@ def _nih(root: Path, key: str) -> Marks | None:
     path = root / NIH_BOXES
     if not path.is_file():
         return None
-    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, ...]], Mask | None]]]] = {}
+    rows: _Rows = {}
     header, *table = csv_rows(path, key)
     if [name.casefold() for name in header[:2]] != ["image index", "finding label"]:
         raise InputError(f"{path}: its first two columns must be 'Image Index' and 'Finding Label' ({key})")
@@ -145,30 +146,48 @@ def _nih(root: Path, key: str) -> Marks | None:
         # The published header has three cells more than its rows; a spreadsheet adds blank ones, or quotes the four.
         numbers = [part for cell in cells for part in cell.strip("[]").split(",") if part.strip()]
         draw = box(*_numbers(numbers, path, row))
-        rows.setdefault(_stem(name), []).append((words[word.casefold()], row, draw))
-    return Drawn(path, rows)
+        rows.setdefault(_stem(name), []).append((words[word.casefold()], f"{path} row {row}", draw))
+    return Drawn(rows)
 
 
 def _rsna(root: Path, key: str) -> Marks | None:
     path = root / "stage_2_train_labels.csv"
     frame = load(path, key)
     cells = np.stack([column(frame, name, path, key) for name in ("x", "y", "width", "height")], axis=1)
-    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, ...]], Mask | None]]]] = {}
+    rows: _Rows = {}
     for row, name, four in zip(frame.index, column(frame, rsna.IMAGE, path, key), cells, strict=True):
         if any(four):
             draw = box(*_numbers(list(four), path, row))
-            rows.setdefault(name, []).extend((finding, int(row), draw) for finding in ("pneumonia", "lung_opacity"))
-    return Drawn(path, rows)
+            rows.setdefault(name, []).extend(
+                (finding, f"{path} row {row}", draw) for finding in ("pneumonia", "lung_opacity")
+            )
+    return Drawn(rows)
+
+
+def _chestxdet(root: Path, key: str) -> Marks:
+    release = chestxdet.of(root, key.removesuffix(".root"))
+    findings = {word: finding for finding, words in release.labels.items() for word in words}
+    rows: _Rows = {}
+    for file in release.lists.values():
+        for entry in chestxdet.entries(root / file, release, key):
+            for word, (left, top, right, bottom) in zip(entry.classes, entry.boxes, strict=True):
+                sides = _numbers([str(n) for n in (left, top, right - left, bottom - top)], root / file, entry.row)
+                rows.setdefault(_stem(entry.name), []).append(
+                    (findings[word], f"{root / file} row {entry.row}", box(*sides))
+                )
+    return Drawn(rows)
 
 
 def _siim(root: Path, key: str) -> Marks | None:
     frame, path = siim.LAYOUT.load(root, key.removesuffix(".root"), *siim.TABLES)
-    rows: dict[str, list[tuple[str, int, Callable[[tuple[int, ...]], Mask | None]]]] = {}
+    rows: _Rows = {}
     cells = (column(frame, name, path, key) for name in ("ImageId", "EncodedPixels"))
     for row, name, text in zip(frame.index, *cells, strict=True):
         if re.fullmatch(siim.MASK, text):
-            rows.setdefault(name, []).append(("pneumothorax", int(row), runs([int(n) for n in text.split()])))
-    return Drawn(path, rows)
+            rows.setdefault(name, []).append(
+                ("pneumothorax", f"{path} row {row}", runs([int(n) for n in text.split()]))
+            )
+    return Drawn(rows)
 
 
 def _numbers(cells: Sequence[str], path: Path, row: int) -> list[float]:

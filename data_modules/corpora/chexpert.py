@@ -7,6 +7,7 @@ CheXpert Plus (Chambon et al. 2024, arXiv 2405.19538) where its table lies below
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -46,28 +47,44 @@ TAIL = re.compile(
 def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
     """Return the studies of all splits that are there; `keep: {Frontal/Lateral: [Frontal]}` leaves the laterals out."""
     root = LAYOUT.root(config, key)
-    homes = [root, *sorted(path for path in watched_glob(root, BATCHES) if path.is_dir())]
-    folders = _patient_folders(root, homes)
-    tables = [home.relative_to(root).as_posix() + "/" for home in homes]
-    frames = []
-    for name, split in (("train.csv", "train"), ("valid.csv", "val")):
-        frame, path = LAYOUT.load(root, key, *(f"{home}{name}" for home in tables))
-        frames.append(_placed(frame, "Path", path, split, key))
+    homes = folders_of(root)
+    folders = patient_folders(root, homes)
+    frames = labelled(root, homes, key)
     if (truth := root / "groundtruth.csv").is_file():
         frames.append(_test(truth, root, folders, key))
     frame = pd.concat(frames).fillna("")
-    nominal = frame["folder"] + "/" + frame["patient"]
-    frame["image"] = frame["patient"].map(folders).fillna(nominal) + "/" + frame["number"] + "/" + frame["file"]
+    frame["image"] = images(frame, folders)
     frame["study"] = frame["patient"] + "/" + frame["number"]
     frame["view"] = frame["AP/PA"].where(frame["AP/PA"] != "", frame["Frontal/Lateral"])
     frame = frame.rename(columns={"Sex": "sex", "Age": "age"})
     if (plus := root / PLUS).is_file():
-        frame["report"] = _reports(plus, key, frame)
+        frame["report"] = reports(plus, key, frame)
     labels = {finding: LabelRule(name, numeric=dict(CHEXPERT_CODING)) for finding, name in LABELS.items()}
     return LAYOUT.studies(config, root, frame, root / "train.csv", labels, ontology, salt, key)
 
 
-def _patient_folders(root: Path, homes: list[Path]) -> dict[str, str]:
+def folders_of(root: Path) -> list[Path]:
+    """root, and the batch folders of the full release."""
+    return [root, *sorted(path for path in watched_glob(root, BATCHES) if path.is_dir())]
+
+
+def labelled(root: Path, homes: list[Path], key: str) -> list[pd.DataFrame]:
+    """train.csv and valid.csv, as of `placed`."""
+    tables = [home.relative_to(root).as_posix() + "/" for home in homes]
+    frames = []
+    for name, split in (("train.csv", "train"), ("valid.csv", "val")):
+        frame, path = LAYOUT.load(root, key, *(f"{home}{name}" for home in tables))
+        frames.append(placed(frame, "Path", path, split, key))
+    return frames
+
+
+def images(frame: pd.DataFrame, folders: dict[str, str]) -> pd.Series:
+    """Path of each row's image relative to root, by the folders of `patient_folders`."""
+    nominal = frame["folder"] + "/" + frame["patient"]
+    return frame["patient"].map(folders).fillna(nominal) + "/" + frame["number"] + "/" + frame["file"]
+
+
+def patient_folders(root: Path, homes: list[Path]) -> dict[str, str]:
     """Patient -> folder relative to root, since `Path` does not say in which batch a patient lies."""
     found = {}
     for home in homes:
@@ -77,10 +94,12 @@ def _patient_folders(root: Path, homes: list[Path]) -> dict[str, str]:
     return found
 
 
-def _placed(frame: pd.DataFrame, where: str, path: Path, split: str, key: str) -> pd.DataFrame:
-    """`frame` with the parts of its column of paths and the file it is from; its label columns are looked for."""
+def placed(
+    frame: pd.DataFrame, where: str, path: Path, split: str, key: str, findings: Iterable[str] = LABELS
+) -> pd.DataFrame:  # fmt: skip
+    """`frame` with the parts of its column of paths and the file it is from; columns of `findings` are looked for."""
     frame = renamed(frame, WORDS)
-    for name in LABELS.values():
+    for name in (LABELS[finding] for finding in findings):
         column(frame, name, path, f"{key}.root")
     parts = [TAIL.search(cell) for cell in column(frame, where, path, f"{key}.root")]
     for row, part in zip(frame.index, parts, strict=True):
@@ -97,7 +116,7 @@ def _placed(frame: pd.DataFrame, where: str, path: Path, split: str, key: str) -
 def _test(truth: Path, root: Path, folders: dict[str, str], key: str) -> pd.DataFrame:
     """The labelled test studies, one row per image that is there, or for the first view where there is none."""
     table = load(truth, f"{key}.root")
-    studies = _placed(table, "Study", truth, "test", key)
+    studies = placed(table, "Study", truth, "test", key)
     patients = studies["patient"].map(lambda patient: folders.get(patient, f"test/{patient}"))
     views = [
         sorted(view.name for view in watched_glob(root / patient / number, "view*.jpg")) or ["view1_frontal.jpg"]
@@ -108,7 +127,7 @@ def _test(truth: Path, root: Path, folders: dict[str, str], key: str) -> pd.Data
     return images
 
 
-def _reports(plus: Path, key: str, frame: pd.DataFrame) -> pd.Series:
+def reports(plus: Path, key: str, frame: pd.DataFrame) -> pd.Series:
     """The report of each row's study (CheXpert Plus repeats it for every image); empty where there is none."""
     table = load(plus, f"{key}.root")
     studies = [cell.rpartition("/")[0] for cell in column(table, "path_to_image", plus, f"{key}.root")]

@@ -4,6 +4,9 @@ Three readers labelled each training image, and a finding is present where at le
 majority). A test image has one row, the consensus of five readers. Patients are not published: an image counts as one,
 and validation is held out by image. Kaggle's train.csv has one row per box, or per reader without any, for 14 findings,
 so it gives those only; its test images have no labels, and the test split too is held out of the training images.
+
+A finding is present where one of its columns (or classes of boxes) is: Nodule/Mass is the union of the two. All 28
+columns can be read as findings of their own (`findings: {copd: {label: COPD}}`), as experiments/protocols/vindr28 does.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import pandas as pd
 
 from data_modules.corpora.csv_file import column
 from data_modules.corpora.labels import OUTSIDE, states_of
-from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, words
+from data_modules.corpora.official import BINARY_CODING, Layout, hold_out
 from data_modules.corpora.splits import split_patients
 from data_modules.corpora.terms import CODING, MALFORMED
 from data_modules.corpus_config import CorpusConfig, LabelRule
@@ -43,8 +46,6 @@ test/<image_id>.dicom
 )
 IMAGES = 15_000
 """Published training images; no number of their parts, since validation is held out of them."""
-LABELS = words("vindr")
-"""Finding -> its columns, or classes of boxes: present where one of them is. Nodule/Mass is the union of the two."""
 BOXES = (
     "No finding", "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD",
     "Infiltration", "Lung Opacity", "Nodule/Mass", "Other lesion", "Pleural effusion", "Pleural thickening",
@@ -52,6 +53,8 @@ BOXES = (
 )  # fmt: skip
 """Classes of the Kaggle edition."""
 YES = ("1", "1.0")
+OTHER = "Other diseases"
+"""Of the training table; the test table calls it "Other disease"."""
 RULE = LabelRule("as named", numeric=dict(BINARY_CODING))
 
 
@@ -60,10 +63,11 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     root = LAYOUT.root(config, key)
     rows, path = LAYOUT.load(root, key, TRAIN, KAGGLE)
     on_kaggle = path == root / KAGGLE
-    layout, wanted = LAYOUT, LABELS
+    ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
+    layout, wanted = LAYOUT, {finding: tuple(names) for finding, names in ontology.labels("vindr").items()}
     if on_kaggle:
         rows, layout = _readers(rows, path, key), replace(LAYOUT, published={})
-        known = {finding: tuple(name for name in names if name in BOXES) for finding, names in LABELS.items()}
+        known = {finding: tuple(name for name in names if name in BOXES) for finding, names in wanted.items()}
         wanted = {finding: names for finding, names in known.items() if names}
     disputed = ontology.disputed("vindr")
     frame = _agreed(rows, wanted, disputed, path, "train", 3, key)
@@ -76,9 +80,11 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
         frame["split"] = frame["patient"].map(chosen)
     else:
         tests, place = LAYOUT.load(root, key, TEST)
+        if OTHER not in tests:
+            tests = tests.rename(columns={OTHER.removesuffix("s"): OTHER})
         frame = pd.concat([frame, _agreed(tests, wanted, disputed, place, "test", 1, key)])
         frame["split"] = hold_out(frame, config)
-    labels = {finding: LabelRule(names[0], numeric=dict(CODING)) for finding, names in wanted.items()}
+    labels = {finding: LabelRule(name, numeric=dict(CODING)) for finding, name in _columns(wanted).items()}
     return layout.studies(config, root, frame, path, labels, ontology, salt, key)
 
 
@@ -86,13 +92,13 @@ def _agreed(
     frame: pd.DataFrame, wanted: Mapping[str, tuple[str, ...]], disputed: Mapping[str, set[str]], path: Path,
     split: str, readers: int, key: str,
 ) -> pd.DataFrame:  # fmt: skip
-    """One row per image and a column per finding, called as the first of its labels; a cell outside the coding stays.
+    """One row per image and a column per finding, called as of `_columns`; a cell outside the coding stays.
 
     1 where more than half of the image's `readers` rows have one of the labels; blank where they do only together with
     the rows that have a wider or a loose one.
     """
     identity = ["image_id", "rad_id"] if readers > 1 else ["image_id"]
-    names = [name for labels in wanted.values() for name in labels]
+    names = list(dict.fromkeys(name for labels in wanted.values() for name in labels))
     for name in (*identity, *names):
         column(frame, name, path, f"{key}.root")
     if frame.empty:
@@ -113,7 +119,7 @@ def _agreed(
     def most(marked: pd.Series) -> pd.Series:
         return (marked.groupby(frame["image_id"]).sum().loc[images] * 2 > readers).set_axis(rows.index)
 
-    found = {}
+    found, columns = {}, _columns(wanted)
     for finding, labels in wanted.items():
         marked = (states[list(labels)] == PRESENT).any(axis=1)
         others = [name for name in disputed[finding] if name in frame]
@@ -121,10 +127,18 @@ def _agreed(
         cells = most(marked).map({True: "1", False: "0"}).mask(most(maybe) & ~most(marked), "")
         for name in labels:
             cells = cells.mask(outside.loc[rows.index, name], rows[name].replace("", MALFORMED))
-        found[labels[0]] = cells
+        found[columns[finding]] = cells
     return pd.DataFrame(found).assign(
         image=f"{split}/" + images + ".dicom", patient=images, split=split, view="PA", source=str(path)
     )  # fmt: skip
+
+
+def _columns(wanted: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Finding -> name of its column: the first of its labels, and the finding too where an earlier one has that."""
+    found: dict[str, str] = {}
+    for finding, labels in wanted.items():
+        found[finding] = f"{labels[0]} ({finding})" if labels[0] in found.values() else labels[0]
+    return found
 
 
 def _readers(boxes: pd.DataFrame, path: Path, key: str) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from official import COUNTS, KEY, phantom, picture, read, states, write_table
@@ -184,6 +185,32 @@ def test_a_wrong_root_shows_the_tree(tmp_path: Path) -> None:
 
 def _edit(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new, 1))
+
+
+def test_all_28_columns_are_findings_of_protocol_vindr28(by_hand: Path) -> None:
+    """Each label of the two tables reaches one finding of the protocol, and that finding alone."""
+    text = (Path(__file__).parents[2] / "experiments/protocols/vindr28.yaml").read_text(encoding="utf-8")
+    protocol = yaml.safe_load(text)
+    corpus, scored = protocol["data"]["corpora"][0], protocol["scoring"]["findings"]
+    assert len(set(scored)) == 28
+    header = [name.replace("Other diseases", "Other disease") for name in COLUMNS]
+    write_table(by_hand / TEST, ["image_id", *header], [[f"t{n:02d}", *cells(name)] for n, name in enumerate(COLUMNS)])
+    for n in range(len(COLUMNS)):
+        dicom(by_hand / f"test/t{n:02d}.dicom")
+    found = read("vindr_cxr", by_hand, findings=corpus["findings"])
+    proven = []
+    for n in range(len(COLUMNS)):
+        proven.append([name for name, state in states(found, f"test/t{n:02d}.dicom").items() if state == "present"])
+    own = [[name for name in names if name in scored] for names in proven]
+    assert all(len(names) == 1 for names in own) and sorted(name for names in own for name in names) == sorted(scored)
+    at = dict(zip(COLUMNS, own, strict=True))
+    assert at["Nodule/Mass"] == ["nodule_mass"] and at["Lung tumor"] == ["lung_tumor"] and at["COPD"] == ["copd"]
+    assert "lung_lesion" in proven[COLUMNS.index("Lung tumor")]  # joined with Nodule/Mass there, as in protocols/vindr
+
+
+def test_a_label_that_no_table_has_is_refused(by_hand: Path) -> None:
+    with pytest.raises(InputError, match=r"has no column 'Lung tumour'.*'Lung tumor'"):
+        read("vindr_cxr", by_hand, findings={"tumour": {"label": "Lung tumour"}})
 
 
 @given(st.lists(st.tuples(*[st.sampled_from(["0", "1", "1.0", "2", "", "x"])] * 3), min_size=1, max_size=5))

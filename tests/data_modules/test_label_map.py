@@ -84,16 +84,17 @@ def test_the_reader_of_vindr_reads_what_the_mapping_lists() -> None:
     ]  # fmt: skip
     rows = [[label, *("1" if name == label else "0" for name in labels)] for label in labels]
     frame = pd.DataFrame(rows, columns=["image_id", *labels], dtype=object)
-    agreed = vindr_cxr._agreed(frame, vindr_cxr.LABELS, ontology().disputed("vindr"), Path("t"), "test", 1, "k")
-    agreed = agreed.rename(columns={names[0]: finding for finding, names in vindr_cxr.LABELS.items()})
+    read = {finding: tuple(names) for finding, names in ontology().labels("vindr").items()}
+    agreed = vindr_cxr._agreed(frame, read, ontology().disputed("vindr"), Path("t"), "test", 1, "k")
+    agreed = agreed.rename(columns={names[0]: finding for finding, names in read.items()})
     for row, label in enumerate(labels):
-        there = {finding for finding in vindr_cxr.LABELS if agreed[finding].iloc[row] == "1"}
+        there = {finding for finding in read if agreed[finding].iloc[row] == "1"}
         assert there == made_present("vindr", label), label
-        open_ = {finding for finding in vindr_cxr.LABELS if agreed[finding].iloc[row] == ""}
+        open_ = {finding for finding in read if agreed[finding].iloc[row] == ""}
         assert open_ == {finding for finding, names in ontology().disputed("vindr").items() if label in names}, label
     assert made_present("vindr", "Lung tumor") == {"lung_lesion"}
     assert made_present("vindr", "Rib fracture") == made_present("vindr", "Clavicle fracture") == {"fracture"}
-    assert "emphysema" in {f for f in vindr_cxr.LABELS if agreed[f].iloc[labels.index("COPD")] == ""}
+    assert "emphysema" in {f for f in read if agreed[f].iloc[labels.index("COPD")] == ""}
 
 
 def test_three_readers_of_vindr_agree_over_the_labels_of_a_finding() -> None:

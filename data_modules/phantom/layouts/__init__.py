@@ -12,11 +12,15 @@ from data_modules.errors import InputError, nearest
 from data_modules.files import new_folder
 from data_modules.phantom.findings import NAMES
 from data_modules.phantom.layouts import (
+    chestxdet,
     chestxray14,
     chexpert,
+    chexpert_5x200,
     covid_ct,
     covidx,
     ct_rate,
+    cxr_lt,
+    cxr_lt_2026,
     inspect_ctpa,
     lidc_idri,
     mimic_cxr,
@@ -31,14 +35,18 @@ from data_modules.phantom.layouts.case import Case
 
 LAYOUTS: dict[str, Callable[[list[Case], Path], None]] = {
     "chexpert": chexpert.write,
+    "chexpert_5x200": chexpert_5x200.write,
     "mimic_cxr": mimic_cxr.write,
     "chestxray14": chestxray14.write,
+    "chestxdet": chestxdet.write,
     "rsna": rsna.write,
     "vindr_cxr": vindr_cxr.write,
     "covidx": covidx.write,
     "siim": siim.write,
     "padchest": padchest.write,
     "openi": openi.write,
+    "cxr_lt": cxr_lt.write,
+    "cxr_lt_2026": cxr_lt_2026.write,
     "ct_rate": ct_rate.write,
     "rad_chestct": rad_chestct.write,
     "covid_ct": covid_ct.write,

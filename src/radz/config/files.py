@@ -140,7 +140,7 @@ NEWER = {
         "alignment",
     ),
     "dkam": ("logit_adjustment", "focus_present", "focus_absent", "absent_margin"),
-    "scoring": ("wordings",),
+    "scoring": ("wordings", "choice", "frequency_limits"),
 }  # fmt: skip
 """Keys that came after the first release: at their default, which changes nothing, they leave digests as they were."""
 
@@ -170,7 +170,7 @@ def digest(experiment: Experiment) -> str:
                 rule.pop("from_report")
     for section, keys in NEWER.items():
         for key in keys:
-            if plain[section][key] == getattr(type(getattr(experiment, section)), key):
+            if plain[section][key] == _default(type(getattr(experiment, section)), key):
                 plain[section].pop(key)
     if experiment.data.labels_reviewed:
         plain["data"]["labels_reviewed"] = _content(experiment.data.labels_reviewed)
@@ -192,6 +192,12 @@ def run_folder(experiment: Experiment) -> Path:
     if experiment.run_dir is not None:
         return Path(experiment.run_dir).expanduser()
     return Path("runs") / experiment.name / f"seed{experiment.seed}-{digest(experiment)}"
+
+
+def _default(section: type, key: str) -> Any:
+    """The default of a key, a list's too."""
+    field = next(field for field in dataclasses.fields(section) if field.name == key)
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _content(name: str) -> str:

@@ -80,6 +80,9 @@ class Experiment:
         known = known_findings(self.data)
         self.dkam.findings = canonical("dkam.findings", self.dkam.findings, known)
         self.scoring.findings = canonical("scoring.findings", self.scoring.findings, known)
+        self.scoring.choice = canonical("scoring.choice", self.scoring.choice, known)
+        if self.scoring.findings and (lost := set(self.scoring.choice) - set(self.scoring.findings)):
+            raise InputError(f"scoring.choice: {', '.join(sorted(lost))} must stand in scoring.findings too")
         names = canonical("scoring.class_prompts", self.scoring.class_prompts, known)
         self.scoring.class_prompts = dict(zip(names, self.scoring.class_prompts.values(), strict=True))
         if not self.data.corpora:

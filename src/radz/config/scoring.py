@@ -35,6 +35,12 @@ class ScoringConfig:
     """findings scored at test; empty: every finding with a label in the test split"""
     primary: Annotated[str, words("seen", "all")] = "seen"
     """findings of the macro: seen (named in training labels) | all"""
+    choice: list[str] = field(default_factory=list)
+    """findings of which a study has exactly one: also the accuracy of the highest score, and precision of retrieval by
+    finding, over the studies that have one of them alone (CheXpert 5x200); empty: neither"""
+    frequency_limits: list[float] = field(default_factory=lambda: [0.1, 0.01])
+    """shares of the training split of the scored corpus: above the first a finding is in the head, below the second in
+    the tail, with none unseen; average precision is also given for each group (docs/corpora.md)"""
     unit: Annotated[str, words("study", "image")] = "study"
     """what is scored: study, or image (each image of a study by itself, under the study's labels)"""
     aggregate: Annotated[str, words("joint", "mean", "max")] = "joint"
@@ -60,6 +66,11 @@ class ScoringConfig:
             raise InputError(f"scoring.aggregate: {self.aggregate} conflicts with scoring.unit=image; use joint")
         if not self.age_bands or self.age_bands != sorted(set(self.age_bands)):
             raise InputError(f"scoring.age_bands: {self.age_bands} must be one rising limit or more")
+        limits = self.frequency_limits
+        if len(limits) != 2 or not 0 < limits[1] <= limits[0] < 1:
+            raise InputError(f"scoring.frequency_limits: {limits} must be two falling shares between 0 and 1")
+        if len(self.choice) == 1:
+            raise InputError(f"scoring.choice: {self.choice} must be two findings or more, or none")
         for finding, own in self.class_prompts.items():
             own.check(f"scoring.class_prompts.{finding}")
         if not self.prompts or any("{finding}" not in prompt.lower() for prompt in self.prompts):

@@ -58,6 +58,18 @@ def draws(units: int, replicates: int, seed: int, longest: int) -> Iterator[NDAr
         yield draw(generator, units, min(rows_at_once, replicates - first))
 
 
+def means_by_unit(
+    hits: NDArray[np.float64], units: Sequence[str] | NDArray, replicates: int, seed: int
+) -> NDArray[np.float64]:  # fmt: skip
+    """Means [R, k] of hits [N, k] under resamples of units [N]."""
+    # A mean is a ratio of sums by unit, so a resample costs one product and no gather of rows.
+    codes, names = pd.factorize(np.asarray(units))
+    sums = np.stack([np.bincount(codes, column, len(names)) for column in (*hits.T, np.ones(len(hits)))], axis=1)
+    drawn = [counts @ sums for counts in draws(len(names), replicates, seed, len(names))]
+    totals = np.concatenate(drawn)
+    return totals[:, :-1] / totals[:, -1:]
+
+
 def draw(generator: np.random.Generator, units: int, replicates: int) -> NDArray[np.int32]:
     """How often each unit occurs in each resample of `units` out of `units`: int32 [R, U], rows sum to U."""
     counts = np.zeros((replicates, units), dtype=np.int32)

@@ -1,6 +1,6 @@
 """Recall of image-to-report and report-to-image retrieval, by distinct report: torch features in, plain values out.
 
-Names of sizes: N images (studies), D distinct reports, e feature width.
+Names of sizes: N images (studies), D distinct reports, K findings of a choice, e feature width.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,6 +17,8 @@ from radz.metrics import bootstrap
 from radz.metrics.estimates import entry
 
 AT = (1, 5, 10)
+PRECISION_AT = (5, 10, 100)
+"""of GLoRIA's retrieval (Huang et al., ICCV 2021)"""
 _ROWS = 1024
 """images compared at once; a similarity matrix of 25,000 x 25,000 would hold 2.5 GB"""
 
@@ -67,7 +68,7 @@ def retrieval(
         ("report_to_image", of_report, np.arange(len(of_report)), len(of_image)),
     ):
         hits = np.stack([rank <= k for k in AT], axis=1).astype(float)
-        values = _means(hits, units, replicates, seed)
+        values = bootstrap.means_by_unit(hits, units, replicates, seed)
         recalls[name] = {
             **{f"recall_{k}": entry(hits[:, i].mean(), values[:, i]) for i, k in enumerate(AT)},
             "median_rank": float(np.median(rank)),
@@ -76,14 +77,40 @@ def retrieval(
     return recalls
 
 
-def _means(hits: NDArray[np.float64], units: NDArray, replicates: int, seed: int) -> NDArray[np.float64]:
-    """Means [R, k] of hits [N, k] under resamples of units [N]."""
-    # A mean is a ratio of sums by unit, so a resample costs one product and no gather of rows.
-    codes, names = pd.factorize(units)
-    sums = np.stack([np.bincount(codes, column, len(names)) for column in (*hits.T, np.ones(len(hits)))], axis=1)
-    drawn = [counts @ sums for counts in bootstrap.draws(len(names), replicates, seed, len(names))]
-    totals = np.concatenate(drawn)
-    return totals[:, :-1] / totals[:, -1:]
+def precision(
+    owner: Tensor, reports: int, patients: Sequence[str], truth: NDArray[np.int64], similarity: Similarity,
+    replicates: int, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Precision at PRECISION_AT of image-to-report retrieval: the share of the first k reports of the image's finding.
+
+    A report is of the findings of all images that own it. Of equal similarities the report of another finding goes
+    first. A k above D is left out. `chance` is the precision of a random order. Intervals resample patients; the
+    candidates stay as they are.
+
+    Args:
+        owner, reports, patients, similarity: as of `retrieval`.
+        truth: int64 [N], the one finding of each image; -1 where it has none of them alone, which asks nothing.
+    """
+    own = owner.numpy()
+    of_report = np.zeros((int(truth.max()) + 1, reports), dtype=bool)
+    asked = np.flatnonzero(truth >= 0)
+    of_report[truth[asked], own[asked]] = True
+    at = [k for k in PRECISION_AT if k <= reports]
+    shares = np.empty((len(asked), len(at)))
+    for start in range(0, len(asked), _ROWS):
+        rows = asked[start : start + _ROWS]
+        similarities = similarity(torch.from_numpy(rows)).float().cpu().numpy()
+        alike = of_report[truth[rows]]
+        order = np.lexsort((alike, -similarities), axis=1)
+        hits = np.cumsum(np.take_along_axis(alike, order, axis=1), axis=1)
+        shares[start : start + len(rows)] = hits[:, [k - 1 for k in at]] / np.array(at)
+    samples = bootstrap.means_by_unit(shares, np.asarray(patients)[asked], replicates, seed)
+    return {
+        "images": len(asked),
+        "reports": reports,
+        **{f"precision_{k}": entry(shares[:, i].mean(), samples[:, i]) for i, k in enumerate(at)},
+        "chance": float(of_report[truth[asked]].mean()),
+    }
 
 
 def _chance(k: int, owner: Tensor, candidates: int, direction: str) -> float:

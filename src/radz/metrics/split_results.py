@@ -15,6 +15,7 @@ from radz.metrics import bootstrap, calibration, conformal
 from radz.metrics.conformal import Sets
 from radz.metrics.delong import covariance, holm
 from radz.metrics.estimates import HALF, METRICS, Calibrations, Cell, Entry, Estimates, Thresholds, excluded
+from radz.metrics.frequency import GROUPS as FREQUENCY
 from radz.metrics.intervals import FEW, few, none_reason
 from radz.metrics.ranking import SPECIFICITY, best_f1
 from radz.metrics.score_table import ScoreTable
@@ -61,6 +62,7 @@ def results(
     table: ScoreTable, seen: Mapping[str, str], primary: Iterable[str], thresholds_validation: Thresholds | None,
     replicates: int = 1000, seed: int = 0, coverage: Mapping[str, Any] | None = None, headline: str | None = None,
     calibrations: Calibrations | None = None, sets: Mapping[str, Mapping[str, Sets]] | None = None,
+    frequency: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The value of `results["<corpus>/<split>"]` in metrics.json, ready for `json.dumps(allow_nan=False)`.
 
@@ -78,6 +80,8 @@ def results(
             its correction after Holm.
         calibrations: of `calibrations_from(validation table)`, for Brier score and calibration error.
         sets: of `sets_from(validation table)`, for the answers of the headline.
+        frequency: finding -> its group of `frequency.GROUPS`, for the means over the primary findings of each group;
+            None where no training split says so.
     """
     chosen = list(primary)
     _check_names(table, seen, chosen, headline)
@@ -88,7 +92,7 @@ def results(
         )
     measured = Estimates(table, thresholds_validation or {}, calibrations or {}, replicates, seed)
     rules = {"f1_validation": thresholds_validation, "brier": calibrations}
-    scorers = {scorer: _scorer(measured, scorer, seen, chosen, rules) for scorer in table.scores}
+    scorers = {scorer: _scorer(measured, scorer, seen, chosen, rules, frequency) for scorer in table.scores}
     studies = {"studies": len(set(table.study_id)), "patients": len(set(table.patient))}
     return {
         "coverage": {**studies, **(coverage or {}), **({"duplicates": len(repeated)} if repeated else {})},
@@ -121,7 +125,7 @@ def _answers(
 
 def _scorer(
     measured: Estimates, scorer: str, seen: Mapping[str, str], chosen: Sequence[str],
-    rules: Mapping[str, Mapping[str, Mapping[str, Any]] | None],
+    rules: Mapping[str, Mapping[str, Mapping[str, Any]] | None], frequency: Mapping[str, str] | None,
 ) -> dict[str, Any]:  # fmt: skip
     """All of one scorer; `rules`: metric -> what validation gave for it, by scorer and finding, if there was one."""
     findings = measured.table.findings
@@ -132,9 +136,15 @@ def _scorer(
     }
     shown = GROUPS if NOT_KNOWN in seen.values() else SEEN
     groups = {group: measured.of(scorer, [n for n in own if seen[n] == group]) for group in shown}
+    often = frequency or {}
+    by_frequency = {
+        group: _macro(measured, measured.of(scorer, [n for n in chosen if often[n] == group]))
+        for group in FREQUENCY if often
+    }  # fmt: skip
     return {
         "macro": _macro(measured, measured.of(scorer, chosen)),
         "micro": measured.micro(measured.of(scorer, chosen)),
+        **({"macro_by_frequency": by_frequency} if by_frequency else {}),
         "macro_by_seen": {group: _macro(measured, cells) for group, cells in groups.items()},
         "findings": {n: {**_finding(measured, cell), "seen": seen[n]} for n, cell in own.items()},
         "excluded": {findings[c]: why for (s, c), why in measured.excluded.items() if s == scorer},

@@ -23,6 +23,17 @@ def log_summary(metrics: dict[str, Any]) -> None:
                     cells.append(f"{group} {in_words(auroc)}")
             mark = "*" if scorer == metrics["headline_scorer"] else " "
             log.info("%s %-12s %s", mark, scorer, "  ".join(cells))
+            if (often := values.get("macro_by_frequency")) and mark == "*":
+                means = {"mAP": values["macro"]["auprc"], **{name: of["auprc"] for name, of in often.items()}}
+                every = ", ".join(f"{name} {in_words(m)}" for name, m in means.items() if m["value"] is not None)
+                log.info("  average precision, mean over findings by how often training has them: %s", every)
+        if one := result.get("choice"):
+            for scorer, values in one["scorers"].items():
+                log.info(
+                    "  one of %d findings, %s: accuracy %s (chance %.3f); standardised over the set, transductive: %s",
+                    len(one["findings"]), scorer, in_words(values["accuracy"]), one["chance"],
+                    in_words(values["accuracy_standardised"]),
+                )  # fmt: skip
         if words := result.get("wordings"):
             log.info(
                 "  in other words (%d wordings that no training saw): %.3f to %.3f (median %.3f); told from their "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from data_modules import privacy
 from data_modules.base import StudyDataModule
@@ -23,9 +24,11 @@ from radz.methods.export_folder import is_export
 from radz.methods.validation import KEY as VALIDATION
 from radz.methods.validation import validations
 from radz.methods.vqa_answers import unread
+from radz.metrics.choice import choice, chosen
 from radz.metrics.estimates import RULES
+from radz.metrics.frequency import frequencies, group
 from radz.metrics.ranking import undefined_reason
-from radz.metrics.retrieval import retrieval
+from radz.metrics.retrieval import precision, retrieval
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.split_results import results
 from radz.metrics.subgroups import groups_of, subgroups
@@ -39,7 +42,9 @@ from radz.training.run_folder import read_environment
 from radz.training.trainer import MONITOR
 
 log = logging.getLogger(__name__)
-NOT_PROTOCOL = ("pixel_baseline", "cases", "retrieval", "wordings", "age_bands", "subgroup_least")
+NOT_PROTOCOL = (
+    "pixel_baseline", "cases", "retrieval", "wordings", "age_bands", "subgroup_least", "choice", "frequency_limits"
+)  # fmt: skip
 """Keys of `scoring` that add numbers and change none."""
 
 
@@ -67,12 +72,15 @@ def write_results(
                 continue
             primary = [n for n in table.findings if experiment.scoring.primary == "all" or seen[n] == "label"]
             source, rules = _rules(table.corpus, own_rules, trained)
+            often = frequency(data, table, experiment.scoring.frequency_limits)
             entry = results(
                 table, {n: seen[n] for n in table.findings}, primary, rules.thresholds if rules else None,
                 experiment.scoring.replicates, experiment.scoring.seed, headline=headline,
                 calibrations=rules.calibrations if rules else None, sets=rules.sets if rules else None,
                 coverage={"skipped": coverage.skipped(table.corpus), **account},
+                frequency=often and often["groups"],
             )  # fmt: skip
+            entry |= {"frequency": often} if often else {}
             entry["thresholds_from"] = source
             for values in entry["scorers"].values():
                 values["excluded"] |= _not_scored(experiment, data, table.findings)
@@ -104,9 +112,11 @@ def write_results(
 def _beside(
     experiment: Experiment, kept: Kept | None, table: ScoreTable, primary: Sequence[str]
 ) -> dict[str, Any]:  # fmt: skip
-    """Retrieval, other wordings and published prompts, where they were asked."""
+    """The choice among findings, retrieval, other wordings and published prompts, where they were asked."""
     scoring = experiment.scoring
+    asked = scoring.choice
     parts = {
+        "choice": choice(table, asked, scoring.replicates, scoring.seed) if asked else None,
         "retrieval": retrieved(experiment, kept, table),
         "wordings": in_wordings(table, primary, scoring.replicates, scoring.seed),
         "prompt_sets": in_prompt_sets(table, primary),
@@ -220,14 +230,38 @@ def retrieved(experiment: Experiment, kept: Kept | None, table: ScoreTable) -> d
     if part is None or len(part.text.overall) < 2:
         return None
     place = {row: number for number, row in enumerate(table.rows.tolist())}
-    patients = [table.patient[place[row]] for row in part.rows.tolist()]
+    at = [place[row] for row in part.rows.tolist()]
+    patients = [table.patient[number] for number in at]
     settings = experiment.scoring
-    found = retrieval(
-        part.owner, len(part.text.overall), patients,
-        lambda rows: pair_similarity(part.image.rows(rows), part.text, settings.prompt_features, experiment.dfat),
-        settings.replicates, settings.seed,
-    )  # fmt: skip
+
+    def similarity(rows: Tensor) -> Tensor:
+        return pair_similarity(part.image.rows(rows), part.text, settings.prompt_features, experiment.dfat)
+
+    reports, drawn = len(part.text.overall), (settings.replicates, settings.seed)
+    found = retrieval(part.owner, reports, patients, similarity, *drawn)
+    if settings.choice and set(settings.choice) <= set(table.findings):
+        of_table = np.full(len(table), -1)
+        alone, which = chosen(table, settings.choice)
+        of_table[alone] = which
+        truth = of_table[at]
+        if (truth >= 0).any():
+            found["precision"] = precision(part.owner, reports, patients, truth, similarity, *drawn)
     return {"features": settings.prompt_features, **found}
+
+
+def frequency(data: StudyDataModule, table: ScoreTable, limits: Sequence[float]) -> dict[str, Any] | None:
+    """Share of the training rows of the table's corpus that have each scored finding, and its group by `limits`.
+
+    None without a training split.
+    """
+    rows = data.table.rows("train")
+    rows = rows[data.table.corpus[rows] == data.table.corpora.index(table.corpus)]
+    if not len(rows):
+        return None
+    labels = data.metric_labels(rows)[:, [data.findings.index(name) for name in table.findings]]
+    often = dict(zip(table.findings, frequencies(labels).tolist(), strict=True))
+    groups = {name: group(share, limits) for name, share in often.items()}
+    return {"limits": list(limits), "training": often, "groups": groups}
 
 
 def cost(module: Any) -> dict[str, Any] | None:

@@ -356,3 +356,10 @@ def test_few_shots_are_another_experiment_and_without_them_digests_stay(monkeypa
     assert few != before
     monkeypatch.setitem(NEWER, "data", tuple(key for key in NEWER["data"] if key != "shots"))
     assert digest(load_experiment("demo")) != before  # what would happen if the key entered at its default
+
+
+def test_keys_of_lists_leave_digests_at_their_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest(load_experiment("demo"))
+    assert digest(load_experiment("demo", ["scoring.frequency_limits=[0.2, 0.01]"])) != before
+    monkeypatch.setitem(NEWER, "scoring", tuple(key for key in NEWER["scoring"] if key != "frequency_limits"))
+    assert digest(load_experiment("demo")) != before

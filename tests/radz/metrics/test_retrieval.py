@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from radz.metrics import retrieval as module
-from radz.metrics.retrieval import Similarity, ranks, retrieval
+from radz.metrics.retrieval import Similarity, precision, ranks, retrieval
 from radz.models.losses import Features, cosine
 from radz.models.retrieval_features import Kept
 
@@ -77,3 +77,30 @@ def test_part_of_the_kept_features() -> None:
     part = Kept(rows, features(image), features(text), owner).take(rows[::3])
     assert np.array_equal(part.rows, rows[::3]) and len(part.text.overall) == len(set(owner[::3].tolist()))
     assert torch.equal(part.text.overall[part.owner], text[owner[::3]])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_precision_equals_a_plain_sort(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against every pair; one report is of two findings, one image asks nothing."""
+    monkeypatch.setattr(module, "_ROWS", 7)
+    image, text, owner = case(seed)
+    truth = np.random.default_rng(seed).integers(3, size=40)
+    truth[5] = -1
+    found = precision(owner, 25, [f"p{i // 2}" for i in range(40)], truth, of_pairs(image, text), 200, 0)
+    findings = [{truth[i] for i in np.flatnonzero(owner.numpy() == d)} for d in range(25)]
+    assert any(len(names) > 1 for names in findings)
+    alike = np.array([[truth[i] in findings[d] for d in range(25)] for i in range(40)])
+    asked = truth >= 0
+    for k in (5, 10):
+        first = np.argsort(-cosine(image, text).numpy(), axis=1)[:, :k]
+        shares = np.take_along_axis(alike, first, axis=1).mean(axis=1)[asked]
+        assert found[f"precision_{k}"]["value"] == pytest.approx(shares.mean())
+        assert found[f"precision_{k}"]["low"] < shares.mean() < found[f"precision_{k}"]["high"]
+    assert "precision_100" not in found and found["images"] == 39
+    assert found["chance"] == pytest.approx(alike[asked].mean())
+
+
+def test_of_equal_similarities_the_report_of_another_finding_goes_first() -> None:
+    owner, truth = torch.arange(10), np.arange(10) % 2
+    found = precision(owner, 10, [str(i) for i in range(10)], truth, lambda rows: torch.zeros(len(rows), 10), 100, 0)
+    assert (found["precision_5"]["value"], found["precision_10"]["value"], found["chance"]) == (0.0, 0.5, 0.5)

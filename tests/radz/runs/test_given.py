@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, f1_score, roc_auc_score
 
 from radz.cli.command_line import main
 from radz.metrics.calibration import fit
@@ -382,3 +382,18 @@ def test_no_torch_is_loaded(tables: Given) -> None:
 def run(code: str, *arguments: str) -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_protocol_of_a_choice_has_its_accuracy(tables: Given) -> None:
+    """Of studies with one of two findings, the one with the higher score, as scikit-learn counts it."""
+    protocol = tables.folder / "choice.yaml"
+    protocol.write_text(
+        "base: protocols/nih14\nscoring: {findings: [edema, pleural_effusion], choice: [edema, pleural_effusion]}\n"
+    )
+    found = scored(tables, f"protocol={protocol}")["choice"]
+    one = tables.labels[:, :2].sum(axis=1) == 1
+    truth, answer = (values[one][:, :2].argmax(axis=1) for values in (tables.labels, tables.scores))
+    assert found["scorers"]["scores"]["accuracy"]["value"] == pytest.approx(accuracy_score(truth, answer))
+    assert (found["rows"], found["left_out"]) == (one.sum(), (~one).sum()) and found["left_out"] > 0
+    assert "choice" not in scored(tables, out="none")
+    assert "One of 2 findings chosen" in (tables.folder / "out/report.html").read_text(encoding="utf-8")

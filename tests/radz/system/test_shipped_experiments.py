@@ -92,7 +92,11 @@ def _experiments(readers: Container[str]) -> list[Path]:
 
     Those on SmolLM2 need its folder.
     """
-    trained = [path for path in OWN if "protocols" not in path.parts and ROOT / "recipes/smol.yaml" not in _bases(path)]
+    trained = [
+        path
+        for path in OWN
+        if "protocols" not in path.relative_to(ROOT).parts and ROOT / "recipes/smol.yaml" not in _bases(path)
+    ]
     return [path for path in trained if all(reader in readers for reader in _readers(path))]
 
 
@@ -182,6 +186,6 @@ def test_every_official_corpus_trains_and_tests_on_the_phantom_in_its_layout(
     folder = train(load_experiment(str(path), ["with=recipes/tiny", *SMALL, *places, f"run_dir={tmp_path / 'run'}"]))
     assert (folder / "report.html").is_file()
     for protocol in FILES:
-        if "protocols" in protocol.parts and RAW[protocol]["base"] == f"../{corpus}":
+        if "protocols" in protocol.relative_to(ROOT).parts and RAW[protocol]["base"] == f"../{corpus}":
             scored = evaluate_run(load_experiment(str(protocol), [*SMALL, *places, f"run={folder}"]))
             assert (scored / "metrics.json").is_file()

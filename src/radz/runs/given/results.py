@@ -18,6 +18,7 @@ from data_modules import privacy
 from data_modules.errors import InputError, nearest
 from data_modules.findings import NO_FINDING
 from radz.config.checks import canonical
+from radz.metrics.choice import choice
 from radz.metrics.estimates import RULES
 from radz.metrics.score_table import ScoreTable
 from radz.metrics.split_results import NOT_KNOWN, calibrations_from, results, sets_from, thresholds_from
@@ -175,6 +176,8 @@ class Brought:
         for values in entry["scorers"].values():
             values["excluded"] |= self.absent
         entry["thresholds_from"] = None if val is None else val.key
+        if asked := self.settings.choice:
+            entry |= {"choice": one} if (one := choice(test, asked, self.replicates, self.seed)) else {}
         entry["subgroups"] = subgroups(
             test, self.headline, groups_of(self._attributes(), self.settings.age_bands), self.primary,
             self.settings.subgroup_least, self.replicates, self.seed,
