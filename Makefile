@@ -13,7 +13,7 @@ RUN_KEY = $(if $(RUN),run=$(RUN))
 # WITH=recipes/NAME[,NAME] lays recipes over the experiment.
 KEYS = $(if $(WITH),with=$(WITH)) $(ARGS)
 
-.PHONY: help setup wheelhouse train anchors eval predict data export import assemble backbone report evidence rerun compare score ablate paper sweep bench docs test test-full mutants lint
+.PHONY: help setup wheelhouse train anchors eval predict data export import assemble backbone report evidence view rerun compare score ablate paper sweep bench docs test test-full mutants lint
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -64,6 +64,9 @@ report: $(STAMP)  ## RUN=runs/demo/..: write report.html anew
 
 evidence: $(STAMP)  ## RUN=runs/demo/..: heat-maps, probes and words by layer, robustness, feature maps, attention (ARGS="only=layers")
 	$(BIN)/radz evidence $(or $(RUN),$(error RUN is missing)) $(ARGS)
+
+view: $(STAMP)  ## RUN=runs/demo/..: a page to look with, in a browser of this machine (ARGS="input=FOLDER")
+	$(BIN)/radz view $(or $(RUN),$(error RUN is missing)) $(ARGS)
 
 rerun: $(STAMP)  ## RUN=runs/demo/..: train that run again from its folder, compare the numbers
 	$(BIN)/radz rerun $(or $(RUN),$(error RUN is missing)) $(ARGS)

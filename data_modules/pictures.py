@@ -58,6 +58,23 @@ def read_picture(data: bytes, where: str) -> Gray:
         return np.asarray(image.convert("L"))
 
 
+def read_deep(data: bytes, where: str) -> tuple[NDArray[np.uint16], float, float] | None:
+    """Return the values [H, W] of a 16-bit gray PNG, and those that `read_picture` makes black and white.
+
+    None for a picture of 8 bits, in colour or with transparency, which `read_picture` shows as far as it goes.
+    """
+    with one_file(where, "the picture"):
+        try:
+            image = Image.open(BytesIO(data), formats=("PNG", "JPEG"))
+        except UnidentifiedImageError:  # `read_picture` says what is wrong
+            return None
+        if not image.mode.startswith("I") or "transparency" in image.info:
+            return None
+        check_size(image.width * image.height, where)
+        values = np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16)
+        return values, *limits(float(values.min()), float(values.max()), sample(values.astype(np.float64)), where)
+
+
 def _deep(samples: NDArray[np.uint16], where: str) -> Gray:
     """uint16 [H, W, 2 to 4] of gray or colour, with or without alpha; Pillow would keep the upper 8 bits."""
     colours = samples[..., : 3 if samples.shape[2] > 2 else 1].astype(np.float64)

@@ -30,15 +30,8 @@ def read_gray(path: Path, name: str | None = None, frames: str = "error", modali
     """
     where = name or str(path)
     with one_file(where):
-        size = path.stat().st_size
-        if size > dicom.MAX_BYTES:
-            raise InputError(
-                f"{where}: the file has {size >> 20} MiB; radiographs up to {dicom.MAX_BYTES >> 20} are read"
-            )
-        data = path.read_bytes()
-        if not data:
-            raise InputError(f"{where}: the file is empty")
-        if data[128:132] == b"DICM" or path.suffix.lower() in dicom.SUFFIXES:
+        data = read_bytes(path, where)
+        if is_dicom(data, path):
             gray = read_radiograph(data, where, frames, modality)
         elif data.startswith(SIGNATURES):
             gray = read_picture(data, where)
@@ -52,6 +45,22 @@ def read_gray(path: Path, name: str | None = None, frames: str = "error", modali
             )
         check_shows(gray, where)
     return gray
+
+
+def read_bytes(path: Path, where: str) -> bytes:
+    """Return the content of a file; InputError where it is empty or larger than any radiograph."""
+    size = path.stat().st_size
+    if size > dicom.MAX_BYTES:
+        raise InputError(f"{where}: the file has {size >> 20} MiB; radiographs up to {dicom.MAX_BYTES >> 20} are read")
+    data = path.read_bytes()
+    if not data:
+        raise InputError(f"{where}: the file is empty")
+    return data
+
+
+def is_dicom(data: bytes, path: Path) -> bool:
+    """Return whether a file is read as DICOM: by its preamble, or its name alone."""
+    return data[128:132] == b"DICM" or path.suffix.lower() in dicom.SUFFIXES
 
 
 def equalize(image: Gray) -> Gray:

@@ -34,12 +34,12 @@ def images(volume: Volume, ct: CtConfig) -> NDArray[np.uint8]:
     No slice comes twice: S is less than `ct.slices` when the volume, or its run of slices with lung, has fewer.
     """
     tables = [_window_table(window) for window in ct.windows]
-    return np.stack([_image(volume, index, tables) for index in _choose(volume, ct)])
+    return np.stack([_image(volume, index, tables) for index in chosen_slices(volume, ct)])
 
 
 def mask_slices(mask: NDArray[np.bool_], volume: Volume, ct: CtConfig) -> NDArray[np.bool_]:
     """A mask [X, Y, Z] of the volume's voxels where `images` shows them: bool [S, H, W], nearest voxel."""
-    planes = [Image.fromarray(_plane(mask, index).astype(np.uint8)) for index in _choose(volume, ct)]
+    planes = [Image.fromarray(_plane(mask, index).astype(np.uint8)) for index in chosen_slices(volume, ct)]
     return np.stack([np.asarray(plane.resize(volume.image_size, Image.Resampling.NEAREST)) > 0 for plane in planes])
 
 
@@ -50,12 +50,18 @@ def _plane(voxels: NDArray, index: int) -> NDArray:
 
 def _image(volume: Volume, index: int, tables: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """uint8 [C, H, W]."""
+    plane = axial(volume, index)
+    return np.stack([table[plane.view(np.uint16)] for table in tables])
+
+
+def axial(volume: Volume, index: int) -> NDArray[np.int16]:
+    """Return int16 [H, W], the HU of the slice at `index` on Z, as an image lies (see `images`)."""
     plane = _plane(volume.hu, index)
     size = volume.image_size
     if size != plane.shape[::-1]:
         values = Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
         plane = np.rint(np.asarray(values)).astype(np.int16)
-    return np.stack([table[plane.view(np.uint16)] for table in tables])
+    return plane
 
 
 def _window_table(window: str) -> NDArray[np.uint8]:
@@ -65,8 +71,8 @@ def _window_table(window: str) -> NDArray[np.uint8]:
     return np.rint(np.clip((hu - (centre - width / 2)) / width, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def _choose(volume: Volume, ct: CtConfig) -> list[int]:
-    """Indices on Z, falling (from head to feet), each once."""
+def chosen_slices(volume: Volume, ct: CtConfig) -> list[int]:
+    """Return the indices on Z of the slices that become images, falling (from head to feet), each once."""
     total = volume.hu.shape[2]
     if ct.choice == "every_mm":
         extent = total * volume.spacing[2]

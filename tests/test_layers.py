@@ -29,7 +29,7 @@ MAY = {
     "methods": ("models", "backbones", *TRAINING),
     "runs": ("report", *MODELS),
     "inference": ("report", *MODELS),
-    "evidence": ("runs", "report", *MODELS),
+    "evidence": ("inference", "runs", "report", *MODELS),
     "radz": ("inference",),
     "multirun": ("evidence", "runs", "report", *TRAINING),
     "cli": ("multirun", "evidence", "inference", "runs", "radz", "report", *MODELS),

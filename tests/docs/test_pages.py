@@ -19,6 +19,7 @@ from radz.cli import command_line as cli
 from radz.config.files import load_experiment
 from radz.config.schema import Experiment
 from radz.evidence.config import read_settings
+from radz.evidence.view import settings as view_settings
 
 CHOICES = {"RUN": "runs/x", "EXP": "demo", "EXPERIMENT": "demo", "NAME": "chexpert", "<name>": "demo", "DIR": "x"}
 """what stands in a command for a word of the reader's choice"""
@@ -266,6 +267,8 @@ def check_radz(arguments: list[str]) -> None:
     keys = [*options.keys, *rest]
     if options.verb == "evidence":
         read_settings(keys)
+    elif options.verb == "view":
+        view_settings.read_settings(keys)
     elif options.verb == "data":
         check_data(options.action, keys)
     elif options.verb in ("train", "anchors", "eval"):

@@ -212,6 +212,12 @@ VERBS = {
         "only=heatmaps,layers,words,robustness,features,attention,fewshot (all without it) studies=400 split=test "
         "seed=0 and further keys of docs/evidence.md; data.* and cache_dir as in training",
     ),
+    "view": Verb(
+        ("RUN",), "a page to look with, for the browser of this machine: studies, scores, thresholds, heat-maps",
+        verbs.view,
+        "split=test (of the run), or input=FOLDER (scored by a run or an export) findings=[a,b] studies=FILE "
+        "corpus=NAME as for predict; port=N (default: a free one) device=cpu; data.* and cache_dir as in training",
+    ),
     "rerun": Verb(
         ("RUN",), "train a finished run again from its folder and compare the numbers", verbs.rerun,
         "run_dir=DIR (RUN-rerun) tolerance=0.005 (0: bit for bit, the default on the same machine without a GPU)",

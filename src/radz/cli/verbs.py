@@ -122,6 +122,18 @@ def evidence(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{evidence(folder(options.run), options.keys)}\n")
 
 
+def view(options: argparse.Namespace) -> None:
+    """`radz view RUN input=FOLDER split=test port=N ..`."""
+    quiet()
+    from radz.evidence.view.view import view
+
+    def tell(address: str) -> None:
+        sys.stdout.write(f"{address}\n")
+        sys.stdout.flush()
+
+    view(folder(options.run), options.keys, tell)
+
+
 def rerun(options: argparse.Namespace) -> None:
     """`radz rerun RUN run_dir=DIR tolerance=0.005`."""
     keys, _ = read_keys(options.keys, {"run_dir": folder, "tolerance": number})

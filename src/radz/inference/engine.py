@@ -109,12 +109,16 @@ class Radz:
 
     def embed_images(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features, one study each."""
-        parts = []
-        with torch.no_grad(), self._precision():
-            for start in range(0, len(paths), BATCH):
-                images, modalities = self._read(paths[start : start + BATCH])
-                parts.append(normalise(self.encoder.encode_images(*self._pixels(images), modalities).overall))
-        return _stack(parts, self.encoder.width)
+        starts = range(0, len(paths), BATCH)
+        parts = [self.embed_studies(*self._read(paths[start : start + BATCH])) for start in starts]
+        return np.concatenate([np.zeros((0, self.encoder.width), dtype=np.float32), *parts])
+
+    @torch.no_grad()
+    def embed_studies(self, images: Sequence[Tensor], modalities: Sequence[str]) -> NDArray[np.float32]:
+        """float32 [N, d], L2-normalised global features of N studies, what `study` and `modality` returned."""
+        with self._precision():
+            features = normalise(self.encoder.encode_images(*self._pixels(images), modalities).overall)
+        return _stack([features], self.encoder.width)
 
     def embed_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features."""
@@ -203,17 +207,24 @@ class Radz:
 
     def heatmaps(self, path: str | Path, names: Sequence[str], kind: str = "attention") -> NDArray[np.float32]:
         """`heatmap` of several findings at once, [C, H, W] or [C, slices, H, W], for what `names` returned."""
+        of_findings = self.patch_maps(self.images(path), self.modality(path), names, kind).swapaxes(0, 1)
+        image = self.grays(path)
+        size, resize = self.data.image_size, self.data.resize
+        return to_original(of_findings if image.ndim == 3 else of_findings[:, 0], image.shape[-2:], size, resize)
+
+    def patch_maps(
+        self, images: Tensor, modality: str, names: Sequence[str], kind: str = "attention"
+    ) -> NDArray[np.float32]:
+        """Maps [M, C, g, g] over the patches of a study's M images, for what `study`, `modality`, `names` returned."""
         one_of("kind", kind, ("attention", "similarity"))
         mapper = Mapper(self.encoder, self._classifier(tuple(names)), target_of(self.experiment.scoring.headline))
         for name, can in zip(names, mapper.classifier.readable(mapper.target), strict=True):
             if not can:
                 raise InputError(f"finding: {name} has no description, which the run's scorer needs")
-        study = (*self._pixels([self.images(path)]), [self.modality(path)])
+        study = (*self._pixels([images]), [modality])
         grids = mapper.similarity(*study) if kind == "similarity" else mapper.attention(*study, range(len(names)))
-        of_findings = grids.float().cpu().numpy().swapaxes(0, 1)
-        image = self.grays(path)
-        size, resize = self.data.image_size, self.data.resize
-        return to_original(of_findings if image.ndim == 3 else of_findings[:, 0], image.shape[-2:], size, resize)
+        maps: NDArray[np.float32] = grids.float().cpu().numpy()
+        return maps
 
     def grays(self, path: str | Path) -> NDArray[np.uint8]:
         """What `heatmap` lies over: a radiograph [H, W], or the slices of a volume [S, H, W] under the first window."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,9 @@ def predict_folder(
         InputError: no images, none of them readable, `out` or `sr` cannot be written, or `studies`, `prevalence` or
             `corpus` does not fit.
     """
-    folder, target = _places(source, out)
+    folder, target = folder_of(source), _target(out)
     reports_folder = None if sr is None else report_folder(sr, folder)
-    listing = files_below(folder)
-    wanted = [path for path in listing.files if _may_be_image(path)]
-    if not wanted and not listing.faults:
-        raise InputError(f"input: {source}: no DICOM, PNG, JPEG, NIfTI or npz files below it")
-    images = sorted({path.parent if _is_slice(path) else path for path in wanted} | listing.faults.keys())
-    grouped = studies_of(images, folder, studies)
+    listing, grouped, left_out = studies_below(folder, studies)
     model = Radz.from_pretrained(run, device)
     names = model.names(findings) if findings else [name for name in model.bank.names if name != "no_finding"]
     readings = model.readings(names, prevalence, corpus)
@@ -75,7 +70,7 @@ def predict_folder(
     # Opened before the work, so that a place that cannot be written to is told at once.
     with replacing(target) as draft, replacing(beside(target)) as told, _writer(draft) as writer:
         writer.writerow(["file", "error", *COLUMNS, *(f"{name}{part}" for name in names for part in PARTS)])
-        for study, error, verdict, scores in _scored(model, grouped, names, listing.faults):
+        for study, error, verdict, scores in scored(model, grouped, names, listing.faults):
             own = readings[model.modality(study.files[0])]
             cells = [cell for name, score in zip(names, scores, strict=not error) for cell in own[name].cells(score)]
             writer.writerow([study.name, error, *verdict.cells, *(cells or [""] * len(PARTS) * len(names))])
@@ -91,23 +86,43 @@ def predict_folder(
             raise InputError(f"input: none of {len(grouped)} {what} in {source} could be read; first: {faults[0]}")
         about = _about(model, run, readings) | {"scope": plain(model.scopes, verdicts)}
         told.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    _count(len(grouped), len(faults), len(listing.files) - len(wanted), listing, verdicts)
+    _count(len(grouped), len(faults), left_out, listing, verdicts)
     if reports is not None:
         reports.tell()
     return target
 
 
-def _places(source: str, out: str) -> tuple[Path, Path]:
-    """The folder of the images and the file to write, or InputError where they cannot be these."""
-    folder, target = Path(source).expanduser(), Path(out).expanduser()
+def folder_of(source: str) -> Path:
+    """The folder of the images, or InputError where it is none."""
+    folder = Path(source).expanduser()
     if folder.is_file():
         raise InputError(f"input: {source} is a file; give the folder that holds it")
     if not folder.is_dir():
         raise InputError(f"input: {source}: no such folder")
+    return folder
+
+
+def studies_below(folder: Path, how: str | None) -> tuple[Found, list[Study], int]:
+    """What lies below a folder, the studies that it makes (`studies.studies_of`), and how many files are of no image.
+
+    Raises:
+        InputError: no images, or `how` does not fit.
+    """
+    listing = files_below(folder)
+    wanted = [path for path in listing.files if _may_be_image(path)]
+    if not wanted and not listing.faults:
+        raise InputError(f"input: {folder}: no DICOM, PNG, JPEG, NIfTI or npz files below it")
+    images = sorted({path.parent if _is_slice(path) else path for path in wanted} | listing.faults.keys())
+    return listing, studies_of(images, folder, how), len(listing.files) - len(wanted)
+
+
+def _target(out: str) -> Path:
+    """The file to write, or InputError where it cannot be this."""
+    target = Path(out).expanduser()
     if target.is_dir():
         raise InputError(f"out: {out} is a folder; name a file in it, such as {target / 'scores.csv'}")
     beside(target)
-    return folder, target
+    return target
 
 
 @contextmanager
@@ -219,9 +234,9 @@ def _is_slice(path: Path) -> bool:
         return False
 
 
-def _scored(
+def scored(
     model: Radz, studies: list[Study], names: list[str], faults: Mapping[Path, str]
-) -> Iterator[tuple[Study, str, Verdict, list[float]]]:
+) -> Generator[tuple[Study, str, Verdict, list[float]], None, None]:
     """(study, error, whether it is in scope, scores) of every study in order; no scores where there is an error.
 
     A study is scored whole or not at all: without one of its views the score would be of another kind than the others.

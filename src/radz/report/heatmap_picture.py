@@ -26,16 +26,19 @@ def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating], mask: NDArray[
     The map is stretched between its median and its greatest value: what lies below the median, or was not seen (NaN),
     stays clear.
     """
-    from matplotlib import colormaps
-
-    middle, top = (float(f(heat)) for f in (np.nanmedian, np.nanmax))
-    unit = np.nan_to_num(np.clip((heat - middle) / max(top - middle, 1e-12), 0, 1))
-    colour = colormaps["hot"](0.25 + 0.6 * unit)[..., :3] * 255
-    opacity = STRONGEST * unit[..., None]
+    colour, opacity = tint(heat, float(np.nanmedian(heat)), float(np.nanmax(heat)))
     picture = (image[..., None] * (1 - opacity) + colour * opacity).round().astype(np.uint8)
     if mask is not None:
         picture[edge(mask)] = MARK
     return picture
+
+
+def tint(heat: NDArray[np.floating], low: float, high: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Colours [H, W, 3] from 0 to 255 and their opacity [H, W, 1] of a map [H, W], from low to high."""
+    from matplotlib import colormaps
+
+    unit = np.nan_to_num(np.clip((heat - low) / max(high - low, 1e-12), 0, 1))
+    return colormaps["hot"](0.25 + 0.6 * unit)[..., :3] * 255, STRONGEST * unit[..., None]
 
 
 def tiled(values: NDArray[Any]) -> NDArray[Any]:

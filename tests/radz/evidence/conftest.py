@@ -4,6 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import view_site
+
+from radz.evidence.view.worklist import Worklist
 
 
 @pytest.fixture(scope="module")
@@ -12,3 +15,9 @@ def run_folder(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("evidence") / "run"
     shutil.copytree(trained_run, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def view_worklist(tmp_path_factory: pytest.TempPathFactory) -> Worklist:
+    """A thousand studies that need no run."""
+    return view_site.worklist(tmp_path_factory.mktemp("view"))
