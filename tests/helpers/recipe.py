@@ -134,7 +134,11 @@ class Plain:
 
     def head(self, side: str, vector: Tensor) -> Tensor:
         """identity, linear or mlp, whichever has weights."""
-        own = {name.partition(f"heads.{side}.")[2]: w for name, w in self.leaves.items() if f"heads.{side}." in name}
+        return self.network(f"heads.{side}.", vector)
+
+    def network(self, place: str, vector: Tensor) -> Tensor:
+        """The same of the leaves that have `place` in their names."""
+        own = {name.partition(place)[2]: w for name, w in self.leaves.items() if place in name}
         if "weight" in own:
             return own["weight"] @ vector + own["bias"]
         if not own:
@@ -251,6 +255,31 @@ def located(
             found = found_by(of_study, anchors[name], sharpness)
             terms.append(-F.logsigmoid((1 if value else -1) * (found / tau + bias[0])))
     return torch.stack(terms).mean()
+
+
+def kept(now: Sequence[Tensor], then: Sequence[Tensor]) -> Tensor:
+    """docs/method.md 2.11: how far the centred cosine of each pair has moved, squared."""
+    terms = []
+    for one in range(len(now)):
+        for other in range(one):
+            of_now, of_then = (
+                cosine(rows[one] - sum(rows) / len(rows), rows[other] - sum(rows) / len(rows)) for rows in (now, then)
+            )
+            terms.append((of_now - of_then) ** 2)
+    return torch.stack(terms).mean()
+
+
+def reconstructed(predicted: Sequence[Tensor], targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """docs/method.md 2.12, of single masked tokens [d]: the distance, and what keeps predictions apart."""
+    flat = [(row - row.mean()) / (row.var(correction=0) + 1e-5).sqrt() for row in targets]
+    distances, narrow = [], []
+    for place in range(len(flat[0])):
+        wanted, found = (torch.stack([row[place] for row in rows]) for rows in (flat, predicted))
+        wanted = (wanted - wanted.mean()) / (wanted.var(correction=0) + 1e-4).sqrt()
+        apart = (found - wanted).abs()
+        distances.append(torch.where(apart < 1, apart**2 / 2, apart - 0.5).mean())
+        narrow.append((0.5 - (found.var(correction=0) + 1e-4).sqrt()).clamp(min=0))
+    return torch.stack(distances).mean(), torch.stack(narrow).mean()
 
 
 def found_by(tokens: Sequence[Tensor], text: Tensor, sharpness: float) -> Tensor:

@@ -71,7 +71,7 @@ def make(
     values = torch.tensor(row).expand(1, len(names), 4)
     view, texts = LabelView(names, names, values, values), ClassTexts(names, names, described)
     score = ScoringConfig(**(scoring or {}))
-    extras = extra_losses(settings, names, ontology(), ["chest_xray"])
+    extras = extra_losses(settings, encoder, bank, ontology(), ["chest_xray"])
     module = kind(
         encoder, bank, view, texts, texts, vectors, settings, DkamConfig(**(dkam or {})), score, ["chest_xray"],
         extras,

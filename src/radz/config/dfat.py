@@ -11,6 +11,7 @@ from radz.config.checks import (
     NotNegative,
     Positive,
     Share,
+    above_zero,
     at_least,
     check_fields,
     template,
@@ -115,6 +116,16 @@ class DfatConfig:
     path, or a path below the experiments folder; empty makes none"""
     lm_weight: NotNegative = 0.0
     """of the language model's loss on the training texts, which is added and keeps generation alive; 0 is off"""
+    keep_weight: NotNegative = 0.0
+    """of the loss on how far similarities of texts on the findings leave those of the untrained decoder, which is
+    added; 0 is off"""
+    reconstruction_weight: NotNegative = 0.0
+    """of the loss that foretells the states of masked image tokens from those that are left, which is added: image
+    tokens then keep what the reports do not say; 0 is off"""
+    reconstruction_share: Annotated[Share, above_zero] = 0.5
+    """of the image tokens of a study that are masked there"""
+    reconstruction_decay: Share = 0.99
+    """what the averaged weights, of which the foretold states are, keep of themselves in a step"""
     learning_rate: NotNegative = 2e-5
     """of the decoder (LoRA or full) and the tower"""
     projector_learning_rate: NotNegative = 2e-6

@@ -137,7 +137,7 @@ NEWER = {
         "token_norm", "centre", "temperature_warmup", "projector_warmup_steps", "projector_warmup_rate",
         "statements_weight", "statements", "local_weight", "local_temperature", "sentences_weight", "sentences",
         "sentences_by", "twins",
-        "alignment",
+        "alignment", "keep_weight", "reconstruction_weight", "reconstruction_share", "reconstruction_decay",
     ),
     "dkam": ("logit_adjustment", "focus_present", "focus_absent", "absent_margin"),
     "scoring": ("wordings", "choice", "frequency_limits"),

@@ -107,6 +107,20 @@ class Experiment:
             raise InputError("backbone.depth: feature conflicts with dfat.lm_weight, which needs depth full")
         if self.dfat.lm_weight and self.trainer.strategy == "fsdp":
             raise InputError("dfat.lm_weight: conflicts with trainer.strategy=fsdp; use ddp")
+        if self.dfat.reconstruction_weight and self.trainer.strategy == "fsdp":
+            raise InputError("dfat.reconstruction_weight: conflicts with trainer.strategy=fsdp; use ddp")
+        frozen = self.backbone.train == "frozen"
+        if self.dfat.keep_weight and frozen:
+            raise InputError("dfat.keep_weight: conflicts with backbone.train=frozen, which keeps the decoder as it is")
+        if (
+            self.dfat.reconstruction_weight
+            and frozen
+            and not (self.backbone.train_projector or self.backbone.train_tower)
+        ):
+            raise InputError(
+                "dfat.reconstruction_weight: nothing learns from it where backbone.train=frozen and neither projector "
+                "nor tower trains; set it to 0"
+            )
         if self.dkam.write and self.backbone.depth == "feature":
             raise InputError("backbone.depth: feature conflicts with dkam.write=true, which needs depth full")
         if self.backbone.path is None and self.backbone.tiny.image_size != self.data.image_size:

@@ -115,7 +115,8 @@ def portable(experiment: Experiment) -> dict[str, Any]:
     corpora = [{key: corpus[key] for key in ("modality", "findings")} for corpus in data["corpora"]]
     backbone = {key: plain["backbone"][key] for key in ("feature_layer", "image_pool", "padding")}
     settings["dkam"]["descriptions"], settings["dkam"]["write"] = "descriptions.yaml", False
-    settings["dfat"]["lm_weight"] = 0.0  # needs a depth that use of the features does not
+    # They need a depth, or weights that train, which use of the features does not.
+    settings["dfat"] |= dict.fromkeys(("lm_weight", "keep_weight", "reconstruction_weight"), 0.0)
     return {**settings, "data": {**kept, "corpora": corpora}, "backbone": backbone}
 
 

@@ -32,7 +32,7 @@ from radz.models import factory
 from radz.models.anchor_bank import AnchorBank
 from radz.models.encoder import Encoder
 from radz.models.extra_loss import Encoded, ExtraLoss, Given
-from radz.models.extra_losses import extra_losses
+from radz.models.extra_losses import ADDED, extra_losses, without_losses
 from radz.models.first_loss import FirstLoss, FirstPairs
 from radz.models.geometry import of_encoder, told_of_sinks
 from radz.models.gradient_cache import cached_features
@@ -50,8 +50,8 @@ FIRST_BIAS = -2.0
 """where the bias of the sigmoid category loss starts: about one known pair in eight is a present finding"""
 FIRST_BIASES = torch.tensor([-2.0, 0.0])
 """and those of what statements say and deny"""
-PART_OF_CHECKPOINTS = ("encoder.centre.", "first_loss.", "first_pairs.")
-"""buffers of these names hold what was measured of features"""
+PART_OF_CHECKPOINTS = ("encoder.centre.", "first_loss.", "first_pairs.", ADDED)
+"""buffers of these names hold what was measured of features, or what added losses hold"""
 LARGE_BANK = 512
 """anchors from which on the ranks share the work of the anchor head"""
 SAMPLE = 256
@@ -83,6 +83,7 @@ class DFAT(Scored):
     ) -> None:  # fmt: skip
         super().__init__()
         self.dkam, self.extras = dkam, dict(extras or {})
+        self.added = nn.ModuleDict({name: one for name, one in self.extras.items() if isinstance(one, nn.Module)})
         self.strict_loading = False  # frozen weights are not in the checkpoint; on_load_checkpoint checks the rest
         self.encoder, self.bank, self.dfat, self.gradient_clip = encoder, bank, dfat, dfat.gradient_clip
         self.base_digest = bank.info.base_digest
@@ -297,7 +298,7 @@ class DFAT(Scored):
     def _part_of(self, name: str) -> str:
         if name == "log_scale":
             return "temperature"
-        if ".heads." in name or (name.endswith("_bias") and "." not in name):
+        if ".heads." in name or name.startswith(ADDED) or (name.endswith("_bias") and "." not in name):
             return "heads"
         return "projector" if self.encoder.backbone.part_of(name) == "projector" else "base"
 
@@ -357,6 +358,7 @@ class DFAT(Scored):
             raise InputError("checkpoint: its anchor bank holds other findings than this run; start a new run")
         if "state_dict" not in checkpoint:
             return  # FSDP's strategy has loaded and taken it; `radz.runs.train` has checked it
+        checkpoint["state_dict"] = without_losses(checkpoint["state_dict"], self.extras)
         if apart := self.kept() ^ set(checkpoint["state_dict"]):
             raise InputError(
                 f"checkpoint: its trainable parts differ from this run's, first at {min(apart)}; start a new run"
@@ -385,8 +387,8 @@ def build(task: Task) -> DFAT:
     model.encoder.check_images(data.most_images(), experiment.data.image_size)
     sections = experiment.dfat, experiment.dkam, experiment.scoring
     of_bank = factory.class_texts(model.bank.names, model.file, experiment.data, experiment.dkam.aspects)
-    view, names = label_view(data), model.bank.names
-    extras = extra_losses(experiment.dfat, names, known_findings(experiment.data), data.modalities)
+    known, view, names = known_findings(experiment.data), label_view(data), model.bank.names
+    extras = {} if task.known else extra_losses(experiment.dfat, model.encoder, model.bank, known, data.modalities)
     prior = training_log_odds(view, data, names) if experiment.dkam.logit_adjustment else None
     given = view, texts, of_bank, anchors, *sections, data.modalities, extras, prior
     module = DFAT(model.encoder, model.bank, *given)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from radz.models.encoder import Encoder
 from radz.models.losses import Features
 
 Encode = Callable[[], Features]
+Compute = Callable[[], tuple[Tensor, ...]]
 WORTH = 4
 """texts of a group at least: a chunk is of like length already, and a decoder call for fewer costs more than padding"""
 
@@ -74,13 +75,24 @@ def _in_order(parts: Sequence[Features], distinct: Sequence[str], texts: Sequenc
 
 
 def _encode(encoder: Encoder, chunks: Sequence[Encode]) -> list[Features]:
-    parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-    jobs = [_Chunk(encoder, chunk) for chunk in chunks]
+    def tensors_of(chunk: Encode) -> Compute:
+        return lambda: _tensors(chunk())
+
+    parts = cached([tensors_of(chunk) for chunk in chunks], encoder.backbone.device, encoder)
+    return [Features(overall, local, share.detach(), *tokens) for overall, local, share, *tokens in parts]
+
+
+def cached(functions: Sequence[Compute], device: torch.device, *modules: nn.Module) -> list[tuple[Tensor, ...]]:
+    """What functions give, one after the other, with the memory of one: each is computed again in the backward pass.
+
+    Args:
+        device: where they draw their random numbers.
+        modules: whose trainable parameters receive the gradient.
+    """
+    parameters = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+    jobs = [_Chunk(device, function) for function in functions]
     tensors = iter(_Cached.apply(jobs, *parameters) if parameters else _first(jobs))
-    return [
-        Features(next(tensors), next(tensors), job.peak_share, next(tensors) if job.outputs == 3 else None)
-        for job in jobs
-    ]
+    return [tuple(next(tensors) for _ in range(job.outputs)) for job in jobs]
 
 
 def _first(jobs: Sequence[_Chunk]) -> tuple[Tensor, ...]:
@@ -89,15 +101,14 @@ def _first(jobs: Sequence[_Chunk]) -> tuple[Tensor, ...]:
 
 @dataclass
 class _Chunk:
-    """One chunk, encoded twice under the same conditions."""
+    """One chunk, computed twice under the same conditions."""
 
-    encoder: Encoder
-    encode: Encode
+    device: torch.device
+    compute: Compute
 
     @torch.no_grad()
     def first(self) -> tuple[Tensor, ...]:
-        """Global and local features, and those of tokens where there are, without a graph."""
-        self.device = self.encoder.backbone.device
+        """What it gives, without a graph."""
         self.random = torch.get_rng_state()
         self.cuda_random = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         kind = self.device.type
@@ -106,13 +117,12 @@ class _Chunk:
             "enabled": torch.is_autocast_enabled(kind),
             "dtype": torch.get_autocast_dtype(kind),
         }
-        features = self.encode()
-        self.peak_share, outputs = features.peak_share, _tensors(features)
+        outputs = self.compute()
         self.outputs = len(outputs)
         return outputs
 
     def again(self) -> tuple[Tensor, ...]:
-        """The same features with a graph; the random state outside is left as it was."""
+        """The same with a graph; the random state outside is left as it was."""
         devices = [] if self.cuda_random is None else [self.device]
         with (
             torch.random.fork_rng(devices),
@@ -122,16 +132,16 @@ class _Chunk:
             torch.set_rng_state(self.random)
             if self.cuda_random is not None:
                 torch.cuda.set_rng_state(self.cuda_random, self.device)
-            return _tensors(self.encode())
+            return self.compute()
 
 
 def _tensors(features: Features) -> tuple[Tensor, ...]:
-    pooled = features.overall, features.local
+    pooled = features.overall, features.local, features.peak_share
     return pooled if features.tokens is None else (*pooled, features.tokens)
 
 
 class _Cached(torch.autograd.Function):
-    """Parameters to the features of all chunks; differentiated chunk by chunk."""
+    """Parameters to the tensors of all chunks; differentiated chunk by chunk."""
 
     @staticmethod
     def forward(ctx: Any, jobs: Sequence[_Chunk], *parameters: Tensor) -> tuple[Tensor, ...]:

@@ -38,7 +38,10 @@ def test_it_is_added_with_its_weight_and_trains_the_decoder(tiny_path: Path) -> 
     (value, first), (other, second) = gradients(plain, studies()), gradients(with_it, studies())
     loss, tokens = with_it.encoder.language_loss(REPORTS)
     assert other == pytest.approx(value + 0.4 * (loss / tokens).item(), rel=1e-5)
-    assert with_it.language.item() == pytest.approx((loss / tokens).item(), rel=1e-5) and apart(second, first) > 1e-3
+    assert (
+        with_it.parts["language"].item() == pytest.approx((loss / tokens).item(), rel=1e-5)
+        and apart(second, first) > 1e-3
+    )
 
 
 def test_a_cut_text_has_no_end(make_encoder) -> None:

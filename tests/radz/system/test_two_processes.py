@@ -19,6 +19,7 @@ from radz.models.centre import Centre
 from radz.models.first_loss import FirstPairs
 from radz.models.local_similarity import local_similarity
 from radz.models.losses import Features, alignment, category, known_cross_entropy, positive_pairs
+from radz.models.reconstruction import reconstruction
 
 NAN = float("nan")
 ROWS, WIDTH, ANCHORS = 20, 6, 5
@@ -81,7 +82,9 @@ class Toy(nn.Module):
         assert image.tokens is not None
         found = local_similarity(image.tokens, anchors, 0.1)
         located = known_cross_entropy(found / tau + self.bias, part["labels"])
-        return 0.5 * aligned + 0.25 * (guided + texts) + 0.2 * alone + 0.3 * located + 0.1 * each
+        # As many masked tokens as a study has of its own: 3 of some, 2 of others.
+        hidden = reconstruction(some[some.any(-1)], part["words"].repeat_interleave(2 + part["usable"], 0)[:, :WIDTH])
+        return 0.5 * aligned + 0.25 * (guided + texts) + 0.2 * alone + 0.3 * located + 0.1 * each + 0.2 * hidden
 
 
 def model(case: Case) -> Toy:
