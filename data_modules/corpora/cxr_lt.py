@@ -13,17 +13,19 @@ ViewPosition, then one column of 0 and 1 per finding). CXR-LT 2023 is read where
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
 
+from data_modules.cells import folded
 from data_modules.corpora.csv_file import column, load
 from data_modules.corpora.official import Layout
 from data_modules.corpora.terms import CODING
 from data_modules.corpus_config import CorpusConfig, LabelRule
-from data_modules.errors import MissingCorpus
+from data_modules.errors import InputError, MissingCorpus
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
 from data_modules.table_store import watched
@@ -56,8 +58,9 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     """Return one study per image and task; `keep: {task: ['', '1'], ViewPosition: [PA, AP]}` chooses both."""
     root = LAYOUT.root(config, key)
     frames = [_list(path, split, task, key) for path, split, task in _lists(root, key)]
-    frame = pd.concat(frames).fillna("")
+    check_lists(frames, ontology, "cxr_lt")
     ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
+    frame = pd.concat(frames).fillna("")
     labels = rules(frame, ontology, config, "cxr_lt", Path(frame["source"].iloc[0]), key)
     config = replace(config, patients=config.patients or "mimic_cxr")
     return LAYOUT.studies(config, root, frame, Path(frame["source"].iloc[0]), labels, ontology, salt, key)
@@ -75,6 +78,30 @@ def rules(
             column(frame, name, path, f"{key}.root")
             found[finding] = LabelRule(name, numeric=dict(CODING))
     return found
+
+
+def check_lists(frames: Sequence[pd.DataFrame], ontology: Ontology, space: str) -> None:
+    """Every list by itself: what one list writes otherwise than the others would be unmentioned in all of its rows.
+
+    Raises:
+        InputError: a header that is like that of a finding which the list lacks.
+    """
+    findings = {name: finding for finding, names in ontology.labels(space).items() for name in names}
+    anywhere = {findings[name]: name for frame in frames for name in frame if name in findings}
+    for frame in frames:
+        path, own = frame["source"].iloc[0], {findings[name] for name in frame if name in findings}
+        lacks = {folded(name): name for name, finding in findings.items() if finding not in own}
+        for header in map(str, frame):
+            if header not in findings and (like := get_close_matches(folded(header), lacks, n=1, cutoff=0.85)):
+                raise InputError(f"{path}: column '{header}' must be written '{lacks[like[0]]}'; correct the header")
+        if not own:
+            log.warning("%s: %s has no column of a finding that is known: no labels", space, Path(path).name)
+        of_task = {"", "1"} if (task := frame["task"].iloc[0]) in ("", "1") else {task}
+        peers = [other for other in frames if other["task"].iloc[0] in of_task]
+        missing = {findings[name] for other in peers for name in other if name in findings} - own
+        if missing:
+            named = ", ".join(sorted(anywhere[finding] for finding in missing))
+            log.warning("%s: %s has no column of %s: unmentioned in its rows", space, Path(path).name, named)
 
 
 def _lists(root: Path, key: str) -> Iterable[tuple[Path, str, str]]:

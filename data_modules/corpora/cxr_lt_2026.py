@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora.csv_file import column, load
-from data_modules.corpora.cxr_lt import rules
+from data_modules.corpora.cxr_lt import check_lists, rules
 from data_modules.corpora.official import Layout, hold_out
 from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import MissingCorpus
@@ -57,13 +57,14 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
             frames.append(tests.assign(patient=tests["ImageID"], split="test", task=task, source=str(root / name)))
     if len(frames) == 1:
         raise MissingCorpus(f"{key}.root={root}: holds no {' or '.join(TESTS.values())}", LAYOUT.help())
+    check_lists(frames, ontology, "cxr_lt_2026")
+    ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
     log.warning("cxr_lt_2026: test images name no patients, so every one counts as one")
     frame = pd.concat(frames).fillna("")
     names = pd.Series(column(frame, "ImageID", path, f"{key}.root"), frame.index)
     frame["image"] = names.map(_places(root)).fillna(names)
     frame["study"] = names.mask(frame["task"] == "2", names + "/task2")
     frame["split"] = hold_out(frame, config)
-    ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
     labels = rules(frame, ontology, config, "cxr_lt_2026", path, key)
     return LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from official import KEY, phantom, picture, read, states, write_table
@@ -69,6 +70,34 @@ def test_lists_of_2023_have_other_names(by_hand: Path) -> None:
         (by_hand / f"cxr-lt-2023/{old}.csv").unlink()
     found = read("cxr_lt", by_hand)
     assert found.study_id.tolist() == new.study_id.tolist() and (found.states == new.states).all()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Edema", "edema", "column 'edema' must be written 'Edema'"),
+        ("Edema", "Edma", "column 'Edma' must be written 'Edema'"),
+        ("Normal", "NORMAL", "column 'NORMAL' must be written 'Normal'"),
+    ],
+)
+def test_a_list_that_writes_a_finding_otherwise_is_refused(by_hand: Path, old: str, new: str, message: str) -> None:
+    path = by_hand / FOLDER / "test_labeled_task1.csv"
+    head, rest = path.read_text().split("\n", 1)
+    assert old in head.split(",")
+    path.write_text(",".join(new if name == old else name for name in head.split(",")) + "\n" + rest)
+    with pytest.raises(InputError, match=f"test_labeled_task1.csv: .*{message}"):
+        read("cxr_lt", by_hand)
+
+
+def test_a_list_without_a_finding_of_its_peers_is_told(by_hand: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = by_hand / FOLDER / "test_labeled_task1.csv"
+    frame = pd.read_csv(path, dtype=str)
+    frame.drop(columns="Edema").to_csv(path, index=False)
+    read("cxr_lt", by_hand)
+    assert "cxr_lt: test_labeled_task1.csv has no column of Edema: unmentioned in its rows" in caplog.messages
+    frame[["dicom_id", "subject_id", "study_id", "fpath"]].to_csv(path, index=False)
+    read("cxr_lt", by_hand)
+    assert "cxr_lt: test_labeled_task1.csv has no column of a finding that is known: no labels" in caplog.messages
 
 
 def test_lists_may_lie_in_root(by_hand: Path) -> None:

@@ -67,9 +67,10 @@ def _pairs(run: Opened, rows: RowNumbers, reader: Sentences) -> Iterator[Pair]:
             studies.append(reader.asserted(report, modality))
             lacked.append({name for name, value in zip(run.module.bank.names, row, strict=True) if value == 0})
     generator = np.random.default_rng(run.settings.seed)
-    every = list(dict.fromkeys(one for of_study in studies for one in of_study))
+    every = list({one.text: one for of_study in studies for one in of_study}.values())
     for place, of_study in enumerate(studies):
-        false = [one.text for one in every if one.findings & lacked[place] and one not in of_study]
+        own = {one.text for one in of_study}
+        false = [one.text for one in every if one.findings & lacked[place] and one.text not in own]
         for one in of_study:
             yield from (Pair(place, kind, one.text, twin) for kind, twin in one.twins)
             if false:

@@ -22,7 +22,7 @@ from data_modules.progress import Bar
 from radz.inference.engine import BATCH, Radz
 from radz.inference.readings import RULE, Reading, in_words
 from radz.inference.scope import COLUMNS, Verdict, judge, plain, summary
-from radz.inference.structured_report import Reports, report_folder
+from radz.inference.structured_report import Reports, check_outside, report_folder
 from radz.inference.studies import Study, batches, studies_of
 from radz.methods.trained import run_digest
 from radz.metrics.score_table import DERIVED
@@ -59,6 +59,8 @@ def predict_folder(
             `corpus` does not fit.
     """
     folder, target = folder_of(source), _target(out)
+    if heatmaps is not None:
+        check_outside("heatmaps", heatmaps, folder)
     reports_folder = None if sr is None else report_folder(sr, folder)
     listing, grouped, left_out = studies_below(folder, studies)
     model = Radz.from_pretrained(run, device)

@@ -60,6 +60,8 @@ ANSWERS = {
 PROCEDURES = {"chest_xray": codes.LN.XRUnspecifiedBodyRegion, "chest_ct": codes.LN.CTUnspecifiedBodyRegion}
 """CID 100"""
 ENGLISH = ("en", "RFC5646", "English")
+PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
+"""what tells one patient from another; empty in a header it tells nothing"""
 FILED_BY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 EMPTY_ALLOWED = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
@@ -103,8 +105,10 @@ def filed_under(images: Sequence[Dataset], where: str) -> Dataset:
     Raises:
         InputError: the images are of several patients.
     """
-    if len({str(image.get("PatientID") or "").strip() for image in images} - {""}) > 1:
-        raise InputError(f"{where}: its files have different PatientIDs; put those of one patient together")
+    for keyword in PATIENT:
+        said = {str(image.get(keyword) or "").strip(" ^\0").casefold() for image in images} - {""}
+        if len(said) > 1:
+            raise InputError(f"{where}: its files differ in {keyword}; put those of one patient together")
     return max(images, key=lambda image: f"{image.get('StudyDate') or ''} {image.get('StudyTime') or ''}")
 
 

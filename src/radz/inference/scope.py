@@ -69,7 +69,7 @@ def summary(verdicts: Iterable[Verdict]) -> list[str]:
     """Lines that count the studies that are out of scope by their reasons, and those of which nobody can tell."""
     every = list(verdicts)
     lines = []
-    for answer, told in ((NO, "out of scope, their scores mean nothing"), (UNKNOWN, "not known to be in scope")):
+    for answer, told in ((NO, "out of scope, where scores mean nothing"), (UNKNOWN, "not known to be in scope")):
         counts = Counter(verdict.reason for verdict in every if verdict.in_scope == answer)
         if counts:
             named = "; ".join(f"{count} x {reason}" for reason, count in counts.most_common(3))

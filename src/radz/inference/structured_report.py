@@ -39,11 +39,16 @@ def report_folder(place: str, source: Path) -> Path:
     """
     if importlib.util.find_spec("highdicom") is None:
         raise InputError("sr: structured reports are written with the package highdicom; run pip install 'radz[sr]'")
+    check_outside("sr", place, source)
     folder = Path(place).expanduser()
-    if folder.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"sr: {place} lies in the folder of input, whose files are all scored; name one outside it")
     make_folder(folder, "sr")
     return folder
+
+
+def check_outside(key: str, place: str, source: Path) -> None:
+    """InputError for a folder to write below the images at `source`, which the next command would score."""
+    if Path(place).expanduser().resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{key}: {place} lies in the folder of input, whose files are all scored; name one outside it")
 
 
 @dataclass

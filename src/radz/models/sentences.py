@@ -74,17 +74,14 @@ class Turns:
         """
         try:
             content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-            pairs = {kind: [_pair(one) for one in content[kind]["pairs"]] for kind in content}
-            both = {kind: [str(one) for one in content[kind].get("both", [])] for kind in content}
+            self._kinds = {str(kind): _kind(**words) for kind, words in content.items()}
+            if not self._kinds:
+                raise ValueError
         except (yaml.YAMLError, UnicodeDecodeError, OSError, LookupError, TypeError, ValueError, AttributeError):
             raise InputError(
-                f"dfat.twins: {file}: must hold kinds, such as side, each with `pairs`, a list of [word, word], and "
-                "maybe `both`, a list of words"
+                f"dfat.twins: {file}: must hold kinds, such as side, each with `pairs`, a list of [word, word] in "
+                "which no word stands twice, and maybe `both`, a list of words"
             ) from None
-        self._kinds = {
-            kind: ({one: other for pair in pairs[kind] for one, other in (pair, pair[::-1])}, both[kind])
-            for kind in pairs
-        }
 
     def twins(self, sentence: str, others: Sequence[str]) -> dict[str, str]:
         """{kind: the sentence with the words of that kind turned round}, of the kinds where this makes it false.
@@ -102,11 +99,21 @@ class Turns:
         return found
 
 
-def _pair(entry: Any) -> tuple[str, str]:
-    one, other = entry
-    if not (isinstance(one, str) and isinstance(other, str)) or one == other:
-        raise TypeError
-    return one.lower(), other.lower()
+def _kind(pairs: list[Any], both: Sequence[Any] = ()) -> tuple[dict[str, str], list[str]]:
+    """{word: what it is turned to} and the words that bar it, of a kind as the file has it; ValueError else."""
+    entries = [[_word(one) for one in pair] for pair in pairs if isinstance(pair, list)]
+    words = [word for pair in entries for word in pair]
+    whole = len(entries) == len(pairs) > 0 and all(len(pair) == 2 for pair in entries)
+    if not whole or len(set(words)) < len(words) or isinstance(both, str):
+        raise ValueError
+    return {one: other for pair in entries for one, other in (pair, pair[::-1])}, [_word(one) for one in both]
+
+
+def _word(entry: Any) -> str:
+    """In small letters; whole words are looked for, so that it begins and ends with a letter or digit."""
+    if not isinstance(entry, str) or not re.fullmatch(r"\w(?:.*\w)?", entry):
+        raise ValueError
+    return entry.lower()
 
 
 @lru_cache(maxsize=64)

@@ -81,7 +81,7 @@ def test_every_study_says_whether_it_is_in_scope(
     for name in ("inverted.png", "underexposed.png", "noise.png"):
         assert told[name][0] == "no" and told[name][1].endswith(FAR), told[name]
         assert 0 <= float(found[name]["mass"]) <= 1  # scored all the same
-    assert "6 of 8 studies out of scope, their scores mean nothing (column reason: " in caplog.text
+    assert "6 of 8 studies out of scope, where scores mean nothing (column reason: " in caplog.text
     assert "1 of 8 studies not known to be in scope (column reason: 1 x not read, see error)" in caplog.text
     scope = json.loads((tmp_path / "s.json").read_text())["scope"]
     assert scope["studies"] == {"yes": 1, "no": 6, "unknown": 1} and scope["percent"] == 99

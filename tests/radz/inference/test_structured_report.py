@@ -294,6 +294,31 @@ def test_a_folder_that_is_itself_a_series_writes_into_the_folder_of_reports(tmp_
     assert {path.name for path in (tmp_path / "sr").iterdir()} == {"series_sr.dcm", "series_sr.json"}
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "keyword"),
+    [
+        ({"PatientID": "P1", "PatientName": "ALPHA^ANNA"}, {"PatientName": "BETA^BERT"}, "PatientName"),
+        ({"PatientName": "ALPHA^ANNA"}, {"PatientName": "BETA^BERT"}, "PatientName"),
+        (
+            {"PatientID": "7", "IssuerOfPatientID": "A"},
+            {"PatientID": "7", "IssuerOfPatientID": "B"},
+            "IssuerOfPatientID",
+        ),
+        ({"PatientBirthDate": "19500101"}, {"PatientBirthDate": "19600101"}, "PatientBirthDate"),
+        ({"PatientID": "7", "PatientName": "ALPHA^ANNA"}, {"PatientID": "7", "PatientName": "Alpha^Anna^^"}, None),
+    ],
+)
+def test_files_of_two_patients_are_no_report(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, one: dict[str, str], other: dict[str, str], keyword: str | None
+) -> None:
+    writer, blank = reports(tmp_path), {"PatientID": "", "PatientName": ""}
+    files = [radiograph(tmp_path / "in", f"{n}.dcm", **blank | tags) for n, tags in enumerate((one, other))]
+    writer.add(Study("both", tuple(files)), "chest_xray", SCORES, READINGS, WITHIN)
+    assert writer.written == (keyword is None)
+    assert (f"both: its files differ in {keyword}; put" in caplog.text) == (keyword is not None)
+    assert "BERT" not in caplog.text
+
+
 def test_several_files_are_one_report_filed_with_the_latest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     writer, shared = reports(tmp_path), {"PatientID": "7", "PatientName": "A^B"}
     prior = radiograph(tmp_path / "in", "prior.dcm", StudyDate="20190101", **shared)
@@ -306,7 +331,7 @@ def test_several_files_are_one_report_filed_with_the_latest(tmp_path: Path, capl
     assert {uid for _, _, uid, _ in report.get_evidence()} == {dcmread(path).SOPInstanceUID for path in (prior, now)}
     other = radiograph(tmp_path / "in", "other.dcm", PatientID="8")
     writer.add(Study("two", (now, other)), "chest_xray", SCORES, READINGS, WITHIN)
-    assert "two: its files have different PatientIDs" in caplog.text and writer.written == 1
+    assert "two: its files differ in PatientID" in caplog.text and writer.written == 1
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "in/y.png")
     writer.add(Study("mixed", (now, tmp_path / "in/y.png")), "chest_xray", SCORES, READINGS, WITHIN)
     assert writer.written == 1 and writer.missing.total() == 2

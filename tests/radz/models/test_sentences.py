@@ -111,7 +111,10 @@ def test_a_study_without_any_match_or_negative_leaves_the_loss_finite() -> None:
 @pytest.mark.parametrize(
     "content",
     ["side: 3", "side: {pairs: [[left]]}", "side: {pairs: [[left, 3]]}", "side: {pairs: [[left, left]]}", "- side",
-     "side: {both: [x]}", "side: ["],
+     "side: {both: [x]}", "side: [", "{}", "side: {pairs: []}", "side: {pairs: [[left, right]], both: bilateral}",
+     "side: {pairs: [[left, right]], boht: [bilateral]}", "side: {pairs: [[left, right]], both: [[bilateral]]}",
+     "side: {pairs: [['', left]]}", "side: {pairs: [ab]}", "side: {pairs: [[mild, severe], [mild, massive]]}",
+     "side: {pairs: [[Left, left]]}", "side: {pairs: [['left.', 'right.']]}"],
 )  # fmt: skip
 def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "twins.yaml"

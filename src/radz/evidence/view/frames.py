@@ -95,6 +95,8 @@ class Frames:
         """uint8 [M, C, S, S], what the model sees of a study, as `Radz.study` has it."""
         if not study.files:
             raise InputError(study.error)
+        if study.modality != "chest_ct" and any(is_volume(file.path) for file in study.files):
+            raise InputError(f"{study.name}: is a CT volume, and the run was trained on chest X-rays")
         parts = []
         for file in study.files:
             with _said(file):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data_modules.errors import InputError
 from data_modules.placing import to_original
@@ -117,6 +119,18 @@ class Model:
         cases = [{"study": others[at], "cosine": round(float(cosines[at]), 4)} for at in order]
         return {"done": total, "total": total, "cases": cases}
 
+    def _embedded(self, images: Mapping[int, Tensor], modalities: Sequence[str]) -> dict[int, NDArray[np.float32]]:
+        """Features of studies by number, without those that the model cannot take, such as one of too many images."""
+        engine = self.engine()
+        try:
+            return dict(zip(images, engine.embed_studies(list(images.values()), modalities), strict=True))
+        except InputError:
+            found: dict[int, NDArray[np.float32]] = {}
+            for (number, one), modality in zip(images.items(), modalities, strict=True):
+                with suppress(InputError):
+                    found[number] = engine.embed_studies([one], [modality])[0]
+            return found
+
     def _encode(self) -> None:
         """All studies of the worklist, a few at a time; one that cannot be read has no features."""
         studies = self.worklist.studies
@@ -134,8 +148,7 @@ class Model:
                         return
                     modalities = [studies[number].modality for number in images]
                     if images:
-                        found = self.engine().embed_studies(list(images.values()), modalities)
-                        self._features |= dict(zip(images, found, strict=True))
+                        self._features |= self._embedded(images, modalities)
                 self._tried = part.stop
                 self.ending.wait(PAUSE)
         except InputError as error:

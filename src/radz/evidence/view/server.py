@@ -94,13 +94,13 @@ class Site:
             web.get("/{token}/", self._page),
             web.get("/{token}/page/{name}", self._page),
             web.get("/{token}/worklist", self._worklist),
-            web.get("/{token}/scores/{first:\\d+}", self._scores),
+            web.get("/{token}/scores/{first:\\d{1,9}}", self._scores),
             web.get("/{token}/search", self._search),
-            web.get("/{token}/studies/{study:\\d+}", self._study),
-            web.get("/{token}/studies/{study:\\d+}/frames/{frame:\\d+}", self._frame),
-            web.get("/{token}/studies/{study:\\d+}/frames/{frame:\\d+}/heat/{finding:\\d+}", self._heat),
-            web.get("/{token}/studies/{study:\\d+}/thumbnail", self._thumbnail),
-            web.get("/{token}/studies/{study:\\d+}/nearest", self._nearest),
+            web.get("/{token}/studies/{study:\\d{1,9}}", self._study),
+            web.get("/{token}/studies/{study:\\d{1,9}}/frames/{frame:\\d{1,9}}", self._frame),
+            web.get("/{token}/studies/{study:\\d{1,9}}/frames/{frame:\\d{1,9}}/heat/{finding:\\d{1,9}}", self._heat),
+            web.get("/{token}/studies/{study:\\d{1,9}}/thumbnail", self._thumbnail),
+            web.get("/{token}/studies/{study:\\d{1,9}}/nearest", self._nearest),
         ])  # fmt: skip
         return site
 
