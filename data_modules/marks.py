@@ -70,12 +70,12 @@ class Drawn:
 
     def marked(self, image_id: str) -> bool:
         """See `Marks`."""
-        return _stem(image_id) in self.rows
+        return stem(image_id) in self.rows
 
     def masks(self, image_id: str, shape: tuple[int, ...]) -> dict[str, Mask]:
         """See `Marks`; marks of one finding are united. InputError for a mark outside of the image."""
         found: dict[str, Mask] = {}
-        for finding, place, draw in self.rows.get(_stem(image_id), ()):
+        for finding, place, draw in self.rows.get(stem(image_id), ()):
             mask = draw(shape)
             if mask is None or not mask.any():
                 raise InputError(
@@ -101,7 +101,7 @@ class PhantomMarks:
         """See `Marks`."""
         from data_modules.phantom.truth import truth  # the renderer is slow to import
 
-        split, _, index = _stem(image_id).rpartition("-")
+        split, _, index = stem(image_id).rpartition("-")
         count, of = getattr(self.config.studies, split), self.config
         return truth(split, int(index), count, of.seed, shape[0], self.modality, of.rare)
 
@@ -146,7 +146,7 @@ def _nih(root: Path, key: str) -> Marks | None:
         # The published header has three cells more than its rows; a spreadsheet adds blank ones, or quotes the four.
         numbers = [part for cell in cells for part in cell.strip("[]").split(",") if part.strip()]
         draw = box(*_numbers(numbers, path, row))
-        rows.setdefault(_stem(name), []).append((words[word.casefold()], f"{path} row {row}", draw))
+        rows.setdefault(stem(name), []).append((words[word.casefold()], f"{path} row {row}", draw))
     return Drawn(rows)
 
 
@@ -172,7 +172,7 @@ def _chestxdet(root: Path, key: str) -> Marks:
         for entry in chestxdet.entries(root / file, release, key):
             for word, (left, top, right, bottom) in zip(entry.classes, entry.boxes, strict=True):
                 sides = _numbers([str(n) for n in (left, top, right - left, bottom - top)], root / file, entry.row)
-                rows.setdefault(_stem(entry.name), []).append(
+                rows.setdefault(stem(entry.name), []).append(
                     (findings[word], f"{root / file} row {entry.row}", box(*sides))
                 )
     return Drawn(rows)
@@ -200,6 +200,6 @@ def _numbers(cells: Sequence[str], path: Path, row: int) -> list[float]:
     return numbers
 
 
-def _stem(image_id: str) -> str:
+def stem(image_id: str) -> str:
     """A file name without folder and suffix; the ids of SIIM hold dots."""
     return re.sub(r"\.(png|dcm|jpe?g|nii\.gz)$", "", image_id.rpartition("/")[2])

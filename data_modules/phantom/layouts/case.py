@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_modules.findings import ontology
+from data_modules.labelling.labeller import Labeller
 from data_modules.pixels import read_gray
 
 
@@ -43,6 +45,36 @@ class Case:
         """uint8 [H, W], as radz reads the DICOM file."""
         return read_gray(self.image)
 
+    @cached_property
+    def marks(self) -> dict[str, list[tuple[int, int, int, int]]]:
+        """Finding -> boxes of the parts of its mask in a radiograph: left, top, right, bottom in pixels.
+
+        Specks smaller than a tenth of the largest part are left out; findings that change the whole body have none.
+        """
+        from scipy.ndimage import find_objects, label
+
+        from data_modules.phantom.truth import truth  # the renderer is slow to import
+
+        of = json.loads((self.image.parents[1] / "phantom.json").read_text(encoding="utf-8"))["config"]
+        index, count = int(self.image.stem.rpartition("-")[2]), of["studies"][self.split]
+        masks = truth(self.split, index, count, of["seed"], of["image_px"], rare=of.get("rare"))
+        found = {}
+        for finding, mask in masks.items():
+            parts, _ = label(mask)
+            areas = np.bincount(parts.ravel())[1:]
+            kept = (place for place, area in zip(find_objects(parts), areas, strict=True) if area * 10 >= areas.max())
+            found[finding] = [(across.start, down.start, across.stop, down.stop) for down, across in kept]
+        return found
+
+    def phrases(self) -> dict[str, str]:
+        """Finding with a mark -> a sentence of the report that asserts it."""
+        said: dict[str, str] = {}
+        if self.findings:
+            for sentence, states in _labeller().by_sentence(self.report):
+                for finding in self.findings & {name for name, state in states.items() if state == "present"}:
+                    said.setdefault(finding, sentence.removeprefix("Impression: "))
+        return {finding: said[finding] for finding in sorted(said) if finding in self.marks}
+
     def has(self, corpus: str, label: str) -> bool:
         """Whether a label of a corpus' own label space is present, by the exact and narrower aliases of the ontology.
 
@@ -57,6 +89,11 @@ class Case:
         """Write the image as PNG or JPEG, by the suffix of `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(self.gray).save(path, quality=quality)  # PNG takes no notice of it
+
+
+@cache
+def _labeller() -> Labeller:
+    return Labeller("chest_xray")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

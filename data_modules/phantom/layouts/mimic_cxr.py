@@ -1,9 +1,10 @@
-"""MIMIC-CXR-JPG 2.1.0 with the reports as their zip.
+"""MIMIC-CXR-JPG 2.1.0 with the reports as their zip, and MS-CXR's phrases of its test studies beside it.
 
 Traps: split "validate", labels per study (a few studies without any), blanks that are no zeros, uncertain labels,
 "No Finding" only 1 or blank, radiologist labels of a part of the test studies with "Airspace Opacity" in another order,
 laterals, images without a view, tables in another order than the split, a study without a report, reports without
-an impression or without any known heading, a report that repeats its impression, de-identification marks.
+an impression or without any known heading, a report that repeats its impression, de-identification marks; a phrase
+with two boxes in two rows that do not follow each other, one split for all phrases.
 """
 
 from __future__ import annotations
@@ -28,13 +29,22 @@ METADATA = (
     "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
     "PatientOrientationCodeSequence_CodeMeaning",
 )  # fmt: skip
+PHRASES = "MS_CXR_Local_Alignment_v1.1.0.csv"
+PHRASE_HEADER = (
+    "dicom_id", "category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height", "split",
+)  # fmt: skip
+CATEGORIES = {
+    "atelectasis": "Atelectasis", "cardiomegaly": "Cardiomegaly", "consolidation": "Consolidation", "edema": "Edema",
+    "pleural_effusion": "Pleural Effusion", "pneumothorax": "Pneumothorax",
+}  # fmt: skip
+"""Finding -> category of MS-CXR, of those that the phantom has."""
 SPLITS = {"train": "train", "val": "validate", "test": "test"}
 VIEWS = {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": "lateral", "": ""}
 
 
 def write(cases: list[Case], out: Path) -> None:
     """Write every study with its frontal image, each sixth with a lateral one, each twentieth with one of no view."""
-    splits, metadata, chexpert, radiologist = [], [], [], []
+    splits, metadata, chexpert, radiologist, phrases = [], [], [], [], []
     with zipfile.ZipFile(out / "mimic-cxr-reports.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for case in cases:
             subject = 10_000_000 + case.patient * 1_234_567 % 10_000_000
@@ -46,6 +56,8 @@ def write(cases: list[Case], out: Path) -> None:
                 case.picture(out / place / f"{image}.jpg")
                 splits.append([image, study, subject, SPLITS[case.split]])
                 metadata.append([image, subject, study, *_description(case, view)])
+                if view == case.view and case.split == "test":
+                    phrases += _phrases(case, image, f"{place}/{image}.jpg")
             if case.number % 17 != 4:
                 # An entry of its own, since the archive would else hold the time of writing.
                 entry = zipfile.ZipInfo(f"{place}.txt")
@@ -58,6 +70,7 @@ def write(cases: list[Case], out: Path) -> None:
     write_csv(out / "mimic-cxr-2.0.0-metadata.csv.gz", METADATA, sorted(metadata))
     write_csv(out / "mimic-cxr-2.0.0-chexpert.csv.gz", ["subject_id", "study_id", *LABELS], sorted(chexpert))
     write_csv(out / "mimic-cxr-2.1.0-test-set-labeled.csv", ["study_id", *RADIOLOGIST_LABELS], radiologist)
+    write_csv(out / PHRASES, PHRASE_HEADER, sorted(phrases, key=lambda row: str(row[4])))
 
 
 def _identifier(text: str) -> str:
@@ -71,6 +84,16 @@ def _description(case: Case, view: str) -> list[object]:
     rows, columns = case.gray.shape
     step, pose = ("CHEST (PORTABLE AP)", "Recumbent") if case.view == "AP" else ("CHEST (PA AND LAT)", "Erect")
     return [step, view, rows, columns, 21_800_101 + case.number, "101530.125", step, VIEWS[view], pose if view else ""]
+
+
+def _phrases(case: Case, image: str, path: str) -> list[list[object]]:
+    """A row for each box of each phrase of a frontal image."""
+    height, width = case.gray.shape
+    return [
+        [image, CATEGORIES[finding], text, path, x, y, right - x, bottom - y, width, height, "train"]
+        for finding, text in case.phrases().items() if finding in CATEGORIES
+        for x, y, right, bottom in case.marks[finding]
+    ]  # fmt: skip
 
 
 def _coded(case: Case, label: str) -> str:

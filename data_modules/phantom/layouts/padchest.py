@@ -1,12 +1,14 @@
-"""PadChest as BIMCV gives it: one table, numbered image folders, 16-bit PNG, Spanish reports.
+"""PadChest as BIMCV gives it: one table, numbered image folders, 16-bit PNG, Spanish reports; PadChest-GR's phrases.
 
 Traps: an unnamed first column, labels as Python lists with leading blanks and repeated, blank labels and reports,
 `exclude` and `suboptimal study`, laterals, folder 54 after 50, 12 bits in 16, a year of birth as a decimal number or
-none, a test patient who also has a row of the network's. One device in three is also a rare term of its own.
+none, a test patient who also has a row of the network's. One device in three is also a rare term of its own. Among the
+phrases, which are of test studies, are sentences on normal images without a box.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +39,19 @@ WORDS = {
 }  # fmt: skip
 """Finding -> label, and the stemmed words of the report."""
 FOLDERS = (0, 1, 50, 54)
+PHRASES = "grounded_reports_20240819.json"
 
 
 def write(cases: list[Case], out: Path) -> None:
     """Write every study with its frontal image; each seventh also has a lateral one."""
     rows: list[list[object]] = []
+    phrases: list[dict[str, object]] = []
     mixed = next((case.patient for case in cases if case.split == "test"), 0)
     for case in cases:
         method = "Physician" if case.split == "test" else "RNN_model"
         rows.append(_row(case, case.number, case.view, method, out))
+        if case.split == "test":
+            phrases.append({"StudyID": rows[-1][3], "ImageID": rows[-1][0], "findings": _findings(case)})
         if case.number % 7 == 0:
             rows.append(_row(case, case.number, "L", method, out))
         if case.patient == mixed:
@@ -53,6 +59,23 @@ def write(cases: list[Case], out: Path) -> None:
             rows.append(_row(case, 90_000, case.view, "RNN_model", out))
     table = [[i, *row] for i, row in enumerate(rows)]
     write_csv(out / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", HEADER, table)
+    (out / PHRASES).write_text(json.dumps(phrases, ensure_ascii=False), encoding="utf-8")
+
+
+def _findings(case: Case) -> list[dict[str, object]]:
+    """The phrases of an image, each with its boxes as shares of width and height; of a normal one a phrase without."""
+    height, width = case.gray.shape
+    found: list[dict[str, object]] = [
+        {
+            "sentence_en": text, "sentence_es": WORDS[finding][1], "abnormal": True, "labels": [WORDS[finding][0]],
+            "locations": [], "extra_boxes": [],
+            "boxes": [[x / width, y / height, right / width, bottom / height]
+                      for x, y, right, bottom in case.marks[finding]],
+        }
+        for finding, text in case.phrases().items()
+    ]  # fmt: skip
+    normal = {"sentence_en": "No abnormality is seen.", "sentence_es": "sin hallazg patolog", "abnormal": False}
+    return found or [{**normal, "labels": ["Normal"], "locations": [], "boxes": [], "extra_boxes": []}]
 
 
 def _row(case: Case, study: int, view: str, method: str, out: Path) -> list[object]:

@@ -14,11 +14,12 @@ from radz.evidence import (
     few_shot,
     heatmap_quality,
     layer_probes,
+    phrase_grounding,
     robustness,
     true_sentences,
     words_by_layer,
 )
-from radz.evidence.config import ITEMS, read_settings
+from radz.evidence.config import read_settings
 from radz.evidence.items import FOLDER, Item, write_item
 from radz.evidence.open_run import Opened, check_run, open_run
 from radz.report import evidence_section, figures
@@ -29,6 +30,7 @@ from radz.training.run_folder import load_run, working_in
 log = logging.getLogger(__name__)
 COMPUTE: Mapping[str, Callable[[Opened], Item]] = {
     "heatmaps": heatmap_quality.compute,
+    "phrases": phrase_grounding.compute,
     "layers": layer_probes.compute,
     "words": words_by_layer.compute,
     "sentences": true_sentences.compute,
@@ -47,9 +49,11 @@ def evidence(folder: Path, items: list[str]) -> Path:
     """
     settings, overrides = read_settings(items)
     check_run(folder)
+    if "phrases" in settings.items:
+        phrase_grounding.listed(settings)  # faults of the file are told before anything is computed
     with working_in(folder, "RUN"):
         run = open_run(folder, settings, overrides)
-        for name in settings.only or ITEMS:
+        for name in settings.items:
             with rc_context(figures.STYLE):
                 item = COMPUTE[name](run)
                 path = write_item(item, folder, settings)
@@ -57,7 +61,7 @@ def evidence(folder: Path, items: list[str]) -> Path:
                 log.info("%s: %s", name, sentence)
             log.info("written: %s", path)
         evidence_section.renew(folder)
-        written = [item for item in evidence_section.items(folder) if item["name"] in (settings.only or ITEMS)]
+        written = [item for item in evidence_section.items(folder) if item["name"] in settings.items]
         experiment = load_run(folder)
         if logger := logger_of(experiment, folder):
             log_evidence(logger, folder, written, experiment.wandb.images)

@@ -12,7 +12,7 @@ from data_modules.errors import InputError
 from data_modules.keys import Reader, names, read_keys
 from radz.config.checks import seed_range
 
-ITEMS = ("heatmaps", "layers", "words", "sentences", "robustness", "features", "attention", "fewshot")
+ITEMS = ("heatmaps", "phrases", "layers", "words", "sentences", "robustness", "features", "attention", "fewshot")
 
 
 @dataclass
@@ -20,7 +20,7 @@ class EvidenceConfig:
     """Keys of `radz evidence RUN key=value ...`."""
 
     only: list[str] = field(default_factory=list)
-    """items to compute; empty: all of ITEMS"""
+    """items to compute; empty: all of ITEMS, phrases only where their file is given"""
     split: str = "test"
     """studies that are looked at"""
     studies: int = 400
@@ -30,7 +30,9 @@ class EvidenceConfig:
     draws: int = 5
     """draws of the shots of each finding"""
     heatmap_studies: int = 120
-    """studies of each modality whose heat-maps are measured against marks"""
+    """studies of each modality whose heat-maps are measured against marks, and studies whose phrases are"""
+    phrases: str = ""
+    """your copy of the list of MS-CXR (.csv or .json) or PadChest-GR (.json): phrases with boxes"""
     robustness_studies: int = 200
     """studies that are scored anew under every fault of the image (29 times in all)"""
     attention_studies: int = 64
@@ -55,6 +57,11 @@ class EvidenceConfig:
     def __post_init__(self) -> None:
         for item in self.only:
             one_of("only", item, ITEMS)
+        if "phrases" in self.only and not self.phrases:
+            raise InputError(
+                "phrases: only=phrases needs phrases=FILE, your copy of the list of MS-CXR (.csv or .json) or of "
+                "PadChest-GR (.json)"
+            )
         one_of("split", self.split, SPLITS)
         one_of("target", self.target, ("headline", "anchor", "prompt"))
         studies = ("studies", "train_studies", "heatmap_studies", "robustness_studies", "attention_studies")
@@ -64,6 +71,11 @@ class EvidenceConfig:
         if not self.probe_strength > 0:
             raise InputError(f"probe_strength: {self.probe_strength} must be above 0")
         seed_range("seed", self.seed)
+
+    @property
+    def items(self) -> list[str]:
+        """What is computed, in order."""
+        return self.only or [item for item in ITEMS if item != "phrases" or self.phrases]
 
 
 def read_settings(items: Sequence[str]) -> tuple[EvidenceConfig, list[str]]:

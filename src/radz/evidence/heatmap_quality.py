@@ -136,7 +136,7 @@ def _measured(
         whole, findings = summary[kind]["macro"], summary[kind]["findings"]
         item.says += _sentences(kind, whole, len(findings))
         for name, cell in {"macro": whole, **findings}.items():
-            shown = [_cell(cell.get(key)) for key in columns]
+            shown = [cell_of(cell.get(key)) for key in columns]
             images = str(cell.get("images", len(lines) // len(heatmaps.KINDS)))
             item.rows.append([kind + ", CT" * volumes, figures.plain(name), images, *shown])
     lines = lines.drop(columns="row").astype(object).where(lines.drop(columns="row").notna(), "")
@@ -150,15 +150,15 @@ def _sentences(kind: str, whole: Mapping[str, Any], findings: int) -> list[str]:
     """One kind of map against both chances, also when it does not beat them; of volumes its slices too."""
     volumes = "slice_hit" in whole
     others = f"maps of other {'volumes' if volumes else 'images'} of the same finding"
-    value, against = whole["pointing"]["value"], _against(whole, "pointing", "a random pixel", others)
+    value, against = whole["pointing"]["value"], against_chance(whole, "pointing", "a random pixel", others)
     says = [f"Map {'of CT ' * volumes}by {kind}: pointing game {value:.3f} over {findings} findings; it {against}."]
     if volumes:
-        value, against = whole["slice_hit"]["value"], _against(whole, "slice_hit", "a random slice", others)
+        value, against = whole["slice_hit"]["value"], against_chance(whole, "slice_hit", "a random slice", others)
         says.append(f"Its highest pixel lies in a slice with the finding in {value:.3f} of volumes; it {against}.")
     return says
 
 
-def _against(whole: Mapping[str, Any], measure: str, random: str, others: str) -> str:
+def against_chance(whole: Mapping[str, Any], measure: str, random: str, others: str) -> str:
     verdicts = []
     for chance, words in (("random", random), ("permuted", others)):
         gain = whole.get(f"{measure} minus {chance}")
@@ -169,7 +169,7 @@ def _against(whole: Mapping[str, Any], measure: str, random: str, others: str) -
     return ", and ".join(verdicts)
 
 
-def _cell(value: Mapping[str, Any] | None) -> list[float | None]:
+def cell_of(value: Mapping[str, Any] | None) -> list[float | None]:
     return [value["value"], value["low"], value["high"]] if value else [None, None, None]
 
 
@@ -181,10 +181,10 @@ def _beyond(summary: Mapping[str, Any]) -> tuple[Any, figures.CsvRows]:
         title = "" if name == "macro" else "per finding"
         for kind, of_kind in summary.items():
             cell = of_kind["macro"] if name == "macro" else of_kind["findings"][name]
-            bars.setdefault(title, []).append(Bar(figures.plain(name), kind, *_cell(cell["pointing"])))
+            bars.setdefault(title, []).append(Bar(figures.plain(name), kind, *cell_of(cell["pointing"])))
         # The last kind of map is that of attention.
         for chance, words in (("random", "random pixel"), ("permuted", "attention maps, permuted")):
-            bars[title].append(Bar(figures.plain(name), words, *_cell(cell.get(f"{chance}/pointing"))))
+            bars[title].append(Bar(figures.plain(name), words, *cell_of(cell.get(f"{chance}/pointing"))))
     drawn = forest(bars, "share of maps whose highest pixel lies in the mark", 0.0)
     assert drawn is not None, "the macro has a value"
     return drawn

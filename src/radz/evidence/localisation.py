@@ -2,8 +2,9 @@
 
 Pointing game: the share of maps whose highest pixel lies in the mark (Zhang et al., ECCV 2016, arXiv 1608.00507). Dice
 and IoU: of the mark and as many of the highest pixels as the finding's marks hold on average, a size that does not
-depend on the image. Two levels of chance: a random pixel of the image, and the maps of the same finding permuted over
-its images, which know where a finding usually lies but not this image.
+depend on the image. CNR: the contrast of a map between the mark and the rest of the image over its noise (Boecking et
+al., arXiv 2204.09817). Two levels of chance: a random pixel of the image, and the maps of the same finding permuted
+over its images, which know where a finding usually lies but not this image.
 
 In a volume all of this counts the pixels of all its slices together. Beside it stand two measures of slices alone:
 whether the slice of the highest pixel holds the finding, and the AUROC of slices with it against those without, by the
@@ -29,8 +30,9 @@ SIDE = 64
 SLICES = 16
 """and, of volumes, slices"""
 MEASURES = ("pointing", "dice", "iou", "pixel_auroc")
+CNR = "cnr"
 SLICE_MEASURES = ("slice_hit", "slice_auroc")
-"""of volumes beside MEASURES"""
+"""of volumes beside MEASURES and CNR"""
 CHANCES = ("random", "permuted")
 
 
@@ -66,6 +68,20 @@ def measure(heat: NDArray[np.floating], mask: NDArray[np.bool_], share: float) -
     return float(inside[top].mean()), 2 * both / total, both / (total - both), auroc(inside.astype(float), values)
 
 
+def contrast_to_noise(heat: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
+    """|mean in - mean out| / sqrt(variance in + variance out) over the pixels seen of a map [.., H, W].
+
+    0 of an even map; NaN without noise, and where all pixels seen lie in the mark, or none. A map that is lowest in the
+    mark has the CNR of its negative: the AUROC of pixels tells them apart.
+    """
+    seen = np.isfinite(heat)
+    inside, outside = (heat[seen & part].astype(float) for part in (mask, ~mask))
+    if not len(inside) or not len(outside):
+        return float("nan")
+    contrast, noise = abs(inside.mean() - outside.mean()), np.sqrt(inside.var() + outside.var())
+    return 0.0 if contrast == 0 else float(contrast / noise) if noise else float("nan")
+
+
 def measure_slices(heat: NDArray[np.floating], mask: NDArray[np.bool_]) -> tuple[float, float]:
     """SLICE_MEASURES of a volume's map [S, H, W]; of slices that share the highest pixel each counts in part.
 
@@ -76,12 +92,12 @@ def measure_slices(heat: NDArray[np.floating], mask: NDArray[np.bool_]) -> tuple
 
 
 def _measured(heat: NDArray[np.floating], mask: NDArray[np.bool_], share: float) -> dict[str, float]:
-    found = dict(zip(MEASURES, measure(heat, mask, share), strict=True))
+    found = dict(zip(MEASURES, measure(heat, mask, share), strict=True)) | {CNR: contrast_to_noise(heat, mask)}
     return found if heat.ndim == 2 else found | dict(zip(SLICE_MEASURES, measure_slices(heat, mask), strict=True))
 
 
 def table(located: Sequence[Located], seed: int) -> pd.DataFrame:
-    """One line per image, finding and kind of map: MEASURES, and `random/..` and `permuted/..` of each.
+    """One line per image, finding and kind of map: MEASURES and CNR, and `random/..` and `permuted/..` of each.
 
     Volumes have SLICE_MEASURES too; images and volumes are not mixed.
     """
@@ -114,7 +130,7 @@ def summary(lines: pd.DataFrame, replicates: int, seed: int) -> dict[str, Any]:
     """
     lines = lines.copy()
     for chance in CHANCES:
-        for name in (*MEASURES, *SLICE_MEASURES):
+        for name in (*MEASURES, CNR, *SLICE_MEASURES):
             if f"{chance}/{name}" in lines:
                 lines[f"{name} minus {chance}"] = lines[name] - lines[f"{chance}/{name}"]
     columns = [str(name) for name in lines if name not in ("row", "patient", "finding", "map")]

@@ -41,15 +41,24 @@ class Mapper:
 
         Tokens are read at the feature layer, as training aligned them.
         """
+        features, each = self.tokens(pixels, counts, modalities)
+        scores = torch.stack(
+            [self.classifier.patch_scores(image, name, self.target) for image, name in zip(features, each, strict=True)]
+        )
+        return self.grids(scores, pixels.shape[-1])
+
+    @torch.no_grad()
+    def tokens(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str]) -> tuple[Tensor, list[str]]:
+        """Features [M, P, e] of every image token, comparable with those of texts, and the modality of each image."""
         counts, modalities = self.classifier.sequences(counts, modalities)
         given = self.encoder.image_sequences(pixels, counts, modalities)
         states = self.encoder.backbone.decode(given.embeddings, given.mask, given.content)
         features = self.encoder.patch_features(per_image(states, given, len(pixels)))
-        each = [name for name, n in zip(modalities, counts.tolist(), strict=True) for _ in range(n)]
-        scores = torch.stack(
-            [self.classifier.patch_scores(image, name, self.target) for image, name in zip(features, each, strict=True)]
-        )
-        maps = [self.encoder.backbone.patch_map(values, pixels.shape[-1]) for values in scores.permute(2, 0, 1)]
+        return features, [name for name, n in zip(modalities, counts.tolist(), strict=True) for _ in range(n)]
+
+    def grids(self, scores: Tensor, side: int) -> Tensor:
+        """Scores [M, P, K] of image tokens as maps [M, K, g, g], of images of `side` pixels."""
+        maps = [self.encoder.backbone.patch_map(values, side) for values in scores.permute(2, 0, 1)]
         return torch.stack(maps, dim=1)
 
     def attention(self, pixels: Tensor, counts: Tensor, modalities: Sequence[str], findings: Sequence[int]) -> Tensor:

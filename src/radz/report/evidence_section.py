@@ -9,7 +9,7 @@ from typing import Any
 from data_modules.files import read_json, write_text
 from radz.report.templates import embedded, environment
 
-ORDER = ("heatmaps", "layers", "words", "sentences", "robustness", "features", "attention", "fewshot")
+ORDER = ("heatmaps", "phrases", "layers", "words", "sentences", "robustness", "features", "attention", "fewshot")
 BEGIN, END = "<!-- evidence -->", "<!-- end of evidence -->"
 """What the section stands between, so that it can be renewed alone."""
 WIDEST = 1500
