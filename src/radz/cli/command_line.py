@@ -209,8 +209,8 @@ VERBS = {
     "evidence": Verb(
         ("RUN",), "heat-maps, probes and words by layer, robustness, feature maps, attention, few shots of a run",
         verbs.evidence,
-        "only=heatmaps,layers,words,robustness,features,attention,fewshot (all without it) studies=400 split=test "
-        "phrases=FILE (the list of MS-CXR or PadChest-GR, for item phrases) seed=0 and further keys of "
+        "only=heatmaps,layers,words,sentences,robustness,features,attention,fewshot (all without it) studies=400 "
+        "split=test phrases=FILE (the list of MS-CXR or PadChest-GR, for item phrases) seed=0 and further keys of "
         "docs/evidence.md; data.* and cache_dir as in training",
     ),
     "view": Verb(
