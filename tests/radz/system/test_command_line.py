@@ -36,11 +36,12 @@ VERBS = {
     "rerun": (["run", "keys"], OPTIONS),
     "compare": (["run", "keys"], OPTIONS),
     "score": (["scores", "keys"], OPTIONS),
+    "view": (["run", "keys"], OPTIONS),
 }
 """The surface that users rely on; a flag or a verb more has to be written here."""
 CONTRACT = {
     "train", "anchors", "eval", "predict", "data", "export", "import", "report", "compare", "rerun", "sweep", "bench",
-    "evidence", "assemble", "score",
+    "evidence", "assemble", "score", "view",
 }  # fmt: skip
 TARGETS = {"setup", "test", "test-full", "lint", "paper", "ablate", "wheelhouse", "mutants", "docs", "help", "backbone"}
 
