@@ -9,7 +9,9 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from view_site import COUNT, SLICES, body, site_without_model
 
 from data_modules.errors import InputError
 from data_modules.pixels import read_gray
+from radz.evidence.view.frames import Frames
+from radz.evidence.view.model import Model
 from radz.evidence.view.server import PAGE, Served, listen
 from radz.evidence.view.settings import read_settings
 from radz.evidence.view.worklist import Worklist
@@ -134,7 +138,8 @@ def test_nothing_comes_from_elsewhere(served: Served) -> None:
     "path",
     ["page/none.js", "page/..%2Fserver.py", "page/%2e%2e/server.py", "page/server.py", "studies/1000", "studies/-1",
      "studies/x", "studies/0/frames/1", "studies/0/frames/99999999999999999999", "studies/0/frames/0/heat/2",
-     "studies/1000/thumbnail", "studies/1000/nearest", "none"],
+     "studies/1000/thumbnail", "studies/1000/nearest", "none", "studies/" + "9" * 5000],
+    ids=lambda path: path[:50],
 )  # fmt: skip
 def test_what_is_not_there_is_not_found(served: Served, path: str) -> None:
     assert ask(served, path)[0] == 404
@@ -238,3 +243,22 @@ def test_a_client_that_leaves_in_the_middle_ends_nothing(served: Served) -> None
 def test_keys_that_do_not_fit(items: list[str], cause: str) -> None:
     with pytest.raises(InputError, match=re.escape(cause)):
         read_settings(items)
+
+
+def test_a_volume_under_a_run_of_radiographs_is_not_given_to_the_model(view_worklist: Worklist) -> None:
+    volume = next(study for study in view_worklist.studies if study.modality == "chest_ct")
+    with pytest.raises(InputError, match="is a CT volume, and the run was trained on chest X-rays"):
+        Frames(view_worklist.recipe).planes(replace(volume, modality="chest_xray"))
+
+
+def test_a_study_that_the_model_refuses_has_no_neighbours_and_takes_none_from_others(
+    view_worklist: Worklist,
+) -> None:
+    def embed_studies(images: list[int], modalities: list[str]) -> np.ndarray:
+        if 7 in images:
+            raise InputError("too many images")
+        return np.array([[float(image)] for image in images], dtype=np.float32)
+
+    model = Model(lambda: SimpleNamespace(embed_studies=embed_studies), view_worklist, Frames(view_worklist.recipe))
+    found = model._embedded({0: 5, 1: 7, 2: 9}, ["chest_xray"] * 3)
+    assert {number: float(row[0]) for number, row in found.items()} == {0: 5.0, 2: 9.0}

@@ -151,6 +151,9 @@ def test_places_that_cannot_serve_are_one_line(trained_run: Path, folder: Path, 
         with pytest.raises(InputError, match=message) as fault:
             predict_folder(str(trained_run), str(source), str(out), ["edema"])
         assert "\n" not in str(fault.value)
+    with pytest.raises(InputError, match=r"^heatmaps: .* lies in the folder of input, whose files are all scored"):
+        predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["edema"], str(folder / "heat"))
+    assert not (folder / "heat").exists()
 
 
 def test_an_old_table_stays_when_the_new_one_fails(trained_run: Path, tmp_path: Path) -> None:
