@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from data_modules.errors import InputError, nearest
 from data_modules.keys import names
-from radz.config import prompt_sets
+from radz.config import class_prompts, prompt_sets
+from radz.config.checks import known_findings
 from radz.config.overrides import apply_override, check_keys, displace, instantiate, read_layer, set_keys
 from radz.config.schema import Experiment
 
@@ -99,12 +100,22 @@ def _make_room(merged: DictConfig, keys: set[str]) -> None:
 
 
 def _checked(merged: DictConfig, origin: dict[str, str], path: str) -> Experiment:
-    """The experiment, with the sentences of published prompts in place of their name."""
+    """The experiment, with the sentences of published prompts, and of a file, in place of their name."""
     if prompt_sets.is_named(merged):
         try:
             prompt_sets.spell_out(merged, published_prompts())
         except InputError as error:
             raise InputError(f"{error} (in {origin.get(prompt_sets.PROMPTS, path)})") from None
+    file = OmegaConf.select(merged, class_prompts.KEY, throw_on_resolution_failure=False)
+    if not isinstance(file, str):
+        return instantiate(merged, origin, path)
+    OmegaConf.update(merged, class_prompts.KEY, {}, merge=False)
+    known = known_findings(instantiate(merged, origin, path).data)
+    try:
+        own = class_prompts.read_class_prompts(find_resource(file), known)
+    except InputError as error:
+        raise InputError(f"{error} (in {origin.get(class_prompts.KEY, path)})") from None
+    OmegaConf.update(merged, class_prompts.KEY, own, merge=False)
     return instantiate(merged, origin, path)
 
 

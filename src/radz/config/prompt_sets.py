@@ -46,7 +46,8 @@ class Published:
         """A set by its name; InputError naming the nearest, or why that of a work is not here."""
         if name in self.left_out:
             raise InputError(
-                f"{PROMPTS}: {name} has no prompts here: {self.left_out[name]}; write yours under scoring.class_prompts"
+                f"{PROMPTS}: {name} has no prompts here: {self.left_out[name]}; give a file of your own by "
+                "scoring.class_prompts=FILE (docs/method.md 4)"
             )
         if name not in self.sets:
             raise InputError(f"{PROMPTS}: no published set is called {name!r}{nearest(name, self.sets)}")

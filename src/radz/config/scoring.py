@@ -22,7 +22,8 @@ class ScoringConfig:
     negative_prompts: list[Annotated[str, prompt]] = field(default_factory=list)
     """if any, their mean similarity is subtracted: what all sentences share then favours no study (CheXzero)"""
     class_prompts: dict[str, ClassPrompts] = field(default_factory=dict)
-    """sentences per finding that replace both lists of templates for it: {edema: {positive: [..], negative: [..]}}"""
+    """sentences per finding that replace both lists of templates for it: {edema: {positive: [..], negative: [..]}}. Or
+    a JSON or YAML file that maps names of findings to sentences, such as your copy of MedKLIP's"""
     wordings: str = "prompts/paraphrases.yaml"
     """file of further wordings, said and denied, a path, or a path below the experiments folder: how far scores depend
     on the sentence, and whether "no edema" is told from "edema", stands in all results, and beside it what published

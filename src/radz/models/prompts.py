@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from radz.config.checks import known_findings
 from radz.config.files import find_resource, published_prompts
 from radz.config.scoring import ScoringConfig
 from radz.models.labels import MODALITY_TEXT, finding_texts
+
+log = logging.getLogger(__name__)
 
 PROMPT_SET = "prompt set "
 """begins the names of published prompt sets among wordings"""
@@ -58,6 +61,8 @@ def sentences(
 def lint(classes: Mapping[str, ClassSentences], names: Mapping[str, str], own: Sequence[str]) -> None:
     """InputError for a sentence that is empty, negates "no finding", or names a second class that is scored.
 
+    A finding's own sentence may name another, as a description does; that is a warning.
+
     Args:
         classes: finding -> its sentences.
         names: finding -> the words it is called by.
@@ -72,7 +77,9 @@ def lint(classes: Mapping[str, ClassSentences], names: Mapping[str, str], own: S
                     raise InputError(f"{key}: an empty prompt for {finding}; write a sentence or leave it out")
                 if _TWICE.search(text):
                     raise InputError(f"{key}: {text!r} negates 'no finding'; say what is meant under class_prompts")
-                if other := _second(text, finding, names):
+                if (other := _second(text, finding, names)) and finding in own:
+                    log.warning("%s: %r names %s as well, another class that is scored", key, text, other)
+                elif other:
                     raise InputError(
                         f"{key}: {text!r}, a prompt of {finding}, names {other} as well; name one class that is scored"
                     )
@@ -94,6 +101,8 @@ def check_prompts(scoring: ScoringConfig, data: DataConfig, scored: Sequence[str
     """InputError for a fault in the sentences of the scored classes, as they will be encoded."""
     known = known_findings(data)
     words = finding_texts(known, scored)
+    if scoring.class_prompts and (others := [name for name in scored if name not in scoring.class_prompts]):
+        log.info("scoring.class_prompts: %s have none, and are asked for by scoring.prompts", ", ".join(others))
     for modality in sorted({corpus.modality for corpus in data.corpora}):
         classes = sentences(scored, list(words.values()), MODALITY_TEXT[modality], scoring)
         lint(dict(zip(scored, classes, strict=True)), words, list(scoring.class_prompts))

@@ -59,8 +59,11 @@ def test_layers_above_a_name_replace_it_whole(tmp_path: Path) -> None:
     [
         (["scoring.prompts=chexero"], "scoring.prompts: no published set is called 'chexero'; nearest is 'chexzero'"),
         (["scoring.prompts=zzz"], "known are carzero, chexzero, ct_clip"),
-        (["scoring.prompts=medklip"], "scoring.prompts: medklip has no prompts here: it describes each finding"),
-        (["scoring.prompts=merlin"], "write yours under scoring.class_prompts"),
+        (
+            ["scoring.prompts=medklip"],
+            "scoring.prompts: medklip has no prompts here: it has a sentence for",
+        ),
+        (["scoring.prompts=merlin"], "give a file of your own by scoring.class_prompts=FILE"),
         (["scoring.prompts=One {finding}."], "is one sentence; put it in a list"),
         (["scoring.prompts=[chexzero]"], "every prompt must contain {finding}"),
         (["scoring.prompts=chexzero", OWN], "scoring.negative_prompts: conflicts with scoring.prompts=chexzero"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.errors import InputError
-from radz.runs.given.headers import LABEL, ROLES, FindingNames, first_of
+from radz.runs.given.headers import LABEL, ROLES, ColumnNames, first_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Column:
 
 
 def wide_columns(
-    frame: pd.DataFrame, path: Path, names: FindingNames, kind: str, rest: Sequence[str],
+    frame: pd.DataFrame, path: Path, names: ColumnNames, kind: str, rest: Sequence[str],
     wide: Mapping[str, tuple[str, str, str]],
 ) -> tuple[list[Column], list[str]]:  # fmt: skip
     """The columns of findings, and the headers that are not read."""
@@ -58,7 +58,7 @@ def wide_columns(
 
 
 def long_columns(
-    frame: pd.DataFrame, path: Path, names: FindingNames, kind: str, rest: Sequence[str], finding: str,
+    frame: pd.DataFrame, path: Path, names: ColumnNames, kind: str, rest: Sequence[str], finding: str,
     units: Sequence[tuple[str, str]],
 ) -> tuple[list[Column], list[int]]:  # fmt: skip
     """Columns out of rows, and the first row (a position) of every study or image."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from data_modules.cells import folded
-from data_modules.errors import nearest
-from data_modules.findings import Ontology
+from data_modules.finding_names import FindingNames, plain
 from radz.metrics.score_table import DERIVED
 
 ROLES = {
@@ -46,37 +44,14 @@ LABEL = "label"
 """stands before the finding of a label in prediction files"""
 
 
-def plain(header: str) -> str:
-    """What headers have in common that differ in case, blanks, hyphens and underscores only."""
-    return folded(header.replace("_", " ").replace("-", " "))
-
-
 def first_of(headers: Iterable[str], words: Iterable[str]) -> str | None:
     """The header that is the earliest of these words; None where there is none."""
     found = {plain(header): header for header in headers}
     return next((found[word] for word in words if word in found), None)
 
 
-class FindingNames:
-    """The names under which tables write findings: that of the ontology, its wording, short names, corpora's labels."""
-
-    def __init__(self, ontology: Ontology) -> None:
-        self._known: dict[str, tuple[str, str]] = {}
-        self.canonical = ontology.names
-        for finding in ontology:
-            self._known.setdefault(plain(finding.name), (finding.name, "its name"))
-        for finding in ontology:
-            self._known.setdefault(plain(finding.text), (finding.name, "its wording"))
-        for finding in ontology:
-            for space in sorted(finding.aliases, key=lambda one: (one != "common", one)):
-                how = "short name" if space == "common" else f"label of {space}"
-                for label, relation in finding.aliases[space].items():
-                    if relation == "exact":
-                        self._known.setdefault(plain(label), (finding.name, how))
-
-    def find(self, header: str) -> tuple[str, str] | None:
-        """The finding of a header and by what it is known; None for anything else. Wider and narrower words are not."""
-        return self._known.get(plain(header))
+class ColumnNames(FindingNames):
+    """Names of findings as headers of tables write them."""
 
     def split(self, header: str) -> tuple[str, str, str] | None:
         """Scorer ('' where the header names none), finding, and by what it is known; `scorer/finding` names both."""
@@ -90,9 +65,3 @@ class FindingNames:
         """Whether a column is known to hold neither scores nor labels: BESIDE, or what `radz predict` made of one."""
         finding, _, derived = header.rpartition("/")
         return first_of([header], BESIDE) is not None or (derived in DERIVED and self.find(finding) is not None)
-
-    def nearest(self, header: str) -> str:
-        """A hint for a header that is no finding."""
-        hint = nearest(plain(header), self._known)
-        close = hint.removeprefix("; nearest is '").removesuffix("'")
-        return f"; nearest is '{self._known[close][0]}'" if close in self._known else ""

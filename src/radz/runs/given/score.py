@@ -14,7 +14,7 @@ from data_modules.files import check_free, new_folder, write_json, write_rows
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.summary import log_summary
 from radz.report.run_report import write_report
-from radz.runs.given.headers import FindingNames
+from radz.runs.given.headers import ColumnNames
 from radz.runs.given.joined import NOBODY, Pairs, check_matched, pair
 from radz.runs.given.protocol import read_protocol
 from radz.runs.given.request import Request
@@ -33,7 +33,7 @@ def score_given(request: Request) -> Path:
     """
     check_free(request.out, "out")
     protocol = read_protocol(request.protocol, request.corpus)
-    names = FindingNames(protocol.ontology)
+    names = ColumnNames(protocol.ontology)
     unit = protocol.scoring.unit if protocol.name else None
     test = _read(request, names, unit, "scores", request.scores, "labels", request.labels)
     val = None
@@ -54,7 +54,7 @@ def score_given(request: Request) -> Path:
 
 
 def _read(
-    request: Request, names: FindingNames, unit: str | None, key: str, path: Path, labels_key: str, labels: Path | None,
+    request: Request, names: ColumnNames, unit: str | None, key: str, path: Path, labels_key: str, labels: Path | None,
     other: Path | None = None,
 ) -> Pairs:  # fmt: skip
     """Scores and their labels: those of `labels`, else those that stand beside them, else of `other`."""

@@ -17,7 +17,7 @@ from data_modules.corpora.ids import check_ids
 from data_modules.corpus_config import MISSING
 from data_modules.errors import InputError, nearest
 from radz.runs.given.columns import Column, long_columns, wide_columns
-from radz.runs.given.headers import ATTRIBUTES, LABEL, ROLES, FindingNames, first_of
+from radz.runs.given.headers import ATTRIBUTES, LABEL, ROLES, ColumnNames, first_of
 
 UNITS = ("study", "image", "patient")
 
@@ -72,7 +72,7 @@ class Sheet:
         return f"{self.path} row {self.rows[at]}"
 
 
-def read_sheet(path: Path, key: str, names: FindingNames, named: Named, kind: str) -> Sheet:
+def read_sheet(path: Path, key: str, names: ColumnNames, named: Named, kind: str) -> Sheet:
     """Read a table of `kind` score or label. `key` is the key of its path.
 
     Raises:
