@@ -127,7 +127,9 @@ class DfatConfig:
     reconstruction_decay: Share = 0.99
     """what the averaged weights, of which the foretold states are, keep of themselves in a step"""
     learning_rate: NotNegative = 2e-5
-    """of the decoder (LoRA or full) and the tower"""
+    """of the decoder (LoRA or full), and of a tower that trains"""
+    tower_learning_rate: Positive | None = None
+    """of the tower (backbone.train_tower) in place of learning_rate, as LLaVA-NeXT's mm_vision_tower_lr"""
     projector_learning_rate: NotNegative = 2e-6
     """of the projector"""
     head_learning_rate: NotNegative = 2e-5

@@ -149,6 +149,7 @@ NEWER = {
         "statements_weight", "statements", "local_weight", "local_temperature", "sentences_weight", "sentences",
         "sentences_by", "twins",
         "alignment", "keep_weight", "reconstruction_weight", "reconstruction_share", "reconstruction_decay",
+        "tower_learning_rate",
     ),
     "dkam": ("logit_adjustment", "focus_present", "focus_absent", "absent_margin"),
     "scoring": ("wordings", "choice", "frequency_limits"),

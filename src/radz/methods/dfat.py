@@ -278,9 +278,11 @@ class DFAT(Scored):
             shard(self, strategy.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     def configure_optimizers(self) -> Any:
-        """A rate for base (decoder and tower), projector and heads each; the temperature goes at the heads' rate."""
+        """A rate for base (decoder and tower), projector, heads and, where it has one, the tower; the temperature goes at
+        the heads' rate."""
         rates = {"base": self.dfat.learning_rate, "projector": self.dfat.projector_learning_rate}
         rates |= dict.fromkeys(("heads", "temperature"), self.dfat.head_learning_rate)
+        rates |= {"tower": self.dfat.tower_learning_rate} if self.dfat.tower_learning_rate else {}
         named = list(self.named_parameters())
         parts = {key: (rate, [item for item in named if self._part_of(item[0]) == key]) for key, rate in rates.items()}
         first, steps = self.dfat.projector_warmup_steps, int(self.trainer.estimated_stepping_batches)
@@ -300,7 +302,8 @@ class DFAT(Scored):
             return "temperature"
         if ".heads." in name or name.startswith(ADDED) or (name.endswith("_bias") and "." not in name):
             return "heads"
-        return "projector" if self.encoder.backbone.part_of(name) == "projector" else "base"
+        part = self.encoder.backbone.part_of(name)
+        return part if part == "projector" or (part == "tower" and self.dfat.tower_learning_rate) else "base"
 
     def begin(self) -> None:
         """Encode the class texts with the weights of now."""

@@ -100,12 +100,13 @@ def test_the_rate_of_every_update(tiny_path: Path) -> None:
         assert rates == pytest.approx({name: peak * expected for name, peak in RATES.items()}, rel=1e-5)
 
 
+@pytest.mark.parametrize("tower", [None, 7e-4])
 @pytest.mark.parametrize("train", ["lora", "full"])
-def test_what_decays_and_at_which_rate(tiny_path: Path, train: str) -> None:
+def test_what_decays_and_at_which_rate(tiny_path: Path, train: str, tower: float | None) -> None:
     """Every weight stands in one group, whose rate and decay are those of its part."""
     module = make(
         tiny_path, learn_temperature=True, head="mlp", dkam={"category": "sigmoid"}, weight_decay=DECAY,
-        backbone={"train": train, "train_tower": True}, **DFAT_RATES,
+        tower_learning_rate=tower, backbone={"train": train, "train_tower": True}, **DFAT_RATES,
     )  # fmt: skip
     module.trainer = pl.Trainer(max_steps=10, accelerator="cpu", logger=False, enable_checkpointing=False)
     place = {id(p): name for name, p in module.named_parameters()}
@@ -115,5 +116,6 @@ def test_what_decays_and_at_which_rate(tiny_path: Path, train: str) -> None:
             assert place[id(parameter)] not in found
             found[place[id(parameter)]] = group["initial_lr"], group["weight_decay"]
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    assert found == {name: (RATES[recipe.group(name)], decay(name, p)) for name, p in trained.items()}
+    rates = {name: tower if tower and "vision_tower" in name else RATES[recipe.group(name)] for name in trained}
+    assert found == {name: (rates[name], decay(name, p)) for name, p in trained.items()}
     assert {recipe.group(name) for name in trained} == set(RATES) and any("vision_tower" in name for name in trained)

@@ -136,6 +136,8 @@ def test_a_projector_that_cannot_begin_is_refused(
         fit(make(tiny_path, Seen, backbone=backbone, **dfat))
 
 
-def test_a_rate_of_nothing_cannot_warm_up() -> None:
+def test_rates_that_nothing_would_have_are_refused() -> None:
     with pytest.raises(InputError, match=r"conflicts with dfat\.projector_learning_rate=0"):
         load_experiment("demo", ["dfat.projector_warmup_steps=3", "dfat.projector_learning_rate=0"])
+    with pytest.raises(InputError, match=r"dfat\.tower_learning_rate: conflicts with backbone\.train_tower=false"):
+        load_experiment("demo", ["dfat.tower_learning_rate=1e-4"])
