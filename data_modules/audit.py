@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 from data_modules import corpora, likeness, privacy
 from data_modules.base import StudyDataModule
 from data_modules.config import SPLITS, DataConfig
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.findings import STATE_NAMES
+from data_modules.marks import Drawn, marks
+from data_modules.pixels import read_gray
 from data_modules.volumes import is_volume, read_volume
 
 log = logging.getLogger(__name__)
@@ -60,6 +63,7 @@ def audit(data: StudyDataModule) -> dict[str, Any]:
         "same_pixels": equal,
         "same_pictures": same_pictures(data, equal),
         "hounsfield": hounsfield(data),
+        "marks": boxes(data),
     }
 
 
@@ -142,6 +146,26 @@ def hounsfield(data: StudyDataModule) -> list[dict[str, Any]]:
     return told
 
 
+def boxes(data: StudyDataModule) -> dict[str, Any]:
+    """Return of how many radiographs marks were looked at, which reach beyond their image, and what is not drawn."""
+    known = [marks(corpus, f"data.corpora.{n}") for n, corpus in enumerate(data.config.corpora)]
+    table, salt, seen, outside = data.pictures, privacy.salt(data.cache_dir), 0, list[str]()
+    for image, study in enumerate(table.image_study.tolist()):
+        of_corpus = known[table.corpus[study]]
+        if not isinstance(of_corpus, Drawn) or not of_corpus.marked(table.image_ids[image]):
+            continue
+        name = named(data, image, salt)
+        try:
+            where = f"corpus {name['corpus']}, row {name['row']}, image {name['image']}"
+            gray = read_gray(Path(table.image_paths[image]), where, data.config.frames)
+            of_corpus.masks(table.image_ids[image], gray.shape)
+            seen += 1
+        except InputError as error:
+            outside.append(str(error))
+    beyond = sorted(set().union(*(of_corpus.cut for of_corpus in known if of_corpus)))
+    return {"looked_at": seen, "beyond": beyond, "outside": outside}
+
+
 def named(data: StudyDataModule, image: int, salt: bytes) -> dict[str, Any]:
     """What stands for an image that was looked at in all that is written."""
     table = data.pictures
@@ -158,8 +182,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         for split, of in splits.items():
             published = "" if of["published_images"] is None else f" ({of['published_images']} published)"
             shown.append(
-                f"{corpus}/{split}: {of['studies']} studies of {of['patients']} patients, {of['images']} images"
-                f"{published}, {of['with_report']} with a report"
+                f"{corpus}/{split}: {counted(of['studies'], 'study')} of {counted(of['patients'], 'patient')}, "
+                f"{counted(of['images'], 'image')}{published}, {of['with_report']} with a report"
             )
     for split, labels in found["labels"].items():
         shown.append(f"labels in {split}:\n{pd.DataFrame.from_dict(labels, orient='index').to_string()}")
@@ -178,6 +202,15 @@ def lines(found: Mapping[str, Any]) -> list[str]:
             f"{middle}, 99 % {most}), {' x '.join(map(str, one['voxels']))} voxels of "
             f"{' x '.join(map(str, one['spacing_mm']))} mm"
         )
+    if any(found["marks"].values()):
+        of = found["marks"]
+        shown.append(f"images whose marks were looked at: {of['looked_at']}")
+        shown.append(
+            f"rows with boxes that reach beyond their image, where they are cut: {len(of['beyond']) or 'none'}"
+        )
+        shown += [f"  {place}" for place in of["beyond"][:SHOWN]]
+        shown += [f"marks that cannot be drawn: {len(of['outside']) or 'none'}"]
+        shown += [f"  {cause}" for cause in of["outside"][:SHOWN]]
     shown += _pairs(found["same_pixels"], "same pixels") or ["same pixels in two splits or corpora: none"]
     return shown + (
         _pairs(found["same_pictures"], "same picture, encoded otherwise")

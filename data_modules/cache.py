@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data_modules import store
+from data_modules.counting import counted
 from data_modules.decode import Recipe, decode
 from data_modules.disk import CannotWrite, writing
 from data_modules.errors import InputError
@@ -150,7 +151,7 @@ def open_or_build(
         stores.append(opened)
         entry[here] = opened.find(of_corpus.keys)
         unreadable |= of_corpus.unreadable
-        log.info("pixel cache of %s: %s, %d files, %d decoded now", name, folder, len(here), fresh)
+        log.info("pixel cache of %s: %s, %s, %d decoded now", name, folder, counted(len(here), "file"), fresh)
     return PixelCache(stores, corpus, entry, unreadable)
 
 

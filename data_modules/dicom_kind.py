@@ -20,7 +20,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from data_modules.errors import InputError
+from data_modules.errors import OtherKind
 
 RADIOGRAPHS = ("CR", "DX", "RG")
 FOREIGN = frozenset((
@@ -50,7 +50,7 @@ HINTS = {"CT": "; a CT is read from the folder of its slices"}
 
 
 def check_kind(dataset: Dataset, modality: str, where: str) -> None:
-    """InputError where an object says that it is no picture of `modality` (chest_xray or chest_ct)."""
+    """OtherKind where an object says that it is no picture of `modality` (chest_xray or chest_ct)."""
     term, sop_class = kind(dataset)
     if term in OTHERS[modality]:
         held = f"Modality holds {term}"
@@ -59,7 +59,7 @@ def check_kind(dataset: Dataset, modality: str, where: str) -> None:
         term = "CT" if sop_class == CTImageStorage else term
     else:
         return
-    raise InputError(f"{where}: is no {NAMES[modality]}: {held}{HINTS.get(term, '; leave the file out')}")
+    raise OtherKind(f"{where}: is no {NAMES[modality]}: {held}{HINTS.get(term, '; leave the file out')}", held)
 
 
 def is_ct_slice(dataset: Dataset) -> bool:

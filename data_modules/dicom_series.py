@@ -24,7 +24,7 @@ from data_modules.dicom import MAX_BYTES, SUFFIXES, check_deflated, one_file, pa
 from data_modules.dicom_form import PIXEL_ELEMENTS, pixel_form
 from data_modules.dicom_header import numbers, shown
 from data_modules.dicom_kind import is_ct_slice, is_directory
-from data_modules.errors import InputError
+from data_modules.errors import InputError, OtherKind
 from data_modules.evenness import check_shear, is_rounded
 
 MAX_VOXELS = 1_000_000_000
@@ -76,7 +76,8 @@ def read_series(
     """
     slices, others = _headers(folder, where)
     if not slices:
-        raise InputError(f"{where}: the folder holds no CT slices ({others} other files); name the folder of a series")
+        held = "the folder holds no CT slices"
+        raise OtherKind(f"{where}: {held} ({others} other files); name the folder of a series", held)
     count = len({one.series for one in slices})
     if count > 1:
         raise InputError(f"{where}: the folder holds {count} CT series; name the folder of one of them")

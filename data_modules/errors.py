@@ -24,6 +24,17 @@ class MissingCorpus(InputError):
     """
 
 
+class OtherKind(InputError):
+    """A file says of itself that it is of another kind than what was asked for.
+
+    `reason`: what it says, without its name.
+    """
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 def nearest(word: str, known: Iterable[object]) -> str:
     """Return ``"; nearest is 'x'"`` for the known name most like `word`, or the known names when none is alike."""
     names = [str(name) for name in known]

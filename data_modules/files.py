@@ -13,15 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_modules.disk import CannotWrite, cannot_write
 from data_modules.errors import InputError
 from data_modules.lock import locked
+from data_modules.parsing import parse_json
 
 LOCK = ".lock"
-YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""A safe loader; libyaml's is ten times as fast, and PyYAML may be built without it."""
 
 
 @contextmanager
@@ -162,10 +159,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path, advice: str = "write it again with radz eval") -> dict[str, Any] | None:
-    """A JSON file; None when it is missing, InputError with `advice` when it is damaged."""
+    """A JSON file of keys; None when it is missing, InputError with `advice` when it is damaged."""
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); {advice}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no keys; {advice}")
+    return content

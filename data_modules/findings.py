@@ -9,12 +9,11 @@ from importlib import resources
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from data_modules.config import LabelPolicy
 from data_modules.errors import InputError, nearest
-from data_modules.files import YamlLoader
+from data_modules.parsing import parse_yaml
 
 ABSENT, PRESENT, UNCERTAIN, UNMENTIONED = 0, 1, 2, 3
 STATE_NAMES = ("absent", "present", "uncertain", "unmentioned")
@@ -157,7 +156,7 @@ def _finding(name: str, fields: dict[str, Any]) -> Finding:
 @cache
 def _file() -> dict[str, Any]:
     text = resources.files("data_modules").joinpath("findings.yaml").read_text(encoding="utf-8")
-    return dict(yaml.load(text, Loader=YamlLoader))
+    return dict(parse_yaml(text))
 
 
 @cache

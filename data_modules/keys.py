@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ def read_keys(
         overrides: first parts of the experiment's keys that are let through; None lets every other item through.
 
     Raises:
-        InputError: a key that is neither, a value that cannot be read, or a required key that is missing.
+        InputError: a key that is neither, one of its own that is given twice (of overrides the later counts), a value
+            that cannot be read, or a required key that is missing.
     """
     values: dict[str, Any] = {}
     rest = []
     for item in items:
         key, separator, text = item.partition("=")
+        if separator and key in values:
+            raise InputError(f"{item}: {key} is given twice; keep one")
         if separator and key in readers:
             try:
                 values[key] = readers[key](text)
@@ -65,11 +69,14 @@ def flag(text: str) -> bool:
 
 
 def number(text: str) -> float:
-    """A float."""
+    """A finite float from 0."""
     try:
-        return float(text)
+        found = float(text)
     except ValueError:
-        raise ValueError("must be a number from 0, such as 0.001") from None
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise ValueError("must be a number from 0, such as 0.001")
+    return found
 
 
 def whole(low: int) -> Reader:

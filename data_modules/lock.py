@@ -25,6 +25,7 @@ from typing import Any
 
 from data_modules.disk import writing
 from data_modules.errors import InputError
+from data_modules.parsing import parse_json
 
 log = logging.getLogger(__name__)
 BEAT = 15.0
@@ -115,7 +116,7 @@ def _read(path: Path) -> _Holder:
 
 def _parsed(content: bytes) -> _Holder:
     try:
-        found = json.loads(content)
+        found = parse_json(content)
         int(found["pid"])
     except (ValueError, KeyError, TypeError):
         return {}  # half written, or not ours

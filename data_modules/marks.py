@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -23,13 +23,16 @@ from data_modules.corpus_config import CorpusConfig, PhantomConfig
 from data_modules.errors import InputError
 
 Mask = NDArray[np.bool_]
-_Rows = dict[str, list[tuple[str, str, Callable[[tuple[int, ...]], Mask | None]]]]
 NIH_BOXES = "BBox_List_2017.csv"
 NIH_WORDS = {word: finding for finding, words in chestxray14.NAMES.items() for word in words}
 
 
 class Marks(Protocol):
     """The marks of one corpus."""
+
+    @property
+    def cut(self) -> set[str]:
+        """Places of boxes drawn so far that reach beyond their image by a pixel and more; they end at the border."""
 
     def marked(self, image_id: str) -> bool:
         """Whether an image, named as in `StudyTable.image_ids`, may have a mark."""
@@ -60,13 +63,39 @@ def marks(config: CorpusConfig, key: str) -> Marks | None:
 
 
 @dataclass(frozen=True)
+class Box:
+    """The pixels whose centres lie in a rectangle."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def __call__(self, shape: tuple[int, ...]) -> Mask:
+        """Draw it into an image of shape (H, W)."""
+        rows, columns = (np.arange(side) + 0.5 for side in shape)
+        inside = (rows >= self.y) & (rows <= self.y + self.height)
+        return inside[:, None] & ((columns >= self.x) & (columns <= self.x + self.width))
+
+    def beyond(self, shape: tuple[int, ...]) -> bool:
+        """Whether it reaches beyond an image by a pixel and more; boxes are rounded, and some counted from 1."""
+        ends = self.y + self.height - shape[0], self.x + self.width - shape[1]
+        return max(-self.x, -self.y, *ends) >= 1
+
+
+Draw = Callable[[tuple[int, ...]], Mask | None]
+_Rows = dict[str, list[tuple[str, str, Draw]]]
+
+
+@dataclass(frozen=True)
 class Drawn:
     """Marks by the stem of the image's file name.
 
     `rows`: stem -> (finding, table and row, how to draw it into an image of shape (H, W)).
     """
 
-    rows: Mapping[str, Sequence[tuple[str, str, Callable[[tuple[int, ...]], Mask | None]]]]
+    rows: Mapping[str, Sequence[tuple[str, str, Draw]]]
+    cut: set[str] = field(default_factory=set)
 
     def marked(self, image_id: str) -> bool:
         """See `Marks`."""
@@ -82,6 +111,8 @@ class Drawn:
                     f"{place}: the mark does not lie in its image of {shape[1]} x {shape[0]} pixels; "
                     "give the images in their published size"
                 )
+            if isinstance(draw, Box) and draw.beyond(shape):
+                self.cut.add(place)
             found[finding] = found[finding] | mask if finding in found else mask
         return found
 
@@ -92,6 +123,7 @@ class PhantomMarks:
 
     config: PhantomConfig
     modality: str = "chest_xray"
+    cut: set[str] = field(default_factory=set)
 
     def marked(self, image_id: str) -> bool:
         """See `Marks`."""
@@ -104,16 +136,6 @@ class PhantomMarks:
         split, _, index = stem(image_id).rpartition("-")
         count, of = getattr(self.config.studies, split), self.config
         return truth(split, int(index), count, of.seed, shape[0], self.modality, of.rare)
-
-
-def box(x: float, y: float, width: float, height: float) -> Callable[[tuple[int, ...]], Mask]:
-    """Drawer of a box: the pixels whose centres lie in it."""
-
-    def draw(shape: tuple[int, ...]) -> Mask:
-        rows, columns = (np.arange(side) + 0.5 for side in shape)
-        return ((rows >= y) & (rows <= y + height))[:, None] & ((columns >= x) & (columns <= x + width))
-
-    return draw
 
 
 def runs(pairs: Sequence[int]) -> Callable[[tuple[int, ...]], Mask | None]:
@@ -145,7 +167,7 @@ def _nih(root: Path, key: str) -> Marks | None:
             raise InputError(f"{path} row {row}: 'Finding Label' holds a word that is no NIH label; correct the row")
         # The published header has three cells more than its rows; a spreadsheet adds blank ones, or quotes the four.
         numbers = [part for cell in cells for part in cell.strip("[]").split(",") if part.strip()]
-        draw = box(*_numbers(numbers, path, row))
+        draw = Box(*_numbers(numbers, path, row))
         rows.setdefault(stem(name), []).append((words[word.casefold()], f"{path} row {row}", draw))
     return Drawn(rows)
 
@@ -157,7 +179,7 @@ def _rsna(root: Path, key: str) -> Marks | None:
     rows: _Rows = {}
     for row, name, four in zip(frame.index, column(frame, rsna.IMAGE, path, key), cells, strict=True):
         if any(four):
-            draw = box(*_numbers(list(four), path, row))
+            draw = Box(*_numbers(list(four), path, row))
             rows.setdefault(name, []).extend(
                 (finding, f"{path} row {row}", draw) for finding in ("pneumonia", "lung_opacity")
             )
@@ -173,7 +195,7 @@ def _chestxdet(root: Path, key: str) -> Marks:
             for word, (left, top, right, bottom) in zip(entry.classes, entry.boxes, strict=True):
                 sides = _numbers([str(n) for n in (left, top, right - left, bottom - top)], root / file, entry.row)
                 rows.setdefault(stem(entry.name), []).append(
-                    (findings[word], f"{root / file} row {entry.row}", box(*sides))
+                    (findings[word], f"{root / file} row {entry.row}", Box(*sides))
                 )
     return Drawn(rows)
 

@@ -14,7 +14,6 @@ grounded_reports_20240819.json. Neither list itself could be read here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from data_modules import marks
 from data_modules.cells import number
 from data_modules.corpora.csv_file import column, load
 from data_modules.errors import InputError
-from data_modules.marks import Mask, box, stem
+from data_modules.marks import Mask, stem
+from data_modules.parsing import parse_json
 
 SLACK = 0.01
 """of a side, by which a box may reach beyond its image: it is cut there"""
@@ -64,7 +65,8 @@ class Phrase:
             )
         found = np.zeros((height, width), dtype=bool)
         for left, top, right, bottom in self.boxes:
-            found |= box(left * width, top * height, (right - left) * width, (bottom - top) * height)((height, width))
+            drawn = marks.Box(left * width, top * height, (right - left) * width, (bottom - top) * height)
+            found |= drawn((height, width))
         if not found.any():
             raise InputError(f"{self.place}: its boxes hold no pixel of an image of {width} x {height}")
         return found
@@ -199,6 +201,6 @@ def _words(value: Any, place: str) -> str:
 
 def _json(path: Path, key: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, OSError, RecursionError) as error:
+        return parse_json(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError) as error:
         raise InputError(f"{path}: is no JSON that can be read ({error}); download it again ({key})") from error

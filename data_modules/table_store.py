@@ -39,6 +39,7 @@ from data_modules.disk import CannotWrite, writing
 from data_modules.files import replacing
 from data_modules.findings import Ontology
 from data_modules.lock import locked
+from data_modules.parsing import parse_json
 from data_modules.privacy import private_file, private_folder
 from data_modules.study import Coverage, Note, StudyTable
 
@@ -177,7 +178,7 @@ def _checked(file: BinaryIO, path: Path, corpus: str) -> StudyTable | None:
         log.warning("%s: is damaged, reading %s anew", path, corpus)
         return None
     file.seek(START)
-    header = json.loads(file.readline())
+    header = parse_json(file.readline())
     arrays = (np.frombuffer(file.read(size), kind).reshape(shape) for kind, shape, size in header["arrays"])
     places, stamps = _unpack(header["watched"], arrays), _unpack(header["stamps"], arrays)
     changed = sum(_stamp(place) != tuple(stamp) for place, stamp in zip(places, stamps.tolist(), strict=True))

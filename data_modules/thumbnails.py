@@ -13,6 +13,7 @@ from data_modules import privacy
 from data_modules.audit import named
 from data_modules.base import StudyDataModule
 from data_modules.config import SPLITS
+from data_modules.counting import counted
 from data_modules.files import replacing
 
 COLUMNS, LINES = 8, 4
@@ -34,7 +35,7 @@ def thumbnails(data: StudyDataModule, folder: Path, seed: int) -> None:
         images = data.pictures.image_indices(data.pictures.rows(split))
         rng = np.random.default_rng([seed, number])
         chosen = np.sort(rng.choice(images, min(len(images), COLUMNS * LINES), replace=False))
-        text = f"{split}: {len(chosen)} of {len(images)} images"
+        text = f"{split}: {len(chosen)} of {counted(len(images), 'image')}"
         ImageDraw.Draw(page).text((4, number * height + 4), text, fill=0)
         for place, image in enumerate(chosen.tolist()):
             line, column = divmod(place, COLUMNS)

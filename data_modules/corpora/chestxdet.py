@@ -13,19 +13,21 @@ and readers of the unpacked archives.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
+from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
+from data_modules.parsing import parse_json
 from data_modules.study import StudyTable
 from data_modules.table_store import watched
 
@@ -98,7 +100,9 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
         frames[-1]["image"] = f"{_folder(root, split, key)}/" + frames[-1]["patient"]
         if len(found) != release.images[split]:
             published = release.images[split]
-            log.warning("chestxdet/%s: %d images here, %d in the published release", split, len(found), published)
+            log.warning(
+                "chestxdet/%s: %s here, %d in the published release", split, counted(len(found), "image"), published
+            )
     frame = pd.concat(frames)
     log.warning("chestxdet: no patient is named, so every image counts as one, and validation is held out by image")
     frame["split"] = hold_out(frame, config)
@@ -118,8 +122,8 @@ def _images(found: list[Entry], release: Release) -> pd.DataFrame:
 
 
 def of(root: Path, key: str) -> Release:
-    """The release whose lists lie below root, ChestX-Det10 first; MissingCorpus where a list is missing."""
-    test = LAYOUT.find(root, key, *(release.lists["test"] for release in RELEASES)).name
+    """The release whose lists lie below root; MissingCorpus where a list is missing, InputError for lists of both."""
+    test = LAYOUT.only(root, key, *(release.lists["test"] for release in RELEASES)).name
     found = next(release for release in RELEASES if release.lists["test"] == test)
     LAYOUT.find(root, key, found.lists["train"])
     return found
@@ -128,7 +132,7 @@ def of(root: Path, key: str) -> Release:
 def entries(path: Path, release: Release, key: str) -> Iterator[Entry]:
     """The entries of a list; InputError for one that does not parse, an unknown class, an image given twice."""
     try:
-        found = json.loads(watched(path).read_text(encoding="utf-8-sig"))
+        found = parse_json(watched(path).read_text(encoding="utf-8-sig"))
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: is no JSON that can be read ({error}); download it again ({key})") from error
     if not isinstance(found, list) or not found:
@@ -151,15 +155,31 @@ def entries(path: Path, release: Release, key: str) -> Iterator[Entry]:
 def _entry(fields: Any, row: int, path: Path) -> Entry:
     try:
         name, classes, boxes = fields["file_name"], fields["syms"], fields["boxes"]
-        sound = isinstance(name, str) and name and len(classes) == len(boxes) and all(len(box) == 4 for box in boxes)
-        corners = tuple((float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in boxes)
-        if sound and all(isinstance(word, str) for word in classes):
-            return Entry(row, name, tuple(classes), corners)
-    except (TypeError, KeyError, ValueError):
-        pass
-    raise InputError(
-        f"{path} row {row}: an entry needs file_name, syms, and in boxes four numbers for each of syms; correct it"
-    )
+    except (TypeError, KeyError):
+        name = classes = boxes = None
+    lists = isinstance(classes, list) and isinstance(boxes, list) and len(classes) == len(boxes)
+    if not (lists and isinstance(name, str) and name and all(isinstance(word, str) for word in classes)):
+        raise InputError(
+            f"{path} row {row}: an entry needs file_name, syms, and in boxes one for each of syms; correct it"
+        )
+    corners = [_box(box, f"{path} row {row}: box {number}") for number, box in enumerate(boxes, start=1)]
+    return Entry(row, name, tuple(classes), tuple(corners))
+
+
+def _box(given: Any, where: str) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom; InputError where they are no box, or lie left of or above any image."""
+    four = given if isinstance(given, list) and len(given) == 4 else []
+    numbers = [float(one) for one in four if isinstance(one, int | float) and not isinstance(one, bool)]
+    if len(numbers) != 4 or not np.isfinite(numbers).all():
+        raise InputError(f"{where} must be four numbers, left, top, right and bottom; correct the entry")
+    left, top, right, bottom = numbers
+    if right <= left or bottom <= top:
+        raise InputError(
+            f"{where} ends before it begins: right and bottom must be above left and top; correct the entry"
+        )
+    if right <= 0 or bottom <= 0:
+        raise InputError(f"{where} lies outside its image; correct the entry")
+    return left, top, right, bottom
 
 
 def _folder(root: Path, split: str, key: str) -> str:

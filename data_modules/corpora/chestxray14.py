@@ -15,6 +15,7 @@ import pandas as pd
 from data_modules.corpora.csv_file import column
 from data_modules.corpora.official import Layout, hold_out, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
+from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
@@ -63,7 +64,9 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     frame["image"] = names.map(_places(root, key)).fillna("images/" + names)
     frame["split"] = _official(names, root, path, key)
     if (found := int((frame["split"] == "train").sum())) != TRAIN_VAL:
-        log.warning("chestxray14/train and val: %d images here, %d in the published release", found, TRAIN_VAL)
+        log.warning(
+            "chestxray14/train and val: %s here, %d in the published release", counted(found, "image"), TRAIN_VAL
+        )
     frame["split"] = hold_out(frame, config)
     labels = {finding: LabelRule(WORDS, token=word) for finding, word in LABELS.items()}
     return LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)

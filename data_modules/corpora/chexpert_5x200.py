@@ -55,7 +55,9 @@ REPORT = "Report Impression"
 def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
     """Return one study per image of the list, and the rest of CheXpert; `keep: {Frontal/Lateral: [Frontal]}`."""
     root = LAYOUT.root(config, key)
-    listed, path = LAYOUT.load(root, key, *LISTS)
+    listed, path = LAYOUT.load(root, key, LAYOUT.only(root, key, *LISTS).name)
+    if listed.empty:
+        raise InputError(f"{path}: has a header but no rows; put your copy of the list there")
     where = next((name for name in PATHS if name in listed), PATHS[0])
     test = placed(listed, where, path, "test", key, FIVE)
     for row in test.index[test["file"] == ""][:1]:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from data_modules.cells import stripped
+from data_modules.counting import counted
 from data_modules.errors import InputError, MissingCorpus, nearest
 from data_modules.study import Text
 from data_modules.table_store import watched
@@ -61,8 +62,8 @@ def load(path: Path, key: str) -> pd.DataFrame:
             row = (row + [""] * len(header))[: len(header)]
         if len(row) != len(header):
             raise InputError(
-                f"{path} row {number}: has {len(row)} cells where the header has {len(header)}; correct the row"
-                + _other(header)
+                f"{path} row {number}: has {counted(len(row), 'cell')} where the header has {len(header)}; "
+                "correct the row" + _other(header)
             )
         if len(row) > 1 and row[0] == header[0] and row == header:
             raise InputError(f"{path} row {number}: repeats the header; remove the row")

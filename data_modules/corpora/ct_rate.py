@@ -21,6 +21,7 @@ import pandas as pd
 from data_modules.corpora.csv_file import column
 from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.reports import sections
@@ -100,7 +101,9 @@ def _volumes(
     names = [f"{home}multi_abnormality_labels/{name}_predicted_labels.csv" for name in (split, word)]
     frame, path = _load(root, key, split, *dict.fromkeys(names))
     if len(frame) != VOLUMES[split]:
-        log.warning("ct_rate/%s: %d volumes here, %d in the published release", split, len(frame), VOLUMES[split])
+        log.warning(
+            "ct_rate/%s: %s here, %d in the published release", split, counted(len(frame), "volume"), VOLUMES[split]
+        )
     for name in LABELS.values():
         column(frame, name, path, f"{key}.root")
     distinct = frame.drop_duplicates(["study", *LABELS.values()])

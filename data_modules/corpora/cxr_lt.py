@@ -25,6 +25,7 @@ from data_modules.corpora.csv_file import column, load
 from data_modules.corpora.official import Layout
 from data_modules.corpora.terms import CODING
 from data_modules.corpus_config import CorpusConfig, LabelRule
+from data_modules.counting import counted
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
@@ -133,7 +134,7 @@ def _list(path: Path, split: str, task: str, key: str) -> pd.DataFrame:
     if "ViewPosition" in frame:
         frame["view"] = frame["ViewPosition"]
     if path.name in IMAGES and len(frame) != IMAGES[path.name]:
-        log.warning("cxr_lt/%s: %d images here, %d published", path.name, len(frame), IMAGES[path.name])
+        log.warning("cxr_lt/%s: %s here, %d published", path.name, counted(len(frame), "image"), IMAGES[path.name])
     # An image may be in the lists of several tasks, under other labels.
     study = frame["dicom_id"] if task in ("", "1") else frame["dicom_id"] + f"/task{task}"
     return frame.assign(patient=frame["subject_id"], study=study, split=split, task=task, source=str(path))

@@ -16,6 +16,7 @@ from data_modules.corpora.csv_file import column, split_words
 from data_modules.corpora.ct_rate import as_ct
 from data_modules.corpora.official import Layout, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
@@ -61,7 +62,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
     frame["split"] = frame[STUDY].map(_single(splits, where)["split"])
     frame = frame[frame["split"].notna()].copy()
     if (studies := frame[STUDY].nunique()) != STUDIES:
-        log.warning("inspect: %d studies here, %d in the published release", studies, STUDIES)
+        log.warning("inspect: %s here, %d in the published release", counted(studies, "study"), STUDIES)
     labels, rules = _labels(*tables["labels"], key)
     frame = frame.join(labels, on=STUDY)
     texts = _single(_columns(*tables["impressions"], key, STUDY, "impressions"), tables["impressions"][1])

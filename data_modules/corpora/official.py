@@ -13,6 +13,7 @@ from data_modules.corpora import table
 from data_modules.corpora.csv_file import load
 from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import TERM_READERS, Columns, CorpusConfig, LabelRule
+from data_modules.counting import counted
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.findings import Ontology, ontology
 from data_modules.study import StudyTable
@@ -90,6 +91,13 @@ class Layout:
         wanted = " or ".join(names)
         raise MissingCorpus(f"{key}.root={root}: holds no {wanted}; it must be the folder of {self.title}", self.help())
 
+    def only(self, root: Path, key: str, *names: str) -> Path:
+        """Return the one of the files `names` that is there, which differ in what they say; errors as of `find`."""
+        found = [name for name in names if watched(root / name).exists()]
+        if len(found) > 1:
+            raise InputError(f"{key}.root={root}: holds {' and '.join(found)}; keep the one that is meant there alone")
+        return self.find(root, key, *names)
+
     def load(self, root: Path, key: str, *names: str) -> tuple[pd.DataFrame, Path]:
         """Return the first table of `names` that is there (`csv_file.load`), and its path."""
         path = self.find(root, key, *names)
@@ -118,7 +126,9 @@ class Layout:
         for split, wanted in self.published.items():
             found = int(here.get(split, 0))
             if found != wanted:
-                log.warning("%s/%s: %d images here, %d in the published release", self.reader, split, found, wanted)
+                log.warning(
+                    "%s/%s: %s here, %d in the published release", self.reader, split, counted(found, "image"), wanted
+                )
 
 
 def hold_out(frame: pd.DataFrame, config: CorpusConfig) -> pd.Series:

@@ -15,6 +15,7 @@ from data_modules.corpora.csv_file import column
 from data_modules.corpora.official import BINARY_CODING, Layout, words
 from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import CorpusConfig, LabelRule
+from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
@@ -60,7 +61,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path,
         "which images are of one patient needs the NIH mapping"
     )
     if len(frame) != PUBLISHED:
-        log.warning("rsna: %d images here, %d in the published release", len(frame), PUBLISHED)
+        log.warning("rsna: %s here, %d in the published release", counted(len(frame), "image"), PUBLISHED)
     labels = {
         finding: LabelRule(TARGET, numeric=dict(BINARY_CODING))
         if name == f"{TARGET}=1"

@@ -23,6 +23,7 @@ from data_modules.corpora.places import Places
 from data_modules.corpora.report_labels import of_reports
 from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import OWN_PATIENTS, CorpusConfig, SplitFile
+from data_modules.counting import counted
 from data_modules.errors import InputError, MissingCorpus, nearest
 from data_modules.findings import Ontology
 from data_modules.privacy import pseudonym
@@ -302,7 +303,7 @@ class _Source:
             values = sorted(set(cells))  # many distinct values may be identifiers: not shown
             shown = dict.fromkeys(self.quoted(value, name) for value in values)
             holds = ", ".join(shown) if len(values) <= 20 else "many values"
-            told.append(f"{name} removed {removed} of {before} rows (it holds {holds})")
+            told.append(f"{name} removed {removed} of {counted(before, 'row')} (it holds {holds})")
         if not self.alive.any():
             raise InputError(f"{self.path}: {self.key}.keep leaves no row: {'; '.join(told)}")
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from data_modules.findings import ontology
 from data_modules.labelling.labeller import Labeller, Proof
+from data_modules.parsing import parse_json
 from data_modules.progress import Bar
 from data_modules.study import Text
 from data_modules.workers import crew
@@ -64,7 +65,7 @@ def _label(task: _Task) -> list[Labels]:
 
 @cache
 def _labeller(modality: str, spec: str) -> Labeller:
-    own, terms, key = json.loads(spec)
+    own, terms, key = parse_json(spec)
     return Labeller(modality, ontology().extended(own, "findings", "table"), terms, key)
 
 

@@ -8,14 +8,12 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.labelling.phrases import Phrases, parsed
+from data_modules.parsing import parse_yaml
 
 FOLDER = "labelling/rules"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C where it was built
 CUES = (
     "negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside", "hypothesis",
     "end", "verb", "affirmed", "affirmed_after", "and", "or", "nor", "with", "nothing", "same",
@@ -78,7 +76,7 @@ def others() -> dict[str, frozenset[str]]:
 @cache
 def _file(name: str) -> dict[str, Any]:
     text = resources.files("data_modules").joinpath(FOLDER, name).read_text(encoding="utf-8")
-    return dict(yaml.load(text, Loader=_LOADER))
+    return dict(parse_yaml(text))
 
 
 def read_rules(

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_modules.corpora.csv_file import column, load
+from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
 from data_modules.files import replacing
 from data_modules.findings import ontology
@@ -117,7 +118,10 @@ def _told(table: ReportTable, labels: Sequence[Labels], modality: str) -> list[s
     names, reports = table.names, table.reports
     seen = counts(labels, names)
     spoken = seen[seen["unmentioned"] < len(labels)]
-    lines = [f"{len(labels)} reports, {len(spoken)} of {len(names)} findings are spoken of", spoken.to_string()]
+    lines = [
+        f"{counted(len(labels), 'report')}, {len(spoken)} of {counted(len(names), 'finding')} are spoken of",
+        spoken.to_string(),
+    ]
     labeller = Labeller(modality)
     kinds = Counter(_kind(report, labeller) for report, one in zip(reports, labels, strict=True) if not one)
     lines += [f"{number} report(s) {what}; no label is read from them" for what, number in kinds.items()]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from data_modules.errors import InputError, nearest
 from data_modules.files import new_folder
+from data_modules.parsing import parse_json
 from data_modules.phantom.dicom import write_dicom
 from data_modules.phantom.expose import expose
 from data_modules.phantom.findings import NAMES, SEEN
@@ -118,12 +119,12 @@ def _checked(
 def _known(folder: Path) -> dict | None:
     """The description of a complete phantom in `folder`, if there is one."""
     try:
-        return json.loads((folder / "phantom.json").read_text(encoding="utf-8"))
+        return parse_json((folder / "phantom.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise InputError(
-            f"{folder / 'phantom.json'}: is not JSON ({error.msg}); delete the folder to write it anew"
+            f"{folder / 'phantom.json'}: is not JSON ({error}); delete the folder to write it anew"
         ) from error
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from audited import look
 from official import KEY, phantom, picture, read, states
 from PIL import Image
 
+from data_modules import audit
 from data_modules.corpus_config import CorpusConfig, SplitFractions
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.marks import marks
@@ -55,7 +57,7 @@ def test_states_of_entries_typed_by_hand(by_hand: Path, caplog: pytest.LogCaptur
     assert [name for name, state in fibrosis.items() if state == "present"] == ["fibrosis"]
     assert set(empty.values()) == {"absent"} and len(empty) == 10 and "no_finding" not in empty
     assert {name for name, state in both.items() if state == "present"} == {"nodule", "pleural_effusion"}
-    for told in ("train: 2 images here, 3001 in the", "test: 1 images here, 542 in the", "no patient is named"):
+    for told in ("train: 2 images here, 3001 in the", "test: 1 image here, 542 in the", "no patient is named"):
         assert told in caplog.text
     assert "361" not in caplog.text and "362" not in caplog.text
 
@@ -92,9 +94,25 @@ def test_boxes_lie_where_the_list_says(by_hand: Path) -> None:
     assert {name: int(mask.sum()) for name, mask in both.items()} == {"nodule": 9, "pleural_effusion": 40}
     with pytest.raises(InputError, match=r"train\.json row 1: the mark does not lie in its image of 4 x 4"):
         found.masks("train_data/36204.png", (4, 4))
-    _write(by_hand / "test.json", [TEST[0] | {"boxes": [[5, 1, 2, 4], [0, 8, 10, 12]]}])
-    with pytest.raises(InputError, match=r"test\.json row 1: a box needs"):
-        marks(CorpusConfig(reader="chestxdet", root=str(by_hand)), KEY)
+    assert found.cut == set()
+    _write(by_hand / "test.json", [TEST[0] | {"boxes": [[5, 1, 8, 4], [-1, 8, 10.5, 14]]}])
+    found = marks(CorpusConfig(reader="chestxdet", root=str(by_hand)), KEY)
+    assert found is not None
+    half = found.masks("test_data/36199.png", (12, 10))
+    assert int(half["pleural_effusion"].sum()) == 40 and found.cut == {f"{by_hand / 'test.json'} row 1"}
+
+
+def test_the_audit_lists_boxes_beyond_their_image_and_outside_of_it(by_hand: Path) -> None:
+    _write(by_hand / "train.json", [TRAIN[0] | {"boxes": [[6, 7, 9, 9], [20, 6, 24, 9]]}, TRAIN[1]])
+    _write(by_hand / "test.json", [TEST[0] | {"boxes": [[5, 1, 8, 4], [-1, 8, 10.5, 14]]}])
+    data = look(CorpusConfig(reader="chestxdet", root=str(by_hand), split_fractions=NONE_HELD))
+    found = audit.audit(data)
+    assert found["marks"]["looked_at"] == 1 and found["marks"]["beyond"] == [f"{by_hand / 'test.json'} row 1"]
+    (outside,) = found["marks"]["outside"]
+    assert outside.startswith(f"{by_hand / 'train.json'} row 1: the mark does not lie in its image of 10 x 12")
+    told = audit.lines(found)
+    assert "rows with boxes that reach beyond their image, where they are cut: 1" in told
+    assert f"  {outside}" in told and "marks that cannot be drawn: 1" in told
 
 
 def test_phantom_in_its_layout(root: Path) -> None:
@@ -121,13 +139,27 @@ def _first(root: Path, **changes: Any) -> None:
         (lambda r: _write(r / "train.json", {"images": []}), r"train\.json: must be a list of images"),
         (lambda r: _first(r, syms=["Fibrosis", "Fibrosys"]), "row 1: 'syms' holds .* 10 classes.*'Fibrosis'"),
         (lambda r: _first(r, syms=["Fibrosis", "Cardiomegaly"]), "row 1: 'syms' holds a word that is none of its 10"),
-        (lambda r: _first(r, syms=["Fibrosis"]), "row 1: an entry needs file_name, syms, and in boxes four numbers"),
-        (lambda r: _first(r, boxes=[[1, 2, 3], [1, 2, 3, 4]]), "row 1: an entry needs"),
-        (lambda r: _first(r, boxes=[[1, 2, 3, "a"], [1, 2, 3, 4]]), "row 1: an entry needs"),
+        (
+            lambda r: _first(r, syms=["Fibrosis"]),
+            "row 1: an entry needs file_name, syms, and in boxes one for each of syms",
+        ),
+        (lambda r: _first(r, boxes=[[1, 2, 3, 4], [1, 2, 3]]), "row 1: box 2 must be four numbers"),
+        (lambda r: _first(r, boxes=[[1, 2, 3, "4"], [1, 2, 3, 4]]), "row 1: box 1 must be four numbers"),
+        (lambda r: _first(r, boxes=[[1, 2, 3, True], [1, 2, 3, 4]]), "row 1: box 1 must be four numbers"),
+        (lambda r: _first(r, boxes=[[1, 2, 3, float("nan")], [1, 2, 3, 4]]), "row 1: box 1 must be four numbers"),
+        (lambda r: _first(r, boxes=["1234", [1, 2, 3, 4]]), "row 1: box 1 must be four numbers"),
+        (lambda r: _first(r, boxes=[[1, 2, 3, 4], [5, 1, 2, 4]]), "row 1: box 2 ends before it begins"),
+        (lambda r: _first(r, boxes=[[1, 2, 3, 4], [1, 2, 3, 2]]), "row 1: box 2 ends before it begins"),
+        (lambda r: _first(r, boxes=[[1, 2, 3, 4], [-9, 2, -3, 4]]), "row 1: box 2 lies outside its image"),
+        (lambda r: _first(r, boxes={}), "row 1: an entry needs"),
         (lambda r: _first(r, syms=None), "row 1: an entry needs"),
         (lambda r: _write(r / "train.json", ["36204.png"]), "row 1: an entry needs"),
         (lambda r: _write(r / "train.json", [*TRAIN, TRAIN[0]]), "row 3: its image has an entry before"),
         (lambda r: (r / "train_data/36200.png").unlink(), "row 2.*no image file"),
+        (
+            lambda r: shutil.copy(r / "test.json", r / "ChestX_Det_test.json"),
+            "holds test.json and ChestX_Det_test.json; keep the one",
+        ),
         (lambda r: (r / "train.json").unlink(), r"holds no train\.json"),
         (lambda r: (r / "test.json").unlink(), r"holds no test\.json or ChestX_Det_test\.json"),
         (lambda r: shutil.rmtree(r / "test_data"), "holds no test_data/test or test_data or test"),

@@ -121,7 +121,7 @@ def test_other_counts_than_the_published_are_told(by_hand: Path, caplog: pytest.
         read("chestxray14", by_hand)
     told = caplog.text
     assert "chestxray14/train and val: 3 images here, 86524 in the published release" in told
-    assert "chestxray14/test: 1 images here, 25596 in the published release" in told
+    assert "chestxray14/test: 1 image here, 25596 in the published release" in told
     assert "0000000" not in told
 
 

@@ -104,6 +104,14 @@ def _edit(path: Path, old: str, new: str) -> None:
         (lambda r: _edit(r / LIST, "0.0,0.0,0.0,1.0", "0.0,0.0,1.0,1.0"), "row 2: must have 1 under one of Atel"),
         (lambda r: _edit(r / LIST, "0.0,1.0,0.0", "0.0,0.0,0.0"), "row 2: must have 1 under one of"),
         (lambda r: _edit(r / LIST, "0.0,0.0,0.0,1.0", "0.0,-1.0,0.0,1.0"), "row 2: must have 1 under one of"),
+        (
+            lambda r: (r / LIST).write_text((r / LIST).read_text().splitlines()[0]),
+            "5x200.csv: has a header but no rows",
+        ),
+        (
+            lambda r: shutil.copy(r / LIST, r / "chexpert-5x200-val-meta.csv"),
+            "holds chexpert_5x200.csv and chexpert-5x200-val-meta.csv; keep the one",
+        ),
         (lambda r: _edit(r / LIST, "Edema", "Oedema"), "has no column 'Edema'"),
         (lambda r: _edit(r / LIST, "Path", "File"), "has no column 'Path'"),
         (lambda r: _edit(r / LIST, "/train/patient00003", "/patient00003"), "row 2: the path does not end in"),

@@ -110,7 +110,7 @@ def test_phantom_in_its_layout(root: Path, caplog: pytest.LogCaptureFixture) -> 
         (lambda r: _edit(r, " -1", ""), "row 3 .*outside the coding.*'neither -1 nor a mask'"),
         (lambda r: _edit(r, " 33 986", " 986"), "row 2 .*outside the coding.*'rows that disagree'"),
         (lambda r: _edit(r, " 5 2", "-1"), "row 2 .*outside the coding.*'rows that disagree'"),
-        (lambda r: _edit(r, f"{IMAGES['two']},", ""), "row 3: has 1 cells"),
+        (lambda r: _edit(r, f"{IMAGES['two']},", ""), "row 3: has 1 cell"),
         (lambda r: (r / "train-rle.csv").write_text("ImageId, EncodedPixels\n"), "has a header but no rows"),
         (lambda r: _edit(r, IMAGES["two"], "../x"), "row 3 .*must be relative"),
     ],

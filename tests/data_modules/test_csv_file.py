@@ -58,7 +58,7 @@ def test_blank_cells_at_the_end_of_a_line_hold_nothing(tmp_path: Path, text: str
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a,b,\n1\n", "row 2: has 1 cells where the header has 3"),
+        ("a,b,\n1\n", "row 2: has 1 cell where the header has 3"),
         ("a,b\n1,2,,x\n", "row 2: has 4 cells where the header has 2"),
     ],
 )
@@ -86,7 +86,7 @@ def test_names_of_columns_have_single_blanks(tmp_path: Path) -> None:
         ("filename,note\nimg1.png,Brücke\n".encode("cp1252"), "not UTF-8 text .line 2: .*Windows-1252.*CSV UTF-8"),
         (b"\n\n,,\n", "is empty"),
         (b"a,b\n1,2\na,b\n3,4\n", "row 3: repeats the header"),
-        (b"a;b;x[1,2]\n1;2;3\n", "row 2: has 1 cells where the header has 2.*separated by semicolons"),
+        (b"a;b;x[1,2]\n1;2;3\n", "row 2: has 1 cell where the header has 2.*separated by semicolons"),
     ],
 )
 def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, part: str) -> None:

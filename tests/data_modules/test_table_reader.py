@@ -109,7 +109,7 @@ def test_missing_corpora_have_a_type_of_their_own(corpus: Corpus) -> None:
         (b"filename,patientid\na.png,1\nb.png,2,3\n", "row 3: has 3 cells where the header has 2"),
         (b'filename,patientid\na.png,"1\nb.png,2\n', "row 2: does not parse"),
         (b"filename,view,view\na.png,1,2\n", "2 columns called 'view'"),
-        (b"filename,patientid,notes\na.png,1,x\nb.png\n", "row 3: has 1 cells where the header has 3"),
+        (b"filename,patientid,notes\na.png,1,x\nb.png\n", "row 3: has 1 cell where the header has 3"),
     ],
 )
 def test_damaged_tables(corpus: Corpus, content: bytes, part: str) -> None:

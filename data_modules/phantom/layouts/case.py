@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -17,6 +16,7 @@ from PIL import Image
 
 from data_modules.findings import ontology
 from data_modules.labelling.labeller import Labeller
+from data_modules.parsing import parse_json
 from data_modules.pixels import read_gray
 
 
@@ -55,7 +55,7 @@ class Case:
 
         from data_modules.phantom.truth import truth  # the renderer is slow to import
 
-        of = json.loads((self.image.parents[1] / "phantom.json").read_text(encoding="utf-8"))["config"]
+        of = parse_json((self.image.parents[1] / "phantom.json").read_text(encoding="utf-8"))["config"]
         index, count = int(self.image.stem.rpartition("-")[2]), of["studies"][self.split]
         masks = truth(self.split, index, count, of["seed"], of["image_px"], rare=of.get("rare"))
         found = {}

@@ -65,8 +65,10 @@ def _read(preset: str, words: Sequence[str]) -> tuple[Plan, Path, dict[str, str]
     plan = read_plan(preset)
     keys, rest = read_keys(words, {"out": folder, "base": str}, overrides=None)
     plan.base = keys.get("base", plan.base)
-    roots = dict(word.removeprefix("root.").split("=", 1) for word in rest if word.startswith("root.") and "=" in word)
-    overrides = [word for word in rest if not word.startswith("root.")]
+    places = [word for word in rest if word.startswith("root.")]
+    given, _ = read_keys(places, {word.partition("=")[0]: str for word in places if "=" in word})
+    roots = {key.removeprefix("root."): place for key, place in given.items()}
+    overrides = [word for word in rest if word not in places]
     return plan, keys.get("out", Path("runs") / "paper" / preset), roots, overrides
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 from data_modules.errors import InputError
 from data_modules.finding_names import FindingNames
 from data_modules.findings import Ontology
+from data_modules.parsing import parse_json, parse_yaml
 
 log = logging.getLogger(__name__)
 KEY = "scoring.class_prompts"
@@ -48,10 +48,10 @@ def read_class_prompts(path: Path, known: Ontology) -> dict[str, dict[str, list[
 def _content(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, Loader=yaml.BaseLoader)
+        content = parse_json(text) if path.suffix.lower() == ".json" else parse_yaml(text, yaml.BaseLoader)
     except OSError as error:
         raise InputError(f"{KEY}: {path} cannot be read ({error.strerror})") from None
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"{KEY}: {path}: not valid JSON or YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{KEY}: {path}: must map names of findings to sentences")

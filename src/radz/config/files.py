@@ -45,12 +45,12 @@ def find_experiment(name: str) -> Path:
     raise InputError(f"experiment {name!r}: no such file or name{nearest(name, known)}")
 
 
-def find_resource(name: str) -> Path:
-    """A data file named in an experiment: a path, or a path below an experiments folder."""
+def find_resource(name: str, key: str) -> Path:
+    """A data file that `key` of an experiment names: a path, or a path below an experiments folder."""
     for candidate in [Path(name), *(root / name for root in experiment_roots())]:
         if candidate.is_file():
             return candidate
-    raise InputError(f"{name}: no such file here or below {', '.join(map(str, experiment_roots()))}")
+    raise InputError(f"{key}: {name}: no such file here or below {', '.join(map(str, experiment_roots()))}")
 
 
 def find_recipe(name: str) -> Path:
@@ -112,7 +112,7 @@ def _checked(merged: DictConfig, origin: dict[str, str], path: str) -> Experimen
     OmegaConf.update(merged, class_prompts.KEY, {}, merge=False)
     known = known_findings(instantiate(merged, origin, path).data)
     try:
-        own = class_prompts.read_class_prompts(find_resource(file), known)
+        own = class_prompts.read_class_prompts(find_resource(file, class_prompts.KEY), known)
     except InputError as error:
         raise InputError(f"{error} (in {origin.get(class_prompts.KEY, path)})") from None
     OmegaConf.update(merged, class_prompts.KEY, own, merge=False)
@@ -121,7 +121,7 @@ def _checked(merged: DictConfig, origin: dict[str, str], path: str) -> Experimen
 
 def published_prompts() -> prompt_sets.Published:
     """The published prompts that radz ships."""
-    return prompt_sets.read_published(find_resource(prompt_sets.FILE))
+    return prompt_sets.read_published(find_resource(prompt_sets.FILE, prompt_sets.PROMPTS))
 
 
 def to_yaml(experiment: Experiment) -> str:
@@ -215,7 +215,7 @@ def _default(section: type, key: str) -> Any:
 def _content(name: str) -> str:
     """The digest of a data file; its name where it is gone."""
     try:
-        return hashlib.sha256(find_resource(name).read_bytes()).hexdigest()
+        return hashlib.sha256(find_resource(name, "").read_bytes()).hexdigest()
     except InputError:
         return name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import fnmatch
+import math
 import re
 import types
 import typing
@@ -18,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_modules.corpus_config import FROM_REPORT, KINDS, CorpusConfig, LabelRule
 from data_modules.errors import InputError, nearest
-from data_modules.files import YamlLoader
+from data_modules.parsing import YamlLoader, parse_yaml
 from radz.config.schema import Experiment
 
 COMMAND_LINE = "the command line"
@@ -38,7 +39,7 @@ def read_layer(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         # ValueError: an impossible date, which YAML tries to read.
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(layer, dict):
@@ -50,8 +51,9 @@ def read_layer(path: Path) -> dict[str, Any]:
 def _layer(text: str) -> Any:
     if not text.strip():
         return {}
+    texts = parse_yaml(text, _Texts)
     typed = OmegaConf.to_container(OmegaConf.create(text))
-    return _spelt_out(_keep_strings(typed, yaml.load(text, Loader=_Texts), Experiment), Experiment)
+    return _spelt_out(_keep_strings(typed, texts, Experiment), Experiment)
 
 
 class _Texts(YamlLoader):
@@ -168,10 +170,11 @@ def apply_override(config: DictConfig, item: str, origin: dict[str, str]) -> set
     elif _bare(kind) is not str:
         try:
             # OmegaConf's reader knows 1e-4 as a number.
+            texts = parse_yaml(f"v: {text}", _Texts)["v"]
             typed: Any = OmegaConf.to_container(OmegaConf.create(f"v: {text}"))
-            value = _keep_strings(typed["v"], yaml.load(f"v: {text}", Loader=_Texts)["v"], kind)
+            value = _keep_strings(typed["v"], texts, kind)
             value = {FROM_REPORT: value} if kind is LabelRule and isinstance(value, str) else _spelt_out(value, kind)
-        except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError):
+        except (yaml.YAMLError, OmegaConfBaseException, ValueError):
             raise InputError(f"{key}: {text[:80]!r} is not valid YAML (on {COMMAND_LINE})") from None
         check_keys(value, kind, key, COMMAND_LINE, origin)
     origin[key] = COMMAND_LINE
@@ -205,6 +208,7 @@ def instantiate(merged: DictConfig, origin: dict[str, str], path: str) -> Experi
     try:
         structured = OmegaConf.merge(_schema(Experiment), merged)
         OmegaConf.resolve(structured)
+        _check_finite(OmegaConf.to_container(structured), "")
         return typing.cast(Experiment, OmegaConf.to_object(structured))
     except OmegaConfBaseException as error:
         key, reason = _place(error)
@@ -222,6 +226,15 @@ def instantiate(merged: DictConfig, origin: dict[str, str], path: str) -> Experi
     except InputError as error:
         key = re.split(r"[:=\s]", str(error), maxsplit=1)[0]
         raise InputError(f"{error} (in {_source(key, origin, path)})") from None
+
+
+def _check_finite(value: Any, key: str) -> None:
+    """InputError naming the key of a number that is infinite or none: a rule of its range may let it pass."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{key}={value}: must be a finite number")
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in items:
+        _check_finite(inner, f"{key}.{name}" if key else str(name))
 
 
 def _place(error: OmegaConfBaseException) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from data_modules.errors import InputError, nearest
+from data_modules.parsing import parse_yaml
 from radz.config.checks import prompt
 
 FILE = "prompts/published.yaml"
@@ -66,7 +67,7 @@ def read_published(path: Path) -> Published:
         InputError: another form, or a sentence that cannot be filled in.
     """
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = parse_yaml(path.read_text(encoding="utf-8"))
         sets = {
             str(name): PromptSet(**{**of, "positive": tuple(of["positive"]), "negative": tuple(of["negative"])})
             for name, of in content["prompt_sets"].items()

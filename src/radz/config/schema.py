@@ -122,7 +122,9 @@ class Experiment:
                 "nor tower trains; set it to 0"
             )
         if self.dfat.tower_learning_rate and not self.backbone.train_tower:
-            raise InputError("dfat.tower_learning_rate: conflicts with backbone.train_tower=false; leave one of them out")
+            raise InputError(
+                "dfat.tower_learning_rate: conflicts with backbone.train_tower=false; leave one of them out"
+            )
         if self.dkam.write and self.backbone.depth == "feature":
             raise InputError("backbone.depth: feature conflicts with dkam.write=true, which needs depth full")
         if self.backbone.path is None and self.backbone.tiny.image_size != self.data.image_size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -68,8 +69,8 @@ class EvidenceConfig:
         lowest = {**dict.fromkeys(studies, 4), "batch_size": 1, "overlays": 1, "draws": 1, "replicates": 100}
         for key, low in lowest.items():
             in_range(key, getattr(self, key), low)
-        if not self.probe_strength > 0:
-            raise InputError(f"probe_strength: {self.probe_strength} must be above 0")
+        if not 0 < self.probe_strength < math.inf:
+            raise InputError(f"probe_strength: {self.probe_strength} must be a finite number above 0")
         seed_range("seed", self.seed)
 
     @property

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.batch import StudyBatch
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from radz.evidence.items import Item
 from radz.evidence.open_run import Opened, RowNumbers
@@ -43,8 +44,8 @@ def compute(run: Opened) -> Item:
     if gains:
         item.says.append(
             f"Of the {NEIGHBOURS} nearest studies (cosine, in the features) of a study with a finding, "
-            f"{np.mean(gains):.2f} times as many have it as of all studies, on average over {len(gains)} findings; "
-            f"1 would be no order. Distances in the map itself mean little."
+            f"{np.mean(gains):.2f} times as many have it as of all studies, on average over "
+            f"{counted(len(gains), 'finding')}; 1 would be no order. Distances in the map itself mean little."
         )
     caption = f"t-SNE (perplexity {PERPLEXITY}, seed {run.settings.seed}) of {len(rows)} studies; blue: present."
     item.pictures.append(("features", _figure(run, places, labels), data, caption))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data_modules.counting import counted
 from radz.evidence.items import Item
 from radz.metrics.estimates import Cell, Entry, Estimates, in_words, mean_of_seeds
 from radz.report import figures
@@ -115,8 +116,9 @@ def _result(measured: Measured, anchor: Entry, auroc: Mapping[Arm, Entry], train
         return ", ".join(f"{in_words(auroc[Arm('curated', reading, n)])} ({named(n)})" for n in some)
 
     return (
-        f"Macro AUROC over {len(measured.names)} findings on {test:,} studies, shots drawn {measured.draws} times from "
-        f"{train:,} training studies: text anchor {in_words(anchor)}; by positives of each finding (all: {few:,} to "
+        f"Macro AUROC over {counted(len(measured.names), 'finding')} on {counted(test, 'study')}, shots drawn "
+        f"{measured.draws} times from {train:,} training studies: text anchor {in_words(anchor)}; "
+        f"by positives of each finding (all: {few:,} to "
         f"{most:,}), prototypes {of(READINGS[0])}, prototypes and anchor {of(READINGS[1])}, regressions "
         f"{of(READINGS[2])}. The model itself was trained with the labels of its whole training split."
     )

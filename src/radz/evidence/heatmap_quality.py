@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.marks import Marks, marks
 from radz.evidence import heatmap_cases, localisation
@@ -18,6 +20,7 @@ from radz.models import heatmaps
 from radz.report import figures
 from radz.report.heatmap_picture import overlay, write_dicom, write_png
 
+log = logging.getLogger(__name__)
 SHOWN = ("similarity", "attention")
 """kinds of maps in the pictures"""
 BEHIND = {"chest_xray": "", "chest_ct": "_ct"}
@@ -56,6 +59,13 @@ def compute(run: Opened) -> Item:
         _of_modality(run, item, known, modality, rows, list(columns))
     if not item.pictures:
         raise InputError("evidence: heatmaps: no study of the split has one of the scored findings")
+    if cut := sorted(set().union(*(of_corpus.cut for of_corpus in known if of_corpus))):
+        log.warning(
+            "evidence: heatmaps: %s with boxes that reach beyond their image, such as %s",
+            counted(len(cut), "row"),
+            cut[0],
+        )
+        item.says.append(f"Rows with boxes that reach beyond their image, where they are cut: {len(cut)}.")
     readable = run.classifier.readable(run.target)
     if mute := [figures.plain(name) for name, can in zip(run.findings, readable, strict=True) if not can]:
         item.says.append(f"Without a description, and so without maps: {', '.join(mute)}.")
@@ -151,7 +161,8 @@ def _sentences(kind: str, whole: Mapping[str, Any], findings: int) -> list[str]:
     volumes = "slice_hit" in whole
     others = f"maps of other {'volumes' if volumes else 'images'} of the same finding"
     value, against = whole["pointing"]["value"], against_chance(whole, "pointing", "a random pixel", others)
-    says = [f"Map {'of CT ' * volumes}by {kind}: pointing game {value:.3f} over {findings} findings; it {against}."]
+    over = counted(findings, "finding")
+    says = [f"Map {'of CT ' * volumes}by {kind}: pointing game {value:.3f} over {over}; it {against}."]
     if volumes:
         value, against = whole["slice_hit"]["value"], against_chance(whole, "slice_hit", "a random slice", others)
         says.append(f"Its highest pixel lies in a slice with the finding in {value:.3f} of volumes; it {against}.")

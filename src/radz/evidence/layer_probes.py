@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_modules.counting import counted
 from data_modules.disk import writing
 from data_modules.errors import InputError
 from radz.evidence.items import FOLDER, Item
@@ -159,10 +160,10 @@ def _item(run: Opened, places: list[Place], measured: Estimates, trained: int) -
         "layers",
         "Where recognition lives",
         [
-            f"Linear probes over {len(names)} findings, fitted on {trained:,} training studies: macro AUROC "
-            f"{in_words(macro[places[0]])} on the tower, {in_words(macro[places[1]])} behind the projector, "
-            f"{in_words(macro[feature])} at the modality tokens of the feature layer; best {in_words(macro[best])} at "
-            f"{best[0]}, {best[1]}.",
+            f"Linear probes over {counted(len(names), 'finding')}, fitted on {counted(trained, 'training study')}: "
+            f"macro AUROC {in_words(macro[places[0]])} on the tower, {in_words(macro[places[1]])} behind the "
+            f"projector, {in_words(macro[feature])} at the modality tokens of the feature layer; best "
+            f"{in_words(macro[best])} at {best[0]}, {best[1]}.",
             f"Feature layer minus tower: {in_words(gain, '+.3f')}, paired.",
         ],
         {"macro": {": ".join(place): value for place, value in macro.items()}, "findings": names, "gain": gain},

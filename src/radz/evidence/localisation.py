@@ -13,9 +13,9 @@ highest pixel of each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,25 @@ CNR = "cnr"
 SLICE_MEASURES = ("slice_hit", "slice_auroc")
 """of volumes beside MEASURES and CNR"""
 CHANCES = ("random", "permuted")
+
+
+class Marked(Protocol):
+    """What a `Located` has; it may draw mark and maps when they are asked for, and keep neither."""
+
+    @property
+    def row(self) -> int: ...
+
+    @property
+    def finding(self) -> str: ...
+
+    @property
+    def patient(self) -> str: ...
+
+    @property
+    def mask(self) -> NDArray[np.bool_]: ...
+
+    @property
+    def maps(self) -> Mapping[str, NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True)
@@ -96,7 +115,7 @@ def _measured(heat: NDArray[np.floating], mask: NDArray[np.bool_], share: float)
     return found if heat.ndim == 2 else found | dict(zip(SLICE_MEASURES, measure_slices(heat, mask), strict=True))
 
 
-def table(located: Sequence[Located], seed: int) -> pd.DataFrame:
+def table(located: Sequence[Marked], seed: int) -> pd.DataFrame:
     """One line per image, finding and kind of map: MEASURES and CNR, and `random/..` and `permuted/..` of each.
 
     Volumes have SLICE_MEASURES too; images and volumes are not mixed.
@@ -107,14 +126,15 @@ def table(located: Sequence[Located], seed: int) -> pd.DataFrame:
         group = [case for case in located if case.finding == finding]
         share = float(np.mean([case.mask.mean() for case in group]))
         other = _derangement(len(group), generator)
-        for kind in group[0].maps:
+        for kind in tuple(group[0].maps):
             small = [_small(case.maps[kind]) for case in group]
             for number, case in enumerate(group):
                 # A map that is even wherever the model saw the image: its measures are those of a random pixel.
-                even = np.where(np.isfinite(case.maps[kind]), 0.0, np.nan)
-                maps = {"": (case.maps[kind], case.mask), "random/": (even, case.mask)}
+                own, marked = case.maps[kind], case.mask
+                even = np.where(np.isfinite(own), 0.0, np.nan)
+                maps = {"": (own, marked), "random/": (even, marked)}
                 if other is not None:
-                    maps["permuted/"] = small[other[number]], _small(case.mask.astype(np.float32)) >= 0.5
+                    maps["permuted/"] = small[other[number]], _small(marked.astype(np.float32)) >= 0.5
                 line: dict[str, Any] = {"row": case.row, "patient": case.patient, "finding": finding, "map": kind}
                 for level, (heat, mask) in maps.items():
                     line |= {f"{level}{name}": value for name, value in _measured(heat, mask, share).items()}

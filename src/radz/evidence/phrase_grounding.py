@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.config import SPLITS
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.marks import stem
 from data_modules.phrases import Phrase, read_phrases
@@ -60,6 +61,32 @@ class Placed:
     phrases: tuple[Phrase, ...]
 
 
+@dataclass(frozen=True)
+class Grounded:
+    """A phrase over its image, a `localisation.Marked` that keeps the map over the patches alone."""
+
+    row: int
+    finding: str
+    patient: str
+    phrase: Phrase
+    shape: tuple[int, int]
+    """of the image"""
+    grid: NDArray[np.float32]
+    """[g, g]"""
+    size: int
+    resize: str
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """[H, W], the union of the boxes."""
+        return self.phrase.mask(self.shape)
+
+    @property
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """[H, W] under KIND, NaN where a crop cut off."""
+        return {KIND: to_original(self.grid, self.shape, self.size, self.resize)}
+
+
 def listed(settings: EvidenceConfig) -> tuple[list[Phrase], int]:
     """`read_phrases` of the file of the settings."""
     return read_phrases(Path(settings.phrases).expanduser(), "phrases")
@@ -83,8 +110,9 @@ def compute(run: Opened) -> Item:
     wanted = sum(len(one.phrases) for one in chosen)
     item = _item(run, located)
     item.says += [
-        f"Of the {len(of_image):,} images of the list {len(everywhere):,} are in {run.settings.split}; measured are "
-        f"{len(located):,} phrases of {len(drawn):,} of {len(rows):,} studies (heatmap_studies)."
+        f"Of the {counted(len(of_image), 'image')} of the list {len(everywhere):,} are in {run.settings.split}; "
+        f"measured are {counted(len(located), 'phrase')} "
+        f"of {len(drawn):,} of {counted(len(rows), 'study')} (heatmap_studies)."
     ]
     if without:
         item.says.append(f"Sentences of the list without any box, which are not measured: {without:,}.")
@@ -115,12 +143,12 @@ def _nowhere(run: Opened, of_image: Mapping[str, Sequence[Phrase]]) -> str:
     most = max(counts, key=lambda other: counts[other])
     advice = f"give split={most}" if elsewhere else "give the list of this run's corpus, or an evaluation on the list's"
     return (
-        f"phrases={run.settings.phrases}: none of its {len(of_image):,} images is in split {split} of "
+        f"phrases={run.settings.phrases}: none of its {counted(len(of_image), 'image')} is in split {split} of "
         f"{'+'.join(run.data.table.corpora)} ({elsewhere or 'nor in another'}); {advice}"
     )
 
 
-def _located(run: Opened, rows: RowNumbers, chosen: Sequence[Placed]) -> Iterator[localisation.Located]:
+def _located(run: Opened, rows: RowNumbers, chosen: Sequence[Placed]) -> Iterator[Grounded]:
     """Every phrase with its map and boxes; images that cannot be read or have another size are told and left out."""
     at = {one.place: one for one in chosen}
     texts = list(dict.fromkeys(phrase.text for one in chosen for phrase in one.phrases))
@@ -145,7 +173,7 @@ def _located(run: Opened, rows: RowNumbers, chosen: Sequence[Placed]) -> Iterato
                 yield from _of_image(run, at[place], grids)
 
 
-def _of_image(run: Opened, one: Placed, grids: NDArray[np.float32]) -> Iterator[localisation.Located]:
+def _of_image(run: Opened, one: Placed, grids: NDArray[np.float32]) -> Iterator[Grounded]:
     """The phrases of one image; grids [K, g, g]."""
     table, config = run.data.table, run.data.config
     patient = run.patients([one.row])[0]
@@ -156,12 +184,12 @@ def _of_image(run: Opened, one: Placed, grids: NDArray[np.float32]) -> Iterator[
         return
     for phrase, grid in zip(one.phrases, grids, strict=True):
         try:
-            mask = phrase.mask(shape)
+            phrase.mask(shape)
         except InputError as error:
             log.warning("evidence: phrases: a phrase is left out: %s", error)
             continue
-        heat = to_original(grid, (shape[0], shape[1]), config.image_size, config.resize)
-        yield localisation.Located(one.row, phrase.category, patient, mask, {KIND: heat})
+        size, resize = config.image_size, config.resize
+        yield Grounded(one.row, phrase.category, patient, phrase, (shape[0], shape[1]), grid.copy(), size, resize)
 
 
 def _spoken(run: Opened, texts: list[str]) -> Tensor:
@@ -176,7 +204,7 @@ def _spoken(run: Opened, texts: list[str]) -> Tensor:
         return encoder.of_bank(spoken).taken_from(spoken)
 
 
-def _item(run: Opened, located: list[localisation.Located]) -> Item:
+def _item(run: Opened, located: list[Grounded]) -> Item:
     lines = localisation.table(located, run.settings.seed)
     summary = localisation.summary(lines, run.settings.replicates, run.settings.seed)[KIND]
     item = Item("phrases", "Where phrases are seen", [], {"maps": summary})
@@ -187,7 +215,7 @@ def _item(run: Opened, located: list[localisation.Located]) -> Item:
         item.rows.append([figures.plain(name), count, *(cell_of(cell.get(key)) for key in COLUMNS)])
     value, others = whole["pointing"]["value"], "maps of other phrases of the same finding"
     item.says.append(
-        f"Maps of phrases by similarity: pointing game {value:.3f} over {len(categories)} findings; it "
+        f"Maps of phrases by similarity: pointing game {value:.3f} over {counted(len(categories), 'finding')}; it "
         f"{against_chance(whole, 'pointing', 'a random pixel', others)}."
     )
     shown = lines.drop(columns="row").astype(object).where(lines.drop(columns="row").notna(), "")

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_modules.batch import StudyBatch
+from data_modules.counting import counted
 from radz.evidence.items import Item
 from radz.evidence.open_run import Opened, RowNumbers
 from radz.evidence.perturbations import FAULTS, perturbed
@@ -115,8 +116,8 @@ def _item(run: Opened, images: Estimates, prompts: Estimates, words: list[str], 
         worst = min(lost, key=lambda name: float(lost[name]["value"] or 0))
         weak = min((f"{n} {f.levels[0]:g}" for n, f in FAULTS.items()), key=lambda n: float(losses[n]["value"] or 0))
         item.says.append(
-            f"Scorer {scorer} on {studies} studies as they are: macro AUROC {in_words(whole)}. The fault that hurts "
-            f"most is {worst} ({in_words(lost[worst], '+.3f')}); of the weakest ones, {weak} "
+            f"Scorer {scorer} on {counted(studies, 'study')} as they are: macro AUROC {in_words(whole)}. The fault "
+            f"that hurts most is {worst} ({in_words(lost[worst], '+.3f')}); of the weakest ones, {weak} "
             f"({in_words(losses[weak], '+.3f')})."
         )
     item.says += _of_words(run, item, prompts, words)

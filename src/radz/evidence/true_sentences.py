@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_modules.counting import counted
 from radz.evidence.items import Item
 from radz.evidence.open_run import Opened, RowNumbers
 from radz.metrics import bootstrap
@@ -51,7 +52,8 @@ def compute(run: Opened) -> Item:
     reader = Sentences(dfat, run.module.bank.names, known, run.module.modalities)
     pairs = list(_pairs(run, rows, reader))
     if not pairs:
-        said = f"No report of the {len(rows):,} studies of {run.settings.split} asserts a finding; nothing is measured."
+        studies = counted(len(rows), "study")
+        said = f"No report of the {studies} of {run.settings.split} asserts a finding; nothing is measured."
         return Item("sentences", TITLE, [said], {"kinds": {}})
     nearer = _nearer(run, rows, reader, pairs)
     return _item(run, pairs, nearer, run.patients(rows[[pair.place for pair in pairs]]))

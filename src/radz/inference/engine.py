@@ -17,7 +17,7 @@ from data_modules import slices
 from data_modules.config import DataConfig
 from data_modules.corpus_config import one_of
 from data_modules.decode import Recipe, decode
-from data_modules.errors import InputError, nearest
+from data_modules.errors import InputError, OtherKind, nearest
 from data_modules.pixels import read_gray
 from data_modules.placing import to_original
 from data_modules.volumes import is_volume, read_volume
@@ -90,7 +90,8 @@ class Radz:
                 that it is neither (`data_modules.dicom_kind`).
         """
         if is_volume(Path(path)) and "chest_ct" not in self.modalities:
-            raise InputError(f"{path}: is a CT volume, and the run was trained on chest X-rays")
+            held = "is a CT volume, and the run was trained on chest X-rays"
+            raise OtherKind(f"{path}: {held}", held)
         return torch.from_numpy(decode(str(path), str(path), Recipe.of(self.data), None, self.modality(path)))
 
     def study(self, paths: Sequence[str | Path]) -> Tensor:
@@ -165,11 +166,18 @@ class Radz:
 
         found = []
         for path in paths:
-            modality = self.modality(path)
-            found.append(judge(self.scopes.get(modality), modality, [path], self.images(path)))
+            modality, seen = self.modality(path), self._images_or_kind(path)
+            found.append(judge(self.scopes.get(modality), modality, [path], seen))
         rows = {"in_scope": [one.in_scope for one in found], "reason": [one.reason for one in found]}
         distances = np.array([one.distance for one in found], dtype=np.float64)
         return pd.DataFrame(rows | {"distance": distances}, index=[str(path) for path in paths])
+
+    def _images_or_kind(self, path: str | Path) -> Tensor | OtherKind:
+        """What `images` returns, or its error where the file is of another kind."""
+        try:
+            return self.images(path)
+        except OtherKind as error:
+            return error
 
     def readings(
         self, names: Sequence[str], prevalence: float | Mapping[str, float] | None = None, corpus: str | None = None

@@ -28,6 +28,7 @@ from radz.methods.export_folder import ADAPTER, ANCHORS, BACKBONE, CENTRE, HEADS
 from radz.methods.trained import load_trained
 from radz.methods.validation import KEY as VALIDATION
 from radz.methods.validation import validations
+from radz.metrics.results_file import headline_in, read_results
 from radz.models import factory
 from radz.models.descriptions import load_descriptions
 from radz.models.labels import MODALITY_TEXT
@@ -55,9 +56,7 @@ def export_run(run: str, out: str, merge: bool = True, dtype: str = "auto") -> P
     experiment = load_run(folder)
     if not registry.has_anchors(experiment.method):
         raise InputError(f"{folder}: a run of method {experiment.method} has no backbone; give a run of method dfat")
-    metrics = read_json(folder, "metrics.json")
-    if not metrics:
-        raise InputError(f"{folder}: no metrics.json; the run is not finished, repeat its train command")
+    metrics = read_results(folder)
     instruction, seed = experiment.dfat.instruction, experiment.seed
     base = factory.backbone_folder(experiment.backbone, instruction, seed, experiment.cache_dir)
     wanted = _dtype(base, dtype)
@@ -79,9 +78,9 @@ def export_run(run: str, out: str, merge: bool = True, dtype: str = "auto") -> P
             "radz": __version__,
             **parts.describe(draft, merged),
             "known": known,
-            "headline_scorer": metrics["headline_scorer"],
+            "headline_scorer": headline_in(metrics, folder),
             "run": environment.get("config_digest"),
-            "thresholds": {key: of["thresholds"] for key, of in metrics["results"].items()},
+            "thresholds": {key: of.get("thresholds", {}) for key, of in metrics["results"].items()},
             VALIDATION: {corpus: rules.plain() for corpus, rules in validations(folder).items()},
             "experiment": portable(parts.experiment),
         }

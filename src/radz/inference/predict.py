@@ -12,6 +12,7 @@ from typing import Any
 
 from pydicom import dcmread
 
+from data_modules.counting import counted
 from data_modules.dicom import SUFFIXES as DICOM_SUFFIXES
 from data_modules.dicom_kind import is_ct_slice
 from data_modules.errors import InputError
@@ -84,8 +85,10 @@ def predict_folder(
                 of_findings = dict(zip(names, scores, strict=True))
                 reports.add(study, model.modality(study.files[0]), of_findings, own, verdict)
         if len(faults) == len(grouped):
-            what = "files" if studies is None else "studies"
-            raise InputError(f"input: none of {len(grouped)} {what} in {source} could be read; first: {faults[0]}")
+            what = "file" if studies is None else "study"
+            raise InputError(
+                f"input: none of {counted(len(grouped), what)} in {source} could be read; first: {faults[0]}"
+            )
         about = _about(model, run, readings) | {"scope": plain(model.scopes, verdicts)}
         told.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     _count(len(grouped), len(faults), left_out, listing, verdicts)
@@ -152,7 +155,7 @@ def _tell(model: Radz, readings: Mapping[str, Mapping[str, Reading]], grouped: l
             log.warning("%s%s", f"{modality}: " if len(readings) > 1 else "", line)
     several = [len(study.files) for study in grouped if len(study.files) > 1]
     if several:
-        log.info("%d studies of several files, %d at most, each scored as one", len(several), max(several))
+        log.info("%s of several files, %d at most, each scored as one", counted(len(several), "study"), max(several))
         if model.experiment.scoring.unit == "image":
             log.warning("the run was validated on single images (scoring.unit=image); studies of several are new to it")
 
@@ -160,13 +163,14 @@ def _tell(model: Radz, readings: Mapping[str, Mapping[str, Reading]], grouped: l
 def _count(studies: int, unreadable: int, others: int, listing: Found, verdicts: Sequence[Verdict]) -> None:
     """How many studies are scored, what was left out, and how many are out of scope."""
     log.info(
-        "%d of %d studies scored, %d unreadable (column error); %d files of other kinds left out",
-        studies - unreadable, studies, unreadable, others,
+        "%d of %s scored, %d unreadable (column error); %s left out",
+        studies - unreadable, counted(studies, "study"), unreadable,
+        counted(others, "file of another kind", "files of other kinds"),
     )  # fmt: skip
     if listing.system or listing.again:
         log.info(
-            "%d files of the system's own ignored (such as %s); %d folders linked from several places, read once",
-            listing.system, listing.example or "none", listing.again,
+            "%s of the system's own ignored (such as %s); %s linked from several places, read once",
+            counted(listing.system, "file"), listing.example or "none", counted(listing.again, "folder"),
         )  # fmt: skip
     for line in summary(verdicts):
         log.warning("%s", line)
@@ -246,7 +250,7 @@ def scored(
     """
     with Bar(total=len(studies), desc="predict", unit="study") as bar:
         for part in batches(studies, BATCH):
-            images, errors, verdicts = [], dict[str, str](), dict[str, Verdict]()
+            images, errors, verdicts = [], dict[str, InputError](), dict[str, Verdict]()
             for study in part:
                 unopened = next((faults[file] for file in study.files if file in faults), None)
                 try:
@@ -254,13 +258,13 @@ def scored(
                         raise InputError(unopened)
                     images.append(model.study(study.files))
                 except InputError as error:
-                    errors[study.name] = str(error)
+                    errors[study.name] = error
                 modality = model.modality(study.files[0])
-                seen = None if study.name in errors else images[-1]
+                seen = errors.get(study.name) or images[-1]
                 verdicts[study.name] = judge(model.scopes.get(modality), modality, study.files, seen)
             modalities = [model.modality(study.files[0]) for study in part if study.name not in errors]
             scores = iter(model.score_images(images, modalities, names) if images else ())
             for study in part:
-                fault = errors.get(study.name, "")
+                fault = str(errors.get(study.name, ""))
                 yield study, fault, verdicts[study.name], [] if fault else next(scores).tolist()
             bar.update(len(part))

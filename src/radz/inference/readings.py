@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.keys import share
@@ -170,7 +171,9 @@ def in_words(readings: Collection[Reading]) -> list[str]:
     lines = []
     if reasons:
         listed = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
-        lines.append(f"no probability for {sum(map(len, reasons.values()))} of {len(readings)} findings ({listed})")
+        lines.append(
+            f"no probability for {sum(map(len, reasons.values()))} of {counted(len(readings), 'finding')} ({listed})"
+        )
     if falling := [one.finding for one in readings if one.falls]:
         lines.append(
             f"{', '.join(falling)}: the probability falls as the score rises, since on validation the "

@@ -17,7 +17,7 @@ from typing import Any
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from data_modules.dicom import one_file
 from data_modules.dicom_kind import kind
@@ -83,7 +83,7 @@ def read_headers(files: Sequence[Path]) -> list[Dataset]:
     """The headers of the images of a study in their order, those of a series along its axis.
 
     Raises:
-        InputError: one cannot be read, or lacks a UID by which it is filed.
+        InputError: one cannot be read, or a UID by which it is filed is absent or not valid (PS3.5 9.1).
     """
     headers: list[Dataset] = []
     for file in files:
@@ -93,8 +93,12 @@ def read_headers(files: Sequence[Path]) -> list[Dataset]:
                 header.SOPClassUID = kind(header)[1]
                 if not header.get("SOPInstanceUID"):
                     header.SOPInstanceUID = header.file_meta.get("MediaStorageSOPInstanceUID", "")
-                if absent := [keyword for keyword in FILED_BY if not str(header.get(keyword) or "").strip(" \0")]:
-                    raise InputError(f"{path}: its header has no {absent[0]}, by which a report is filed")
+                for keyword in FILED_BY:
+                    uid = UID(str(header.get(keyword) or "").strip(" \0"))
+                    if not uid:
+                        raise InputError(f"{path}: its header has no {keyword}, by which a report is filed")
+                    if not uid.is_valid:
+                        raise InputError(f"{path}: {keyword} of its header is no valid UID, by which a report is filed")
                 headers.append(header)
     return headers
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from data_modules.counting import counted
 from data_modules.dicom_words import Words, view_kind, words_of
+from data_modules.errors import InputError, OtherKind
 from radz.methods.training_scope import Scope
 from radz.models.appearance import PERCENT, Pictures
 
@@ -36,15 +38,17 @@ class Verdict:
         return [self.in_scope, self.reason]
 
 
-def judge(scope: Scope | None, modality: str, files: Sequence[str | Path], images: Tensor | None) -> Verdict:
+def judge(scope: Scope | None, modality: str, files: Sequence[str | Path], images: Tensor | InputError) -> Verdict:
     """Whether a study is in scope.
 
     Args:
         scope: of the modality; None where an earlier radz kept none.
-        images: uint8 [M, C, S, S], prepared as in training; None where they could not be read.
+        images: uint8 [M, C, S, S], prepared as in training; or why they could not be read.
     """
     reasons = [why for file in files if (why := _by_words(scope, modality, words_of(Path(file))))]
-    if images is None:
+    if isinstance(images, InputError):
+        if isinstance(images, OtherKind) and not reasons:
+            reasons = [images.reason]
         return Verdict(NO if reasons else UNKNOWN, "; ".join(dict.fromkeys(reasons)) or "not read, see error")
     appearance = scope.appearance if scope else None
     distance = None
@@ -73,8 +77,10 @@ def summary(verdicts: Iterable[Verdict]) -> list[str]:
         counts = Counter(verdict.reason for verdict in every if verdict.in_scope == answer)
         if counts:
             named = "; ".join(f"{count} x {reason}" for reason, count in counts.most_common(3))
-            more = f"; {len(counts) - 3} other reasons" if len(counts) > 3 else ""
-            lines.append(f"{sum(counts.values())} of {len(every)} studies {told} (column reason: {named}{more})")
+            more = f"; {counted(len(counts) - 3, 'other reason')}" if len(counts) > 3 else ""
+            lines.append(
+                f"{sum(counts.values())} of {counted(len(every), 'study')} {told} (column reason: {named}{more})"
+            )
     return lines
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
+from data_modules.counting import counted
 from data_modules.dicom import SUFFIXES, one_file
 from data_modules.errors import InputError
 from data_modules.files import make_folder, replacing
@@ -113,8 +114,8 @@ class Reports:
     def tell(self) -> None:
         """How many reports there are, and why others are not."""
         why = ", ".join(f"{count} {reason}" for reason, count in self.missing.items())
-        none = f"; none of {self.missing.total()} studies ({why})" if why else ""
-        log.info("%d structured reports in %s%s", self.written, self.folder, none)
+        none = f"; none of {counted(self.missing.total(), 'study')} ({why})" if why else ""
+        log.info("%s in %s%s", counted(self.written, "structured report"), self.folder, none)
 
     def content(
         self, images: Sequence[Dataset], header: Dataset, modality: str, scores: Mapping[str, float],

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from data_modules.base import StudyDataModule
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING, ontology
 from radz.backbones.generation import write
@@ -150,8 +151,8 @@ def build_bank(
     texts = tuple("\n".join(one) for one in sets)
     bank = AnchorBank(tuple(findings), texts, each.mean(1) if config.combine == "mean" else each, info)
     log.info(
-        "anchor bank: %d findings, digest %s, mean cosine %.3f, effective rank %.2f",
-        *(len(bank.names), bank.digest(), *[*geometry(bank.vectors).values()][1:]),
+        "anchor bank: %s, digest %s, mean cosine %.3f, effective rank %.2f",
+        *(counted(len(bank.names), "finding"), bank.digest(), *[*geometry(bank.vectors).values()][1:]),
     )
     return bank
 
@@ -163,7 +164,7 @@ def description_sets(config: DkamConfig, findings: Sequence[str], descriptions_f
         InputError: a file without one of the findings.
     """
     files = {"dkam.descriptions": descriptions_file}
-    files |= {f"dkam.sources.{n}": find_resource(name) for n, name in enumerate(config.sources)}
+    files |= {(key := f"dkam.sources.{n}"): find_resource(name, key) for n, name in enumerate(config.sources)}
     sets: list[list[str]] = [[] for _ in findings]
     groups = [config.aspects] if config.sets == "whole" else [[aspect] for aspect in config.aspects]
     for key, file in files.items():
@@ -221,7 +222,7 @@ def bank_findings(config: DkamConfig, data: StudyDataModule) -> list[str]:
 
 def descriptions_file(config: DkamConfig, folder: Path) -> Path:
     """Where a run's descriptions stand: written ones in the run folder, else the configured file."""
-    return folder / "descriptions.yaml" if config.write else find_resource(config.descriptions)
+    return folder / "descriptions.yaml" if config.write else find_resource(config.descriptions, "dkam.descriptions")
 
 
 def stored_descriptions(config: DkamConfig, folder: Path) -> Path:
@@ -248,7 +249,9 @@ def check_anchors(
         bank: findings of the training bank, which `bank_is_there` says is built already.
     """
     # The backbone describes the findings of the bank and no others.
-    known: Collection[str] = bank if config.write else load_descriptions(find_resource(config.descriptions))
+    known: Collection[str] = (
+        bank if config.write else load_descriptions(find_resource(config.descriptions, "dkam.descriptions"))
+    )
     if not bank_is_there:
         check_described(config, bank, known)
     lacking = [name for name in scored if name not in known and not (headline in ("anchor", "local") and name in bank)]

@@ -23,6 +23,7 @@ from data_modules.disk import writing
 from data_modules.errors import InputError
 from data_modules.files import replacing
 from data_modules.lock import locked
+from data_modules.parsing import parse_json
 from data_modules.progress import Bar
 from radz.backbones.folder import folder_digest
 from radz.config.backbone import BackboneConfig
@@ -144,7 +145,7 @@ def _mended(content: bytes) -> bytes:
     """Whole lines: the last one is ended, or goes where it was not written to its end."""
     start = content.rfind(b"\n") + 1
     try:
-        json.loads(content[start:])
+        parse_json(content[start:])
     except ValueError:
         return content[:start]
     return content + b"\n"
@@ -152,7 +153,7 @@ def _mended(content: bytes) -> bytes:
 
 def _texts(line: bytes, where: str) -> tuple[str, str]:
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:
         raise InputError(f"{where}: not JSON in UTF-8; correct or delete the line") from None
     report, answer = (entry.get(k) if isinstance(entry, Mapping) else None for k in ("report", "rewritten"))

@@ -17,6 +17,7 @@ from data_modules.base import StudyDataModule
 from data_modules.dicom_words import VIEWS, view_kind
 from data_modules.errors import InputError
 from data_modules.files import replacing
+from data_modules.parsing import parse_json
 from data_modules.study import StudyTable
 from radz.models.appearance import FEWEST, VECTORS, Appearance, Numbers, Part, vectors
 
@@ -95,7 +96,7 @@ def read(folder: Path) -> dict[str, Scope]:
         return {}
     try:
         with safe_open(folder / FILE, framework="numpy") as file:
-            about = json.loads(file.metadata()[KEY])
+            about = parse_json(file.metadata()[KEY])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dictionary
         return {modality: _scope(modality, plain, arrays) for modality, plain in about["modalities"].items()}
     except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:

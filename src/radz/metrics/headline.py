@@ -6,7 +6,6 @@ reads it from its metrics.json.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Collection, Sequence
@@ -14,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data_modules.files import read_json
 from radz.metrics.ranking import auroc, undefined_reason
+from radz.metrics.results_file import AGAIN, headline_in
 from radz.metrics.score_table import ScoreTable
 
 log = logging.getLogger(__name__)
@@ -59,4 +60,4 @@ def chosen(headline: str, folder: Path) -> str:
     file = folder / "metrics.json"
     if headline != BY_VALIDATION or not file.is_file():
         return monitored(headline)
-    return str(json.loads(file.read_text(encoding="utf-8"))["headline_scorer"])
+    return headline_in(read_json(file, AGAIN) or {}, folder)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from data_modules.disk import writing
 from data_modules.errors import InputError
+from data_modules.parsing import parse_json
 from radz.backbones.folder import base_change
 from radz.models.zero_shot import ClassTexts
 
@@ -75,7 +76,7 @@ class AnchorBank:
         from safetensors.torch import load_file
 
         try:
-            text: dict[str, Any] = json.loads((folder / JSON).read_text(encoding="utf-8"))
+            text: dict[str, Any] = parse_json((folder / JSON).read_text(encoding="utf-8"))
             vectors = load_file(folder / TENSORS)["vectors"]
             expected = text.pop("digest")
             names, descriptions = tuple(text.pop("names")), tuple(text.pop("descriptions"))

@@ -17,8 +17,9 @@ from typing import Any
 import yaml
 
 from data_modules.errors import InputError, nearest
-from data_modules.files import YamlLoader, write_text
+from data_modules.files import write_text
 from data_modules.findings import Ontology, ontology
+from data_modules.parsing import YamlLoader, parse_yaml
 
 IMAGING = ("location", "shape", "boundary", "density")
 FIELDS = (*IMAGING, "definition", "clinical")
@@ -74,12 +75,12 @@ def load_descriptions(path: Path | str) -> dict[str, Description]:
     """
     path = Path(path)
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # _Loader is a SafeLoader
+        loaded = parse_yaml(path.read_text(encoding="utf-8"), _Loader)  # _Loader is a SafeLoader
     except OSError as error:
         raise InputError(f"descriptions {path}: cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"descriptions {path}: not UTF-8 text; save the file as UTF-8") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date, which YAML tries to read
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = _collapse(getattr(error, "problem", None) or str(error))

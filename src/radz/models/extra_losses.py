@@ -52,7 +52,7 @@ def extra_losses(
     """
     extras: dict[str, ExtraLoss] = {}
     if config.statements_weight:
-        file = find_resource(config.statements)
+        file = find_resource(config.statements, "dfat.statements")
         extras["statements"] = Statements(file, bank.names, known, modalities, config.statements_weight)
     if config.local_weight:
         extras["local"] = LocalLoss(config)

@@ -12,6 +12,7 @@ import yaml
 
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
+from data_modules.parsing import parse_yaml
 from radz.config.checks import known_findings
 from radz.config.files import find_resource, published_prompts
 from radz.config.scoring import ScoringConfig
@@ -108,37 +109,38 @@ def check_prompts(scoring: ScoringConfig, data: DataConfig, scored: Sequence[str
         lint(dict(zip(scored, classes, strict=True)), words, list(scoring.class_prompts))
 
 
-def read_paraphrases(name: str) -> dict[str, ClassSentences]:
+def read_paraphrases(name: str, key: str = "paraphrases") -> dict[str, ClassSentences]:
     """Templates by name, from a file of `paraphrases: {name: {positive: .., negative: ..}}`; negative may be left out.
 
     Args:
         name: a path, or a path below the experiments folder.
+        key: what names the file in errors.
 
     Raises:
         InputError: another form, or a positive template without {finding}.
     """
-    path = find_resource(name)
+    path = find_resource(name, key)
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = parse_yaml(path.read_text(encoding="utf-8"))
         entries = dict(content["paraphrases"])
         paraphrases = {
-            str(key): ClassSentences((str(of["positive"]),), (str(of["negative"]),) if "negative" in of else ())
-            for key, of in entries.items()
+            str(template): ClassSentences((str(of["positive"]),), (str(of["negative"]),) if "negative" in of else ())
+            for template, of in entries.items()
         }
         for of in paraphrases.values():
             _filled([*of.positive, *of.negative], ["x"], "x")
     except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError):
         raise InputError(
-            f"paraphrases: {path}: must hold `paraphrases: {{name: {{positive: sentence}}}}`, whose sentences have no "
+            f"{key}: {path}: must hold `paraphrases: {{name: {{positive: sentence}}}}`, whose sentences have no "
             "placeholder but {finding}, {Finding} and {modality}"
         ) from None
-    for key, sentences in paraphrases.items():
+    for template, sentences in paraphrases.items():
         if "{finding}" not in sentences.positive[0].lower():
             raise InputError(
-                f"paraphrases: {path}: {key}: the positive sentence must contain {{finding}} or {{Finding}}"
+                f"{key}: {path}: {template}: the positive sentence must contain {{finding}} or {{Finding}}"
             )
     if not paraphrases:
-        raise InputError(f"paraphrases: {path}: holds no sentence")
+        raise InputError(f"{key}: {path}: holds no sentence")
     return paraphrases
 
 
@@ -150,7 +152,7 @@ def wordings_of(file: str) -> dict[str, Wording]:
     """
     if not file:
         return {}
-    denied = {name: one for name, one in read_paraphrases(file).items() if one.negative}
+    denied = {name: one for name, one in read_paraphrases(file, "scoring.wordings").items() if one.negative}
     published = published_prompts().sets
     return {
         **{name: Wording(one.positive, one.negative) for name, one in denied.items()},

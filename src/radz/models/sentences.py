@@ -26,6 +26,7 @@ from torch import Tensor
 from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING, Ontology
 from data_modules.labelling.labeller import Labeller
+from data_modules.parsing import parse_yaml
 from data_modules.reports import digest64
 from radz.config.dfat import DfatConfig
 from radz.config.files import find_resource
@@ -73,7 +74,7 @@ class Turns:
             InputError: another form.
         """
         try:
-            content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content: Any = parse_yaml(file.read_text(encoding="utf-8"))
             self._kinds = {str(kind): _kind(**words) for kind, words in content.items()}
             if not self._kinds:
                 raise ValueError
@@ -147,7 +148,7 @@ class Sentences:
         """
         self.weight, self.count, self.by = config.sentences_weight, config.sentences, config.sentences_by
         self.findings, self._ontology = tuple(findings), known
-        self._turns = Turns(find_resource(config.twins)) if config.twins else None
+        self._turns = Turns(find_resource(config.twins, "dfat.twins")) if config.twins else None
         self._labellers = {modality: Labeller(modality, known) for modality in modalities}
         self._asserted = lru_cache(REMEMBERED)(self._read)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING, Ontology
+from data_modules.parsing import parse_yaml
 from radz.models.encoder import Encoder
 from radz.models.extra_loss import Encoded, Given
 from radz.models.labels import MODALITY_TEXT, finding_text
@@ -106,7 +107,7 @@ class Statements:
 def read_wordings(file: Path) -> tuple[list[Pair], list[Pair]]:
     """Templates of statements, and of those of no_finding; see `Statements`."""
     try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content: Any = parse_yaml(file.read_text(encoding="utf-8"))
         statements, normal = ([_pair(one) for one in content[key]] for key in ("statements", "normal"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError, LookupError, TypeError, ValueError):
         raise InputError(

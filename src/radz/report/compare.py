@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from data_modules.errors import InputError, nearest
-from data_modules.files import alone_in, read_json, write_rows, write_text
+from data_modules.files import alone_in, write_rows, write_text
 from radz.metrics.calibration import Platt
 from radz.metrics.estimates import METRICS, Estimates
 from radz.metrics.intervals import few
+from radz.metrics.results_file import headline_in, read_results
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.split_results import inference, paired
 from radz.report import figures
@@ -82,12 +83,9 @@ def _open(folders: Sequence[Path], scorer: str | None) -> list[Run]:
     for letter, folder in zip(LETTERS, folders, strict=False):
         if any(folder.resolve() == run.folder.resolve() for run in runs):
             raise InputError(f"compare: {folder} is named twice")
-        metrics = read_json(folder / "metrics.json")
-        if not metrics or not metrics.get("results"):
-            raise InputError(f"{folder / 'metrics.json'}: no results; finish the run, or name another folder")
-        name = scorer or str(metrics["headline_scorer"])
-        known = next(iter(metrics["results"].values()))["scorers"]
-        if name not in known:
+        metrics = read_results(folder)
+        name, sets = scorer or headline_in(metrics, folder), metrics["results"].values()
+        if name not in (known := min((of["scorers"] for of in sets), key=lambda scorers: name in scorers)):
             raise InputError(f"scorer={name}: {folder} has no such scorer{nearest(name, known)}")
         runs.append(Run(letter, folder, metrics, name))
     return runs

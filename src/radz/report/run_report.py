@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from data_modules.errors import InputError
 from data_modules.files import read_json, read_rows, write_text
+from data_modules.parsing import parse_yaml
+from radz.metrics.results_file import read_results
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.split_results import GROUPS
 from radz.report import evidence_section, figures, forest, panels
@@ -60,9 +62,7 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None, place: Path
     """
     from matplotlib import rc_context
 
-    metrics = read_json(run_dir / "metrics.json")
-    if not metrics or not metrics.get("results"):
-        raise InputError(f"{run_dir / 'metrics.json'}: no results; score the run first with radz eval")
+    metrics = read_results(run_dir)
     folder, named = run_dir / "figures", (place or run_dir).resolve()
     logged = _columns(run_dir / "metrics.csv")
     recorded = read_json(run_dir / "environment.json") or {}
@@ -100,8 +100,6 @@ def write_report(run_dir: Path, cases: Sequence[Case] | None = None, place: Path
 def _section(run_dir: Path, key: str, result: dict[str, Any], metrics: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What the template needs of one corpus and split, with its figures drawn."""
     scorers = result["scorers"]
-    if not scorers:
-        raise InputError(f"{run_dir / 'metrics.json'}: '{key}' has no scorer; score the run again with radz eval")
     named = str(metrics.get("headline_scorer"))
     headline = named if named in scorers else next(iter(scorers))
     baseline = BASELINE if BASELINE in scorers and headline != BASELINE else None
@@ -258,7 +256,7 @@ def _retrieval_bars(retrieval: Mapping[str, Any] | None) -> dict[str, Sequence[B
 def _config(run_dir: Path) -> dict[str, Any]:
     """config.yaml of a run; {} when it is missing or damaged, which the page says elsewhere."""
     try:
-        content = yaml.safe_load(_text(run_dir / "config.yaml"))
+        content = parse_yaml(_text(run_dir / "config.yaml"))
     except yaml.YAMLError:
         return {}
     return content if isinstance(content, dict) else {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules import audit, privacy
+from data_modules.counting import counted
 from data_modules.files import write_json
 from data_modules.labelling import agreement
 from data_modules.thumbnails import thumbnails
@@ -27,7 +28,7 @@ def cache(experiment: Experiment) -> list[str]:
     for number, (name, folder) in enumerate(zip(table.corpora, data.cache.folders, strict=True)):
         images = int(data.cache.slices[table.corpus[table.image_study] == number].sum())
         size = (folder / "pixels.u8").stat().st_size / 2**20
-        told.append(f"{name}: {images} images, store {folder} {size:.1f} MiB")
+        told.append(f"{name}: {counted(images, 'image')}, store {folder} {size:.1f} MiB")
     return told
 
 

@@ -19,9 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from data_modules.corpora.csv_file import column, load
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING, ontology
 from data_modules.labelling.table import CODES, ReportTable
+from data_modules.parsing import parse_json
 from data_modules.privacy import private_file
 from data_modules.progress import Bar
 from data_modules.study import Text
@@ -97,7 +99,7 @@ def _answers(kept: Path) -> dict[str, list[float]]:
     whole = content[: content.rfind("\n") + 1]
     if whole != content:
         kept.write_text(whole, encoding="utf-8")
-    return dict(json.loads(line) for line in whole.splitlines())
+    return dict(parse_json(line) for line in whole.splitlines())
 
 
 def label_by_backbone(
@@ -191,7 +193,7 @@ def _told(table: ReportTable, states: NDArray[np.str_], fits: Sequence[Platt] | 
     """Counts per finding, and what could not be read."""
     kinds = ("present", "uncertain", "absent")
     seen = pd.DataFrame({kind: (states == kind).sum(axis=0) for kind in kinds}, index=table.names)
-    lines = [f"{len(states)} reports, {len(table.names)} findings asked about", seen.to_string()]
+    lines = [f"{counted(len(states), 'report')}, {counted(len(table.names), 'finding')} asked about", seen.to_string()]
     if blank := int((states == "").all(axis=1).sum()):
         lines.append(f"{blank} report(s) are empty, or longer than the backbone's context; no label is read from them")
     if fits is None:

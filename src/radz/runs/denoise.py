@@ -14,6 +14,7 @@ from torch import Tensor
 from data_modules import privacy
 from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.files import replacing
 from data_modules.findings import ABSENT, PRESENT, STATE_NAMES
@@ -91,7 +92,8 @@ def denoise(run: Path, out: Path, accelerator: str | None = None, ask: int = 0) 
     answers = [suspect for suspect in suspects if not np.isnan(suspect.asked)]
     against = sum(BACKBONE in suspect.reason for suspect in answers)
     return [
-        f"{len(suspects)} cells of {len(rows)} studies looked at, {off} with a reason to doubt them",
+        f"{counted(len(suspects), 'cell')} of {counted(len(rows), 'study')} looked at, {off} with a reason to doubt "
+        "them",
         *([f"the backbone was asked about {len(answers)} and contradicts {against}"] if ask else []),
         f"written: {out}; fill in {ACCEPTED} (1, 0, -1) where a person agrees, then data.labels_reviewed={out}",
     ]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from data_modules import privacy
 from data_modules.base import StudyDataModule
+from data_modules.files import read_json
 from data_modules.leaks import leaked
 from radz.config.files import published_prompts
 from radz.config.schema import Experiment
@@ -92,7 +93,7 @@ def write_results(
     write_private_ids(data, splits, run_dir)
     described = protocol(experiment, data, splits["test"])
     path = run_dir / "metrics.json"
-    before = json.loads(path.read_text())["test_evaluations"] if path.is_file() else 0
+    before = (read_json(path, "delete it") or {}).get("test_evaluations", 0)
     return {
         "schema": 1,
         "headline_scorer": headline,

@@ -61,11 +61,14 @@ def before_data(experiment: Experiment) -> None:
         _warn_of_rate(experiment)
     wordings_of(experiment.scoring.wordings)
     if registry.has_anchors(experiment.method) and experiment.dfat.statements_weight:
-        read_wordings(find_resource(experiment.dfat.statements))
+        read_wordings(find_resource(experiment.dfat.statements, "dfat.statements"))
     if registry.has_anchors(experiment.method) and experiment.dfat.sentences_weight and experiment.dfat.twins:
-        Turns(find_resource(experiment.dfat.twins))
+        Turns(find_resource(experiment.dfat.twins, "dfat.twins"))
+    if registry.has_anchors(experiment.method):
+        for number, name in enumerate(experiment.dkam.sources):
+            find_resource(name, f"dkam.sources.{number}")
     if registry.has_anchors(experiment.method) and not experiment.dkam.write:
-        known = load_descriptions(find_resource(experiment.dkam.descriptions))
+        known = load_descriptions(find_resource(experiment.dkam.descriptions, "dkam.descriptions"))
         check_described(experiment.dkam, experiment.dkam.findings, known)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from pathlib import Path
 from typing import Any
 
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.files import read_rows
 from radz.backbones.folder import base_change
 from radz.config.files import digest
 from radz.config.schema import Experiment
+from radz.metrics.results_file import read_results
 from radz.runs.prepare import Parts
 from radz.runs.train import train
 from radz.training.environment import environment
@@ -80,10 +81,11 @@ def rerun(folder: Path, run_dir: Path | None = None, tolerance: float | None = N
     count, found = differences(folder, out, allowed, more=not same_machine)
     if found:
         raise InputError(
-            f"{out}: {len(found)} of {count} numbers differ from {folder} by more than {allowed:g}, first {found[0]}"
+            f"{out}: {len(found)} of {counted(count, 'number')} differ from {folder} by more than {allowed:g}, "
+            f"first {found[0]}"
         )
     how = "bit for bit" if allowed == 0 else f"within {allowed:g}"
-    return out, f"{count} numbers of {folder} repeated {how}"
+    return out, f"{counted(count, 'number')} of {folder} repeated {how}"
 
 
 def _made_anew(experiment: Experiment, before: dict[str, Any], now: dict[str, Any]) -> bool:
@@ -124,7 +126,7 @@ def _numbers(folder: Path) -> dict[str, Any]:
         else:
             found[name] = value
 
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_results(folder)
     walk({key: value for key, value in metrics.items() if key not in NOT_RESULTS}, "")
     for row in read_rows(folder / "metrics.csv"):  # none of a method without training steps
         found |= {f"step {row['step']}: {key}": float(cell) for key, cell in row.items() if key not in NOT_REPEATED}

@@ -185,9 +185,9 @@ def test_an_unknown_name_shows_the_nearest() -> None:
 
 
 def test_a_missing_resource_is_named() -> None:
-    assert find_resource("descriptions/chest_xray.yaml").is_file()
-    with pytest.raises(InputError, match=r"nothing\.yaml: no such file"):
-        find_resource("nothing.yaml")
+    assert find_resource("descriptions/chest_xray.yaml", "x").is_file()
+    with pytest.raises(InputError, match=r"x: nothing\.yaml: no such file"):
+        find_resource("nothing.yaml", "x")
 
 
 # ---- Overrides -----------------------------------------------------------------------------------------------------

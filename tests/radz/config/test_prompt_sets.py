@@ -96,4 +96,4 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str, words: str
     with pytest.raises(InputError) as fault:
         read_published(tmp_path / "sets.yaml")
     assert words in str(fault.value) and "sets.yaml" in str(fault.value)
-    assert find_resource(FILE).name == "published.yaml"
+    assert find_resource(FILE, "x").name == "published.yaml"

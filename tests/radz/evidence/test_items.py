@@ -318,6 +318,7 @@ def test_the_same_seed_gives_the_same_numbers(run_folder: Path) -> None:
         (["target=text"], "target: 'text'"),
         (["size=3"], "size=3: unknown here"),
         (["probe_strength=0"], "probe_strength: 0"),
+        (["probe_strength=inf"], "probe_strength: inf must be a finite number"),
         (["only=robustness", "paraphrases=none.yaml"], "none.yaml: no such file"),
     ],
 )

@@ -68,6 +68,8 @@ def test_a_map_is_the_cosine_of_the_phrase_with_each_patch(run: Opened, write: W
     rows = np.array([one.row for one in chosen])
     found = list(phrase_grounding._located(run, rows, chosen))
     assert [one.row for one in found] == [rows[0]] * 2 + [rows[1]] * 2
+    kept = [value for one in found for value in vars(one).values() if isinstance(value, np.ndarray)]
+    assert {value.shape for value in kept} == {(4, 4)} and all(value.base is None for value in kept)  # no whole map
     texts = [TEXTS[1], TEXTS[2], TEXTS[0]]  # of studies 1 and 4, in their order
     with torch.no_grad():
         features = run.encoder.encode_texts(texts, raw=True)

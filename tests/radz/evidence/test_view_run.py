@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from pathlib import Path
@@ -146,6 +147,9 @@ def test_a_report_is_whole_and_its_proofs_are_where_they_say(worklist: Worklist)
     ("spoil", "cause"),
     [
         (lambda run: (run / "metrics.json").unlink(), "the run is not finished"),
+        (lambda run: (run / "metrics.json").write_text("[]"), "metrics.json: holds no keys"),
+        (lambda run: (run / "metrics.json").write_text("{}"), "metrics.json: no results; repeat its train"),
+        (lambda run: (run / "metrics.json").write_text('{"results": {"a/val": 1}}'), "'a/val' has no scorer"),
         (lambda run: (run / "config.yaml").unlink(), "not a run folder"),
         (lambda run: shutil.rmtree(run / "predictions"), "split: the run has no predictions of test"),
         (lambda run: (run / "radz.json").write_text("{}"), "is an export, which holds no studies; give input=FOLDER"),
@@ -157,6 +161,22 @@ def test_what_is_no_finished_run(trained_run: Path, tmp_path: Path, spoil, cause
     spoil(run)
     with pytest.raises(InputError, match=cause):
         worklist_of_run(run, "test", [])
+
+
+def test_results_without_the_headline_are_shown_without_thresholds(
+    trained_run: Path, tmp_path: Path, worklist: Worklist, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run, ignore=shutil.ignore_patterns("checkpoints", "figures"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    for result in metrics["results"].values():
+        result["scorers"]["prompt"] = result["scorers"].pop("fused")
+        result["thresholds"]["validation"].pop("fused", None)
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    found, _ = worklist_of_run(run, "test", [])
+    np.testing.assert_array_equal(found.scores, worklist.scores)
+    assert found.thresholds == {"phantom": {}} and found.seen == {}
+    assert "view: metrics.json has no results of scorer fused on phantom/" in caplog.text
 
 
 def test_a_study_without_scores_is_listed(trained_run: Path, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_the_texts_stored_in_the_run_come_first(trained_run: Path, files: list[P
     """As `dkam.write` leaves them, or a copy of the file that was configured."""
     folder = tmp_path / "run"
     shutil.copytree(trained_run, folder)
-    own = load_descriptions(find_resource("descriptions/chest_xray.yaml"))
+    own = load_descriptions(find_resource("descriptions/chest_xray.yaml", "x"))
     own["mass"] = replace(own["mass"], **{field: f"Another {field} text." for field in FIELDS})
     save_descriptions(folder / "descriptions.yaml", own)
     runs = [Radz.from_pretrained(path) for path in (trained_run, folder)]

@@ -84,7 +84,7 @@ def test_predict_takes_the_findings_of_the_bank(trained_run: Path, engine: Radz,
 def test_predict_without_one_readable_file_stops(trained_run: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.png").write_bytes(b"\x89PNG broken")
-    with pytest.raises(InputError, match=r"none of 1 files.*x\.png") as fault:
+    with pytest.raises(InputError, match=r"none of 1 file.*x\.png") as fault:
         predict_folder(str(trained_run), str(tmp_path / "in"), str(tmp_path / "s.csv"), ["edema"])
     assert "\n" not in str(fault.value) and not (tmp_path / "s.csv").exists()
 
@@ -135,7 +135,7 @@ def test_every_file_is_decoded_once_and_texts_once(
 def test_the_counts_are_told(trained_run: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "radz.inference.predict"):
         predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["effusion"])
-    assert "4 of 5 studies scored, 1 unreadable (column error); 1 files of other kinds left out" in caplog.text
+    assert "4 of 5 studies scored, 1 unreadable (column error); 1 file of another kind left out" in caplog.text
     assert list(rows(tmp_path / "s.csv")[0])[2:5] == ["in_scope", "reason", "pleural_effusion"]
 
 
@@ -160,7 +160,7 @@ def test_an_old_table_stays_when_the_new_one_fails(trained_run: Path, tmp_path: 
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.png").write_bytes(b"\x89PNG broken")
     (tmp_path / "s.csv").write_text("old")
-    with pytest.raises(InputError, match="none of 1 files"):
+    with pytest.raises(InputError, match="none of 1 file"):
         predict_folder(str(trained_run), str(tmp_path / "in"), str(tmp_path / "s.csv"), ["edema"])
     assert (tmp_path / "s.csv").read_text() == "old" and len(list(tmp_path.iterdir())) == 2
 
@@ -274,7 +274,7 @@ def test_an_older_run_has_probabilities_out_of_its_predictions(
     shutil.rmtree(run / "predictions")
     none = predict_folder(str(run), str(folder), str(tmp_path / "none.csv"), ["edema"])
     assert {(row["edema/probability"], row["edema/call"]) for row in rows(none)} == {("", "")}
-    assert "no probability for 1 of 1 findings (edema: no validation split is at hand for these studies)" in caplog.text
+    assert "no probability for 1 of 1 finding (edema: no validation split is at hand for these studies)" in caplog.text
     (run / "metrics.json").write_text(json.dumps(metrics | {"validation": {"phantom": {"split": 3}}}))
     with pytest.raises(InputError, match=r"metrics\.json: validation is damaged"):
         Radz.from_pretrained(run)

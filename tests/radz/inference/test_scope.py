@@ -13,6 +13,7 @@ import pydicom
 import pytest
 import torch
 from PIL import Image
+from pydicom.uid import UltrasoundImageStorage
 
 from data_modules.pixels import read_gray
 from radz import Radz
@@ -51,6 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, files: list[Path]) -> Path:
     changed(files[0], target / "hand.dcm", BodyPartExamined="HAND")
     changed(files[0], target / "lateral.dcm", ViewPosition="LL")
     changed(files[0], target / "us.dcm", Modality="US")
+    changed(files[0], target / "blank.dcm", Modality="", SOPClassUID=UltrasoundImageStorage)
+    (target / "ct.nii").write_bytes(bytes(400))
     (target / "broken.dcm").write_bytes(files[1].read_bytes()[:700])
     gray = read_gray(files[1])
     Image.fromarray(255 - gray).save(target / "inverted.png")
@@ -77,25 +80,27 @@ def test_every_study_says_whether_it_is_in_scope(
     assert told["hand.dcm"] == ("no", "BodyPartExamined is HAND")
     assert told["lateral.dcm"] == ("no", "ViewPosition is LL, and training had no lateral view")
     assert told["us.dcm"] == ("no", "Modality is US") and found["us.dcm"]["mass"] == ""
+    assert told["blank.dcm"] == ("no", "SOPClassUID names Ultrasound Image Storage")
+    assert told["ct.nii"] == ("no", "is a CT volume, and the run was trained on chest X-rays")
     assert told["broken.dcm"] == ("", "not read, see error")
     for name in ("inverted.png", "underexposed.png", "noise.png"):
         assert told[name][0] == "no" and told[name][1].endswith(FAR), told[name]
         assert 0 <= float(found[name]["mass"]) <= 1  # scored all the same
-    assert "6 of 8 studies out of scope, where scores mean nothing (column reason: " in caplog.text
-    assert "1 of 8 studies not known to be in scope (column reason: 1 x not read, see error)" in caplog.text
+    assert "8 of 10 studies out of scope, where scores mean nothing (column reason: " in caplog.text
+    assert "1 of 10 studies not known to be in scope (column reason: 1 x not read, see error)" in caplog.text
     scope = json.loads((tmp_path / "s.json").read_text())["scope"]
-    assert scope["studies"] == {"yes": 1, "no": 6, "unknown": 1} and scope["percent"] == 99
+    assert scope["studies"] == {"yes": 1, "no": 8, "unknown": 1} and scope["percent"] == 99
     assert scope["modalities"]["chest_xray"]["views"] == {"frontal": 24}
     assert scope["modalities"]["chest_xray"]["appearance"]["studies"] == 12
 
 
 def test_in_scope_of_the_engine(engine: Radz, folder: Path) -> None:
-    names = ["chest.dcm", "hand.dcm", "noise.png"]
+    names = ["chest.dcm", "hand.dcm", "noise.png", "us.dcm", "ct.nii"]
     found = engine.in_scope([folder / name for name in names])
-    assert found["in_scope"].tolist() == ["yes", "no", "no"]
+    assert found["in_scope"].tolist() == ["yes", "no", "no", "no", "no"]
     appearance = engine.scopes["chest_xray"].appearance
     assert appearance is not None
-    assert (found["distance"] > appearance.limit).tolist() == [False, False, True]
+    assert (found["distance"] > appearance.limit).tolist() == [False, False, True, False, False]
     assert list(engine.in_scope([]).columns) == ["in_scope", "reason", "distance"]
 
 

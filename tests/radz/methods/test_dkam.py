@@ -270,7 +270,7 @@ def test_anchor_encoders_differ_and_are_recorded(make_encoder: Any, descriptions
 
 def test_the_shipped_descriptions_serve_the_demo(trained_run: Path) -> None:
     bank = AnchorBank.load(trained_run / "anchors")
-    shipped = load_descriptions(find_resource("descriptions/chest_xray.yaml"))
+    shipped = load_descriptions(find_resource("descriptions/chest_xray.yaml", "x"))
     aspects = ["location", "shape", "boundary", "density"]
     assert bank.descriptions == tuple(shipped[name].text(aspects) for name in bank.names)
 

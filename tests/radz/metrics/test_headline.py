@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_run import SMALL
 
+from data_modules.errors import InputError
 from radz import Radz
 from radz.config.files import load_experiment
 from radz.methods.trained import headline_of
@@ -45,6 +46,9 @@ def test_the_monitor_is_prompt_until_then(tmp_path: Path) -> None:
     assert chosen("validation", tmp_path) == "prompt"
     (tmp_path / "metrics.json").write_text(json.dumps({"headline_scorer": "fused"}))
     assert chosen("validation", tmp_path) == "fused" and chosen("anchor", tmp_path) == "anchor"
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(InputError, match="names no headline scorer; repeat its train"):
+        chosen("validation", tmp_path)
 
 
 def test_anchors_of_a_run_are_described_in_its_results(trained_run: Path) -> None:

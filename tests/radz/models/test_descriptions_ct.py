@@ -11,7 +11,7 @@ from data_modules.findings import ontology
 from radz.config.files import find_resource
 from radz.models.descriptions import FIELDS, IMAGING, answer_lines, load_descriptions, parse_answer
 
-SHIPPED = load_descriptions(find_resource("descriptions/chest_ct.yaml"))
+SHIPPED = load_descriptions(find_resource("descriptions/chest_ct.yaml", "x"))
 OWN = {
     **NAMES,
     "nodule_malignancy": "malignan.*|cancer|tumou?rs?|nodul.*|carcinoma",
@@ -45,6 +45,6 @@ def test_imaging_signs_are_short_and_never_name_the_finding(name: str) -> None:
 def test_texts_differ_from_each_other_and_from_the_radiographs() -> None:
     texts = [one.imaging for one in SHIPPED.values()]
     assert len(set(texts)) == len(texts)
-    radiographs = load_descriptions(find_resource("descriptions/chest_xray.yaml"))
+    radiographs = load_descriptions(find_resource("descriptions/chest_xray.yaml", "x"))
     for name, one in radiographs.items():
         assert not {getattr(one, field) for field in IMAGING} & {getattr(SHIPPED[name], field) for field in IMAGING}

@@ -21,7 +21,7 @@ REPORT = (
     "Findings: Small left pleural effusion. No pneumothorax. The heart is enlarged. Large nodule in the right apex. "
     "Possible pneumonia. Impression: Pleural effusion on the left side."
 )
-TWINS = find_resource("prompts/twins.yaml")
+TWINS = find_resource("prompts/twins.yaml", "x")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from data_modules.findings import ontology
 from radz.config.files import find_resource
 from radz.models.statements import Statements, names, read_wordings, statement_labels
 
-FILE = find_resource("prompts/statements.yaml")
+FILE = find_resource("prompts/statements.yaml", "x")
 FINDINGS = ("no_finding", "edema", "lung_opacity", "consolidation", "of_my_own")
 
 
@@ -34,7 +34,7 @@ def test_each_step_draws_one_wording_of_one_name_and_its_denial() -> None:
 
 
 def test_wordings_of_training_are_none_of_those_that_measure_it() -> None:
-    content = yaml.safe_load(find_resource("prompts/paraphrases.yaml").read_text())["paraphrases"].values()
+    content = yaml.safe_load(find_resource("prompts/paraphrases.yaml", "x").read_text())["paraphrases"].values()
     measured = {text for entry in content for text in entry.values()}
     trained = {text for pairs in read_wordings(FILE) for pair in pairs for text in pair}
     assert len(content) == 12 and not measured & trained

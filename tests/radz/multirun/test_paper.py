@@ -140,7 +140,10 @@ def test_a_set_from_another_place_is_scored_anew(
         places.append(experiment.data.corpora[0].root)
         folder = Path(experiment.run_dir)
         folder.mkdir(parents=True)
-        entry = {"headline_scorer": "anchor", "results": {"rsna/test": {"place": places[-1]}}}
+        entry = {
+            "headline_scorer": "anchor",
+            "results": {"rsna/test": {"place": places[-1], "scorers": {"anchor": {}}}},
+        }
         (folder / "metrics.json").write_text(json.dumps(entry))
 
     monkeypatch.setattr(sections, "evaluate_run", score)

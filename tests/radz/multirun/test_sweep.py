@@ -86,7 +86,9 @@ def test_every_shipped_sweep_resolves_and_is_valid_for_wandb(name: str, monkeypa
         ({"parameters": {"seed": 3}}, "parameters.seed: give it value, values, or min and max"),
         ({"parameters": {"seed": {"values": []}}}, "parameters.seed.values: must be a list"),
         ({"parameters": {"seed": {"mu": 1}}}, "parameters.seed.mu: not known to a local sweep"),
-        ({"parameters": {"seed": {"min": 0, "max": "1e-4"}}}, "parameters.seed: min and max must be numbers"),
+        ({"parameters": {"seed": {"min": 0, "max": "1e-4"}}}, "parameters.seed: min, max and q must be finite"),
+        ({"parameters": {"seed": {"min": 0.0, "max": float("inf")}}}, "parameters.seed: min, max and q must be finite"),
+        ({"parameters": {"seed": {"min": 0, "max": 1, "q": "x"}}}, "parameters.seed: min, max and q must be finite"),
         ({"parameters": {"seed": {"min": 3, "max": 1}}}, "min 3 and max 1 are no range"),
         ({"parameters": {"seed": {"min": 1, "max": 3, "distribution": "beta"}}}, "distribution: 'beta' is not one of"),
         (

@@ -195,7 +195,7 @@ def test_faults_are_one_line(run_dir: Path) -> None:
     with pytest.raises(InputError, match=r"metrics\.json: not valid JSON"):
         write_report(run_dir)
     (run_dir / "metrics.json").unlink()
-    with pytest.raises(InputError, match=r"metrics\.json: no results; score the run first"):
+    with pytest.raises(InputError, match=r"no metrics\.json; the run is not finished"):
         write_report(run_dir)
 
 

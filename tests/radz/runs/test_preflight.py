@@ -62,7 +62,7 @@ def test_a_sound_experiment_passes(fault: Any) -> None:
 
 def test_a_missing_or_poor_descriptions_file(fault: Any, tmp_path: Path) -> None:
     assert "nothing.yaml: no such file" in fault("dkam.descriptions=nothing.yaml")
-    text = find_resource("descriptions/chest_xray.yaml").read_text()
+    text = find_resource("descriptions/chest_xray.yaml", "x").read_text()
     file = tmp_path / "poor.yaml"
     file.write_text(text.replace("\n  nodule:", "\n  mole:"))
     mine = f"dkam.descriptions={file}"
@@ -73,8 +73,12 @@ def test_a_missing_or_poor_descriptions_file(fault: Any, tmp_path: Path) -> None
 
 
 def test_files_of_wordings_are_read_before_training(fault: Any, tmp_path: Path) -> None:
-    assert "nothing.yaml: no such file" in fault("scoring.wordings=nothing.yaml")
-    assert "nothing.yaml: no such file" in fault("dfat.statements=nothing.yaml", "dfat.statements_weight=1")
+    for key, *more in (
+        ("scoring.wordings",), ("dfat.statements", "dfat.statements_weight=1"), ("dkam.descriptions",),
+        ("dfat.twins", "dfat.sentences_weight=1"),
+    ):  # fmt: skip
+        assert f"{key}: nothing.yaml: no such file" in fault(f"{key}=nothing.yaml", *more)
+    assert "dkam.sources.0: nothing.yaml: no such file" in fault("dkam.sources=[nothing.yaml]")
     file = tmp_path / "poor.yaml"
     file.write_text("statements: 3")
     assert "must hold `paraphrases" in fault(f"scoring.wordings={file}")
@@ -193,7 +197,7 @@ def test_a_rate_of_the_tiny_backbone_on_another(
 
 @pytest.mark.parametrize("headline", ["anchor", "description"])
 def test_a_headline_that_needs_descriptions(fault: Any, tmp_path: Path, headline: str) -> None:
-    text = find_resource("descriptions/chest_xray.yaml").read_text()
+    text = find_resource("descriptions/chest_xray.yaml", "x").read_text()
     file = tmp_path / "poor.yaml"
     file.write_text(text.replace("\n  mass:", "\n  mole:"))
     line = fault(f"dkam.descriptions={file}", f"scoring.headline={headline}", before="encoder")

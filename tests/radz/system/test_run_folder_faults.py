@@ -23,7 +23,7 @@ def test_a_finished_run_of_another_experiment_is_not_this_one(trained_run: Path,
     with pytest.raises(InputError, match="holds another experiment"):
         train(load_experiment(config, [f"run_dir={trained_run}", "seed=5"]))
     # The same settings with an edited text are another experiment as well.
-    text = find_resource("descriptions/chest_xray.yaml").read_text()
+    text = find_resource("descriptions/chest_xray.yaml", "x").read_text()
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     same = [f"run_dir={trained_run}", f"dkam.descriptions={file}"]

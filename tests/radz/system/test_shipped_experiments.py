@@ -65,7 +65,7 @@ def test_every_experiment_resolves(path: Path, tmp_path: Path) -> None:
     )
     experiment = load_experiment(str(path), given)
     assert experiment.name == path.stem
-    assert find_resource(experiment.dkam.descriptions).is_file()
+    assert find_resource(experiment.dkam.descriptions, "x").is_file()
     for corpus in experiment.data.corpora:
         assert corpus.root is None, "the root of a corpus is given on the command line, never in the file"
     if not given:

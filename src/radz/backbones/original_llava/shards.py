@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from data_modules.errors import InputError
+from data_modules.parsing import parse_json
 from radz.backbones.weight_copy import mean_rows, raw
 
 INDEX = "model.safetensors.index.json"
@@ -54,7 +55,7 @@ class Tensors:
     def _files(self) -> list[str]:
         if (self.folder / INDEX).is_file():
             try:
-                listed = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+                listed = parse_json((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
                 names = sorted(set(listed.values()))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise InputError(f"{self._verb}: {self.folder / INDEX}: not a readable index of shards") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_modules.counting import counted
 from data_modules.decode import Recipe
 from radz.evidence.view.model import LAST, PAUSE, Model
 from radz.evidence.view.settings import ViewSettings
@@ -51,7 +52,9 @@ def worklist_of_folder(
         for modality, own in readings.items()
     }
     scores = np.full((len(listed), len(names)), np.nan, dtype=np.float32)
-    about = f"{len(listed)} studies" + (f", {left_out} files of other kinds left out" if left_out else "")
+    about = counted(len(listed), "study")
+    if left_out:
+        about += f", {counted(left_out, 'file of another kind', 'files of other kinds')} left out"
     worklist = Worklist(
         folder.name, about, engine.experiment.scoring.headline, tuple(names), listed, Recipe.of(engine.data), scores,
         thresholds=thresholds, seen=seen_groups(names, knowledge(run)["seen"]),
@@ -87,7 +90,7 @@ class Scorer(threading.Thread):
                 self.model.ending.wait(PAUSE)
         except StopIteration:
             failed = sum(bool(study.error) for study in worklist.studies)
-            log.info("%d of %d studies scored, %d cannot be read", number - failed, number, failed)
+            log.info("%d of %s scored, %d cannot be read", number - failed, counted(number, "study"), failed)
         except Exception as error:
             self.fault = f"scoring stopped: {type(error).__name__}"
             log.exception("view: scoring stopped")

@@ -13,12 +13,12 @@ from data_modules import privacy
 from data_modules.base import StudyDataModule
 from data_modules.decode import Recipe
 from data_modules.errors import InputError
-from data_modules.files import read_json
 from data_modules.labelling.labeller import Labeller
 from radz.config.files import load_experiment
 from radz.evidence.view.worklist import File, Listed, Worklist
 from radz.methods.export_folder import is_export
 from radz.metrics.headline import chosen
+from radz.metrics.results_file import read_results
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.runs.task import data_module
 
@@ -46,8 +46,7 @@ def worklist_of_run(folder: Path, split: str, overrides: Sequence[str]) -> tuple
         raise InputError(f"input: {folder} is an export, which holds no studies; give input=FOLDER")
     if not (folder / "config.yaml").is_file():
         raise InputError(f"{folder}: not a run folder (no config.yaml); give the folder that radz train printed")
-    if not (folder / "metrics.json").is_file():
-        raise InputError(f"{folder}: the run is not finished; repeat its train or eval command first")
+    results = read_results(folder)["results"]
     experiment = load_experiment(str(folder / "config.yaml"), list(overrides))
     headline = chosen(experiment.scoring.headline, folder)
     # The files are read as they are looked at: no pixel cache is filled, and one that cannot be read ends nothing.
@@ -57,7 +56,6 @@ def worklist_of_run(folder: Path, split: str, overrides: Sequence[str]) -> tuple
     found = [table for table in tables if table is not None]
     if not found:
         raise InputError(f"split: the run has no predictions of {split} in {folder / 'predictions'}; see docs/runs.md")
-    results = (read_json(folder / "metrics.json", "repeat the train command") or {}).get("results", {})
     thresholds, seen = _noted(results, headline)
     listed = _Lists(data, headline)
     for table in found:
@@ -90,7 +88,10 @@ def _noted(results: dict[str, Any], headline: str) -> tuple[dict[str, dict[str, 
     for key, entry in results.items():
         by_validation = entry.get("thresholds", {}).get("validation", {})
         thresholds[key.rpartition("/")[0]] = dict(by_validation.get(headline, {}))
-        seen |= {name: of["seen"] for name, of in entry["scorers"][headline]["findings"].items()}
+        if headline not in entry["scorers"]:
+            log.warning("view: metrics.json has no results of scorer %s on %s; it is shown without", headline, key)
+        findings = entry["scorers"].get(headline, {}).get("findings", {})
+        seen |= {name: of["seen"] for name, of in findings.items() if "seen" in of}
     return thresholds, seen
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from data_modules.errors import InputError
 from radz.metrics import intervals
 from radz.metrics.delong import Parts, parts
+from radz.metrics.results_file import headline_in, read_results
 from radz.metrics.score_table import ScoreTable, prediction_file
 
 log = logging.getLogger(__name__)
@@ -70,9 +71,9 @@ class ArmScores:
 def scores(arm: str, runs: Sequence[Path], scorer: str | None) -> list[ArmScores]:
     """Score the prediction files of an arm's runs, one a seed; `scorer` None is the headline of each run."""
     found = []
-    metrics = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
+    metrics = [read_results(run) for run in runs]
     for key, result in metrics[0]["results"].items():
-        name = scorer or metrics[0]["headline_scorer"]
+        name = scorer or headline_in(metrics[0], runs[0])
         if name not in result["scorers"]:
             raise InputError(f"{runs[0]}: {key} has no scorer {name}; known: {', '.join(result['scorers'])}")
         tables = [ScoreTable.read_csv(prediction_file(run, key)) for run in runs]

@@ -13,6 +13,7 @@ import yaml
 
 from data_modules.disk import CannotWrite
 from data_modules.errors import InputError, nearest
+from data_modules.parsing import parse_yaml
 from radz.config.files import RECIPES, digest, experiment_roots, load_experiment, split_recipes
 from radz.config.schema import Experiment
 from radz.runs.evaluate import evaluate_run
@@ -69,10 +70,15 @@ def group_arms(group: str) -> list[Arm]:
 
 
 def read_arm(file: Path, name: str) -> Arm:
-    """An experiment file as an arm."""
+    """An experiment file as an arm; InputError where it is no YAML of keys."""
     text = file.read_text(encoding="utf-8")
     head = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
-    content = yaml.safe_load(text) or {}
+    try:
+        content = parse_yaml(text) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: an experiment file holds a map of keys")
     given = content.pop("base", "")
     base, *recipes = given if isinstance(given, list) else [given]
     delta, names = dict(_flat(content, "")), tuple(Path(recipe).name for recipe in recipes)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data_modules.errors import InputError, nearest
+from data_modules.parsing import parse_yaml
 from radz.config.files import experiment_roots
 
 
@@ -56,8 +58,9 @@ def read_plan(preset: str) -> Plan:
         raise InputError(f"PRESET={preset}: no such preset{nearest(preset, sorted(presets))}")
     file = presets[preset]
     try:
-        plan: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Plan), OmegaConf.load(file)))
-    except OmegaConfBaseException as error:
+        parse_yaml(text := file.read_text(encoding="utf-8"))
+        plan: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Plan), OmegaConf.create(text)))
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise InputError(f"{file}: {str(error).splitlines()[0]}") from None
     for section in plan.sections:
         kinds = [kind for kind in ("sets", "group", "arms", "evidence") if getattr(section, kind)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -12,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.corpus_config import PhantomConfig, SplitCounts
+from data_modules.counting import counted
 from data_modules.disk import CannotWrite
 from data_modules.errors import InputError
 from data_modules.phantom.layouts import write_layout
 from radz.config.files import digest, find_experiment, load_experiment
 from radz.evidence.compute import evidence
 from radz.metrics.estimates import Entry, mean_of_seeds
+from radz.metrics.results_file import headline_in, read_results
 from radz.multirun.ablation.arms import Arm, group_arms, read_arm, train_arms
 from radz.multirun.paper.plan import Plan, Section
 from radz.runs.evaluate import evaluate_run
@@ -116,7 +117,8 @@ def planned(plan: Plan, roots: Mapping[str, str], overrides: Sequence[str]) -> l
     """
     keys = [*plan.keys, *overrides]
     base = load_experiment(plan.base, keys)
-    steps = f"{base.trainer.max_epochs} epochs" if base.trainer.max_epochs else f"{base.trainer.max_steps} steps"
+    epochs, most = base.trainer.max_epochs, base.trainer.max_steps or 0
+    steps = counted(epochs, "epoch") if epochs else counted(most, "step")
     model = "the tiny backbone" if base.backbone.path is None else base.backbone.path or "backbone.path=FOLDER"
     data = [one.reader if one.reader == "phantom" else _place(one.reader, roots, "") for one in base.data.corpora]
     lines = [f"base: {plan.base}, {model}, {steps}, seeds {', '.join(map(str, plan.seeds))}, on {' and '.join(data)}"]
@@ -189,9 +191,9 @@ def _sets(
                     folder = run / "eval" / f"{experiment.name}-{digest(experiment)}-{of_root}"
                     if not (folder / "metrics.json").is_file():
                         evaluate_run(replace(experiment, run=str(run), run_dir=str(folder)))
-                    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+                    metrics = read_results(folder)
                     for key, result in metrics["results"].items():
-                        one = SetScores(corpus, protocol, measured_on, key, metrics["headline_scorer"], [])
+                        one = SetScores(corpus, protocol, measured_on, key, headline_in(metrics, folder), [])
                         of_protocol.setdefault(key, one).results.append(result)
                 found += of_protocol.values()
         except CannotWrite:

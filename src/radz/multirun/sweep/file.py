@@ -5,6 +5,7 @@ A parameter is a key of the experiment; the command is `radz train EXPERIMENT [k
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 from data_modules.errors import InputError, nearest
+from data_modules.parsing import parse_yaml
 from radz.config.files import experiment_roots
 from radz.metrics.monitor import MONITOR
 
@@ -63,7 +65,7 @@ def read_sweep(name: str) -> Sweep:
     """
     path = _find(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -133,9 +135,11 @@ def _parameter(path: Path, key: str, of: Any) -> Parameter:
         if not isinstance(of["values"], list) or not of["values"]:
             raise InputError(f"{place}.values: must be a list of at least one value")
         return Parameter(key, values=tuple(of["values"]))
-    low, high = of.get("min"), of.get("max")
-    if not isinstance(low, int | float) or not isinstance(high, int | float):
-        raise InputError(f"{place}: min and max must be numbers (1e-4 is text in YAML, 1.0e-4 a number)")
+    given = [of.get("min"), of.get("max"), of.get("q", 1)]
+    numbers = [number for number in given if isinstance(number, int | float) and math.isfinite(number)]
+    if len(numbers) < len(given):
+        raise InputError(f"{place}: min, max and q must be finite numbers (1e-4 is text in YAML, 1.0e-4 a number)")
+    low, high, step = numbers
     whole = isinstance(low, int) and isinstance(high, int)
     kind = of.get("distribution", "int_uniform" if whole else "uniform")
     if kind not in DISTRIBUTIONS:
@@ -143,8 +147,8 @@ def _parameter(path: Path, key: str, of: Any) -> Parameter:
     log = "log" in kind
     if low > high or (log and low <= 0):
         raise InputError(f"{place}: min {low} and max {high} are no range{' of positive numbers' if log else ''}")
-    step = float(of.get("q", 1)) if kind.startswith("q_") else None
-    return Parameter(key, low=low, high=high, integer=kind == "int_uniform", log=log, step=step)
+    steps = float(step) if kind.startswith("q_") else None
+    return Parameter(key, low=low, high=high, integer=kind == "int_uniform", log=log, step=steps)
 
 
 def _early(path: Path, given: Any) -> dict[str, Any]:

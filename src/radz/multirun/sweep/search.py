@@ -23,6 +23,7 @@ from optuna.trial import Trial, TrialState
 
 from data_modules.errors import InputError
 from data_modules.files import make_folder, read_rows
+from data_modules.parsing import parse_json
 from data_modules.workers import WorkerDied, cause
 from radz.config.files import digest, load_experiment
 from radz.multirun.sweep.file import Parameter, Sweep
@@ -179,7 +180,7 @@ class Search:
         known = self.study.user_attrs.get("sweep")
         if known is None:
             self.study.set_user_attr("sweep", here)
-        elif known != (here := json.loads(json.dumps(here))):
+        elif known != (here := parse_json(json.dumps(here))):
             changed = next(key for key in here if known.get(key) != here[key])
             raise InputError(f"out: {self.out} holds another sweep (its {changed} differs); choose another folder")
 

@@ -9,6 +9,7 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
+from data_modules.counting import counted
 from data_modules.files import replacing
 from radz.multirun.sweep.file import Sweep
 
@@ -46,7 +47,7 @@ def write_results(study: optuna.Study, sweep: Sweep, out: Path) -> Path:
     if len(complete) >= FEWEST and varied:
         _picture(study, sweep, varied, out / "parallel_coordinates.png")
     shown = table.drop(columns="run_dir").head(10)
-    log.info("%d runs, best first:\n%s", len(table), shown.to_string(index=False, float_format="%.4g"))
+    log.info("%s, best first:\n%s", counted(len(table), "run"), shown.to_string(index=False, float_format="%.4g"))
     return path
 
 

@@ -11,6 +11,9 @@ import pandas as pd
 from data_modules.errors import InputError
 from radz.runs.given.headers import LABEL, ROLES, ColumnNames, first_of
 
+SEPARATOR = "|"
+"""of findings in one cell, as in NIH's `Finding Labels`"""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -20,7 +23,7 @@ class Column:
     """'' where the file names none; `label` for the labels of a prediction file"""
     finding: str
     header: str
-    """of a wide table; in a long one the word for the finding"""
+    """of a wide table; in a long or listing one the word for the finding"""
     how: str
     cells: list[str]
     """[N]; '' where the file has none"""
@@ -93,3 +96,25 @@ def long_columns(
     for column in cells.values():  # a cell that the file lacks is told by the first row of its study
         column.rows[:] = [row or int(frame.index[first[n]]) for n, row in enumerate(column.rows)]
     return list(cells.values()), first
+
+
+def listed_columns(frame: pd.DataFrame, path: Path, names: ColumnNames, header: str) -> list[Column]:
+    """Columns out of one that lists the findings of each row, `A|B`: those are present, and the others of it absent.
+
+    An empty cell says nothing. One word of each finding stands for it in what is told.
+    """
+    rows, cells = [int(row) for row in frame.index], [str(cell) for cell in frame[header]]
+    found: dict[str, Column] = {}
+    for at, (row, cell) in enumerate(zip(rows, cells, strict=True)):
+        for word in filter(None, map(str.strip, cell.split(SEPARATOR))):
+            known = names.find(word)
+            if known is None:
+                raise InputError(
+                    f"{path} row {row}, column '{header}': '{word[:30]}' is no finding{names.nearest(word)}; correct "
+                    f"it, or give columns of findings and ignore={header}"
+                )
+            if known[0] not in found:
+                found[known[0]] = Column("", known[0], word, known[1], ["0" if other else "" for other in cells], rows)
+            found[known[0]].cells[at] = "1"
+    # In the order of the ontology, so that that of the rows changes no mean in its last digit.
+    return [found[name] for name in names.canonical if name in found]

@@ -17,6 +17,7 @@ ROLES = {
     "score": ("score", "probability", "prob", "logit", "prediction", "pred", "output", "value"),
     "label": ("label", "state", "truth", "ground truth", "target", "value"),
     "scorer": ("scorer", "model", "method"),
+    "findings": ("finding labels", "findings", "labels", "diseases", "pathologies"),
 }  # fmt: skip
 """Use of a column -> how people call it, as `plain` writes it."""
 ATTRIBUTES = {

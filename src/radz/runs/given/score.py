@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules import privacy
+from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.files import check_free, new_folder, write_json, write_rows
 from radz.metrics.score_table import ScoreTable, prediction_file
@@ -76,9 +77,13 @@ def _tell(sheet: Sheet) -> None:
     own = [column for column in sheet.columns if not column.header.endswith(column.finding)]
     renamed = dict.fromkeys(f"'{column.header}' is {column.finding}" for column in own)
     count = len({column.finding for column in sheet.columns})
-    of = "images" if sheet.of_images else "studies"
+    of = "image" if sheet.of_images else "study"
     log.info(
-        "%s: %d findings, %d %s%s", sheet.path, count, len(sheet), of, f"; {', '.join(renamed)}" if renamed else ""
+        "%s: %s, %s%s",
+        sheet.path,
+        counted(count, "finding"),
+        counted(len(sheet), of),
+        f"; {', '.join(renamed)}" if renamed else "",
     )
     if sheet.unread:
         log.info("%s: no findings, not read: %s", sheet.path, ", ".join(sheet.unread))

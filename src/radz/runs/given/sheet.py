@@ -1,4 +1,5 @@
-"""A table of scores or of labels, wide (a column a finding) or long (a row a finding), as one row a study or image."""
+"""A table of scores or of labels, wide (a column a finding), long (a row a finding) or, of labels, with the findings of
+a row in one cell, as one row a study or image."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from data_modules.corpora.csv_file import VALUE, load
 from data_modules.corpora.ids import check_ids
 from data_modules.corpus_config import MISSING
 from data_modules.errors import InputError, nearest
-from radz.runs.given.columns import Column, long_columns, wide_columns
+from radz.runs.given.columns import Column, listed_columns, long_columns, wide_columns
 from radz.runs.given.headers import ATTRIBUTES, LABEL, ROLES, ColumnNames, first_of
 
 UNITS = ("study", "image", "patient")
@@ -93,12 +94,15 @@ def read_sheet(path: Path, key: str, names: ColumnNames, named: Named, kind: str
     used = {*taken.values(), *groups.values()} | set(named.ignore)
     rest = [header for header in frame.columns if header not in used]
     wide = {header: split for header in rest if (split := names.split(header)) is not None}
-    finding = first_of(rest, ROLES["finding"])
+    finding, listing = (first_of(rest, ROLES[role]) for role in ("finding", "findings"))
     study, image, patient = _ids(frame, path, taken)
     hashed = {"study_id", "image_id", "patient"} <= set(frame.columns) and any(s == LABEL for s, *_ in wide.values())
     if not wide and finding is not None:
         columns, first = long_columns(frame, path, names, kind, rest, finding, list(zip(study, image, strict=True)))
         unread: list[str] = []
+    elif not wide and kind == "label" and listing is not None:
+        columns = listed_columns(frame, path, names, listing)
+        unread, first = [header for header in rest if header != listing], list(range(len(frame)))
     else:
         columns, unread = wide_columns(frame, path, names, kind, rest, wide)
         first = list(range(len(frame)))
