@@ -271,7 +271,7 @@ def f1(positives: int, total: int, auroc: float, n: int) -> Row:
         drawn = bootstrap.bootstrap([ranking], np.arange(total), [(grid[best],)], REPLICATES, run)[0]
         reported.append(ranking.measure(np.ones((1, total), np.int64)).best_f1[0])
         found.add("AUPRC", bootstrap.interval(drawn.auprc)[:2], area)
-        found.add("F1, fixed threshold", bootstrap.interval(drawn.f1[:, 0])[:2], curve[best])
+        found.add("F1, fixed threshold", bootstrap.interval(drawn.fixed.f1[:, 0])[:2], curve[best])
         found.add("oracle F1", bootstrap.interval(drawn.best_f1)[:2], curve[best])
     return {
         **found.row(),

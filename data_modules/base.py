@@ -19,8 +19,8 @@ from data_modules.augment import augment
 from data_modules.batch import StudyBatch
 from data_modules.cache import PixelCache, open_or_build
 from data_modules.collate import Collator
-from data_modules.config import SPLITS, DataConfig
-from data_modules.corpus_config import one_of
+from data_modules.config import DataConfig
+from data_modules.corpus_config import SPLITS, one_of
 from data_modules.decode import Recipe
 from data_modules.errors import InputError
 from data_modules.findings import Ontology, complete, ontology, policy_table
@@ -210,6 +210,11 @@ class StudyDataModule(LightningDataModule):
             if none:
                 log.warning("no positive study in %s for: %s", split, ", ".join(none))
 
+    def trained_findings(self) -> list[str]:
+        """Findings with a positive training label."""
+        positive = (self.loss_labels(self.table.rows("train")) == 1).any(axis=0)
+        return [name for name, there in zip(self.findings, positive, strict=True) if there]
+
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Return {corpus: {split: {studies, patients, images}}}."""
         table, found = self.table, {}
@@ -302,9 +307,6 @@ class StudyDataModule(LightningDataModule):
             persistent_workers=self.config.workers > 0,
         )
 
-    def _epoch(self) -> int:
-        return 0 if self.trainer is None or self.overfit_batches else int(self.trainer.current_epoch)
-
     def named(self, rows: Sequence[int]) -> list[str]:
         """Studies of table rows as logs may name them: corpus, row of its table, salted hash."""
         return self.table.named(rows, privacy.salt(self.cache_dir))
@@ -316,7 +318,8 @@ class StudyDataModule(LightningDataModule):
         studies = torch.repeat_interleave(batch.rows, batch.image_counts, output_size=len(batch.pixels))
         volumetric = torch.tensor([name == "chest_ct" for name in self.modalities], device=studies.device)
         together = torch.repeat_interleave(volumetric[batch.corpus], batch.image_counts, output_size=len(studies))
-        pixels = augment(batch.pixels, studies, together, self._epoch(), self.seed, self.config.augment)
+        epoch = 0 if self.overfit_batches else int(self.trainer.current_epoch)
+        pixels = augment(batch.pixels, studies, together, epoch, self.seed, self.config.augment)
         return replace(batch, pixels=pixels)
 
 

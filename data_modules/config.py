@@ -7,41 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from data_modules.corpus_config import (
-    SPLITS,
-    BadRows,
-    Columns,
-    CorpusConfig,
-    LabelPolicy,
-    LabelRule,
-    PhantomConfig,
-    SplitCounts,
-    SplitFile,
-    SplitFractions,
-    Unmentioned,
-    in_range,
-    one_of,
-)
+from data_modules.corpus_config import SPLITS, CorpusConfig, in_range, one_of
 from data_modules.ct_config import CtConfig
 from data_modules.errors import InputError
-
-__all__ = [
-    "SPLITS",
-    "Augment",
-    "BadRows",
-    "Columns",
-    "CorpusConfig",
-    "CtConfig",
-    "DataConfig",
-    "LabelPolicy",
-    "LabelRule",
-    "Limit",
-    "PhantomConfig",
-    "SplitCounts",
-    "SplitFile",
-    "SplitFractions",
-    "Unmentioned",
-]
 
 
 @dataclass

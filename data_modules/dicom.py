@@ -19,11 +19,10 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from data_modules import codecs
-from data_modules.dicom_form import PIXEL_ELEMENTS, PixelForm, check_length, significant
+from data_modules.dicom_form import PixelForm, check_length, significant
 from data_modules.dicom_header import numbers
 from data_modules.errors import InputError
 
-__all__ = ["PIXEL_ELEMENTS"]
 codecs.register()
 # pydicom logs a traceback for each decoder that fails, also for files that are then refused here in one line, and warns
 # of what is put right or refused here.

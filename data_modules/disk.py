@@ -72,13 +72,14 @@ def cannot_write(error: BaseException, path: Path | None = None, needed: int | N
         return None
     if path is None or (named is not None and not named.is_relative_to(path.parent)):
         path, needed = named, None  # another file, which was read or written on the way
-    fault = CannotWrite(f"{path or 'a file'}: cannot be written ({_cause(number, path, needed)}); {_advice(number)}")
+    advice = f"{ADVICE.get(number, 'choose another place')}, and repeat the command"
+    fault = CannotWrite(f"{path or 'a file'}: cannot be written ({_cause(number, path, needed)}); {advice}")
     fault.path = path
     return fault
 
 
 @contextmanager
-def writing(path: Path | None = None, needed: int | None = None) -> Iterator[None]:
+def writing(path: Path, needed: int | None = None) -> Iterator[None]:
     """Raise CannotWrite for `path` in place of what the disk refuses inside the block."""
     try:
         yield
@@ -92,10 +93,6 @@ def _named(error: BaseException) -> Path | None:
     """The file that an error of the system names; of a copy, the one that is made."""
     name = getattr(error, "filename2", None) or getattr(error, "filename", None)
     return Path(os.fsdecode(name)) if isinstance(name, str | bytes | os.PathLike) else None
-
-
-def _advice(number: int) -> str:
-    return f"{ADVICE.get(number, 'choose another place')}, and repeat the command"
 
 
 def _cause(number: int, path: Path | None, needed: int | None) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from data_modules.disk import CannotWrite, cannot_write
+from data_modules.disk import CannotWrite, writing
 from data_modules.errors import InputError
 from data_modules.lock import locked
 from data_modules.parsing import parse_json
@@ -33,18 +33,15 @@ def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
         CannotWrite: the disk refuses it. What was there before is kept, and no part of the new file is left.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield draft
-        _to_disk(draft)
-        os.replace(draft, path)
-    except Exception as error:
-        _remove(draft)  # before the free room is looked at
-        if (fault := cannot_write(error, path, needed)) is None:
-            raise
-        raise fault from None
-    finally:
-        _remove(draft)
+    with writing(path, needed):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield draft
+            _to_disk(draft)
+            os.replace(draft, path)
+        finally:
+            with suppress(OSError):  # such as on a disk that is read-only by now
+                draft.unlink(missing_ok=True)  # before the free room is looked at
 
 
 @contextmanager
@@ -61,21 +58,17 @@ def new_folder(path: Path, key: str) -> Iterator[Path]:
         draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     except OSError as error:
         raise InputError(f"{key}: {path}: cannot be written ({error.strerror}); choose another folder") from None
-    try:
-        with locked(path.with_name(f".{path.name}.lock"), wait=False):
-            check_free(path, key)
-            yield draft
-            draft.chmod(0o777 & ~_umask())
-            os.replace(draft, path)  # an empty folder gives way
-    except Exception as error:
-        shutil.rmtree(draft, ignore_errors=True)  # before the free room is looked at
-        if isinstance(error, CannotWrite):  # by a file's own draft in it
+    with writing(path):
+        try:
+            with locked(path.with_name(f".{path.name}.lock"), wait=False):
+                check_free(path, key)
+                yield draft
+                draft.chmod(0o777 & ~_umask())
+                os.replace(draft, path)  # an empty folder gives way
+        except CannotWrite as error:  # by a file's own draft in it
             raise type(error)(str(error).replace(str(draft), str(path))) from None
-        if (fault := cannot_write(error, path)) is None:
-            raise
-        raise fault from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # before the free room is looked at
 
 
 def make_folder(folder: Path, key: str) -> None:
@@ -119,11 +112,6 @@ def _to_disk(file: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _remove(draft: Path) -> None:
-    with suppress(OSError):  # such as on a disk that is read-only by now
-        draft.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -11,13 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.config import LabelPolicy
+from data_modules.corpus_config import LabelPolicy
 from data_modules.errors import InputError, nearest
 from data_modules.parsing import parse_yaml
 
 ABSENT, PRESENT, UNCERTAIN, UNMENTIONED = 0, 1, 2, 3
 STATE_NAMES = ("absent", "present", "uncertain", "unmentioned")
-RELATIONS = ("exact", "parent", "child", "loose")
 PROVING = ("exact", "child")
 """Relations by which a label makes a finding present."""
 SPACES = {"chestxray14": "nih", "chexpert_5x200": "chexpert", "mimic_cxr": "chexpert", "vindr_cxr": "vindr"}

@@ -60,6 +60,11 @@ def private_file(path: Path) -> None:
 def write_private(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     """CSV that only its owner may read (0600), in a folder that only its owner may enter; atomic."""
     private_folder(path.parent)
+    write_private_rows(path, rows)
+
+
+def write_private_rows(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """CSV that only its owner may read (0600), in a folder that is there; atomic."""
     with replacing(path) as draft:
         private_file(draft)
         with draft.open("w", newline="", encoding="utf-8") as file:

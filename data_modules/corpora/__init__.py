@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 from data_modules.corpora import (
     chestxdet,
@@ -41,51 +42,41 @@ def _table(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Pat
     return table.read(config, ontology, salt, key)
 
 
+def _official(corpus: ModuleType) -> Reader:
+    def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+        config, root = corpus.LAYOUT.opened(config, key)
+        return corpus.read(config, root, ontology, salt, key)
+
+    return read
+
+
+OFFICIAL = (
+    chexpert,
+    chexpert_5x200,
+    mimic_cxr,
+    vindr_cxr,
+    chestxray14,
+    chestxdet,
+    rsna,
+    covidx,
+    siim,
+    padchest,
+    cxr_lt,
+    cxr_lt_2026,
+    openi,
+    ct_rate,
+    rad_chestct,
+    covid_ct,
+    lidc_idri,
+    inspect_ctpa,
+)
+"""Published corpora, a file each."""
 READERS: dict[str, Reader] = {
     "table": _table,
     "phantom": phantom.read,
-    "chexpert": chexpert.read,
-    "chexpert_5x200": chexpert_5x200.read,
-    "mimic_cxr": mimic_cxr.read,
-    "vindr_cxr": vindr_cxr.read,
-    "chestxray14": chestxray14.read,
-    "chestxdet": chestxdet.read,
-    "rsna": rsna.read,
-    "covidx": covidx.read,
-    "siim": siim.read,
-    "padchest": padchest.read,
-    "cxr_lt": cxr_lt.read,
-    "cxr_lt_2026": cxr_lt_2026.read,
-    "openi": openi.read,
-    "ct_rate": ct_rate.read,
-    "rad_chestct": rad_chestct.read,
-    "covid_ct": covid_ct.read,
-    "lidc_idri": lidc_idri.read,
-    "inspect": inspect_ctpa.read,
+    **{corpus.LAYOUT.reader: _official(corpus) for corpus in OFFICIAL},
 }
-LAYOUTS: dict[str, Layout] = {
-    corpus.LAYOUT.reader: corpus.LAYOUT
-    for corpus in (
-        chestxdet,
-        chestxray14,
-        chexpert,
-        chexpert_5x200,
-        covid_ct,
-        covidx,
-        ct_rate,
-        cxr_lt,
-        cxr_lt_2026,
-        inspect_ctpa,
-        lidc_idri,
-        mimic_cxr,
-        openi,
-        padchest,
-        rad_chestct,
-        rsna,
-        siim,
-        vindr_cxr,
-    )
-}
+LAYOUTS: dict[str, Layout] = {corpus.LAYOUT.reader: corpus.LAYOUT for corpus in OFFICIAL}
 """Reader -> the published corpus that it reads."""
 PUBLISHED: dict[str, Mapping[str, int]] = {reader: layout.published for reader, layout in LAYOUTS.items()}
 """Reader -> images per split of the published release, where such numbers were published."""

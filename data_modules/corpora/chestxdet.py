@@ -89,9 +89,8 @@ class Entry:
     """left, top, right, bottom of each class, pixels"""
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per image; `split_fractions.val` of the training images become the validation split."""
-    root = LAYOUT.root(config, key)
     release = of(root, key)
     frames = []
     for split, file in release.lists.items():

@@ -44,12 +44,11 @@ IMAGE, WORDS, SEX = "Image Index", "Finding Labels", ("Patient Gender", "Patient
 LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per image; `keep: {View Position: [PA]}` leaves the AP images out.
 
     `split_fractions.val` of the patients of train_val_list.txt become the validation split.
     """
-    root = LAYOUT.root(config, key)
     frame, path = LAYOUT.load(root, key, "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
     names, cells = (pd.Series(column(frame, name, path, f"{key}.root"), frame.index) for name in (IMAGE, WORDS))
     cells = cells.map(

@@ -44,9 +44,8 @@ TAIL = re.compile(
 )
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return the studies of all splits that are there; `keep: {Frontal/Lateral: [Frontal]}` leaves the laterals out."""
-    root = LAYOUT.root(config, key)
     homes = folders_of(root)
     folders = patient_folders(root, homes)
     frames = labelled(root, homes, key)

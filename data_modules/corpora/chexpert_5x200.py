@@ -52,9 +52,8 @@ PATHS = ("Path", "imgpath")
 REPORT = "Report Impression"
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per image of the list, and the rest of CheXpert; `keep: {Frontal/Lateral: [Frontal]}`."""
-    root = LAYOUT.root(config, key)
     listed, path = LAYOUT.load(root, key, LAYOUT.only(root, key, *LISTS).name)
     if listed.empty:
         raise InputError(f"{path}: has a header but no rows; put your copy of the list there")

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_modules.corpora.csv_file import column, load
-from data_modules.corpora.ct_rate import as_ct
+from data_modules.corpora.csv_file import column, load, read_list
 from data_modules.corpora.official import BINARY_CODING, Layout
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
@@ -33,6 +32,7 @@ Data-split/NonCOVID/trainCT_NonCOVID.txt, ..
 COVID-CT-MetaInfo.csv, NonCOVID-CT-MetaInfo.csv         optional: patients; the former saved as CSV from its .xlsx
 """,
     published={"train": 425, "val": 118, "test": 203},
+    ct=True,
 )
 CLASSES = {"COVID": "1", "NonCOVID": "0"}
 SPLITS = ("test", "val", "train")
@@ -45,10 +45,8 @@ PATIENTS = {
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per picture; without a table of patients each is a patient of its own."""
-    config = as_ct(LAYOUT, config, key)
-    root = LAYOUT.root(config, key)
     frame = pd.concat([_class(root, kind, key) for kind in CLASSES])
     alone = frame["patient"] == ""
     if alone.any():
@@ -86,17 +84,6 @@ def _class(root: Path, kind: str, key: str) -> pd.DataFrame:
     frame["study"], frame["covid"] = f"CT_{kind}/" + frame["file"], CLASSES[kind]
     frame["patient"] = frame["file"].map(_stem).map(_patients(root, kind, key)).fillna("")
     return frame
-
-
-def read_list(path: Path) -> pd.Series:
-    """Return the lines of a list that are not blank, as they stand but for blanks at their ends, by line number."""
-    try:
-        lines = watched(path).read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return pd.Series({row: line.strip() for row, line in enumerate(lines, start=1) if line.strip()}, dtype=object)
 
 
 def _stem(name: str) -> str:

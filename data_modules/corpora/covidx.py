@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from data_modules.corpora.csv_file import read_list
 from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
@@ -44,9 +45,8 @@ FORMS = {
 TYPOS = {"rnsa": "rsna"}
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per image; `keep: {origin: [rsna]}` keeps the images of one source."""
-    root = LAYOUT.root(config, key)
     splits = ["train", "val", "test"] if (root / "val.txt").exists() else ["train", "test"]
     frame = pd.concat([load_list(LAYOUT.find(root, key, f"{split}.txt"), split) for split in splits])
     frame["origin"] = frame["origin"].replace(TYPOS)
@@ -67,13 +67,7 @@ def load_list(path: Path, split: str) -> pd.DataFrame:
 
     InputError for a file that is not UTF-8, a line of another number of words than four, or no line at all.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    words = {row: line.split() for row, line in enumerate(lines, start=1) if line.strip()}
+    words = {row: line.split() for row, line in read_list(path).items()}
     if not words:
         raise InputError(f"{path}: is empty; lines of patient, file, class and source are needed")
     for row, found in words.items():

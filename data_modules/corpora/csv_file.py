@@ -97,6 +97,17 @@ def rows(path: Path, key: str) -> list[list[str]]:
     return cells
 
 
+def read_list(path: Path) -> pd.Series:
+    """Return the lines of a list that are not blank, as they stand but for blanks at their ends, by line number."""
+    try:
+        lines = watched(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return pd.Series({row: line.strip() for row, line in enumerate(lines, start=1) if line.strip()}, dtype=object)
+
+
 def _decoded(content: bytes, path: Path) -> str:
     start = content[:200].removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for mark, what in NO_TABLES.items():

@@ -42,6 +42,7 @@ dataset/train_fixed/train_1/train_1_a/train_1_a_1.nii.gz      or dataset/train/.
 dataset/valid_fixed/valid_1/valid_1_a/valid_1_a_1.nii.gz      or dataset/valid/..
 """,
     published={"test": 1_564},
+    ct=True,
 )
 WITHOUT_CHESTLESS = replace(LAYOUT, published={})
 """Published are the scans before any is left out."""
@@ -65,20 +66,11 @@ MARKS = str.maketrans("", "", "\"'()[]")
 HEADING = re.compile(r"\b[A-Z][A-Z /-]*[A-Z](?= *:)")
 
 
-def as_ct(layout: Layout, config: CorpusConfig, key: str) -> CorpusConfig:
-    """Return the settings of a CT corpus with its modality, and warn where they have another."""
-    if config.modality != "chest_ct":
-        log.warning("%s.modality=%s: %s is CT; give %s.modality=chest_ct", key, config.modality, layout.title, key)
-    return replace(config, modality="chest_ct")
-
-
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per scan. `report_sections` may also name indication and technique.
 
     Volumes that are not there, as in a part of the download, follow `bad.on_missing_image`.
     """
-    config = as_ct(LAYOUT, config, key)
-    root = LAYOUT.root(config, key)
     home = "dataset/" if watched(root / "dataset").is_dir() else ""
     left_out: Counter[str] = Counter()
     read_all = [_volumes(root, home, split, config, key, left_out) for split in SPLITS]

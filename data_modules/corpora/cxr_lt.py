@@ -55,9 +55,8 @@ IMAGES = {
 IDS = ("dicom_id", "subject_id", "study_id")
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per image and task; `keep: {task: ['', '1'], ViewPosition: [PA, AP]}` chooses both."""
-    root = LAYOUT.root(config, key)
     frames = [_list(path, split, task, key) for path, split, task in _lists(root, key)]
     check_lists(frames, ontology, "cxr_lt")
     ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)

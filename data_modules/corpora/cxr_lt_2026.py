@@ -44,9 +44,8 @@ LAYOUT = Layout(
 )
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per image and task; `keep: {task: ['', '1']}` leaves task 2 out."""
-    root = LAYOUT.root(config, key)
     train, path = LAYOUT.load(root, key, TRAIN)
     frames = [train.assign(patient=column(train, "PatientID", path, f"{key}.root"), split="train", task="")]
     frames[0]["source"] = str(path)

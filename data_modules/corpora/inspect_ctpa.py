@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora.csv_file import column, split_words
-from data_modules.corpora.ct_rate import as_ct
 from data_modules.corpora.official import Layout, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.counting import counted
@@ -33,6 +32,7 @@ splits_20250611.tsv, labels_20250611.tsv, impressions_20250611.tsv
 CTPA/PE45f2c1a.nii.gz
 """,
     published={"train": 18_937, "val": 1_089, "test": 3_214},
+    ct=True,
 )
 WHOLE = replace(LAYOUT, published={})
 """Published per split are the studies whose CT is there, which is known only once files are looked for."""
@@ -45,10 +45,8 @@ CODING = {1: "present", 0: "absent", "blank": "unmentioned"}
 STUDY = "impression_id"
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per impression; CTs that are not there follow `bad.on_missing_image`."""
-    config = as_ct(LAYOUT, config, key)
-    root = LAYOUT.root(config, key)
     tables = {stem: _load(root, key, stem) for stem in ("study_mapping", "splits", "labels", "impressions")}
     path, where = tables["study_mapping"][1], tables["splits"][1]
     frame = _columns(*tables["study_mapping"], key, STUDY, "image_id", "person_id")

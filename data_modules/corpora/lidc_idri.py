@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from xml.etree import ElementTree
-from xml.parsers import expat
 
 import pandas as pd
 from pydicom import Dataset, dcmread
 
-from data_modules.corpora.ct_rate import as_ct
 from data_modules.corpora.official import Layout
 from data_modules.corpora.splits import split_patients
+from data_modules.corpora.xml_file import read_xml
 from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.dicom import MALFORMED
 from data_modules.errors import InputError, MissingCorpus
@@ -46,6 +45,7 @@ LIDC-IDRI/LIDC-IDRI-0001/STUDY/SERIES/1-001.dcm         any nesting; one folder 
 LIDC-IDRI/LIDC-IDRI-0001/STUDY/SERIES/069.xml           or anywhere else, such as tcia-lidc-xml/185/069.xml
 """,
     published={},  # no official split
+    ct=True,
 )
 SCANS = 1_018
 READERS = 2
@@ -56,10 +56,8 @@ CODING = {1: "present", 0: "absent", -1: "uncertain"}
 TAGS = ["Modality", "PatientID", "SeriesInstanceUID"]
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per CT series, split by patient; rows number the series folders in the order of their paths."""
-    config = as_ct(LAYOUT, config, key)
-    root = LAYOUT.root(config, key)
     folders, annotations = _tree(root)
     if not folders:
         raise MissingCorpus(f"{key}.root={root}: holds no .dcm file; it must be LIDC-IDRI's folder", LAYOUT.help())
@@ -172,21 +170,8 @@ def _readings(paths: list[Path], root: Path) -> dict[str, Reading]:
 
 def parse(path: Path, where: str) -> Reading:
     """Return what an annotation file says of its CT series; InputError for XML that is broken or has a DOCTYPE."""
-
-    def refuse(*declared: object) -> None:
-        # Entities, which may grow at will or lead out of the file, are declared in one.
-        raise InputError(f"{where}: has a DOCTYPE, which no annotation of this corpus has; remove the file")
-
-    guard = expat.ParserCreate()
-    guard.StartDoctypeDeclHandler = refuse
-    try:
-        data = watched(path).read_bytes()
-        guard.Parse(data, True)
-        tree = ElementTree.fromstring(data)
-    except InputError:
-        raise
-    except (OSError, expat.ExpatError, ElementTree.ParseError, LookupError, ValueError):
-        raise InputError(f"{where}: cannot be read as XML; fetch it again") from None
+    # Entities, which may grow at will or lead out of the file, are declared in one.
+    tree = read_xml(path, where, "StartDoctypeDeclHandler", "has a DOCTYPE, which no annotation of this corpus has")
     for node in tree.iter():
         node.tag = node.tag.rpartition("}")[2]
     sessions = [session.findall("unblindedReadNodule") for session in tree.findall("readingSession")]

@@ -58,12 +58,11 @@ MEMBER = re.compile(r"(?:^|/)(files/p1\d/p1\d{7}/s5\d{7}\.txt)\Z")
 RULES = {finding: LabelRule(name, numeric=dict(CHEXPERT_CODING)) for finding, name in LABELS.items()}
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return the studies of all splits; `keep: {view: [PA, AP]}` leaves out laterals and images without a view.
 
     A column `test_labels` (radiologist or chexpert in test studies, else empty) and those of the metadata serve `keep`.
     """
-    root = LAYOUT.root(config, key)
     frame, path = LAYOUT.load(root, key, f"{SPLIT}.gz", SPLIT)
     for name in IDS:
         _check_ids(frame, name, path, key)

@@ -51,6 +51,7 @@ class Layout:
     """what lies below root, one path a line"""
     published: Mapping[str, int]
     """images per split of the published release"""
+    ct: bool = False
 
     def help(self) -> str:
         """One screen for those who do not have the corpus yet, or not here."""
@@ -61,6 +62,16 @@ class Layout:
             f"  radz data phantom corpus={self.reader} out=phantom_{self.reader}\n"
             f"  radz train {self.reader} data.corpora.0.root=phantom_{self.reader} with=recipes/tiny\n"
         )
+
+    def opened(self, config: CorpusConfig, key: str) -> tuple[CorpusConfig, Path]:
+        """Return the settings, of a CT corpus with its modality and a warning where they have another, and the root.
+
+        Errors as of `root`.
+        """
+        if self.ct and config.modality != "chest_ct":
+            log.warning("%s.modality=%s: %s is CT; give %s.modality=chest_ct", key, config.modality, self.title, key)
+            config = replace(config, modality="chest_ct")
+        return config, self.root(config, key)
 
     def root(self, config: CorpusConfig, key: str) -> Path:
         """Return the root folder.

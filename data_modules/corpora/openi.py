@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from xml.etree import ElementTree
-from xml.parsers import expat
 
 import pandas as pd
 
@@ -20,11 +18,12 @@ from data_modules.corpora import terms
 from data_modules.corpora.csv_file import column, load
 from data_modules.corpora.official import Layout
 from data_modules.corpora.splits import split_patients
+from data_modules.corpora.xml_file import read_xml
 from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
-from data_modules.table_store import watched, watched_glob
+from data_modules.table_store import watched_glob
 
 LAYOUT = Layout(
     reader="openi",
@@ -45,11 +44,11 @@ SECTIONS = ("comparison", "indication", "findings", "impression")
 IMAGES = ("NLMCXR_png", "images/images_normalized", "images_normalized", "images")
 UNJUDGED = ("no indexing", "technical quality of image unsatisfactory")
 """Terms of studies that were not searched for findings."""
+DECLARES = "declares an XML entity, which no report of this corpus does"
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return the studies; `keep: {projection: [Frontal]}` leaves the laterals out where the projections are there."""
-    root = LAYOUT.root(config, key)
     if (root / REPORTS).is_file():
         frame, path, bare = _kaggle(root, config, key)
     else:
@@ -115,7 +114,7 @@ def _archive(root: Path, folder: Path, config: CorpusConfig, key: str) -> tuple[
     rows, numbers, bare = [], [], 0
     for number, file in enumerate(files, start=1):
         where = f"{folder} file {number} in the order of numbers"
-        tree = _tree(file, where)
+        tree = read_xml(file, where, "EntityDeclHandler", DECLARES)
         uid = next((node.get("id", "").strip() for node in tree.iter("uId")), "").removeprefix("CXR")
         if not uid:
             raise InputError(f"{where}: has no uId; correct or remove it")
@@ -150,21 +149,3 @@ def _report(sections: Mapping[str, str], config: CorpusConfig) -> str:
     """The wanted sections under their headings; empty where all are, so that an indication never stands for one."""
     bodies = {name: " ".join(sections.get(name, "").split()) for name in SECTIONS if name in config.report_sections}
     return "\n".join(f"{name.upper()}: {body}" for name, body in bodies.items() if body)
-
-
-def _tree(file: Path, where: str) -> ElementTree.Element:
-    """The root of an XML file; InputError for one that does not parse or declares entities, which may grow at will."""
-
-    def refuse(*declared: object) -> None:
-        raise InputError(f"{where}: declares an XML entity, which no report of this corpus does; remove the file")
-
-    guard = expat.ParserCreate()
-    guard.EntityDeclHandler = refuse
-    try:
-        data = watched(file).read_bytes()
-        guard.Parse(data, True)
-        return ElementTree.fromstring(data)
-    except InputError:
-        raise
-    except (OSError, expat.ExpatError, ElementTree.ParseError, LookupError, ValueError):
-        raise InputError(f"{where}: cannot be read as XML; fetch it again") from None

@@ -46,13 +46,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return the studies, one per report.
 
     `keep` may filter by `Projection` (PA, AP, AP_horizontal, L, COSTAL) and by `quality` (usable, suboptimal study,
     exclude: what Labels says of the image).
     """
-    root = LAYOUT.root(config, key)
     frame, path = LAYOUT.load(root, key, TABLE, f"{TABLE}.gz")
     for name in COLUMNS:
         column(frame, name, path, f"{key}.root")

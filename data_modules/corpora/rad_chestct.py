@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora.csv_file import column
-from data_modules.corpora.ct_rate import as_ct
 from data_modules.corpora.official import Layout
 from data_modules.corpora.terms import CODING, MALFORMED
 from data_modules.corpus_config import CorpusConfig, LabelRule
@@ -36,14 +35,13 @@ Summary_3630.csv                                or CT_Scan_Metadata_Complete_357
 trn00001.npz, val00001.npz, tst00001.npz        or all below images/; array `ct`, HU
 """,
     published={"train": 2_286, "val": 984, "test": 360},
+    ct=True,
 )
 YES, NO = ("1", "1.0"), ("0", "0.0")
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per scan; with `split_fractions.test` 1 all are test scans, for runs trained elsewhere."""
-    config = as_ct(LAYOUT, config, key)
-    root = LAYOUT.root(config, key)
     patients = _patients(root, key)
     wanted = meaning(ontology)
     frames = []

@@ -38,12 +38,11 @@ IMAGE, TARGET, CLASS = "patientId", "Target", "class"
 NORMAL, OPACITY, OTHER = "Normal", "Lung Opacity", "No Lung Opacity / Not Normal"
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per image, split by `split_fractions` and `split_seed`: no split was published.
 
     `patientId` names an image, so that images of one NIH patient may fall into two splits; a log line says so.
     """
-    root = LAYOUT.root(config, key)
     boxes, path = LAYOUT.load(root, key, "stage_2_train_labels.csv")
     classes, info = LAYOUT.load(root, key, "stage_2_detailed_class_info.csv")
     LAYOUT.find(root, key, "stage_2_train_images")

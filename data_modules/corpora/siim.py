@@ -39,9 +39,8 @@ MASK = r"[0-9]+\s+[0-9]+(?:\s+[0-9]+\s+[0-9]+)*"
 """Pairs of gap and run; the gaps count from the end of the previous run, column by column."""
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per image; patients, as which the study folders count, are split by `split_fractions`."""
-    root = LAYOUT.root(config, key)
     rows, path = LAYOUT.load(root, key, *TABLES)
     LAYOUT.find(root, key, FOLDERS[0])
     frame = _images(rows, path, key)

@@ -58,9 +58,8 @@ OTHER = "Other diseases"
 RULE = LabelRule("as named", numeric=dict(BINARY_CODING))
 
 
-def read(config: CorpusConfig, ontology: Ontology, salt: bytes, cache_dir: Path, key: str) -> StudyTable:
+def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return the studies of one image each, of whichever edition lies below root."""
-    root = LAYOUT.root(config, key)
     rows, path = LAYOUT.load(root, key, TRAIN, KAGGLE)
     on_kaggle = path == root / KAGGLE
     ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_modules.config import DataConfig
-from data_modules.files import replacing
+from data_modules.files import write_rows
 from data_modules.findings import ABSENT, PRESENT, STATE_NAMES, UNMENTIONED
 from data_modules.labelling.many import label_many
 from data_modules.labelling.table import PROOF
-from data_modules.privacy import private_file, private_folder, pseudonym
+from data_modules.privacy import pseudonym, write_private
 from data_modules.study import StudyTable
 
 POOR = 0.4
@@ -119,12 +118,6 @@ def lines(found: Sequence[dict[str, Any]], conflicts: Sequence[Conflict]) -> lis
 def write_conflicts(conflicts: Sequence[Conflict], folder: Path, private: Path) -> None:
     """label_conflicts.csv in `folder` without a word of a report, and in `private` (0600) with sentences and words."""
     named = ("corpus", "row", "study", "finding", "label", "report")
-    private_folder(private)
-    for path, columns in ((folder, named), (private, (*named, *PROOF[4:6]))):
-        with replacing(path / "label_conflicts.csv") as draft:
-            if path == private:
-                private_file(draft)
-            with draft.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(columns)
-                writer.writerows([getattr(conflict, column) for column in columns] for conflict in conflicts)
+    for path, columns, write in ((folder, named, write_rows), (private, (*named, *PROOF[4:6]), write_private)):
+        cells = ([getattr(conflict, column) for column in columns] for conflict in conflicts)
+        write(path / "label_conflicts.csv", [columns, *cells])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,13 +16,12 @@ from numpy.typing import NDArray
 from data_modules.corpora.csv_file import column, load
 from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
-from data_modules.files import replacing
 from data_modules.findings import ontology
 from data_modules.labelling.labeller import Labeller
 from data_modules.labelling.many import Labels, counts, label_many
 from data_modules.labelling.rules import readable
 from data_modules.labelling.sentences import MOST
-from data_modules.privacy import private_file
+from data_modules.privacy import write_private_rows
 from data_modules.study import Text
 
 CODES = {"present": "1", "absent": "0", "uncertain": "-1"}
@@ -47,8 +45,8 @@ class ReportTable:
     def write(self, cells: NDArray[np.str_], head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """`out` with the cells [N, findings], and `beside` with its head and rows."""
         labelled = pd.concat([self.frame, pd.DataFrame(cells, index=self.frame.index, columns=self.names)], axis=1)
-        _write(self.out, [list(labelled.columns), *labelled.to_numpy().tolist()])
-        _write(self.beside, itertools.chain([head], rows))
+        write_private_rows(self.out, [list(labelled.columns), *labelled.to_numpy().tolist()])
+        write_private_rows(self.beside, itertools.chain([head], rows))
 
 
 def read_reports(
@@ -104,13 +102,6 @@ def _chosen(findings: Sequence[str]) -> list[str]:
 
 def _proof(proof: Any) -> list[str]:
     return [proof.state, proof.section, proof.sentence, proof.words, proof.rule]
-
-
-def _write(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    with replacing(path) as draft:
-        private_file(draft)
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows(rows)
 
 
 def _told(table: ReportTable, labels: Sequence[Labels], modality: str) -> list[str]:

@@ -74,7 +74,7 @@ def sample_study(
         rng = np.random.default_rng(_sequence(seed, split, index, 4))
         add_tissue(built, body, findings, rng)
     else:
-        _marker(built, body, rng)
+        _marker(built, rng)
     return PhantomStudy(split, index, patient, body, findings, built, rng, words, modality)
 
 
@@ -87,7 +87,7 @@ def sample_view(body: Body, pixels: int, rng: np.random.Generator) -> View:
     return View(pixels, field / pixels, shift, turn)
 
 
-def _marker(scene: Scene, body: Body, rng: np.random.Generator) -> None:
+def _marker(scene: Scene, rng: np.random.Generator) -> None:
     """The lead letter that tells the side, in an upper corner: an L on the patient's left or an R on the right."""
     h, left = 9.0, rng.random() < 0.5
     at = np.array([(1 if left else -1) * rng.uniform(135, 165), -130, rng.uniform(120, 150)])

@@ -9,13 +9,13 @@ and have no mask.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.phantom.findings import NAMES, Finding
+from data_modules.phantom.findings import NAMES
 from data_modules.phantom.project import View, intervals, thickness, union_length
 from data_modules.phantom.scene import Scene, ellipsoids, rotation
 from data_modules.phantom.study import PhantomStudy, patients, sample_study, sample_view
@@ -52,51 +52,48 @@ def truth(
 def masks(study: PhantomStudy, view: View) -> dict[str, Mask]:
     """Masks of a study with a scene, seen from `view`; a finding that leaves no pixel is left out."""
     assert study.scene is not None
-    whole = thickness(study.scene, view)
-    found = {}
-    for finding in study.findings:
-        if finding.name == "pneumothorax":
-            mask = _free_air(study.scene, finding, view)
-        elif finding.name == "cardiomegaly":
-            mask = _heart(study, view)
-        elif finding.name not in WHOLE:
-            mask = np.abs(whole - thickness(study.scene.without(finding.name), view)) > VISIBLE
-        else:
-            continue
-        if mask.any():
-            found[finding.name] = mask
-    return found
+    scene, whole = study.scene, thickness(study.scene, view)
+
+    def free_air(side: str) -> Mask:
+        cavity, lung = (thickness(_only(scene, name), view) for name in (side, f"{side} lung"))
+        return cavity - lung > np.maximum(lung, VISIBLE)
+
+    def added(name: str) -> Mask:
+        return np.abs(whole - thickness(scene.without(name), view)) > VISIBLE
+
+    return _found(study, free_air, lambda: _heart(study, view), added)
 
 
 def volume_masks(study: PhantomStudy, scan: Scan) -> dict[str, Mask]:
     """Masks [X, Y, Z] of a study of modality chest_ct; a finding that leaves no voxel is left out."""
     assert study.scene is not None
-    whole = noiseless(study.scene, scan)
+    scene, whole = study.scene, noiseless(study.scene, scan)
+
+    def free_air(side: str) -> Mask:
+        cavity, lung = (density(_only(scene, name), scan) for name in (side, f"{side} lung"))
+        return cavity - lung > 0.5
+
+    def added(name: str) -> Mask:
+        return np.abs(whole - noiseless(scene.without(name), scan)) > VISIBLE_HU
+
+    return _found(study, free_air, lambda: density(_seen(Scene(study.body.heart())), scan) > 0.5, added)
+
+
+def _found(
+    study: PhantomStudy, free_air: Callable[[str], Mask], heart: Callable[[], Mask], added: Callable[[str], Mask]
+) -> dict[str, Mask]:
+    """The masks that are not empty: `free_air` of a side, `heart`, or what a finding has `added`, by its name."""
     found = {}
     for finding in study.findings:
-        if finding.name == "pneumothorax":
-            names = finding.side, finding.side + " lung"
-            cavity, lung = (density(_only(study.scene, name), scan) for name in names)
-            mask = cavity - lung > 0.5
-        elif finding.name == "cardiomegaly":
-            mask = density(_seen(Scene(study.body.heart())), scan) > 0.5
-        elif finding.name not in WHOLE:
-            mask = np.abs(whole - noiseless(study.scene.without(finding.name), scan)) > VISIBLE_HU
-        else:
+        if finding.name in WHOLE:
             continue
+        if finding.name == "pneumothorax":
+            mask = free_air(finding.side)
+        else:
+            mask = heart() if finding.name == "cardiomegaly" else added(finding.name)
         if mask.any():
             found[finding.name] = mask
     return found
-
-
-def _free_air(scene: Scene, finding: Finding, view: View) -> Mask:
-    cavity, lung = (_length(scene, name, view) for name in (finding.side, finding.side + " lung"))
-    return cavity - lung > np.maximum(lung, VISIBLE)
-
-
-def _length(scene: Scene, region: str, view: View) -> NDArray[np.float32]:
-    """Length of every ray inside a region, mm."""
-    return thickness(_only(scene, region), view)
 
 
 def _only(scene: Scene, region: str) -> Scene:

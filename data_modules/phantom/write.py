@@ -22,13 +22,11 @@ from data_modules.phantom.expose import expose
 from data_modules.phantom.findings import NAMES, SEEN
 from data_modules.phantom.nifti import write_nifti
 from data_modules.phantom.project import thickness
-from data_modules.phantom.report import training_reports, write_report
+from data_modules.phantom.report import write_report
 from data_modules.phantom.study import SPLITS, patients, sample_study, sample_view
 from data_modules.phantom.volume import sample_scan, volume
 from data_modules.progress import Bar
 from data_modules.workers import crew
-
-__all__ = ["training_reports", "write_phantom"]
 
 log = logging.getLogger(__name__)
 

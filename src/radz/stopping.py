@@ -32,7 +32,8 @@ class Signals:
         self._told, self._left = threading.Event(), threading.Event()
 
     def __enter__(self) -> Signals:
-        numbers = {signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if _in_slurm_batch() else [])}
+        batch = "SLURM_JOB_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+        numbers = {signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if batch else [])}
         self._before = {number: signal.signal(number, self._stop) for number in numbers}
         threading.Thread(target=self._insist, daemon=True).start()
         return self
@@ -86,10 +87,6 @@ def without_signals(trainer: Any) -> Any:
 def is_first_process() -> bool:
     """Whether no launcher says that this process is another than the first of a run."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-
-
-def _in_slurm_batch() -> bool:
-    return "SLURM_JOB_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
 def requeue() -> str:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kept import spied
 from small_corpus import SALT, Corpus, Make
 
 from data_modules import decode
 from data_modules.chest_xray import ChestXrayDataModule
-from data_modules.config import CorpusConfig, DataConfig
+from data_modules.config import DataConfig
 from data_modules.corpora import table
+from data_modules.corpus_config import CorpusConfig
 from data_modules.findings import ontology
 from data_modules.pixels import read_gray
 from data_modules.study import StudyTable
@@ -61,3 +63,19 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(decode, "read_gray", spy)
     return names
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The readers that were called; tables of any size are kept."""
+    return spied(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("layouts")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"

@@ -17,7 +17,7 @@ from PIL import Image
 from small_corpus import Corpus
 
 from data_modules import audit, corpora
-from data_modules.config import BadRows
+from data_modules.corpus_config import BadRows
 from data_modules.errors import InputError
 
 

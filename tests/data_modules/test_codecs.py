@@ -159,27 +159,28 @@ COLOUR_FRAMES = {
 """Frame -> the headers under which it must give the same picture: the frame's own markers come first."""
 
 
+def written(path: Path, frame: bytes, syntax: pydicom.uid.UID, photometric: str) -> Path:
+    """A file whose header says so of a frame of COLOURS."""
+    ds = dataset(COLOURS, bits=8, PhotometricInterpretation=photometric)
+    ds.PixelData = encapsulate([frame])
+    ds["PixelData"].is_undefined_length = True
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
 @pytest.mark.parametrize("name", list(COLOUR_FRAMES))
 def test_a_colour_transform_is_undone_once(tmp_path: Path, name: str) -> None:
     frame, syntax, headers = COLOUR_FRAMES[name]
     for photometric in headers:
-        ds = dataset(COLOURS, bits=8, PhotometricInterpretation=photometric)
-        ds.PixelData = encapsulate([frame])
-        ds["PixelData"].is_undefined_length = True
-        ds.file_meta.TransferSyntaxUID = syntax
-        ds.save_as(tmp_path / "x.dcm", enforce_file_format=True)
-        assert np.abs(read_gray(tmp_path / "x.dcm") - LUMINANCE).max() <= 4, photometric
+        path = written(tmp_path / "x.dcm", frame, syntax, photometric)
+        assert np.abs(read_gray(path) - LUMINANCE).max() <= 4, photometric
 
 
 def test_a_transform_that_the_frame_lacks_is_refused(tmp_path: Path) -> None:
-    frame = COLOUR_FRAMES["transform off, RGB"][0]
-    ds = dataset(COLOURS, bits=8, PhotometricInterpretation="YBR_RCT")
-    ds.PixelData = encapsulate([frame])
-    ds["PixelData"].is_undefined_length = True
-    ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    ds.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    path = written(tmp_path / "x.dcm", COLOUR_FRAMES["transform off, RGB"][0], JPEG2000Lossless, "YBR_RCT")
     with pytest.raises(InputError, match="PhotometricInterpretation holds YBR_RCT, but the frame has no colour"):
-        read_gray(tmp_path / "x.dcm")
+        read_gray(path)
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, JPEGBaseline8Bit])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import shutil
@@ -10,14 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from csv_rows import rows_of
 from hypothesis import given
 from hypothesis import strategies as st
-from official import KEY, SALT, phantom, picture, read, states, write_table
+from official import SALT, edit, laid_out, missing, picture, read, states, write_table
 
 from data_modules.corpora.chestxray14 import LABELS, check_labels
 from data_modules.corpora.official import hold_out
 from data_modules.corpus_config import CorpusConfig, SplitFractions
-from data_modules.errors import InputError, MissingCorpus
+from data_modules.errors import InputError
 from data_modules.pixels import read_gray
 
 HEADER = (
@@ -29,9 +29,7 @@ SAMPLES = Path(os.environ.get("RADZ_SAMPLES", Path(__file__).parents[3] / "share
 NONE_HELD = SplitFractions(train=1.0, val=0.0, test=0.0)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return phantom("chestxray14", tmp_path_factory.mktemp("layout") / "chestxray14")
+root = laid_out("chestxray14")
 
 
 @pytest.fixture
@@ -131,14 +129,14 @@ def test_other_counts_than_the_published_are_told(by_hand: Path, caplog: pytest.
         (lambda r: (r / "test_list.txt").unlink(), "holds no test_list.txt"),
         (lambda r: (r / TABLE).unlink(), f"holds no {TABLE} or Data_Entry_2017.csv"),
         (lambda r: (r / "images_012/images/00000003_000.png").unlink(), "row 5 .*no image file"),
-        (lambda r: _edit(r / TABLE, "Patient ID", "PatientID"), "'Patient ID'.*nearest is 'PatientID'"),
-        (lambda r: _edit(r / TABLE, "Patient Gender", "Gender"), "has no column 'Patient Gender'"),
-        (lambda r: _edit(r / TABLE, "Pleural_", "Pleural "), "row 5: column 'Finding Labels'.*'Pleural_Thickening'"),
-        (lambda r: _edit(r / TABLE, "No Finding", ""), "row 4: column 'Finding Labels' holds a word that is no NIH"),
-        (lambda r: _edit(r / "test_list.txt", "3_", "4_"), "row 5: the image is in neither"),
+        (lambda r: edit(r / TABLE, "Patient ID", "PatientID"), "'Patient ID'.*nearest is 'PatientID'"),
+        (lambda r: edit(r / TABLE, "Patient Gender", "Gender"), "has no column 'Patient Gender'"),
+        (lambda r: edit(r / TABLE, "Pleural_", "Pleural "), "row 5: column 'Finding Labels'.*'Pleural_Thickening'"),
+        (lambda r: edit(r / TABLE, "No Finding", ""), "row 4: column 'Finding Labels' holds a word that is no NIH"),
+        (lambda r: edit(r / "test_list.txt", "3_", "4_"), "row 5: the image is in neither"),
         (lambda r: (r / "test_list.txt").write_text("\n"), "test_list.txt: is empty"),
-        (lambda r: _edit(r / "test_list.txt", "3_", "2_"), "row 4: the image is in both"),
-        (lambda r: _edit(r / TABLE, ",0,3,74", ",0,1,74"), "1 patient.* in more than one split"),
+        (lambda r: edit(r / "test_list.txt", "3_", "2_"), "row 4: the image is in both"),
+        (lambda r: edit(r / TABLE, ",0,3,74", ",0,1,74"), "1 patient.* in more than one split"),
     ],
 )
 def test_faults_are_one_line(by_hand: Path, spoil, said: str) -> None:
@@ -148,22 +146,10 @@ def test_faults_are_one_line(by_hand: Path, spoil, said: str) -> None:
     assert "\n" not in str(fault.value) and "0000000" not in str(fault.value)
 
 
-def test_a_wrong_root_shows_the_tree(by_hand: Path, tmp_path: Path) -> None:
+def test_a_root_without_images_shows_the_tree(by_hand: Path) -> None:
     for folder in sorted(by_hand.glob("images_*")):
         shutil.rmtree(folder)
-    for root in (by_hand, tmp_path / "none", ""):
-        with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
-            read("chestxray14", root)
-        assert "images_001/images" in fault.value.help and "radz data phantom corpus=chestxray14" in fault.value.help
-
-
-def test_settings_of_the_table_reader_are_refused(by_hand: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.corpora\.0\.csv: belongs to the table reader"):
-        read("chestxray14", by_hand, csv=TABLE)
-
-
-def _edit(path: Path, old: str, new: str) -> None:
-    path.write_text(path.read_text().replace(old, new, 1))
+    missing("chestxray14", "images_001/images", by_hand)
 
 
 @given(st.lists(st.sampled_from(sorted(LABELS.values())) | st.text(), min_size=1))
@@ -180,10 +166,8 @@ def test_any_cell_is_labels_only_or_refused(words: list[str]) -> None:
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample data are not here")
 def test_real_radiographs_and_labels_keep_their_totals(tmp_path: Path) -> None:
     """671 real pictures laid out under the official names; labels and splits counted from the table by themselves."""
-    with (SAMPLES / "metadata.csv").open(newline="", encoding="utf-8-sig") as handle:
-        rows = list(csv.DictReader(handle))
-    with (SAMPLES / "split.csv").open(newline="", encoding="utf-8-sig") as handle:
-        split = {row["filename"]: row["split"] for row in csv.DictReader(handle)}
+    rows = rows_of(SAMPLES / "metadata.csv")
+    split = {row["filename"]: row["split"] for row in rows_of(SAMPLES / "split.csv")}
     header = HEADER.split(",")
     own = (
         "Image Index",

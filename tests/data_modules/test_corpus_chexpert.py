@@ -8,18 +8,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from official import KEY, phantom, picture, read, states, write_table
+from official import edit, laid_out, picture, read, refused, states, write_table
 
 from data_modules.corpora.chexpert import LABELS, TAIL
-from data_modules.errors import InputError, MissingCorpus
 
 FRONTAL = {"Frontal/Lateral": ["Frontal"]}
 HEADER = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS.values()]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return phantom("chexpert", tmp_path_factory.mktemp("layout") / "chexpert")
+root = laid_out("chexpert")
 
 
 @pytest.fixture
@@ -105,33 +102,15 @@ def test_phantom_in_its_layout(root: Path) -> None:
     [
         (lambda r: (r / "valid.csv").unlink(), "valid.csv"),
         (lambda r: (r / "train/patient00001/study1/view1_frontal.jpg").unlink(), "row 2 .*no image file"),
-        (lambda r: _edit(r / "train.csv", "Edema", "Oedema"), "'Edema'.*nearest is 'Oedema'"),
-        (lambda r: _edit(r / "train.csv", ",1.0,", ",7.0,"), "row 2 .*value outside the coding.*'7.0'"),
-        (lambda r: _edit(r / "train.csv", "/study2/", "/"), "train.csv row 3: the path does not end in"),
-        (lambda r: _edit(r / "valid.csv", "0.0", "0.5"), "valid.csv row 2 .*value outside the coding"),
+        (lambda r: edit(r / "train.csv", "Edema", "Oedema"), "'Edema'.*nearest is 'Oedema'"),
+        (lambda r: edit(r / "train.csv", ",1.0,", ",7.0,"), "row 2 .*value outside the coding.*'7.0'"),
+        (lambda r: edit(r / "train.csv", "/study2/", "/"), "train.csv row 3: the path does not end in"),
+        (lambda r: edit(r / "valid.csv", "0.0", "0.5"), "valid.csv row 2 .*value outside the coding"),
     ],
 )
 def test_faults_are_one_line(by_hand: Path, spoil, said: str) -> None:
     spoil(by_hand)
-    with pytest.raises(InputError, match=said) as fault:
-        read("chexpert", by_hand)
-    assert "\n" not in str(fault.value) and "patient0000" not in str(fault.value)
-
-
-def test_a_wrong_root_shows_the_tree(tmp_path: Path) -> None:
-    for root in (tmp_path, tmp_path / "none", ""):
-        with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
-            read("chexpert", root)
-        assert "view1_frontal.jpg" in fault.value.help and "radz data phantom corpus=chexpert" in fault.value.help
-
-
-def test_settings_of_the_table_reader_are_refused(by_hand: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.corpora\.0\.csv: belongs to the table reader"):
-        read("chexpert", by_hand, csv="train.csv")
-
-
-def _edit(path: Path, old: str, new: str) -> None:
-    path.write_text(path.read_text().replace(old, new, 1))
+    refused(said, "chexpert", by_hand, "patient0000")
 
 
 @given(st.text())

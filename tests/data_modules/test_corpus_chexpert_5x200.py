@@ -85,8 +85,7 @@ def test_the_rest_of_chexpert_trains_without_patients_of_the_list(root: Path) ->
 def test_reports_of_chexpert_plus_come_first(root: Path, tmp_path: Path) -> None:
     found = read("chexpert_5x200", root)
     assert np.array([bool(text) for text in found.reports])[found.rows("train")].all()
-    copy = tmp_path / "copy"
-    shutil.copytree(root, copy)
+    copy = shutil.copytree(root, tmp_path / "copy")
     (copy / "df_chexpert_plus_240401.csv").unlink()
     own = read("chexpert_5x200", copy)
     assert np.array([bool(text) for text in own.reports])[own.rows("test")].all()

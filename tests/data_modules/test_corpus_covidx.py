@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from official import KEY, phantom, picture, read, states
+from official import edit, laid_out, picture, read, refused, states
 
 from data_modules.corpora.covidx import NAMES, load_list
 from data_modules.corpus_config import BadRows, SplitFractions
-from data_modules.errors import InputError, MissingCorpus
+from data_modules.errors import InputError
 
 LISTS = {
     "train": (
@@ -30,9 +30,7 @@ FORM_A = {
 }
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return phantom("covidx", tmp_path_factory.mktemp("layout") / "covidx")
+root = laid_out("covidx")
 
 
 @pytest.fixture
@@ -116,9 +114,7 @@ def test_phantom_in_its_layout(root: Path) -> None:
 )
 def test_faults_are_one_line(by_hand: Path, spoil, said: str) -> None:
     spoil(by_hand)
-    with pytest.raises(InputError, match=said) as fault:
-        read("covidx", by_hand)
-    assert "\n" not in str(fault.value) and "83" not in str(fault.value) and "419639" not in str(fault.value)
+    refused(said, "covidx", by_hand, "83", "419639")
 
 
 def test_an_unknown_class_can_be_skipped(by_hand: Path) -> None:
@@ -126,17 +122,8 @@ def test_an_unknown_class_can_be_skipped(by_hand: Path) -> None:
     assert len(read("covidx", by_hand, bad=BadRows(on_bad_label="skip"))) == 6
 
 
-def test_a_wrong_root_shows_the_tree(tmp_path: Path) -> None:
-    for root in (tmp_path, tmp_path / "none", ""):
-        with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
-            read("covidx", root)
-        assert "val.txt" in fault.value.help and "radz data phantom corpus=covidx" in fault.value.help
-
-
 def _edit(root: Path, old: str, new: str) -> None:
-    path = root / "train.txt"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new, 1))
+    edit(root / "train.txt", old, new)
 
 
 @given(text=st.text())

@@ -11,15 +11,16 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from csv_rows import rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from official import KEY, SALT, states
-from official_ct import cases, hounsfield, layout, read_by, volume
+from official import KEY, SALT, edit, missing, refused, states
+from official_ct import cases, hounsfield, laid_out_ct, read_by, volume
 
 from data_modules.corpora import ct_rate
 from data_modules.corpora.ct_rate import LABELS, MARKS, NAME, section
 from data_modules.corpus_config import BadRows, SplitFractions
-from data_modules.errors import InputError, MissingCorpus
+from data_modules.errors import InputError
 from data_modules.findings import ontology
 from data_modules.phantom.layouts import ct_rate as writer
 from data_modules.volumes import read_volume
@@ -34,9 +35,7 @@ TABLES = {
 }
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return layout(writer.write, tmp_path_factory)
+root = laid_out_ct(writer.write)
 
 
 def write(path: Path, header: list[str], rows: list[list[object]]) -> None:
@@ -177,12 +176,7 @@ def test_the_label_table_of_the_test_split_has_two_names(by_hand: Path) -> None:
 
 
 def _edit(name: str, old: str, new: str, count: int = 1):
-    def spoil(root: Path) -> None:
-        path = root / "dataset" / name
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new, count))
-
-    return spoil
+    return lambda root: edit(root / "dataset" / name, old, new, count)
 
 
 @pytest.mark.parametrize(
@@ -205,18 +199,12 @@ def _edit(name: str, old: str, new: str, count: int = 1):
 )  # fmt: skip
 def test_faults_are_one_line(by_hand: Path, spoil, said: str) -> None:
     spoil(by_hand)
-    with pytest.raises(InputError, match=said) as fault:
-        read_by(ct_rate, by_hand)
-    assert "\n" not in str(fault.value) and "train_21" not in str(fault.value) and "valid_7" not in str(fault.value)
+    refused(said, "ct_rate", by_hand, "train_21", "valid_7")
 
 
-def test_a_wrong_root_shows_the_tree(tmp_path: Path, by_hand: Path) -> None:
+def test_a_root_without_a_part_shows_the_tree(by_hand: Path) -> None:
     (by_hand / "dataset" / TABLES["reports"].format("train")).unlink()
-    (tmp_path / "empty").mkdir()
-    for root in (tmp_path / "empty", tmp_path / "none", "", by_hand):
-        with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
-            read_by(ct_rate, root)
-        assert "train_fixed/train_1" in fault.value.help and "corpus=ct_rate" in fault.value.help
+    missing("ct_rate", "train_fixed/train_1", by_hand)
 
 
 def test_phantom_in_its_layout(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -269,8 +257,7 @@ def test_names_of_volumes_are_taken_apart_and_others_refused(name: str, other: s
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample data are not here")
 def test_real_reports_and_labels_keep_their_totals(tmp_path: Path) -> None:
     """800 training reports under the official names, 650 train_* and 150 valid_*, each as a scan of its own."""
-    with (SAMPLES / "ct_rate_reports_train.csv").open(newline="", encoding="utf-8-sig") as handle:
-        rows = list(csv.DictReader(handle))
+    rows = rows_of(SAMPLES / "ct_rate_reports_train.csv")
     parts = {("train", "train"): rows[:650], ("valid", "validation"): rows[650:]}
     for (split, word), chosen in parts.items():
         names = [f"{split}_{i + 1}_a_1.nii.gz" for i in range(len(chosen))]

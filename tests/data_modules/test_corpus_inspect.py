@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from official import KEY, SALT, states, write_table
-from official_ct import hounsfield, layout, read_by, volume
+from official import KEY, SALT, edit, missing, refused, states, write_table
+from official_ct import hounsfield, laid_out_ct, read_by, volume
 
 from data_modules.corpora import inspect_ctpa
 from data_modules.corpora.inspect_ctpa import STUDY, _labels
 from data_modules.corpora.labels import OUTSIDE, states_of
 from data_modules.corpus_config import BadRows
-from data_modules.errors import InputError, MissingCorpus
+from data_modules.errors import InputError
 from data_modules.findings import ABSENT, PRESENT, UNMENTIONED, ontology
 from data_modules.phantom.layouts import inspect_ctpa as writer
 from data_modules.volumes import read_volume
@@ -25,9 +25,7 @@ SKIP = BadRows(on_missing_image="skip")
 DATE = "20250611"
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return layout(writer.write, tmp_path_factory)
+root = laid_out_ct(writer.write)
 
 
 def table(root: Path, stem: str) -> Path:
@@ -112,11 +110,7 @@ def test_orphans_follow_their_policy(by_hand: Path) -> None:
 
 
 def _edit(stem: str, old: str, new: str):
-    def spoil(root: Path) -> None:
-        assert old in table(root, stem).read_text()
-        table(root, stem).write_text(table(root, stem).read_text().replace(old, new, 1))
-
-    return spoil
+    return lambda root: edit(table(root, stem), old, new)
 
 
 @pytest.mark.parametrize(
@@ -137,18 +131,12 @@ def _edit(stem: str, old: str, new: str):
 )  # fmt: skip
 def test_faults_are_one_line(by_hand: Path, spoil, said: str) -> None:
     spoil(by_hand)
-    with pytest.raises(InputError, match=said) as fault:
-        read_by(inspect_ctpa, by_hand)
-    assert "\n" not in str(fault.value) and "PEaa" not in str(fault.value)
+    refused(said, "inspect", by_hand, "PEaa")
 
 
-def test_a_wrong_root_shows_the_tree(tmp_path: Path, by_hand: Path) -> None:
-    (tmp_path / "empty").mkdir()
+def test_a_root_without_a_part_shows_the_tree(by_hand: Path) -> None:
     table(by_hand, "impressions").unlink()
-    for root in (tmp_path / "empty", tmp_path / "none", "", by_hand):
-        with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
-            read_by(inspect_ctpa, root)
-        assert "the date may be another" in fault.value.help and "corpus=inspect" in fault.value.help
+    missing("inspect", "the date may be another", by_hand)
 
 
 def test_phantom_in_its_layout(root: Path) -> None:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from official import KEY, SALT, states
-from official_ct import hounsfield, layout, read_by
+from official import SALT, missing, refused, states
+from official_ct import hounsfield, laid_out_ct, read_by
 from synthetic_dicom import written
 
 from data_modules.corpora import lidc_idri
 from data_modules.corpora.lidc_idri import Reading, parse
 from data_modules.corpus_config import BadRows, SplitFractions
-from data_modules.errors import InputError, MissingCorpus
+from data_modules.errors import InputError
 from data_modules.phantom.layouts import lidc_idri as writer
 from data_modules.volumes import read_volume
 
@@ -25,9 +25,7 @@ OUTLINE = "<roi><edgeMap><xCoord>1</xCoord></edgeMap><edgeMap><xCoord>2</xCoord>
 POINT = "<roi><edgeMap><xCoord>1</xCoord></edgeMap></roi>"
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return layout(writer.write, tmp_path_factory)
+root = laid_out_ct(writer.write)
 
 
 def nodule(rating: str, shape: str = OUTLINE) -> str:
@@ -150,9 +148,7 @@ OUTSIDE = '<?xml version="1.0"?><!DOCTYPE x SYSTEM "file:///etc/passwd"><LidcRea
 )  # fmt: skip
 def test_faults_are_one_line(by_hand: Path, spoil, said: str) -> None:
     spoil(by_hand)
-    with pytest.raises(InputError, match=said) as fault:
-        read_by(lidc_idri, by_hand)
-    assert "\n" not in str(fault.value) and "LIDC-IDRI-0" not in str(fault.value) and UID not in str(fault.value)
+    refused(said, "lidc_idri", by_hand, "LIDC-IDRI-0", UID)
 
 
 def test_a_rating_outside_1_to_5_follows_the_policy(by_hand: Path) -> None:
@@ -163,13 +159,8 @@ def test_a_rating_outside_1_to_5_follows_the_policy(by_hand: Path) -> None:
     assert len(read_by(lidc_idri, by_hand, bad=BadRows(on_bad_label="skip"))) == 2
 
 
-def test_a_wrong_root_shows_the_tree(tmp_path: Path, by_hand: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    without = by_hand / "LIDC-IDRI/LIDC-IDRI-0007/x/y"
-    for root in (tmp_path / "empty", tmp_path / "none", "", without):
-        with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
-            read_by(lidc_idri, root)
-        assert "one folder per series" in fault.value.help and "corpus=lidc_idri" in fault.value.help
+def test_a_root_without_series_shows_the_tree(by_hand: Path) -> None:
+    missing("lidc_idri", "one folder per series", by_hand / "LIDC-IDRI/LIDC-IDRI-0007/x/y")
 
 
 def test_phantom_in_its_layout(root: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from official import KEY, phantom, picture, read, states
+from official import laid_out, picture, read, refused, states
 
 from data_modules.corpora.mimic_cxr import MEMBER
 from data_modules.corpus_config import BadRows
-from data_modules.errors import InputError, MissingCorpus
+from data_modules.errors import MissingCorpus
 
 FRONTAL = {"view": ["PA", "AP"]}
 IMAGES = {  # dicom_id -> subject, study, split, ViewPosition
@@ -53,9 +53,7 @@ def place(dicom: str, suffix: str) -> str:
     return f"files/p{subject[:2]}/p{subject}/s{study}{suffix}"
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return phantom("mimic_cxr", tmp_path_factory.mktemp("layout") / "mimic_cxr")
+root = laid_out("mimic_cxr")
 
 
 @pytest.fixture
@@ -217,10 +215,7 @@ def test_phantom_unpacked_is_the_same(root: Path) -> None:
 )
 def test_faults_are_one_line(by_hand: Path, spoil: Callable[[Path], None], said: str) -> None:
     spoil(by_hand)
-    with pytest.raises(InputError, match=said) as fault:
-        read("mimic_cxr", by_hand)
-    text = str(fault.value)
-    assert "\n" not in text and not any(part in text for part in ("10000032", "50414267", "02aa804e"))
+    refused(said, "mimic_cxr", by_hand, "10000032", "50414267", "02aa804e")
 
 
 def test_a_bad_label_can_be_skipped(by_hand: Path) -> None:
@@ -234,9 +229,7 @@ def test_a_damaged_report_is_not_named(by_hand: Path) -> None:
     zipped(path)
     data = path.read_bytes()
     path.write_bytes(data.replace(b"dyspnea", b"dyspnoe"))  # no longer what its checksum says
-    with pytest.raises(InputError, match="a report cannot be read") as fault:
-        read("mimic_cxr", by_hand)
-    assert "50414267" not in str(fault.value)
+    refused("a report cannot be read", "mimic_cxr", by_hand, "50414267")
 
 
 @pytest.mark.parametrize("name", ["split", "metadata", "chexpert"])
@@ -245,13 +238,6 @@ def test_a_missing_table_shows_the_tree(by_hand: Path, name: str) -> None:
     with pytest.raises(MissingCorpus, match=f"mimic-cxr-2.0.0-{name}.csv.gz") as fault:
         read("mimic_cxr", by_hand)
     assert "mimic-cxr-reports.zip" in fault.value.help
-
-
-def test_a_wrong_root_shows_the_tree(tmp_path: Path) -> None:
-    for root in (tmp_path, tmp_path / "none", ""):
-        with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
-            read("mimic_cxr", root)
-        assert "<dicom_id>.jpg" in fault.value.help and "radz data phantom corpus=mimic_cxr" in fault.value.help
 
 
 def _edit(root: Path, table: str, old: str, new: str) -> None:

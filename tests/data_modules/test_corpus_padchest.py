@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from official import KEY, phantom, picture, read, states, write_table
+from official import edit, laid_out, picture, read, refused, states, write_table
 from PIL import Image
 
 from data_modules.corpora.padchest import names
 from data_modules.corpus_config import BadRows, CorpusConfig
-from data_modules.errors import InputError, MissingCorpus
+from data_modules.errors import InputError
 from data_modules.pixels import read_gray
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
@@ -27,9 +27,7 @@ HEADER = [
 FILTERED = "padchest: RNN_model rows of patients with Physician rows"
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return phantom("padchest", tmp_path_factory.mktemp("layout") / "padchest")
+root = laid_out("padchest")
 
 
 @pytest.fixture
@@ -115,7 +113,7 @@ def test_filters(by_hand: Path) -> None:
 
 
 def test_a_study_with_two_reports_is_two(by_hand: Path) -> None:
-    _edit(by_hand / TABLE, "F,L,11,cardiomegali .", "F,L,18,otro inform .")
+    edit(by_hand / TABLE, "F,L,11,cardiomegali .", "F,L,18,otro inform .")
     assert read("padchest", by_hand).study_id.tolist()[:2] == ["s1/11", "s1/18"]
 
 
@@ -169,27 +167,13 @@ def test_phantom_in_its_layout(root: Path) -> None:
     ],
 )
 def test_faults_are_one_line(by_hand: Path, old: str, new: str, said: str) -> None:
-    _edit(by_hand / TABLE, old, new)
-    with pytest.raises(InputError, match=said) as fault:
-        read("padchest", by_hand)
-    text = str(fault.value)
-    assert "\n" not in text and "c.png" not in text and "p9" not in text
+    edit(by_hand / TABLE, old, new)
+    refused(said, "padchest", by_hand, "c.png", "p9")
 
 
 def test_bad_labels_may_be_skipped(by_hand: Path) -> None:
-    _edit(by_hand / TABLE, "['normal']", "normal")
+    edit(by_hand / TABLE, "['normal']", "normal")
     assert "s2/12" not in read("padchest", by_hand, bad=BadRows(on_bad_label="skip")).study_id
-
-
-def test_a_wrong_root_shows_the_tree(tmp_path: Path) -> None:
-    for root in (tmp_path, tmp_path / "none", ""):
-        with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
-            read("padchest", root)
-        assert "54/<ImageID>" in fault.value.help and "radz data phantom corpus=padchest" in fault.value.help
-
-
-def _edit(path: Path, old: str, new: str) -> None:
-    path.write_text(path.read_text().replace(old, new, 1))
 
 
 @given(st.lists(st.text()))

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from data_modules.chest_xray import ChestXrayDataModule
-from data_modules.config import CorpusConfig, DataConfig, PhantomConfig, SplitCounts
+from data_modules.config import DataConfig
 from data_modules.corpora import phantom
 from data_modules.corpora.phantom import written
+from data_modules.corpus_config import CorpusConfig, PhantomConfig, SplitCounts
 from data_modules.disk import CannotWrite
 from data_modules.errors import InputError
 from data_modules.findings import PRESENT

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from official import KEY, SALT, states, write_table
-from official_ct import cases, hounsfield, layout, read_by, volume
+from official import KEY, SALT, edit, missing, refused, states, write_table
+from official_ct import cases, hounsfield, laid_out_ct, read_by, volume
 
 from data_modules.corpora import rad_chestct
 from data_modules.corpora.rad_chestct import _findings, meaning
 from data_modules.corpora.terms import MALFORMED
 from data_modules.corpus_config import BadRows, SplitFractions
-from data_modules.errors import InputError, MissingCorpus
+from data_modules.errors import InputError
 from data_modules.findings import ontology
 from data_modules.phantom.layouts import rad_chestct as writer
 from data_modules.volumes import read_volume
@@ -26,9 +26,7 @@ LABELS = sorted({label for labels in WANTED.values() for label in labels} | {"ai
 TABLE = "{}_Abnormality_and_Location_Labels.csv"
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return layout(writer.write, tmp_path_factory)
+root = laid_out_ct(writer.write)
 
 
 @pytest.fixture
@@ -97,12 +95,7 @@ def test_a_scan_that_is_not_there_follows_the_policy(by_hand: Path) -> None:
 
 
 def _edit(name: str, old: str, new: str):
-    def spoil(root: Path) -> None:
-        path = root / name
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new, 1))
-
-    return spoil
+    return lambda root: edit(root / name, old, new)
 
 
 def _without_masses(root: Path) -> None:
@@ -123,18 +116,12 @@ def _without_masses(root: Path) -> None:
 )
 def test_faults_are_one_line(by_hand: Path, spoil, said: str) -> None:
     spoil(by_hand)
-    with pytest.raises(InputError, match=said) as fault:
-        read_by(rad_chestct, by_hand)
-    assert "\n" not in str(fault.value) and not any(name in str(fault.value) for name in ("trn000", "mrn5", "tst000"))
+    refused(said, "rad_chestct", by_hand, "trn000", "mrn5", "tst000")
 
 
-def test_a_wrong_root_shows_the_tree(tmp_path: Path, by_hand: Path) -> None:
-    (tmp_path / "empty").mkdir()
+def test_a_root_without_a_part_shows_the_tree(by_hand: Path) -> None:
     (by_hand / TABLE.format("imgvalid")).unlink()
-    for root in (tmp_path / "empty", tmp_path / "none", "", by_hand):
-        with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
-            read_by(rad_chestct, root)
-        assert "trn00001.npz" in fault.value.help and "corpus=rad_chestct" in fault.value.help
+    missing("rad_chestct", "trn00001.npz", by_hand)
 
 
 def test_phantom_in_its_layout(root: Path) -> None:

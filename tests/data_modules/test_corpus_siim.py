@@ -10,21 +10,19 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from official import KEY, phantom, read, states, write_table
+from official import KEY, edit, laid_out, missing, read, refused, states, write_table
 from synthetic_dicom import written
 
 from data_modules.corpora.csv_file import load
 from data_modules.corpora.siim import _images
 from data_modules.corpus_config import BadRows, SplitFractions
-from data_modules.errors import InputError, MissingCorpus
+from data_modules.errors import InputError
 
 ROOT = "1.2.276.0.7230010.3.1"
 IMAGES = {name: f"{ROOT}.4.8323329.{number}" for name, number in (("one", 14508), ("two", 1034), ("three", 300))}
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return phantom("siim", tmp_path_factory.mktemp("layout") / "siim")
+root = laid_out("siim")
 
 
 @pytest.fixture
@@ -117,24 +115,16 @@ def test_phantom_in_its_layout(root: Path, caplog: pytest.LogCaptureFixture) -> 
 )
 def test_faults_are_one_line(by_hand: Path, spoil, said: str) -> None:
     spoil(by_hand)
-    with pytest.raises(InputError, match=said) as fault:
-        read("siim", by_hand)
-    assert "\n" not in str(fault.value) and ROOT not in str(fault.value)
+    refused(said, "siim", by_hand, ROOT)
 
 
-def test_a_wrong_root_shows_the_tree(tmp_path: Path, by_hand: Path) -> None:
-    (tmp_path / "empty").mkdir()
+def test_a_root_without_a_part_shows_the_tree(by_hand: Path) -> None:
     (by_hand / "dicom-images-train").rename(by_hand / "elsewhere")
-    for root in (tmp_path / "empty", tmp_path / "none", "", by_hand):
-        with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
-            read("siim", root)
-        assert "STUDY/SERIES/IMAGE.dcm" in fault.value.help and "corpus=siim" in fault.value.help
+    missing("siim", "STUDY/SERIES/IMAGE.dcm", by_hand)
 
 
 def _edit(root: Path, old: str, new: str) -> None:
-    path = root / "train-rle.csv"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new, 1))
+    edit(root / "train-rle.csv", old, new)
 
 
 @given(st.lists(st.text(alphabet="0123456789 -x", max_size=9), min_size=1))

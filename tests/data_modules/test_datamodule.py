@@ -12,20 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
+from plain_trainer import plain_trainer
 from small_corpus import Corpus, Make, ready
 
 from data_modules import base
 from data_modules.batch import StudyBatch
 from data_modules.chest_xray import ChestXrayDataModule
-from data_modules.config import (
-    Augment,
-    Columns,
-    LabelPolicy,
-    LabelRule,
-    Limit,
-    Unmentioned,
-)
+from data_modules.config import Augment, Limit
+from data_modules.corpus_config import Columns, LabelPolicy, LabelRule, Unmentioned
 from data_modules.errors import InputError
 from data_modules.reports import digest64
 from data_modules.workers import death
@@ -204,10 +199,7 @@ class Recorder(LightningModule):
 def test_a_trainer_shuffles_by_epoch_and_augments_training_only(make: Make, tmp_path: Path, enabled: bool) -> None:
     module = make(augment=Augment(enabled=enabled))
     recorder = Recorder(module)
-    trainer = Trainer(
-        max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path,
-    )  # fmt: skip
+    trainer = plain_trainer(max_epochs=3, default_root_dir=tmp_path)
     trainer.fit(recorder, datamodule=module)
     orders = [[r for e, rows in recorder.train_rows if e == epoch for r in rows] for epoch in range(3)]
     assert [sorted(order) for order in orders] == [module.table.rows("train").tolist()] * 3

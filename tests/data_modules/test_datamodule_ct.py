@@ -11,8 +11,10 @@ import pytest
 import torch
 from small_corpus import Corpus
 
-from data_modules.config import Augment, Columns, CorpusConfig, CtConfig, DataConfig, LabelRule
+from data_modules.config import Augment, DataConfig
+from data_modules.corpus_config import Columns, CorpusConfig, LabelRule
 from data_modules.ct import CTDataModule, MixedDataModule
+from data_modules.ct_config import CtConfig
 from data_modules.decode import Recipe, decode
 from data_modules.errors import InputError
 from data_modules.slices import images

@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 from small_corpus import Corpus, Make, ready
 
-from data_modules.config import (
-    BadRows,
-    CorpusConfig,
-)
+from data_modules.corpus_config import BadRows, CorpusConfig
 from data_modules.errors import InputError
 from data_modules.leaks import leaked
 

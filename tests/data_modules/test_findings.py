@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules.config import LabelPolicy, Unmentioned
+from data_modules.corpus_config import LabelPolicy, Unmentioned
 from data_modules.errors import InputError
 from data_modules.findings import (
     ABSENT,
     PRESENT,
     PROVING,
-    RELATIONS,
     UNCERTAIN,
     UNMENTIONED,
     Finding,
@@ -45,7 +44,7 @@ def test_every_finding_is_consistent() -> None:
         assert finding.name == finding.name.lower() and " " not in finding.name
         assert finding.text == finding.text.strip() != ""
         for labels in finding.aliases.values():
-            assert labels and set(labels.values()) <= set(RELATIONS)
+            assert labels and set(labels.values()) <= {"exact", "parent", "child", "loose"}
         assert set(finding.aliases.get("common", {}).values()) <= {"exact"}
         assert not set(finding.aliases.get("common", {})) & set(ontology().names), "a short name hides a finding"
 

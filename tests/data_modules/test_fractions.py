@@ -7,12 +7,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from small_corpus import Make, ready
+from small_corpus import Make, one_image_each, ready
 
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
 from data_modules.findings import UNMENTIONED
-from data_modules.study import StudyTable, offsets
+from data_modules.study import StudyTable
 from data_modules.subsets import fraction_of_patients
 
 PATIENTS = 200
@@ -25,19 +25,12 @@ def table(name: str = "ours", order_seed: int | None = None) -> StudyTable:
     splits = ["train"] * len(patients) + ["val", "test"] * 20
     patients += [f"v{i}" for i in range(40)]
     order = np.arange(len(splits)) if order_seed is None else np.random.default_rng(order_seed).permutation(len(splits))
-    n = len(order)
 
-    def text(values: list[str]) -> np.ndarray:
-        return np.array(values, dtype=object)[order]
+    def text(values: list[str]) -> list[str]:
+        return [values[place] for place in order]
 
-    studies = text([f"s{i}" for i in range(n)])
-    return StudyTable(
-        corpora=(name,), corpus=np.zeros(n, np.int16), study_id=studies, patient=text(patients), split=text(splits),
-        modality=text(["chest_xray"] * n), image_paths=[f"/{s}" for s in studies], image_ids=list(studies),
-        rescale=np.full((n, 2), np.nan), image_offsets=offsets(np.ones(n, dtype=np.int64)), reports=[""] * n,
-        findings=("edema",), states=np.full((n, 1), UNMENTIONED, np.int8), coded=(("edema",),), attributes={},
-        source_rows=np.arange(n) + 2,
-    )  # fmt: skip
+    studies, states = text([f"s{i}" for i in range(len(order))]), np.full((len(order), 1), UNMENTIONED)
+    return one_image_each(text(patients), text(splits), states, ("edema",), studies, name)
 
 
 def kept(share: float, seed: int = 0, of: StudyTable | None = None) -> set[str]:

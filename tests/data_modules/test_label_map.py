@@ -9,7 +9,7 @@ from official import COUNTS
 from small_corpus import Corpus, Make, ready
 
 from data_modules.chest_xray import ChestXrayDataModule
-from data_modules.config import CorpusConfig, DataConfig, LabelRule, PhantomConfig
+from data_modules.config import DataConfig
 from data_modules.corpora import (
     chestxray14,
     chexpert,
@@ -23,6 +23,7 @@ from data_modules.corpora import (
 )
 from data_modules.corpora.rad_chestct import _findings, meaning
 from data_modules.corpora.terms import coded, plain
+from data_modules.corpus_config import CorpusConfig, LabelRule, PhantomConfig
 from data_modules.findings import ontology, vocabulary
 from data_modules.label_map import label_map
 from data_modules.phantom.layouts import write_layout

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_modules.cells import folded
-from data_modules.config import LabelRule
 from data_modules.corpora.labels import OUTSIDE, remarks, state_of, states_of
+from data_modules.corpus_config import LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import ABSENT, PRESENT, UNCERTAIN, UNMENTIONED
 

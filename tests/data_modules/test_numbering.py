@@ -12,9 +12,9 @@ import pytest
 from small_corpus import SALT, Corpus, Make, ready
 
 from data_modules.audit import _spread
-from data_modules.config import Columns, CorpusConfig, PhantomConfig, SplitCounts, SplitFile, SplitFractions
 from data_modules.corpora import READERS, table
 from data_modules.corpora.splits import split_patients
+from data_modules.corpus_config import Columns, CorpusConfig, PhantomConfig, SplitCounts, SplitFile, SplitFractions
 from data_modules.errors import InputError
 from data_modules.findings import ontology
 from data_modules.privacy import pseudonym

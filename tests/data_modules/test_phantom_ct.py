@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import re
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from csv_rows import rows_of
 from test_phantom_report import FORBIDDEN, NAMED
 
 from data_modules.corpora import phantom
@@ -35,13 +35,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, write_phantom(folder, studies=COUNTS, voxels=32, seed=4, modality=CT, workers=1, progress=False)
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "studies.csv").open(newline="") as handle:
-        return list(csv.DictReader(handle))
-
-
 def test_files_are_nifti(written: tuple[Path, str]) -> None:
-    for row in rows(written[0]):
+    for row in rows_of(written[0] / "studies.csv"):
         path = written[0] / row["image"]
         image = nibabel.load(path)
         assert isinstance(image, nibabel.Nifti1Image) and image.shape == (32, 32, 32)
@@ -57,7 +52,7 @@ def test_files_are_nifti(written: tuple[Path, str]) -> None:
 def test_studies_are_those_of_the_radiographs(written: tuple[Path, str], tmp_path: Path) -> None:
     write_phantom(tmp_path / "film", studies=COUNTS, image_px=64, seed=4, workers=1, progress=False)
     same = ("study", "patient", "split", "sex", "age", *NAMES)
-    film, ct = rows(tmp_path / "film"), rows(written[0])
+    film, ct = rows_of(tmp_path / "film" / "studies.csv"), rows_of(written[0] / "studies.csv")
     assert [[row[name] for name in same] for row in film] == [[row[name] for name in same] for row in ct]
     assert all(a["report"] != b["report"] for a, b in zip(film, ct, strict=True))
     for index in range(20):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import platform
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from csv_rows import rows_of
 
 from data_modules.errors import InputError
 from data_modules.phantom import write as writing
@@ -28,14 +28,9 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, write_phantom(folder, studies=STUDIES, image_px=96, seed=4, workers=1, progress=False)
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "studies.csv").open(newline="") as handle:
-        return list(csv.DictReader(handle))
-
-
 def test_table(phantom: tuple[Path, str]) -> None:
     folder, digest = phantom
-    table = rows(folder)
+    table = rows_of(folder / "studies.csv")
     assert tuple(table[0]) == COLUMNS
     assert len(table) == 22 and len({row["study"] for row in table}) == 22
     assert {row["split"] for row in table} == set(STUDIES)
@@ -51,7 +46,7 @@ def test_table(phantom: tuple[Path, str]) -> None:
 def test_dicom(phantom: tuple[Path, str]) -> None:
     folder, _ = phantom
     kinds = set()
-    for row in rows(folder):
+    for row in rows_of(folder / "studies.csv"):
         data = pydicom.dcmread(folder / row["image"])
         assert data.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
         assert (data.BitsStored, data.HighBit, data.BitsAllocated) == (12, 11, 16)
@@ -72,7 +67,7 @@ def test_same_config_is_left_alone_and_another_is_written_anew(tmp_path: Path, m
     assert write_phantom(tmp_path / "p", studies={"train": 3}, image_px=64, seed=0, progress=False) == first
     assert (tmp_path / "p" / "studies.csv").stat().st_mtime_ns == stamp
     other = write_phantom(tmp_path / "p", studies={"train": 3}, image_px=64, seed=1, progress=False)
-    assert other != first and len(rows(tmp_path / "p")) == 3
+    assert other != first and len(rows_of(tmp_path / "p" / "studies.csv")) == 3
     # an interrupted run leaves neither the folder nor its draft
     monkeypatch.setattr(writing, "write_report", lambda study: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_corpus import Make, ready
+from small_corpus import Make, one_image_each, ready
 
 from data_modules.config import DataConfig
 from data_modules.errors import InputError
 from data_modules.findings import ABSENT, PRESENT, UNCERTAIN, UNMENTIONED
 from data_modules.shots import few_shots
-from data_modules.study import StudyTable, offsets
+from data_modules.study import StudyTable
 
 FINDINGS = ("edema", "mass", "no_finding", "pneumonia")
 VALUES = np.array([0, 1, np.nan, np.nan], dtype=np.float32)
@@ -24,15 +24,7 @@ VALUES = np.array([0, 1, np.nan, np.nan], dtype=np.float32)
 
 
 def table(states: np.ndarray, patients: list[str], split: list[str] | None = None) -> StudyTable:
-    n = len(states)
-    studies = np.array([f"s{i}" for i in range(n)], dtype=object)
-    return StudyTable(
-        corpora=("ours",), corpus=np.zeros(n, np.int16), study_id=studies, patient=np.array(patients, dtype=object),
-        split=np.array(split or ["train"] * n, dtype=object), modality=np.array(["chest_xray"] * n, dtype=object),
-        image_paths=[f"/{s}" for s in studies], image_ids=list(studies), rescale=np.full((n, 2), np.nan),
-        image_offsets=offsets(np.ones(n, dtype=np.int64)), reports=[""] * n, findings=FINDINGS,
-        states=states.astype(np.int8), coded=(FINDINGS,), attributes={}, source_rows=np.arange(n) + 2,
-    )  # fmt: skip
+    return one_image_each(patients, split or ["train"] * len(states), states, FINDINGS)
 
 
 def drawn(of: StudyTable, shots: int, seed: int = 0) -> StudyTable:

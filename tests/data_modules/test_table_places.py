@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from small_corpus import SALT, Corpus
 
-from data_modules.config import BadRows
 from data_modules.corpora import table
+from data_modules.corpus_config import BadRows
 from data_modules.errors import InputError
 from data_modules.findings import ontology
 from data_modules.study import StudyTable

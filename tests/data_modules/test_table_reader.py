@@ -7,19 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_corpus import SALT, Corpus
+from small_corpus import SALT, Corpus, read
 
-from data_modules.config import BadRows, Columns, LabelPolicy, LabelRule, SplitFile, SplitFractions
 from data_modules.corpora import table
+from data_modules.corpus_config import BadRows, Columns, LabelPolicy, LabelRule, SplitFile, SplitFractions
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.findings import ABSENT, PRESENT, UNMENTIONED, ontology
 from data_modules.privacy import pseudonym
-from data_modules.study import StudyTable
-
-
-def read(corpus: Corpus, **changes: Any) -> StudyTable:
-    corpus.write()
-    return table.read(corpus.config(**changes), ontology(), SALT)
 
 
 def refused(corpus: Corpus, **changes: Any) -> str:

@@ -18,28 +18,13 @@ from official import COUNTS, KEY, write_table
 from small_corpus import SALT, Corpus
 
 from data_modules import table_store
-from data_modules.config import BadRows, CorpusConfig, LabelPolicy, PhantomConfig
+from data_modules.corpus_config import BadRows, CorpusConfig, LabelPolicy, PhantomConfig
 from data_modules.errors import InputError
 from data_modules.findings import ontology
 from data_modules.study import StudyTable
 
+pytestmark = pytest.mark.usefixtures("reads")
 WHOLE_SIZE = table_store.WORTHWHILE
-
-
-@pytest.fixture(autouse=True)
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The readers that were called."""
-    return spied(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("layouts")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
 
 
 @pytest.mark.parametrize("name", [*EVERY_LAYOUT, "phantom"])

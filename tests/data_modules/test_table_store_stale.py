@@ -12,30 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kept import EVERY_LAYOUT, SKIP, assert_same, layout, read, spied
+from kept import EVERY_LAYOUT, SKIP, assert_same, layout, read
 from official import KEY
 from small_corpus import SALT, Corpus
 
 from data_modules import corpora, table_store
-from data_modules.config import CorpusConfig
+from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError
 from data_modules.findings import ontology
 
-
-@pytest.fixture(autouse=True)
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The readers that were called."""
-    return spied(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("layouts")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("reads")
 
 
 def _restored(path: Path) -> None:

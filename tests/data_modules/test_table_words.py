@@ -9,21 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_corpus import SALT, Corpus
+from small_corpus import Corpus, read
 
 from data_modules.cells import number, spelling
-from data_modules.config import BadRows, Columns, LabelRule, SplitFile
-from data_modules.corpora import table
+from data_modules.corpus_config import BadRows, Columns, LabelRule, SplitFile
 from data_modules.errors import InputError
-from data_modules.findings import ABSENT, PRESENT, UNMENTIONED, ontology
-from data_modules.study import StudyTable
+from data_modules.findings import ABSENT, PRESENT, UNMENTIONED
 
 EASY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def read(corpus: Corpus, **changes: Any) -> StudyTable:
-    corpus.write()
-    return table.read(corpus.config(**changes), ontology(), SALT)
 
 
 def refused(corpus: Corpus, **changes: Any) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import stat
 from pathlib import Path
 
 import numpy as np
 from audited import filled, look
+from csv_rows import rows_of
 from PIL import Image
 from small_corpus import Corpus
 
 from data_modules.thumbnails import thumbnails
 
 SPLITS = ("train", "val", "test")
-
-
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "thumbnails.csv").open(newline="") as handle:
-        return list(csv.DictReader(handle))
 
 
 def test_thumbnails_are_the_images_of_the_rows_beside_them(corpus: Corpus, tmp_path: Path) -> None:
@@ -28,7 +23,7 @@ def test_thumbnails_are_the_images_of_the_rows_beside_them(corpus: Corpus, tmp_p
     assert (tmp_path / "a/thumbnails.png").read_bytes() == (tmp_path / "b/thumbnails.png").read_bytes()
     page = np.asarray(Image.open(tmp_path / "a/thumbnails.png"))
     assert page.shape == (3 * (20 + 4 * 96), 8 * 96)
-    rows = rows_of(tmp_path / "a")
+    rows = rows_of(tmp_path / "a" / "thumbnails.csv")
     assert [sum(row["split"] == split for row in rows) for split in SPLITS] == [6, 2, 4]
     for row in rows:
         top = SPLITS.index(row["split"]) * 404 + 20 + (int(row["line"]) - 1) * 96
@@ -43,7 +38,7 @@ def test_many_images_are_drawn_by_the_seed(corpus: Corpus, tmp_path: Path) -> No
     data = look(filled(corpus))
     for seed in (0, 1):
         thumbnails(data, tmp_path / str(seed), seed)
-    first, second = (rows_of(tmp_path / str(seed)) for seed in (0, 1))
+    first, second = (rows_of(tmp_path / str(seed) / "thumbnails.csv") for seed in (0, 1))
     assert len(first) == 32 + 10 and [row["row"] for row in first] != [row["row"] for row in second]
     assert len({row["row"] for row in first}) == len(first)
 

@@ -11,7 +11,8 @@ from small_corpus import Corpus
 
 from data_modules.audit import lenient
 from data_modules.chest_xray import ChestXrayDataModule
-from data_modules.config import CorpusConfig, DataConfig
+from data_modules.config import DataConfig
+from data_modules.corpus_config import CorpusConfig
 
 
 def filled(corpus: Corpus) -> CorpusConfig:

@@ -13,7 +13,7 @@ from official import KEY, phantom
 from small_corpus import SALT
 
 from data_modules import corpora, table_store
-from data_modules.config import BadRows, CorpusConfig
+from data_modules.corpus_config import BadRows, CorpusConfig
 from data_modules.findings import Ontology, ontology
 from data_modules.phantom.layouts import LAYOUTS
 from data_modules.study import Coverage, StudyTable, offsets

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from data_modules import corpora
 from data_modules.corpus_config import CorpusConfig, PhantomConfig, SplitCounts
+from data_modules.errors import InputError, MissingCorpus
 from data_modules.findings import STATE_NAMES, ontology
 from data_modules.phantom.layouts import write_layout
 from data_modules.study import StudyTable
@@ -24,6 +26,16 @@ def phantom(corpus: str, out: Path) -> Path:
     """The phantom of COUNTS in the layout of a corpus; all layouts are made of one cached phantom."""
     write_layout(corpus, out, PhantomConfig(COUNTS, image_px=64, voxels=48, seed=1), out.parent / "cache")
     return out
+
+
+def laid_out(corpus: str) -> Any:
+    """A fixture of a test file: the folder of `phantom`."""
+
+    @pytest.fixture(scope="module")
+    def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return phantom(corpus, tmp_path_factory.mktemp("layout") / corpus)
+
+    return root
 
 
 def read(reader: str, root: Path | str, **changes: Any) -> StudyTable:
@@ -51,3 +63,24 @@ def states(table: StudyTable, study: str) -> Mapping[str, str]:
     """Finding -> state word of one study."""
     row = table.study_id.tolist().index(study)
     return {name: STATE_NAMES[state] for name, state in table.study(row).states.items()}
+
+
+def edit(path: Path, old: str, new: str, count: int = 1) -> None:
+    """Put `new` in the place of the first `old` of a file, which must be there."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, count))
+
+
+def refused(said: str, reader: str, root: Path, *hidden: str, **changes: Any) -> None:
+    """Reading ends with one line that says so and holds nothing of what is hidden."""
+    with pytest.raises(InputError, match=said) as fault:
+        read(reader, root, **changes)
+    assert not [part for part in ("\n", *hidden) if part in str(fault.value)]
+
+
+def missing(reader: str, tree: str, root: Path | str) -> None:
+    """Reading ends with the key of the root, and a help that shows the tree."""
+    with pytest.raises(MissingCorpus, match=f"{KEY}.root") as fault:
+        read(reader, root)
+    assert tree in fault.value.help and f"radz data phantom corpus={reader}" in fault.value.help

@@ -9,10 +9,8 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from official import COUNTS, KEY, SALT
+from official import COUNTS, read
 
-from data_modules.corpus_config import CorpusConfig
-from data_modules.findings import ontology
 from data_modules.phantom.layouts.case import Case
 from data_modules.study import StudyTable
 
@@ -56,19 +54,22 @@ def cases(folder: Path) -> list[Case]:
     return found
 
 
-def layout(write: Callable[[list[Case], Path], None], factory: pytest.TempPathFactory) -> Path:
-    """The studies of `cases` in a layout."""
-    folder = factory.mktemp("layout")
-    (folder / "corpus").mkdir()
-    write(cases(folder / "volumes"), folder / "corpus")
-    return folder / "corpus"
+def laid_out_ct(write: Callable[[list[Case], Path], None]) -> Any:
+    """A fixture of a test file: the studies of `cases` in a layout."""
+
+    @pytest.fixture(scope="module")
+    def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        folder = tmp_path_factory.mktemp("layout")
+        (folder / "corpus").mkdir()
+        write(cases(folder / "volumes"), folder / "corpus")
+        return folder / "corpus"
+
+    return root
 
 
 def read_by(reader: Any, root: Path | str, **changes: Any) -> StudyTable:
     """The table of a reader's module; `changes` are fields of CorpusConfig."""
-    name = reader.LAYOUT.reader
-    config = CorpusConfig(reader=name, root=str(root), **{"modality": "chest_ct", **changes})
-    return reader.read(config, ontology(), SALT, Path("unused"), KEY)
+    return read(reader.LAYOUT.reader, root, **{"modality": "chest_ct", **changes})
 
 
 def volume(path: Path) -> Path:

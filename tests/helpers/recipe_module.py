@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import recipe
 import torch
 from torch import Tensor
@@ -151,6 +152,20 @@ def total(
 
         loss = loss + sentenced * recipe.sentenced(near, batch.reports, drawn, known, temperature)
     return loss + language * model.language(batch.reports) if language else loss
+
+
+def compare(module: DFAT, model: recipe.Plain, batch: StudyBatch, expected: Tensor) -> None:
+    """The loss of a step, and the gradient of every weight, are those of `expected`."""
+    found = module.training_step(batch, 0)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-7)
+    found.backward()
+    expected.backward()
+    ours = {name: p.grad for name, p in module.named_parameters() if p.requires_grad}
+    assert ours.keys() == model.leaves.keys() and len(ours) > 30
+    for name, leaf in model.leaves.items():
+        theirs = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        found = torch.zeros_like(leaf) if ours[name] is None else ours[name]
+        assert (found - theirs).norm() <= 1e-6 * theirs.norm() + 1e-9, name
 
 
 def alike(batch: StudyBatch, known: list[dict[str, float]], positives: str, findings: int, i: int, j: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ import numpy as np
 from PIL import Image
 
 from data_modules.chest_xray import ChestXrayDataModule
-from data_modules.config import Columns, CorpusConfig, LabelRule, SplitFile
+from data_modules.corpora import table
+from data_modules.corpus_config import Columns, CorpusConfig, LabelRule, SplitFile
+from data_modules.findings import ontology
+from data_modules.study import StudyTable, offsets
 
 SALT = b"s" * 32
 Row = dict[str, str]
@@ -63,3 +66,25 @@ class Corpus:
 def ready(module: ChestXrayDataModule) -> ChestXrayDataModule:
     module.setup()
     return module
+
+
+def read(corpus: Corpus, **changes: Any) -> StudyTable:
+    """The table of a corpus that is written first; `changes` as of `Corpus.config`."""
+    corpus.write()
+    return table.read(corpus.config(**changes), ontology(), SALT)
+
+
+def one_image_each(
+    patients: Sequence[str], split: Sequence[str], states: np.ndarray, findings: tuple[str, ...],
+    studies: Sequence[str] = (), name: str = "ours",
+) -> StudyTable:  # fmt: skip
+    """A table of studies [N] of one image, called s0, s1 .. unless `studies` says otherwise; no file is there."""
+    n = len(patients)
+    text = {"study_id": studies or [f"s{i}" for i in range(n)], "patient": patients, "split": split}
+    return StudyTable(
+        corpora=(name,), corpus=np.zeros(n, np.int16), image_paths=[f"/{one}" for one in text["study_id"]],
+        image_ids=list(text["study_id"]), rescale=np.full((n, 2), np.nan), image_offsets=offsets(np.ones(n, np.int64)),
+        reports=[""] * n, findings=findings, states=states.astype(np.int8), coded=(findings,), attributes={},
+        source_rows=np.arange(n) + 2,
+        **{key: np.array(words, dtype=object) for key, words in {**text, "modality": ["chest_xray"] * n}.items()},
+    )  # fmt: skip

@@ -10,8 +10,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from radz.backbones import FAMILIES
-from radz.config.backbone import TINY
+from radz.backbones import FAMILIES, load_backbone
+from radz.backbones.base import Backbone
+from radz.config.backbone import TINY, BackboneConfig
 
 TEXTS = [
     "There is a small left pleural effusion with a meniscus.",
@@ -28,6 +29,11 @@ COUNTS = ("num_crops", "num_patches", "batch_num_images")
 """what processors return beside what the model takes"""
 SHAPE = {"image_size": 64, "vision_width": 32, "width": 32, "vocabulary": 400, "context": 256}
 PIXELS = torch.randint(0, 256, (8, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def load(folder: Path, **settings: Any) -> Backbone:
+    """The backbone of a folder with these settings, two and three modality tokens."""
+    return load_backbone(BackboneConfig(path=str(folder), **settings), folder, 2, 3)
 
 
 def processor(name: str, folder: Path) -> Any:

@@ -58,6 +58,8 @@ class Backbone(nn.Module, abc.ABC):
     projector_paths: ClassVar[tuple[str, ...]] = ("model.multi_modal_projector",)
     image_size: int | None = None
     processor_changes: Mapping[str, Any] = {}
+    _grid: int
+    """of a family that takes `grid` and `image_embeddings` as they are here: tokens along a side of an image"""
     _scale: Tensor
     _shift: Tensor
 
@@ -114,16 +116,21 @@ class Backbone(nn.Module, abc.ABC):
         in the features among them.
         """
 
-    @abc.abstractmethod
     def grid(self, side: int) -> int:
         """Projected tokens along one side of a square image of `side` pixels, before `image_pool`."""
+        return self._grid
 
-    @abc.abstractmethod
     def image_embeddings(self, prepared: Tensor) -> Tensor:
         """Tower and projector: what `prepare` returned to [M, P, d]; the tower runs inside `tower_graph`.
 
-        Channels beyond d are for `run_decoder` alone, which then takes them behind those of the embeddings.
+        Channels beyond d are for `run_decoder` alone, which then takes them behind those of the embeddings. As it is
+        here, the projector makes `_grid` tokens a side of the tower's last states.
         """
+        with self.tower_graph():
+            states = self.tower(prepared.to(next(self.tower.parameters()).dtype)).last_hidden_state
+        projector = self.core.get_submodule(self.projector_paths[0])
+        tokens = projector(states.to(next(projector.parameters()).dtype))
+        return self.pooled(tokens.unflatten(1, (self._grid, self._grid))).flatten(1, 2)
 
     def truncate_tower(self) -> None:
         """Drop the tower's layers beyond the one that is read, if the family reads an earlier one."""

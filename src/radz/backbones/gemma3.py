@@ -23,7 +23,7 @@ class Gemma3Backbone(Backbone):
     def read_settings(self, folder: Path, settings: dict[str, Any]) -> None:
         config = self.model.config
         self.image_size = config.vision_config.image_size
-        self._grid = math.isqrt(config.mm_tokens_per_image)
+        self._grid = math.isqrt(config.mm_tokens_per_image)  # the projector averages over squares
         names = self.tokenizer.convert_ids_to_tokens([config.boi_token_id, config.eoi_token_id])
         if any(name is None or name == self.tokenizer.unk_token for name in names):
             raise InputError(
@@ -36,18 +36,6 @@ class Gemma3Backbone(Backbone):
         """The patch projection, as in LLaVA, and an attention pooling that nothing reads."""
         head = getattr(self.tower, "head", None)
         return [self.tower.embeddings.patch_embedding] + ([head] if head is not None else [])
-
-    def grid(self, side: int) -> int:
-        """Pooled patches along a side."""
-        return self._grid
-
-    def image_embeddings(self, prepared: Tensor) -> Tensor:
-        """[M, 3, S, S] to [M, P, d]: the projector averages the tower's last states over squares."""
-        with self.tower_graph():
-            states = self.tower(prepared.to(next(self.tower.parameters()).dtype)).last_hidden_state
-        projector = self.core.model.multi_modal_projector
-        tokens = projector(states.to(next(projector.parameters()).dtype))
-        return self.pooled(tokens.unflatten(1, (self._grid, self._grid))).flatten(1, 2)
 
     def run_decoder(self, embeddings: Tensor, mask: Tensor, patches: Tensor | None, arguments: dict[str, Any]) -> Any:
         """See `Backbone`; with images the model around the decoder builds the masks of both kinds of layers."""

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from radz.backbones.base import Backbone
 from radz.backbones.vision_tower import idle_parts, layer_indices, prefix_tokens, side_in_patches, truncate
 
-TOWERS = ("clip_vision_model", "siglip_vision_model")
-
 
 class LlavaBackbone(Backbone):
     """See `Backbone`. The projector reads one or several layers of the tower, with or without the class token."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from data_modules.errors import InputError
 from radz.backbones.base import Backbone
@@ -24,6 +24,7 @@ class SmolVlmBackbone(Backbone):
     def read_settings(self, folder: Path, settings: dict[str, Any]) -> None:
         config = self.model.config
         side = self.image_size = config.vision_config.image_size
+        # The connector makes a token of a square of patches.
         self._grid = side // config.vision_config.patch_size // config.scale_factor
         self.processor_changes = {"size": {"longest_edge": side}}
         most = (settings.get("max_image_size") or {}).get("longest_edge")
@@ -44,18 +45,6 @@ class SmolVlmBackbone(Backbone):
     def idle_tower_parts(self) -> list[nn.Module]:
         """The patch projection, as in LLaVA."""
         return [self.tower.embeddings.patch_embedding]
-
-    def grid(self, side: int) -> int:
-        """Squares of patches along a side."""
-        return self._grid
-
-    def image_embeddings(self, prepared: Tensor) -> Tensor:
-        """[M, 3, S, S] to [M, P, d]: the connector makes a token of a square of patches."""
-        with self.tower_graph():
-            states = self.tower(prepared.to(next(self.tower.parameters()).dtype)).last_hidden_state
-        connector = self.core.model.connector
-        tokens = connector(states.to(next(connector.parameters()).dtype))
-        return self.pooled(tokens.unflatten(1, (self._grid, self._grid))).flatten(1, 2)
 
     @property
     def spelled_image(self) -> str:

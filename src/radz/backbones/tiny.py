@@ -53,16 +53,11 @@ def write_tiny(folder: Path, config: TinyConfig, texts: Iterable[str]) -> None:
     tokenizer = tiny_tokenizer(config, texts)
     state = torch.random.get_rng_state()
     torch.manual_seed(config.seed or 0)
-    model = random_model(config, tokenizer)
+    model = BUILDERS[config.family](config, tokenizer)  # with random weights, by torch's global generator
     torch.random.set_rng_state(state)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     image_processor(config).save_pretrained(folder)
-
-
-def random_model(config: TinyConfig, tokenizer: Any) -> Any:
-    """A model of the family with random weights; uses torch's global generator."""
-    return BUILDERS[config.family](config, tokenizer)
 
 
 def image_processor(config: TinyConfig) -> Any:
@@ -144,10 +139,15 @@ def _ids(config: TinyConfig, tokenizer: Any) -> list[int]:
     return ids
 
 
-def _llava(config: TinyConfig, tokenizer: Any) -> Any:
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
+def _model(kind: str, **settings: Any) -> Any:
+    """A model of transformers, whose classes are called `kind` with what it is behind it."""
+    import transformers
 
-    model = LlavaForConditionalGeneration(LlavaConfig(**_llava_settings(config, tokenizer)))
+    return getattr(transformers, f"{kind}ForConditionalGeneration")(getattr(transformers, f"{kind}Config")(**settings))
+
+
+def _llava(config: TinyConfig, tokenizer: Any) -> Any:
+    model = _model("Llava", **_llava_settings(config, tokenizer))
     structured_start(model, config)
     return model
 
@@ -158,13 +158,9 @@ def _resolutions(tile: int) -> list[list[int]]:
 
 
 def _llava_next(config: TinyConfig, tokenizer: Any) -> Any:
-    from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration
-
     tile = dataclasses.replace(config, image_size=config.image_size // 2)
-    settings = LlavaNextConfig(
-        image_grid_pinpoints=_resolutions(tile.image_size), **_llava_settings(tile, tokenizer)
-    )  # fmt: skip
-    model = LlavaNextForConditionalGeneration(settings)
+    resolutions = _resolutions(tile.image_size)
+    model = _model("LlavaNext", image_grid_pinpoints=resolutions, **_llava_settings(tile, tokenizer))
     structured_start(model, tile)
     return model
 
@@ -194,31 +190,24 @@ def _qwen_settings(config: TinyConfig, tokenizer: Any, vision: dict[str, Any]) -
 
 
 def _qwen2_5_vl(config: TinyConfig, tokenizer: Any) -> Any:
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
     # Windows of 2 x 2 merged patches; the last layer sees the whole image.
     vision = {"window_size": 4 * config.patch_size, "fullatt_block_indexes": [config.vision_layers - 1]}
-    settings = Qwen2_5_VLConfig(**_qwen_settings(config, tokenizer, vision))
-    return _scaled(Qwen2_5_VLForConditionalGeneration(settings), config)
+    return _scaled(_model("Qwen2_5_VL", **_qwen_settings(config, tokenizer, vision)), config)
 
 
 def _qwen3_vl(config: TinyConfig, tokenizer: Any) -> Any:
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
-
     vision = {
         "num_position_embeddings": (config.image_size // config.patch_size) ** 2,
         "deepstack_visual_indexes": list(range(config.vision_layers - 1))[:3],
     }
-    settings = Qwen3VLConfig(**_qwen_settings(config, tokenizer, vision))
-    return _scaled(Qwen3VLForConditionalGeneration(settings), config)
+    return _scaled(_model("Qwen3VL", **_qwen_settings(config, tokenizer, vision)), config)
 
 
 def _llava_onevision(config: TinyConfig, tokenizer: Any) -> Any:
-    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
-
     image, video, _ = _ids(config, tokenizer)
     tile = dataclasses.replace(config, image_size=config.image_size // 2)
-    settings = LlavaOnevisionConfig(
+    model = _model(
+        "LlavaOnevision",
         vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **_vision(tile)},
         text_config={"model_type": "qwen2", **_text(config, tokenizer)},
         image_token_index=image,
@@ -226,31 +215,29 @@ def _llava_onevision(config: TinyConfig, tokenizer: Any) -> Any:
         image_grid_pinpoints=_resolutions(tile.image_size),
         vision_aspect_ratio="anyres_max_1",  # released: 9, which 2 x 2 tiles do not reach
     )
-    return _scaled(LlavaOnevisionForConditionalGeneration(settings), config)
+    return _scaled(model, config)
 
 
 def _internvl(config: TinyConfig, tokenizer: Any) -> Any:
-    from transformers import InternVLConfig, InternVLForConditionalGeneration
-
     # 2 x 2 patches are a token, which then covers `patch_size` pixels.
     tile = dataclasses.replace(config, image_size=config.image_size // 2, patch_size=config.patch_size // 2)
-    settings = InternVLConfig(
+    model = _model(
+        "InternVL",
         vision_config=_vision(tile),
         text_config={"model_type": "qwen3", **_text(config, tokenizer)},
         image_token_id=_ids(config, tokenizer)[0],
         image_seq_length=(config.image_size // config.patch_size // 2) ** 2,
         tie_word_embeddings=False,
     )
-    return _scaled(InternVLForConditionalGeneration(settings), config)
+    return _scaled(model, config)
 
 
 def _gemma3(config: TinyConfig, tokenizer: Any) -> Any:
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
-
     image, begin, end, *_ = _ids(config, tokenizer)
     vision = {"model_type": "siglip_vision_model", "vision_use_head": False, **_vision(config)}
     text = {"query_pre_attn_scalar": config.width // config.heads, "sliding_window": config.context // 4}
-    settings = Gemma3Config(
+    model = _model(
+        "Gemma3",
         vision_config=vision,
         text_config={**_text(config, tokenizer), **text},
         mm_tokens_per_image=(config.image_size // config.patch_size // 2) ** 2,
@@ -258,7 +245,7 @@ def _gemma3(config: TinyConfig, tokenizer: Any) -> Any:
         boi_token_index=begin,
         eoi_token_index=end,
     )
-    model = _scaled(Gemma3ForConditionalGeneration(settings), config)
+    model = _scaled(model, config)
     nn.init.normal_(
         model.model.multi_modal_projector.mm_input_projection_weight, std=1 / math.sqrt(config.vision_width)
     )
@@ -266,14 +253,13 @@ def _gemma3(config: TinyConfig, tokenizer: Any) -> Any:
 
 
 def _smolvlm(config: TinyConfig, tokenizer: Any) -> Any:
-    from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
-
-    settings = SmolVLMConfig(
+    model = _model(
+        "SmolVLM",
         vision_config=_vision(config),
         text_config={"model_type": "llama", **_text(config, tokenizer)},
         image_token_id=_ids(config, tokenizer)[0],
     )
-    return _scaled(SmolVLMForConditionalGeneration(settings), config)
+    return _scaled(model, config)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ SUBDIVISION = 2  # pooled quarters: 2 x 2 of a patch
 @torch.no_grad()
 def structured_start(model: Any, config: TinyConfig) -> None:
     """Fill the weights of a LlavaForConditionalGeneration of this shape; uses torch's global generator."""
-    structured_tower(model.model.vision_tower, config.image_size, config.patch_size, config.vision_width, config.heads)
+    structured_tower(model.model.vision_tower, config.image_size, config.patch_size, config.vision_width)
     place, pooled = _channels(config.vision_width)
     content = config.vision_width - place - pooled
     _projector(model.model.multi_modal_projector, slice(content, content + place), config.width // 8)
@@ -40,7 +40,7 @@ def structured_start(model: Any, config: TinyConfig) -> None:
 
 
 @torch.no_grad()
-def structured_tower(tower: Any, image_size: int, patch_size: int, width: int, heads: int) -> None:
+def structured_tower(tower: Any, image_size: int, patch_size: int, width: int) -> None:
     """Fill the weights of a CLIP vision model of this shape."""
     side = image_size // patch_size
     place, pooled = _channels(width)
@@ -54,7 +54,7 @@ def structured_tower(tower: Any, image_size: int, patch_size: int, width: int, h
     position[1:, content : content + place] = POSITION_SIZE * side * _cosines(side, place).flatten(1).T
     tower.embeddings.position_embedding.weight.copy_(position)
     for layer in tower.encoder.layers:
-        _near_identity(layer.self_attn, heads)
+        _near_identity(layer.self_attn)
     _wavelet_layer(tower.encoder.layers[0].mlp, basis / gain[:, None, None], pooled)
     _unit_variance(tower, len(_wavelets(patch_size)[0]), pooled)
 
@@ -137,7 +137,7 @@ def _gabor(v: Tensor, u: Tensor, radius: float, length: float, angle: float, pha
     return envelope * torch.cos(2 * math.pi * across / length + phase)
 
 
-def _near_identity(attention: Any, heads: int) -> None:
+def _near_identity(attention: Any) -> None:
     """Each head compares like with like and hands values on, at a small size (arXiv 2305.09828)."""
     size = attention.q_proj.weight.shape[0]
     nn.init.normal_(attention.q_proj.weight, std=1 / math.sqrt(size))

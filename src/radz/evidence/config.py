@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from data_modules.config import SPLITS
-from data_modules.corpus_config import in_range, one_of
+from data_modules.corpus_config import SPLITS, in_range, one_of
 from data_modules.errors import InputError
 from data_modules.keys import Reader, names, read_keys
 from radz.config.checks import seed_range

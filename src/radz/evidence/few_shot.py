@@ -101,8 +101,7 @@ def usable(run: Opened, reach: Mapping[str, int]) -> tuple[dict[str, str], list[
     Args:
         reach: positives of each finding, or studies without it where those are fewer; a study of each patient.
     """
-    labels = run.data.loss_labels(run.data.table.rows("train"))
-    present = {name for k, name in enumerate(run.data.findings) if (labels[:, k] == 1).any()}
+    present = run.data.trained_findings()
     having = sorted(reach[name] for name in run.primary if reach[name])
     median = having[len(having) // 2] if having else 0
     most = max((number for number in SHOTS if number <= median), default=1)

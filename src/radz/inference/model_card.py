@@ -44,7 +44,7 @@ def write_card(
         _parts_table(content, merged),
         "## Training data\n" + _data(data, environment),
         "## Terms\n" + CAUTION,
-        "## Results\n" + _results(metrics, environment),
+        "## Results\n" + _results(metrics),
         "## Use\n" + _use(content, data, backbone, merged),
     ]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -82,7 +82,7 @@ def _data(data: DataConfig, environment: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _results(metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+def _results(metrics: Mapping[str, Any]) -> str:
     scorer = metrics["headline_scorer"]
     unit = "patient" if metrics.get("leaked") == [] else "patient; the test was not free of training data"
     lines = [

@@ -129,7 +129,7 @@ def write_tiny_clip(folder: Path, config: TinyClipConfig, image_size: int, texts
     state = torch.random.get_rng_state()
     torch.manual_seed(config.seed or 0)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=config.projection))
-    structured_tower(model.vision_model, image_size, config.patch_size, config.vision_width, config.heads)
+    structured_tower(model.vision_model, image_size, config.patch_size, config.vision_width)
     nn.init.normal_(model.vision_model.embeddings.class_embedding)
     nn.init.normal_(model.text_model.embeddings.token_embedding.weight)
     for tower in (model.vision_model, model.text_model):

@@ -278,8 +278,8 @@ class DFAT(Scored):
             shard(self, strategy.device_mesh["data_parallel"], self.trainer.precision == "bf16-mixed")
 
     def configure_optimizers(self) -> Any:
-        """A rate for base (decoder and tower), projector, heads and, where it has one, the tower; the temperature goes at
-        the heads' rate."""
+        """A rate for base (decoder and tower), projector and heads each, and for the tower where it has its own; the
+        temperature goes at the heads' rate."""
         rates = {"base": self.dfat.learning_rate, "projector": self.dfat.projector_learning_rate}
         rates |= dict.fromkeys(("heads", "temperature"), self.dfat.head_learning_rate)
         rates |= {"tower": self.dfat.tower_learning_rate} if self.dfat.tower_learning_rate else {}

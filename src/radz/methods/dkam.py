@@ -215,9 +215,7 @@ def bank_findings(config: DkamConfig, data: StudyDataModule) -> list[str]:
     """Findings of the training bank: as configured, else no_finding and all with a positive training label."""
     if config.findings:
         return list(config.findings)
-    labels = data.loss_labels(data.table.rows("train"))
-    positive = [name for column, name in enumerate(data.findings) if (labels[:, column] == 1).any()]
-    return [NO_FINDING, *(name for name in positive if name != NO_FINDING)]
+    return [NO_FINDING, *(name for name in data.trained_findings() if name != NO_FINDING)]
 
 
 def descriptions_file(config: DkamConfig, folder: Path) -> Path:

@@ -83,11 +83,6 @@ class Measures:
         """[R], the F1 of the oracle rule."""
         return self.best.f1[:, 0]
 
-    @property
-    def f1(self) -> NDArray[np.float64]:
-        """[R, T], at the thresholds asked for."""
-        return self.fixed.f1
-
 
 def joined(parts: Sequence[Measures]) -> Measures:
     """The measures of several chunks of replicates, one after the other along R."""
@@ -215,11 +210,9 @@ class Ranking:
         return Measures(auroc, auprc, sensitivity, best_threshold, best, fixed)
 
 
-def _once(
-    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None, thresholds: Sequence[float] = ()
-) -> Measures:
+def _once(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> Measures:
     ones = np.ones(np.asarray(labels).shape) if weights is None else np.asarray(weights)
-    return Ranking(labels, scores).measure(ones[None], thresholds=thresholds)
+    return Ranking(labels, scores).measure(ones[None])
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -236,11 +229,6 @@ def best_f1(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = No
     """The oracle rule: (threshold, F1) of the best F1 over all thresholds, the highest of equals; NaNs if undefined."""
     measures = _once(labels, scores, weights)
     return float(measures.best_threshold[0]), float(measures.best_f1[0])
-
-
-def f1_at(labels: ArrayLike, scores: ArrayLike, threshold: float, weights: ArrayLike | None = None) -> float:
-    """F1 when rows with score >= threshold are called positive; 0 when none is, NaN when undefined."""
-    return float(_once(labels, scores, weights, [threshold]).f1[0, 0])
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> Curve:

@@ -39,10 +39,9 @@ def seen_findings(data: StudyDataModule, training_texts: Iterable[str]) -> dict[
     Under `text` stand all findings of the ontology, labelled or not, so that a later test on other data can be told
     what this run had read. A finding is named by its name, its text or an exact alias, as whole words in any case.
     """
-    labels = data.loss_labels(data.table.rows("train"))
-    positive = [name for column, name in enumerate(data.findings) if (labels[:, column] == 1).any()]
     everything = "\n".join(dict.fromkeys(training_texts)).lower()
-    return {"label": positive, "text": [finding.name for finding in data.ontology if _is_named(finding, everything)]}
+    named = [finding.name for finding in data.ontology if _is_named(finding, everything)]
+    return {"label": data.trained_findings(), "text": named}
 
 
 def seen_groups(findings: Iterable[str], seen: Mapping[str, Collection[str]]) -> dict[str, str]:
@@ -59,12 +58,9 @@ def _is_named(finding: Finding, lower_text: str) -> bool:
 
 def training_texts(experiment: Experiment, data: StudyDataModule) -> list[str]:
     """All sentences that training reads: reports, or the names in its label sentences."""
-    rows = data.table.rows("train")
     if experiment.dfat.text_source != "labels":
-        return [data.texts[row] for row in rows]
-    labels = data.loss_labels(rows)
-    names = [name for column, name in enumerate(data.findings) if (labels[:, column] == 1).any()]
-    return [finding_text(data.ontology, name) for name in names]
+        return [data.texts[row] for row in data.table.rows("train")]
+    return [finding_text(data.ontology, name) for name in data.trained_findings()]
 
 
 def scored_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from csv_rows import rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,22 +35,17 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_column_per_finding_in_the_coding_of_chexpert(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.csv"
     findings = ["pneumothorax", "effusion", "nodule"]
     lines = label_table(read_reports(table, "text", out, "proofs", "chest_xray", findings))
-    found = rows(out)
+    found = rows_of(out)
     assert list(found[0]) == ["patient", "text", "pneumothorax", "pleural_effusion", "nodule"]
     assert [tuple(row.values())[2:] for row in found[:3]] == [("0", "1", ""), ("", "", "-1"), ("", "", "")]
     assert [row["patient"] for row in found] == [f"p{i}" for i in range(len(REPORTS))]
     assert any(line.startswith("1 report(s) are empty") for line in lines)
     assert any(line.startswith("2 report(s) are in no language that has rules") for line in lines)
-    proofs = rows(tmp_path / "labels_proofs.csv")
+    proofs = rows_of(tmp_path / "labels_proofs.csv")
     assert [(row["row"], row["finding"], row["state"]) for row in proofs] == [
         ("2", "pneumothorax", "absent"), ("2", "pleural_effusion", "present"), ("3", "nodule", "uncertain"),
     ]  # fmt: skip
@@ -73,7 +69,7 @@ def test_faults(table: Path, tmp_path: Path, change: dict[str, object], message:
     with pytest.raises(InputError, match=message.replace("(", "\\(")):
         read_reports(table, out=out, **keys)  # type: ignore[arg-type]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reports.csv"]
-    assert len(rows(table)) == len(REPORTS)
+    assert len(rows_of(table)) == len(REPORTS)
 
 
 def test_a_column_that_is_there_is_not_replaced(table: Path, tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
-from small_corpus import SALT, Corpus, ready
+from small_corpus import SALT, Corpus, read, ready
 
 from data_modules.chest_xray import ChestXrayDataModule
-from data_modules.config import Columns, DataConfig, LabelRule
-from data_modules.corpora import table
+from data_modules.config import DataConfig
+from data_modules.corpus_config import Columns, LabelRule
 from data_modules.errors import InputError
-from data_modules.findings import ABSENT, PRESENT, UNCERTAIN, UNMENTIONED, ontology
+from data_modules.findings import ABSENT, PRESENT, UNCERTAIN, UNMENTIONED
 from data_modules.label_map import label_map
 from data_modules.labelling.agreement import compare, lines, measured, write_conflicts
 from data_modules.study import StudyTable
@@ -37,11 +37,6 @@ def corpus(tmp_path: Path) -> Corpus:
     for i, row in enumerate(made.rows):
         row["notes"] = REPORTS[i % len(REPORTS)]
     return made
-
-
-def read(corpus: Corpus, **changes: Any) -> StudyTable:
-    corpus.write()
-    return table.read(corpus.config(**changes), ontology(), SALT)
 
 
 def column(found: StudyTable, finding: str) -> list[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_families import load
 
 from data_modules.errors import InputError
 from radz.backbones import load_backbone
@@ -18,15 +19,6 @@ PIXELS = torch.randint(0, 256, (3, 1, 64, 64), dtype=torch.uint8, generator=torc
 COUNTS = torch.ones(3, dtype=torch.int64)
 XRAYS = ["chest_xray"] * len(COUNTS)
 TEXTS = ["Small left effusion.", "The heart is enlarged, no pneumothorax.", "Normal chest radiograph."]
-
-
-def copy(source: Path, target: Path) -> Path:
-    shutil.copytree(source, target)
-    return target
-
-
-def load(folder: Path, **settings):
-    return load_backbone(BackboneConfig(path=str(folder), **settings), folder, 2, 3)
 
 
 def loss_of(encoder) -> torch.Tensor:
@@ -130,7 +122,7 @@ def test_modality_tokens_are_single_ids_and_reproducible(tiny_path: Path) -> Non
 def test_a_padded_vocabulary_is_never_shrunk(tiny_path: Path, tmp_path: Path) -> None:
     from transformers import LlavaForConditionalGeneration
 
-    folder = copy(tiny_path, tmp_path / "padded")
+    folder = shutil.copytree(tiny_path, tmp_path / "padded")
     model = LlavaForConditionalGeneration.from_pretrained(folder)
     model.resize_token_embeddings(640, mean_resizing=False)
     model.save_pretrained(folder)
@@ -172,7 +164,7 @@ def test_other_towers_of_llava(tiny_path: Path, tmp_path: Path, tower: str, stra
     """A tower without class token, a class token that is kept, and a tower that is not known."""
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
-    folder = copy(tiny_path, tmp_path / "tower")
+    folder = shutil.copytree(tiny_path, tmp_path / "tower")
     config = LlavaConfig.from_pretrained(folder)
     vision = {"model_type": tower, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
               "num_attention_heads": 4, "image_size": 64, "patch_size": 16}  # fmt: skip

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_families import load
 
 from data_modules.errors import InputError
-from radz.backbones import load_backbone
 from radz.config.schema import BackboneConfig
 
 
-def copy(source: Path, target: Path) -> Path:
-    shutil.copytree(source, target)
-    return target
-
-
-def load(folder: Path, **settings):
-    return load_backbone(BackboneConfig(path=str(folder), **settings), folder, 2, 3)
-
-
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [("tokenizer.json", "tokenizer"), ("config.json", "config.json"), ("preprocessor_config.json", "preprocessor"),
-     ("model.safetensors", "safetensors"), ("chat_template.jinja", "chat template")],
-)  # fmt: skip
-def test_folder_without_a_part(tiny_path: Path, tmp_path: Path, missing: str, message: str) -> None:
-    folder = copy(tiny_path, tmp_path / "part")
-    (folder / missing).unlink()
-    with pytest.raises(InputError, match=message) as fault:
-        load(folder)
-    assert "\n" not in str(fault.value)
-
-
 def test_unknown_architecture(tiny_path: Path, tmp_path: Path) -> None:
-    folder = copy(tiny_path, tmp_path / "other")
+    folder = shutil.copytree(tiny_path, tmp_path / "other")
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**settings, "architectures": ["OtherModel"]}))
     known = "LlavaForConditionalGeneration, LlavaNextForConditionalGeneration, Qwen2_5_VL.*, Gemma3"
     with pytest.raises(InputError, match=f"architecture OtherModel is not supported; known: {known}"):
         load(folder)
+
+
+def lack(name: str, folder: Path) -> None:
+    (folder / name).unlink()
 
 
 def edited(folder: Path, name: str, **changes: object) -> None:
@@ -89,7 +72,15 @@ def more_tokens(folder: Path) -> None:
 
 
 HEAD = "language_model.lm_head.weight"
+LACKING = {
+    "tokenizer.json": "tokenizer",
+    "config.json": "config.json",
+    "preprocessor_config.json": "preprocessor",
+    "model.safetensors": "safetensors",
+    "chat_template.jinja": "chat template",
+}
 DAMAGE = {
+    **{name: (partial(lack, name), message) for name, message in LACKING.items()},
     "header cut": (lambda f: cut(f, "model.safetensors", 500), "the model cannot be read"),
     "tensors cut": (lambda f: cut(f, "model.safetensors", -500), "the model cannot be read"),
     "git-lfs pointer": (lambda f: (f / "model.safetensors").write_text("version 1\noid 2\n"), "the model cannot be"),
@@ -123,7 +114,7 @@ DAMAGE = {
 @pytest.mark.parametrize("case", DAMAGE)
 def test_a_damaged_folder_is_one_line(tiny_path: Path, tmp_path: Path, case: str) -> None:
     spoil, message = DAMAGE[case]
-    folder = copy(tiny_path, tmp_path / "damaged")
+    folder = shutil.copytree(tiny_path, tmp_path / "damaged")
     spoil(folder)
     with pytest.raises(InputError, match=message) as fault:
         load(folder)
@@ -133,7 +124,7 @@ def test_a_damaged_folder_is_one_line(tiny_path: Path, tmp_path: Path, case: str
 def test_a_modality_token_that_is_taken(tiny_path: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
-    folder = copy(tiny_path, tmp_path / "taken")
+    folder = shutil.copytree(tiny_path, tmp_path / "taken")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<TxtCls_1>"])
     tokenizer.save_pretrained(folder)
@@ -177,7 +168,7 @@ def test_four_bit_weights_need_their_package_and_a_gpu(tiny_path: Path, monkeypa
 
 
 def test_pickles_are_never_read(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = copy(tiny_path, tmp_path / "pickle")
+    folder = shutil.copytree(tiny_path, tmp_path / "pickle")
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened"))
     load(folder)

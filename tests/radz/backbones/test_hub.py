@@ -57,8 +57,7 @@ def test_neither_code_nor_pickles_are_wanted() -> None:
 
 def test_a_snapshot_in_the_cache_serves_offline(tiny_path: Path, tmp_path: Path) -> None:
     """In a process of its own, since huggingface_hub reads the environment when it is imported."""
-    snapshot = tmp_path / f"home/hub/models--org--tiny/snapshots/{REVISION}"
-    shutil.copytree(tiny_path, snapshot)
+    snapshot = shutil.copytree(tiny_path, tmp_path / f"home/hub/models--org--tiny/snapshots/{REVISION}")
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs/main").write_text(REVISION)
     code = (

@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from experiment_files import MINIMAL, Write, fault
 
-from data_modules.errors import InputError
 from radz.config.files import digest, load_experiment
-
-Write = Callable[..., str]
-
-MINIMAL = """
-backbone: {tiny: {image_size: 128}}
-data: {image_size: 128, corpora: [{reader: phantom}]}
-trainer: {max_epochs: 1}
-"""
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write experiment files given as keywords; returns the path of the last."""
-
-    def put(**texts: str) -> str:
-        for name, text in texts.items():
-            (tmp_path / f"{name}.yaml").write_text(text)
-        return str(tmp_path / f"{list(texts)[-1]}.yaml")
-
-    return put
-
-
-def fault(name: str, *overrides: str) -> str:
-    with pytest.raises(InputError) as caught:
-        load_experiment(name, overrides)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from experiment_files import MINIMAL, Write, fault
 from omegaconf import OmegaConf
 
 from data_modules.errors import InputError
 from radz.config.files import NEWER, digest, find_experiment, find_resource, load_experiment, to_yaml
 from radz.config.schema import DfatConfig, Experiment
 
-Write = Callable[..., str]
-
-MINIMAL = """
-backbone: {tiny: {image_size: 128}}
-data: {image_size: 128, corpora: [{reader: phantom}]}
-trainer: {max_epochs: 1}
-"""
 TABLE = """
 backbone: {tiny: {image_size: 128}}
 data:
@@ -35,25 +28,6 @@ data:
         mass: {column: findings, token: Mass, separator: ";"}
 trainer: {max_epochs: 1}
 """
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write experiment files given as keywords; returns the path of the last."""
-
-    def put(**texts: str) -> str:
-        for name, text in texts.items():
-            (tmp_path / f"{name}.yaml").write_text(text)
-        return str(tmp_path / f"{list(texts)[-1]}.yaml")
-
-    return put
-
-
-def fault(name: str, *overrides: str) -> str:
-    with pytest.raises(InputError) as caught:
-        load_experiment(name, overrides)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # ---- Inheritance ---------------------------------------------------------------------------------------------------

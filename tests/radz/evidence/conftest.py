@@ -12,8 +12,7 @@ from radz.evidence.view.worklist import Worklist
 @pytest.fixture(scope="module")
 def run_folder(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy, since evidence changes the report."""
-    folder = tmp_path_factory.mktemp("evidence") / "run"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path_factory.mktemp("evidence") / "run")
     return folder
 
 

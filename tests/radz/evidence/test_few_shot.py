@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from csv_rows import rows_of
 from PIL import Image
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
@@ -155,8 +155,7 @@ def test_the_item_end_to_end(run_folder: Path, capsys: pytest.CaptureFixture[str
     assert counts[0] == "1" and counts[-1] == "all" and len(counts) > 1
     assert len(item["table"]["rows"]) == 1 + len(READINGS) * len(counts)
     assert all(len(row) == len(item["table"]["header"]) for row in item["table"]["rows"])
-    with open(folder / "fewshot.csv", newline="") as stream:
-        lines = list(csv.DictReader(stream))
+    lines = rows_of(folder / "fewshot.csv")
     assert len(lines) == (1 + len(counts) * len(READINGS) * len(KINDS)) * (1 + len(numbers["findings"]))
     # A mean over draws of means over findings: that of the findings' own means.
     for line in (line for line in lines if line["finding"] == "macro" and line["scores"] != "anchor"):

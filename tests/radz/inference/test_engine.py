@@ -21,11 +21,6 @@ from radz.models.zero_shot import SCORERS
 
 
 @pytest.fixture(scope="module")
-def engine(trained_run: Path) -> Radz:
-    return Radz.from_pretrained(trained_run)
-
-
-@pytest.fixture(scope="module")
 def table(trained_run: Path) -> pd.DataFrame:
     return pd.read_csv(trained_run / "predictions/phantom_test.csv")
 
@@ -112,8 +107,7 @@ def test_class_texts_are_encoded_once_per_set_of_findings(
 
 def test_the_texts_stored_in_the_run_come_first(trained_run: Path, files: list[Path], tmp_path: Path) -> None:
     """As `dkam.write` leaves them, or a copy of the file that was configured."""
-    folder = tmp_path / "run"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "run")
     own = load_descriptions(find_resource("descriptions/chest_xray.yaml", "x"))
     own["mass"] = replace(own["mass"], **{field: f"Another {field} text." for field in FIELDS})
     save_descriptions(folder / "descriptions.yaml", own)
@@ -136,8 +130,7 @@ def test_wrong_requests_are_one_line(engine: Radz, files: list[Path], trained_ru
 
 
 def test_a_run_without_a_part_is_refused(trained_run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "run")
     (folder / "checkpoints/best.ckpt").unlink()
     with pytest.raises(InputError, match=r"best\.ckpt"):
         Radz.from_pretrained(folder)

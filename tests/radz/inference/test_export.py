@@ -78,11 +78,6 @@ class Plain:
 
 
 @pytest.fixture(scope="module")
-def engine(trained_run: Path) -> Radz:
-    return Radz.from_pretrained(trained_run)
-
-
-@pytest.fixture(scope="module")
 def exports(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
     """Merged and not."""
     place = tmp_path_factory.mktemp("exports")

@@ -122,11 +122,6 @@ def plain(trained_run: Path, base: Path) -> Plain:
 
 
 @pytest.fixture(scope="module")
-def engine(trained_run: Path) -> Radz:
-    return Radz.from_pretrained(trained_run)
-
-
-@pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Eight gray PNG pictures of the backbone's size, so that no resizing comes between."""
     folder = tmp_path_factory.mktemp("pictures")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import shutil
@@ -15,6 +14,7 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
+from csv_rows import rows_of
 from PIL import Image
 
 from data_modules.errors import InputError
@@ -25,11 +25,6 @@ from radz.inference.predict import predict_folder
 from radz.metrics.calibration import fit
 from radz.metrics.ranking import best_f1
 from radz.models.encoder import Encoder
-
-
-@pytest.fixture(scope="module")
-def engine(trained_run: Path) -> Radz:
-    return Radz.from_pretrained(trained_run)
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +47,11 @@ def folder(tmp_path: Path, files: list[Path]) -> Path:
     return target
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_predict_scores_what_can_be_read_and_lists_the_rest(
     trained_run: Path, engine: Radz, folder: Path, files: list[Path], tmp_path: Path
 ) -> None:
     out = predict_folder(str(trained_run), str(folder), str(tmp_path / "out/scores.csv"), ["edema", "mass"])
-    found = {row["file"]: row for row in rows(out)}
+    found = {row["file"]: row for row in rows_of(out)}
     assert list(found) == ["1.2.840.77", "a.dcm", "c.PNG", "d.dcm", "deeper/b"]
     of_finding = [f"{name}{part}" for name in ("edema", "mass") for part in ("", "/probability", "/call", "/answer")]
     assert list(found["a.dcm"]) == ["file", "error", "in_scope", "reason", *of_finding]
@@ -77,16 +67,8 @@ def test_predict_scores_what_can_be_read_and_lists_the_rest(
 
 def test_predict_takes_the_findings_of_the_bank(trained_run: Path, engine: Radz, folder: Path, tmp_path: Path) -> None:
     (folder / "d.dcm").unlink()
-    (found, *_) = rows(predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), []))
+    (found, *_) = rows_of(predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), []))
     assert [*found][4::4] == [name for name in engine.bank.names if name != "no_finding"]
-
-
-def test_predict_without_one_readable_file_stops(trained_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/x.png").write_bytes(b"\x89PNG broken")
-    with pytest.raises(InputError, match=r"none of 1 file.*x\.png") as fault:
-        predict_folder(str(trained_run), str(tmp_path / "in"), str(tmp_path / "s.csv"), ["edema"])
-    assert "\n" not in str(fault.value) and not (tmp_path / "s.csv").exists()
 
 
 def changed(source: Path, target: Path, **tags: object) -> None:
@@ -107,7 +89,7 @@ def test_dicom_files_that_are_no_radiograph_are_listed(trained_run: Path, files:
     pixels = pydicom.dcmread(files[0]).PixelData
     changed(files[0], source / "frames.dcm", NumberOfFrames=2, PixelData=pixels * 2)
     changed(files[0], source / "report.dcm", PixelData=None)
-    found = rows(predict_folder(str(trained_run), str(source), str(tmp_path / "s.csv"), ["mass"]))
+    found = rows_of(predict_folder(str(trained_run), str(source), str(tmp_path / "s.csv"), ["mass"]))
     assert found[0]["error"] == "" and 0 <= float(found[0]["mass"]) <= 1
     assert "2 frames where a radiograph has one" in found[1]["error"] and found[1]["mass"] == ""
     assert "no pixel data" in found[2]["error"] and found[2]["mass"] == ""
@@ -136,7 +118,7 @@ def test_the_counts_are_told(trained_run: Path, folder: Path, tmp_path: Path, ca
     with caplog.at_level(logging.INFO, "radz.inference.predict"):
         predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["effusion"])
     assert "4 of 5 studies scored, 1 unreadable (column error); 1 file of another kind left out" in caplog.text
-    assert list(rows(tmp_path / "s.csv")[0])[2:5] == ["in_scope", "reason", "pleural_effusion"]
+    assert list(rows_of(tmp_path / "s.csv")[0])[2:5] == ["in_scope", "reason", "pleural_effusion"]
 
 
 def test_places_that_cannot_serve_are_one_line(trained_run: Path, folder: Path, tmp_path: Path) -> None:
@@ -156,12 +138,14 @@ def test_places_that_cannot_serve_are_one_line(trained_run: Path, folder: Path, 
     assert not (folder / "heat").exists()
 
 
-def test_an_old_table_stays_when_the_new_one_fails(trained_run: Path, tmp_path: Path) -> None:
+def test_without_one_readable_file_it_stops_and_an_old_table_stays(trained_run: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.png").write_bytes(b"\x89PNG broken")
     (tmp_path / "s.csv").write_text("old")
-    with pytest.raises(InputError, match="none of 1 file"):
-        predict_folder(str(trained_run), str(tmp_path / "in"), str(tmp_path / "s.csv"), ["edema"])
+    for name in ("s.csv", "new.csv"):
+        with pytest.raises(InputError, match=r"none of 1 file.*x\.png") as fault:
+            predict_folder(str(trained_run), str(tmp_path / "in"), str(tmp_path / name), ["edema"])
+        assert "\n" not in str(fault.value)
     assert (tmp_path / "s.csv").read_text() == "old" and len(list(tmp_path.iterdir())) == 2
 
 
@@ -185,7 +169,7 @@ def test_what_is_no_chest_radiograph_is_listed_and_never_scored(
     (source / "linked").symlink_to(tmp_path / "disk")
     (source / "gone.dcm").symlink_to(tmp_path / "nowhere")
     with caplog.at_level(logging.INFO, "radz.inference.predict"):
-        found = rows(predict_folder(str(trained_run), str(source), str(tmp_path / "s.csv"), ["mass"]))
+        found = rows_of(predict_folder(str(trained_run), str(source), str(tmp_path / "s.csv"), ["mass"]))
     told = {row["file"]: row["error"] for row in found}
     assert all((row["mass"] == "") == bool(row["error"]) for row in found)
     assert {name for name, error in told.items() if not error} == {"a.dcm", "blank_modality.dcm", "linked/b.dcm"}
@@ -220,7 +204,7 @@ def test_a_map_that_cannot_be_drawn_does_not_end_the_folder(
 
     monkeypatch.setattr("radz.inference.engine.read_gray", vanished)
     predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), ["mass"], str(tmp_path / "maps"))
-    assert len(rows(tmp_path / "s.csv")) == 5 and "heatmaps: none is drawn" in caplog.text
+    assert len(rows_of(tmp_path / "s.csv")) == 5 and "heatmaps: none is drawn" in caplog.text
     drawn = {path.name for path in (tmp_path / "maps").rglob("*.png")}
     assert drawn == {"1.2.840.77_mass.png", "b_mass.png", "c.PNG_mass.png"}
 
@@ -273,7 +257,7 @@ def test_an_older_run_has_probabilities_out_of_its_predictions(
     assert new.read_bytes() == old.read_bytes() and beside(new)["findings"] == beside(old)["findings"]
     shutil.rmtree(run / "predictions")
     none = predict_folder(str(run), str(folder), str(tmp_path / "none.csv"), ["edema"])
-    assert {(row["edema/probability"], row["edema/call"]) for row in rows(none)} == {("", "")}
+    assert {(row["edema/probability"], row["edema/call"]) for row in rows_of(none)} == {("", "")}
     assert "no probability for 1 of 1 finding (edema: no validation split is at hand for these studies)" in caplog.text
     (run / "metrics.json").write_text(json.dumps(metrics | {"validation": {"phantom": {"split": 3}}}))
     with pytest.raises(InputError, match=r"metrics\.json: validation is damaged"):
@@ -313,7 +297,7 @@ def test_a_study_of_several_files_is_scored_as_one(
     (source / "p3/lateral.png").write_bytes(b"\x89PNG broken")
     out, maps = str(tmp_path / "s.csv"), tmp_path / "maps"
     with caplog.at_level(logging.INFO, "radz.inference.predict"):
-        found = {row["file"]: row for row in rows(predict_folder(
+        found = {row["file"]: row for row in rows_of(predict_folder(
             str(trained_run), str(source), out, ["edema"], str(maps), studies="folder"
         ))}  # fmt: skip
     assert list(found) == ["p1", "p2", "p3"] and "2 of 3 studies scored, 1 unreadable" in caplog.text
@@ -328,7 +312,7 @@ def test_a_study_of_several_files_is_scored_as_one(
     assert drawn == ["p1/lateral.dcm_edema.png", "p1/pa.dcm_edema.png", "p2/pa.dcm_edema.png"]
 
     (tmp_path / "studies.csv").write_text("file,study\np1/pa.dcm,visit 1\np1/lateral.dcm,visit 1\np2/pa.dcm,visit 2\n")
-    table = {row["file"]: row for row in rows(predict_folder(
+    table = {row["file"]: row for row in rows_of(predict_folder(
         str(trained_run), str(source), out, ["edema"], studies=str(tmp_path / "studies.csv")
     ))}  # fmt: skip
     assert list(table) == ["p3/lateral.png", "p3/pa.dcm", "visit 1", "visit 2"]
@@ -349,7 +333,7 @@ def test_a_run_of_single_images_warns_of_studies(
     predict_folder(str(run), str(source), str(tmp_path / "s.csv"), ["edema"])
     assert "was validated on single images" not in caplog.text
     predict_folder(str(run), str(source), str(tmp_path / "s.csv"), ["edema"], studies="folder")
-    assert "was validated on single images" in caplog.text and [row["file"] for row in rows(tmp_path / "s.csv")] == [
+    assert "was validated on single images" in caplog.text and [row["file"] for row in rows_of(tmp_path / "s.csv")] == [
         "."
     ]
 
@@ -368,7 +352,7 @@ def test_a_study_that_exceeds_the_context_costs_one_row(
             raise InputError("too long")
 
     monkeypatch.setattr(Encoder, "check_images", refuse)
-    found = rows(predict_folder(str(trained_run), str(source), str(tmp_path / "s.csv"), ["edema"], studies="folder"))
+    found = rows_of(predict_folder(str(trained_run), str(source), str(tmp_path / "s.csv"), ["edema"], studies="folder"))
     assert [row["file"] for row in found] == ["large", "small"] and float(found[1]["edema"]) > 0
     assert "large: a study of 3 images: too long" in found[0]["error"] and found[0]["edema"] == ""
 

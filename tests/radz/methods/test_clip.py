@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from small_run import SMALL
+from study_batch import study_batch
 from tiny_families import SHAPE, TEXTS
 from transformers import AutoTokenizer, CLIPModel, SiglipConfig, SiglipModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -100,12 +101,7 @@ def module(folder: Path, aggregate: str = "joint", train: bool = False, **scorin
 
 
 def batch(counts: list[int]) -> StudyBatch:
-    n = len(counts)
-    zeros = torch.zeros(n, dtype=torch.int64)
-    return StudyBatch(
-        PIXELS[: sum(counts)], torch.tensor(counts), WORDS[:n], torch.arange(n), torch.zeros(n, 2, dtype=torch.int8),
-        zeros, torch.arange(n),
-    )  # fmt: skip
+    return study_batch(PIXELS, counts, WORDS[: len(counts)])
 
 
 @torch.no_grad()

@@ -1,16 +1,18 @@
 """Pixel and CNN baselines against scikit-learn, plain loops and planted signals."""
 
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning import Trainer
+from plain_trainer import plain_trainer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
+from study_batch import study_batch
 from torch.utils.data import DataLoader
 
 from data_modules.batch import StudyBatch
@@ -134,15 +136,7 @@ def batch(counts: list[int], seed: int = 0, size: int = 32) -> StudyBatch:
         if states[study, 0] == 1:
             y, x = torch.randint(0, size - 8, (2,), generator=draw).tolist()
             pixels[image, :, y : y + 8, x : x + 8] += 70
-    return StudyBatch(
-        pixels=pixels.to(torch.uint8),
-        image_counts=torch.tensor(counts),
-        reports=[""] * n,
-        text_digest=torch.zeros(n, dtype=torch.int64),
-        label_states=states,
-        corpus=torch.zeros(n, dtype=torch.int64),
-        rows=torch.arange(n) + 100,
-    )
+    return replace(study_batch(pixels.to(torch.uint8), counts, states=states), rows=torch.arange(n) + 100)
 
 
 NAMES = ("nodule", "edema")
@@ -241,10 +235,7 @@ def test_cnn_learns_a_planted_patch_and_not_a_coin() -> None:
     train = [batch([2 if i % 5 == 0 else 1 for i in range(32)], seed) for seed in range(50)]
     epochs = 2
     net = model(CnnConfig(8, learning_rate=3e-3))
-    trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+    trainer = plain_trainer(max_epochs=epochs, devices=1)
     trainer.fit(net, loader(train), loader([batch([1] * 8, 50)]))
     assert trainer.callback_metrics["train/loss"] < 0.69
     test = batch([1] * 200, seed=99)

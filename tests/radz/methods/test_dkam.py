@@ -13,6 +13,7 @@ import torch
 import yaml
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from plain_trainer import plain_trainer
 from small_run import SMALL
 from torch import Tensor, nn
 
@@ -72,10 +73,7 @@ def dictate(encoder: Encoder, texts: list[str]) -> Dictated:
 
 
 def trainer() -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
+    return plain_trainer(devices=1)
 
 
 def written(encoder: Encoder, file: Path, findings: dict[str, str], **settings: Any) -> AnchorBank:
@@ -146,40 +144,33 @@ def test_writing_and_encoding_run_where_the_trainer_says(
     dictate(encoder, [answer_lines(OWN["edema"])])
     spy(dkam, "write")
     spy(encoder, "encode_descriptions")
-    runner = pl.Trainer(
-        strategy=strategy, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
+    runner = plain_trainer(accelerator="auto", strategy=strategy)
     config = DkamConfig(write=True, max_new_tokens=2000, anchor_encoder=anchor_encoder)
     build_bank(encoder, config, {"edema": "edema"}, tmp_path / "descriptions.yaml", "base", runner)
     assert places == {"write": "on the device", "encode_descriptions": "on the device"}
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "answers",
     [
-        "of the of the lung lung lung",
-        "",
-        "I am sorry, but as an AI language model I cannot help with that.",
-        answer_lines(OWN["nodule"]).rpartition("\n")[0],
-        answer_lines(replace(OWN["nodule"], shape="Its form and size")),
+        ["of the of the lung lung lung"],
+        [""],
+        ["I am sorry, but as an AI language model I cannot help with that."],
+        [answer_lines(OWN["nodule"]).rpartition("\n")[0]],
+        [answer_lines(replace(OWN["nodule"], shape="Its form and size"))],
+        [answer_lines(OWN["edema"]), "lung lung lung"],
     ],
-    ids=["babble", "nothing", "refusal", "five lines", "prompt copied"],
+    ids=["babble", "nothing", "refusal", "five lines", "prompt copied", "beside a good one"],
 )
-def test_a_rejected_answer_stops_in_one_line_and_writes_nothing(make_encoder: Any, tmp_path: Path, answer: str) -> None:
+def test_a_rejected_answer_stops_in_one_line_and_writes_nothing(
+    make_encoder: Any, tmp_path: Path, answers: list[str]
+) -> None:
     encoder = make_encoder(train="frozen", depth="full").eval()
-    dictate(encoder, [answer])
+    dictate(encoder, answers)
+    wanted = ["edema", "nodule"][-len(answers) :]
     with pytest.raises(InputError, match="description of nodule") as fault:
-        written(encoder, tmp_path / "descriptions.yaml", {"nodule": "nodule"})
+        written(encoder, tmp_path / "descriptions.yaml", dict(zip(wanted, wanted, strict=True)))
     assert "\n" not in str(fault.value) and list(tmp_path.iterdir()) == []
-
-
-def test_one_rejected_answer_stops_the_good_ones_too(make_encoder: Any, tmp_path: Path) -> None:
-    encoder = make_encoder(train="frozen", depth="full").eval()
-    dictate(encoder, [answer_lines(OWN["edema"]), "lung lung lung"])
-    with pytest.raises(InputError, match="description of nodule"):
-        written(encoder, tmp_path / "descriptions.yaml", {"edema": "edema", "nodule": "nodule"})
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_answer_that_is_cut_is_rejected(make_encoder: Any, tmp_path: Path) -> None:

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import pytest
+import recipe_module
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from plain_trainer import plain_trainer
+from processes import in_processes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
-from data_modules.findings import ontology
 from data_modules.reports import digest64
-from radz.backbones import load_backbone
 from radz.config.files import load_experiment
-from radz.config.schema import BackboneConfig, DfatConfig, DkamConfig
-from radz.config.scoring import ScoringConfig
 from radz.methods.dfat import DFAT
-from radz.models.anchor_bank import AnchorBank, BankInfo
-from radz.models.encoder import Encoder
-from radz.models.extra_losses import extra_losses
-from radz.models.labels import LabelView
 from radz.models.losses import Features
-from radz.models.zero_shot import ClassTexts
 
-FINDINGS = ("no_finding", "edema", "nodule", "mass")
 REPORTS = [
     "There is a small left pleural effusion with a meniscus.", "Normal chest radiograph.", "",
     "A pacemaker lies over the left chest wall.", "Normal chest radiograph.",
@@ -55,31 +44,13 @@ class Quiet(DFAT):
 
 
 def make(
-    folder: Path,
-    kind: type[DFAT] = Quiet,
-    category: str = "softmax",
-    backbone: Settings | None = None,
-    dkam: Settings | None = None,
-    **dfat: Any,
-) -> DFAT:
-    settings = DfatConfig(image_tokens=2, text_tokens=3, **dfat)
-    config = BackboneConfig(path=str(folder), **{"lora_rank": 4, "lora_alpha": 8, **(backbone or {})})
-    torch.manual_seed(0)
-    encoder = Encoder(load_backbone(config, folder, 2, 3), settings)
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in encoder.named_parameters():
-        if "lora_B" in name:  # zero at the start, which would leave lora_A without a gradient
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
-    vectors = torch.randn(4, encoder.backbone.hidden_size, generator=generator)
-    bank = AnchorBank(FINDINGS, FINDINGS, vectors, BankInfo("decoder", (), "", "", "", "base", "", 0))
-    policy = torch.tensor([float("nan"), 0.0, 1.0, float("nan")]).expand(1, 4, 4)
-    view, texts = LabelView(FINDINGS, FINDINGS, policy, policy), ClassTexts(FINDINGS, FINDINGS, FINDINGS)
-    anchors = DkamConfig(category=category, **(dkam or {}))
-    extras = extra_losses(settings, encoder, bank, ontology(), ["chest_xray"])
-    if "keep" in extras:
-        extras["keep"].first.normal_(generator=generator)  # as of other weights
-    given = view, texts, texts, vectors, settings, anchors, ScoringConfig(), ["chest_xray"], extras
-    return kind(encoder, bank, *given).train()
+    folder: Path, kind: type[DFAT] = Quiet, category: str = "softmax", dkam: Settings | None = None, **settings: Any
+) -> DFAT:  # fmt: skip
+    """As of `recipe_module`, in float32."""
+    module = recipe_module.make(folder, kind, dkam={"category": category, **(dkam or {})}, **settings)
+    if "keep" in module.extras:
+        module.extras["keep"].first.normal_(generator=torch.Generator().manual_seed(1))  # as of other weights
+    return module.float()
 
 
 def studies(part: slice = slice(None)) -> StudyBatch:
@@ -204,10 +175,7 @@ def test_lightning_trains_as_on_the_plain_batch(tiny_path: Path, precision: Any)
     for size in (0, 2):
         module = make(tiny_path, DFAT, gradient_cache=size, learning_rate=0.01, head_learning_rate=0.01)
         start = [p.detach().clone() for p in module.parameters() if p.requires_grad]
-        trainer = pl.Trainer(
-            accelerator="cpu", max_steps=2, precision=precision, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
+        trainer = plain_trainer(max_steps=2, precision=precision)
         trainer.fit(module, DataLoader([studies(), studies()], batch_size=None))  # type: ignore[arg-type]
         assert trainer.global_step == 2
         wanted = [p for p in module.parameters() if p.requires_grad]
@@ -243,14 +211,9 @@ ALL: list[Case] = [
 ]
 
 
-def worker(rank: int, world: int, port: int, folder: str, tiny: str, cases: list[Case]) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world)
+def worker(rank: int, world: int, folder: Path, tiny: Path, cases: list[Case]) -> None:
     for number, case in enumerate(cases):
-        run(rank, world, Path(folder) / f"{number}.pt", make(Path(tiny), **case))
-    dist.barrier()
-    dist.destroy_process_group()
+        run(rank, world, folder / f"{number}.pt", make(tiny, **case))
 
 
 def run(rank: int, world: int, file: Path, module: DFAT) -> None:
@@ -280,11 +243,7 @@ def run(rank: int, world: int, file: Path, module: DFAT) -> None:
 def test_several_processes_equal_one_and_reduce_once(
     tiny_path: Path, tmp_path: Path, world: int, cases: list[Case]
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = (world, port, str(tmp_path), str(tiny_path), cases)
-    mp.start_processes(worker, arguments, nprocs=world, start_method="fork")
+    in_processes(worker, world, tmp_path, tiny_path, cases)
     for number, case in enumerate(cases):
         found = torch.load(tmp_path / f"{number}.pt", weights_only=True)
         value, expected = gradients(make(tiny_path, **{**case, "gradient_cache": 0}), studies())

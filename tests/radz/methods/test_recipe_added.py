@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import recipe
 import torch
-from recipe_module import DESCRIBED, Quiet, leaves, make, plain, studies, total
+from recipe_module import DESCRIBED, Quiet, compare, leaves, make, plain, studies, total
 from torch import Tensor
 
 from data_modules.errors import InputError
@@ -41,20 +41,6 @@ def move(module: Later) -> None:
     module.step = LATER
 
 
-def compare(module: Later, model: recipe.Plain, expected: Tensor) -> None:
-    """Loss, and the gradient of every weight."""
-    found = module.training_step(studies(), 0)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-7)
-    found.backward()
-    expected.backward()
-    ours = {name: p.grad for name, p in module.named_parameters() if p.requires_grad}
-    assert ours.keys() == model.leaves.keys() and len(ours) > 30
-    for name, leaf in model.leaves.items():
-        theirs = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        found = torch.zeros_like(leaf) if ours[name] is None else ours[name]
-        assert (found - theirs).norm() <= 1e-6 * theirs.norm() + 1e-9, name
-
-
 @pytest.mark.parametrize("size", [0, 3])
 def test_texts_are_compared_with_those_of_the_first_step(tiny_path: Path, size: int) -> None:
     module = make(tiny_path, Later, keep_weight=30.0, gradient_cache=size, **SETTINGS)
@@ -73,7 +59,7 @@ def test_texts_are_compared_with_those_of_the_first_step(tiny_path: Path, size: 
     then = [before.anchor(text).detach() for text in texts]
     moved = recipe.kept([model.anchor(text) for text in texts], then)
     assert moved > 1e-3
-    compare(module, model, expected + 30 * moved)
+    compare(module, model, studies(), expected + 30 * moved)
 
 
 @pytest.mark.parametrize("size", [0, 3])
@@ -105,7 +91,7 @@ def test_masked_tokens_are_foretold_for_the_averaged_weights(
         targets += [state.detach() for state in at_images(teacher, images, places)]
     distance, narrow = recipe.reconstructed(predicted, targets)
     assert distance > 0.1 and narrow > 0.01
-    compare(module, model, expected + 0.6 * (distance + narrow))
+    compare(module, model, batch, expected + 0.6 * (distance + narrow))
     assert model.leaves["added.reconstruction.token"].grad.norm() > 1e-6
 
 

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import recipe
 import torch
+from plain_trainer import plain_trainer
 from recipe_module import leaves, make, plain, studies, total
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -37,10 +38,7 @@ def length(module: DFAT) -> float:
 
 
 def fit(module: DFAT, steps: int) -> None:
-    trainer = pl.Trainer(
-        accelerator="cpu", max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
+    trainer = plain_trainer(max_steps=steps)
     trainer.fit(module, DataLoader([studies(seed, FEW) for seed in range(steps)], batch_size=None))  # type: ignore[arg-type]
 
 

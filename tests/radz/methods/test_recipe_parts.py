@@ -7,11 +7,11 @@ import math
 import shutil
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import recipe
 import torch
+from plain_trainer import plain_trainer
 from recipe_module import FINDINGS, NAN, POLICY, Quiet, make, plain, studies
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
@@ -89,10 +89,7 @@ def test_one_position_that_holds_most_power_is_warned_of(
         for name, weight in module.named_parameters():
             if name.endswith(("embed_tokens.weight", "embed_tokens.token_adapter.base_layer.weight")):
                 weight[stop] *= size
-    trainer = pl.Trainer(
-        accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
+    trainer = plain_trainer(max_steps=1)
     with caplog.at_level(logging.WARNING, logger="radz.methods.dfat"):
         trainer.fit(module, DataLoader([studies()], batch_size=None))  # type: ignore[arg-type]
     assert ("the longest position holds" in caplog.text) == (size > 1)

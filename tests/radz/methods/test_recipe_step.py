@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from recipe_module import FINDINGS, REPORTS, make, plain, studies, total
+from recipe_module import FINDINGS, REPORTS, compare, make, plain, studies, total
 
 from data_modules.batch import StudyBatch
 from radz.methods.dfat import DFAT
@@ -90,13 +89,4 @@ def test_loss_and_gradients_are_those_of_the_method(tiny_path: Path, case: Setti
         sentenced=case.get("sentences_weight", 0.0), by=case.get("sentences_by", "trained"),
         drawn=drawn_of(module, batch) if "sentences" in module.extras else (),
     )  # fmt: skip
-    found = module.training_step(batch, 0)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-7)
-    found.backward()
-    expected.backward()
-    ours = {name: p.grad for name, p in module.named_parameters() if p.requires_grad}
-    assert ours.keys() == model.leaves.keys() and len(ours) > 30
-    for name, leaf in model.leaves.items():
-        theirs = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        found = torch.zeros_like(leaf) if ours[name] is None else ours[name]
-        assert (found - theirs).norm() <= 1e-6 * theirs.norm() + 1e-9, name
+    compare(module, model, batch, expected)

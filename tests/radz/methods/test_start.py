@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from plain_trainer import plain_trainer
 from recipe_module import leaves, make, studies
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -39,10 +39,7 @@ class Seen(DFAT):
 
 
 def fit(module: DFAT, steps: int = STEPS) -> None:
-    trainer = pl.Trainer(
-        accelerator="cpu", max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
+    trainer = plain_trainer(max_steps=steps)
     trainer.fit(module, DataLoader([studies(seed) for seed in range(steps)], batch_size=None))  # type: ignore[arg-type]
 
 

@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from small_run import SMALL
+from study_batch import study_batch
 from tiny_families import SHAPE, TEXTS
 
 from data_modules.batch import StudyBatch
@@ -90,9 +91,7 @@ def test_features_are_those_of_the_encoder(make_encoder: Callable[..., Encoder],
 
 
 def batch() -> StudyBatch:
-    zeros = torch.zeros(3, dtype=torch.int64)
-    states = torch.tensor([[0, 1], [1, 0], [1, 2]], dtype=torch.int8)
-    return StudyBatch(PIXELS, COUNTS, [""] * 3, zeros, states, zeros, torch.arange(3))
+    return study_batch(PIXELS, COUNTS.tolist(), states=torch.tensor([[0, 1], [1, 0], [1, 2]], dtype=torch.int8))
 
 
 def finetuned(encoder: Any, **settings: Any) -> Finetune:

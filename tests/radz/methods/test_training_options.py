@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from plain_trainer import plain_trainer
 from small_run import SMALL
 from test_gradient_cache import Quiet, make, studies
 from torch.utils.data import DataLoader
@@ -40,10 +41,7 @@ class Watched(DFAT):
 
 
 def fit(module: DFAT, steps: int) -> pl.Trainer:
-    trainer = pl.Trainer(
-        accelerator="cpu", max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
+    trainer = plain_trainer(max_steps=steps)
     trainer.fit(module, DataLoader([studies()] * steps, batch_size=None))  # type: ignore[arg-type]
     return trainer
 

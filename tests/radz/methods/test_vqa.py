@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import torch
 from small_run import SMALL
+from study_batch import study_batch
 from tiny_families import NAMES, PIXELS, TEXTS, inputs, plain, token_types
 
-from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from radz.config.files import load_experiment
 from radz.config.schema import VqaConfig
@@ -143,21 +143,12 @@ def asked(encoder: Encoder, aggregate: str = "joint", **settings: Any) -> Asked:
     ).eval()
 
 
-def batch(counts: list[int]) -> StudyBatch:
-    n = len(counts)
-    zeros = torch.zeros(n, dtype=torch.int64)
-    return StudyBatch(
-        PIXELS[: sum(counts)], torch.tensor(counts), [""] * n, zeros, torch.zeros(n, 2, dtype=torch.int8), zeros,
-        torch.arange(n),
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("aggregate", ["joint", "max"])
 @torch.no_grad()
 def test_a_finding_and_its_denial_are_asked_alike(make_family: Build, aggregate: str) -> None:
     """What is said is scorer yes_no itself; what is denied is the question about "no" finding."""
     encoder = make_family("llava", depth="full")
-    module, given = asked(encoder, aggregate, scorers=["yes_no"]), batch([1, 2, 1])
+    module, given = asked(encoder, aggregate, scorers=["yes_no"]), study_batch(PIXELS, [1, 2, 1])
     found = module.score(given)["vqa_yes_no"]
     agreement = module.agreement(given)["vqa.yes_no"]
     torch.testing.assert_close(agreement[:, :2], found)
@@ -175,7 +166,7 @@ def test_scores_are_normalised_answers_and_do_not_depend_on_the_batch(make_famil
     """Studies of one and of three images in one batch; every scorer in [0, 1], options share one mass."""
     backbone = make_family("llava", depth="full").backbone
     module = asked(make_family("llava", depth="full"))
-    whole = module.score(batch([1, 3, 1]))
+    whole = module.score(study_batch(PIXELS, [1, 3, 1]))
     assert set(whole) == {"vqa_yes_no", "vqa_choice", "vqa_yes_no_written", "vqa_choice_written"}
     tokens = backbone.image_embeddings(backbone.prepare(PIXELS[1:4])).flatten(0, 1)[None]
     question = vqa_questions.question(
@@ -188,12 +179,12 @@ def test_scores_are_normalised_answers_and_do_not_depend_on_the_batch(make_famil
     lp = vqa_questions.log_probabilities(backbone, tokens, vqa_questions.question(backbone, text, 3, ("A", "B", "C")))
     share = lp.double().softmax(1)[0, :2]
     assert torch.allclose(whole["vqa_choice"][1].double(), mapped((share / (1 - share)).log()), atol=1e-5)
-    alone = asked(make_family("llava", depth="full"), "mean").score(batch([1, 3, 1]))
+    alone = asked(make_family("llava", depth="full"), "mean").score(study_batch(PIXELS, [1, 3, 1]))
     assert torch.allclose(alone["vqa_yes_no"][0], whole["vqa_yes_no"][0], atol=1e-5)
-    each = asked(make_family("llava", depth="full")).score(batch([1] * 5))["vqa_yes_no"]
+    each = asked(make_family("llava", depth="full")).score(study_batch(PIXELS, [1] * 5))["vqa_yes_no"]
     assert torch.allclose(alone["vqa_yes_no"][1], each[1:4].mean(0), atol=1e-5)
     named = asked(make_family("llava", depth="full"), answers="names", scorers=["choice"], headline="choice", none="")
-    pair = named.score(batch([1]))["vqa_choice"]
+    pair = named.score(study_batch(PIXELS, [1]))["vqa_choice"]
     assert torch.allclose(pair.sum(1), torch.ones(1), atol=1e-5)  # two options: their log-odds are opposite
     assert named.options == "nodule\nedema"
 
@@ -252,7 +243,7 @@ def test_native_scores_are_cosines_of_the_models_own_vectors(
     """By plain transformers: the last state of the chat, the instruction as system, in both sides alike."""
     encoder = make_family("qwen3_vl", depth="full")
     backbone, folder = encoder.backbone, family_folders["qwen3_vl"]
-    found = asked(encoder, scorers=["native"], headline="native").score(batch([1, 2, 1]))
+    found = asked(encoder, scorers=["native"], headline="native").score(study_batch(PIXELS, [1, 2, 1]))
     model = plain("qwen3_vl", folder, backbone).model
 
     def vector(said: str, pixels: torch.Tensor | None = None) -> torch.Tensor:
@@ -283,15 +274,15 @@ def test_letters_end_and_one_option_is_no_choice(make_family: Build) -> None:
 
 def test_a_truncated_decoder_and_a_long_question_are_refused(make_family: Build) -> None:
     with pytest.raises(InputError, match="depth: feature conflicts with asking in words"), torch.no_grad():
-        asked(make_family("llava")).score(batch([1]))
+        asked(make_family("llava")).score(study_batch(PIXELS, [1]))
     module = asked(
         make_family("llava", depth="full"), choice="long " * 300 + "{options}", scorers=["choice"], headline="choice"
     )
     with pytest.raises(InputError, match="exceeds the backbone's context of 256"), torch.no_grad():
-        module.score(batch([1]))
+        module.score(study_batch(PIXELS, [1]))
     module = asked(make_family("llava", depth="full"), yes_no="<image> {finding}?")
     with pytest.raises(InputError, match="image placeholders"), torch.no_grad():
-        module.score(batch([1]))
+        module.score(study_batch(PIXELS, [1]))
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from processes import in_processes
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from radz.metrics.monitor import FindingMetrics, as_log_dict
@@ -104,10 +104,7 @@ def test_an_undefined_monitor_is_said_once(caplog: pytest.LogCaptureFixture) -> 
     assert len(warned) == 1 and "val/auroc_macro is undefined" in warned[0]
 
 
-def _worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+def _worker(rank: int, world: int, folder: Path) -> None:
     metric = FindingMetrics(FINDINGS)
     for share in SHARES:
         metric.reset()
@@ -117,16 +114,12 @@ def _worker(rank: int, port: int, folder: str) -> None:
         # Twice: a sync must leave the local state whole.
         metric.compute()
         metric._computed = None
-        torch.save(as_log_dict(metric.compute(), "val"), f"{folder}/{share}_{rank}.pt")
-    torch.distributed.destroy_process_group()
+        torch.save(as_log_dict(metric.compute(), "val"), folder / f"{share}_{rank}.pt")
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Uneven ranks (47 and 13 rows), and one rank that never sees a row."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torch.multiprocessing.start_processes(_worker, (port, str(tmp_path)), nprocs=2, start_method="fork")
+    in_processes(_worker, 2, tmp_path)
     one = filled(rows())
     for share in SHARES:
         for rank in range(2):

@@ -15,7 +15,7 @@ from sklearn import metrics as reference
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from radz.metrics import bootstrap, ranking
-from radz.metrics.ranking import Ranking, auroc, average_precision, best_f1, f1_at, undefined_reason
+from radz.metrics.ranking import Ranking, auroc, average_precision, best_f1, undefined_reason
 
 
 def column(seed: int, n: int = 200, levels: int = 12, unknown: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -47,9 +47,9 @@ def test_points_equal_scikit_learn(seed: int, weighted: bool) -> None:
     )
     expected = reference.average_precision_score(y, s, sample_weight=w)
     assert average_precision(labels, scores, weights) == pytest.approx(expected, rel=0, abs=1e-10)
-    assert f1_at(labels, scores, 0.1, weights) == pytest.approx(
-        reference.f1_score(y, s >= 0.1, sample_weight=w), rel=0, abs=1e-10
-    )
+    at = Ranking(labels, scores).measure(np.ones((1, len(labels))) if weights is None else weights[None], None, [0.1])
+    expected = reference.f1_score(y, s >= 0.1, sample_weight=w)
+    assert at.fixed.f1[0, 0] == pytest.approx(expected, rel=0, abs=1e-10)
     assert best_f1(labels, scores, weights) == pytest.approx(reference_best_f1(y, s, w), rel=0, abs=1e-10)
 
 
@@ -78,9 +78,8 @@ def test_small_cases_equal_scikit_learn(rows: list[tuple[int, int, int]]) -> Non
         )
         expected = reference.matthews_corrcoef(y, called, sample_weight=w)
         assert measures.fixed.mcc[0, place] == pytest.approx(expected, abs=1e-10)
-    for threshold in (-1.0, 0.0, 1.5, 4.0, 9.0):
-        expected = reference.f1_score(y, s >= threshold, sample_weight=w, zero_division=0.0)
-        assert f1_at(labels, scores, threshold, weights) == pytest.approx(expected, abs=1e-10)
+        expected = reference.f1_score(y, called, sample_weight=w, zero_division=0.0)
+        assert measures.fixed.f1[0, place] == pytest.approx(expected, abs=1e-10)
 
 
 def test_every_replicate_equals_resampled_scikit_learn() -> None:
@@ -101,7 +100,7 @@ def test_every_replicate_equals_resampled_scikit_learn() -> None:
             y, s = y[np.isfinite(y)], s[np.isfinite(y)]
             assert measures.auroc[r] == pytest.approx(reference.roc_auc_score(y, s), abs=1e-12)
             assert measures.auprc[r] == pytest.approx(reference.average_precision_score(y, s), abs=1e-12)
-            assert measures.f1[r, 0] == pytest.approx(reference.f1_score(y, s >= 0.05), abs=1e-12)
+            assert measures.fixed.f1[r, 0] == pytest.approx(reference.f1_score(y, s >= 0.05), abs=1e-12)
             assert measures.best_f1[r] == pytest.approx(reference_best_f1(y, s)[1], abs=1e-12)
             assert measures.fixed.mcc[r, 0] == pytest.approx(reference.matthews_corrcoef(y, s >= 0.05), abs=1e-12)
 
@@ -130,7 +129,7 @@ def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
     parts = bootstrap.bootstrap(ranking, patients, [[0.5]], 50, seed=3)[0]
     fewer = bootstrap.bootstrap(ranking, patients, [[0.5]], 20, seed=3)[0]
     other = bootstrap.bootstrap(ranking, patients, [[0.5]], 50, seed=4)[0]
-    assert np.array_equal(whole.auroc, parts.auroc) and np.array_equal(whole.f1, parts.f1)
+    assert np.array_equal(whole.auroc, parts.auroc) and np.array_equal(whole.fixed.f1, parts.fixed.f1)
     assert np.array_equal(whole.auroc[:20], fewer.auroc)
     assert not np.array_equal(whole.auroc, other.auroc)
 
@@ -159,7 +158,8 @@ def test_undefined_is_nan_with_a_reason(labels: list[float], reason: str) -> Non
     scores = np.linspace(0, 1, len(labels))
     assert undefined_reason(labels) == reason
     values = [auroc(labels, scores), average_precision(labels, scores)]
-    values += [*best_f1(labels, scores), f1_at(labels, scores, 0.5)]
+    at = Ranking(labels, scores).measure(np.ones((1, len(labels))), thresholds=[0.5])
+    values += [*best_f1(labels, scores), at.fixed.f1[0, 0]]
     assert np.isnan(values).all()
     with pytest.raises(ValueError, match=reason):
         ranking.roc_curve(labels, scores)
@@ -267,11 +267,7 @@ def test_counts_of_a_resample_without_positives_still_add_up() -> None:
     common = Ranking([1, 1, 0, 0], [0.9, 0.4, 0.6, 0.1])
     weights = np.array([[1, 1, 1, 1], [0, 2, 1, 1], [4, 0, 0, 0]])
     one, two = (ranking.measure(weights, thresholds=(0.5,)) for ranking in (rare, common))
-    assert np.isnan(one.f1[:, 0]).tolist() == [False, True, True] and np.isnan(one.best_f1).tolist() == [
-        False,
-        True,
-        True,
-    ]
+    assert np.isnan(one.fixed.f1[:, 0]).tolist() == np.isnan(one.best_f1).tolist() == [False, True, True]
     assert one.best.called[:, 0].tolist() == [1, 0, 4]
     together = one.fixed + two.fixed
     for row, weight in enumerate(weights):

@@ -134,8 +134,7 @@ def test_geometry_of_known_sets() -> None:
 
 
 def test_a_run_with_a_foreign_bank_is_refused(trained_run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "copy")
     old = AnchorBank.load(folder / "anchors")
     AnchorBank(old.names, old.descriptions, old.vectors, replace(old.info, base_digest="0" * 12)).save(
         folder / "anchors"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data_modules.batch import StudyBatch
-from data_modules.config import LabelPolicy, Unmentioned
+from data_modules.corpus_config import LabelPolicy, Unmentioned
 from data_modules.findings import policy_table
 from radz.models.labels import LabelView
 from radz.models.losses import category, category_targets, same_labels

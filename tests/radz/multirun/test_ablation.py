@@ -111,8 +111,7 @@ def test_the_base_comes_first_and_a_fault_stops_one_arm(monkeypatch: pytest.Monk
 @pytest.fixture(scope="module")
 def two_runs(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The trained run, and a copy whose scores of the headline are noise."""
-    other = tmp_path_factory.mktemp("runs") / "noise"
-    shutil.copytree(trained_run, other)
+    other = shutil.copytree(trained_run, tmp_path_factory.mktemp("runs") / "noise")
     path = next((other / "predictions").glob("*_test.csv"))
     table = ScoreTable.read_csv(path)
     draw = np.random.default_rng(0)
@@ -247,8 +246,7 @@ def test_a_group_in_small(
 @pytest.mark.slow
 def test_a_scored_arm_equals_eval(trained_run: Path, tmp_path: Path, cache_dir: Path) -> None:
     experiment = load_experiment("ablations/scoring/scoring_prompt", [*SMALL, f"cache_dir={cache_dir}"])
-    trained = tmp_path / "run"
-    shutil.copytree(trained_run, trained)
+    trained = shutil.copytree(trained_run, tmp_path / "run")
     folder = suite._scored(experiment, trained)
     assert folder.parent == trained / "eval" and (folder / "report.html").is_file()
     assert suite._scored(experiment, trained) == folder

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from csv_rows import rows_of
 from sklearn.metrics import roc_auc_score
 
 from data_modules.errors import InputError
@@ -56,8 +56,7 @@ def test_side_by_side_on_shared_studies(runs: tuple[Path, Path], capsys: pytest.
     out = runs[0].parent / "out"
     assert main(["compare", *map(str, runs), f"out={out}"]) == 0
     assert capsys.readouterr().out.strip() == str(out / "comparison.html")
-    with open(out / "comparison.csv", encoding="utf-8", newline="") as stream:
-        lines = {(line["run"], line["finding"], line["metric"]): line for line in csv.DictReader(stream)}
+    lines = {(line["run"], line["finding"], line["metric"]): line for line in rows_of(out / "comparison.csv")}
     order = np.r_[80:10:-1]
     first, second = score_table(0.6).take(np.sort(order)), score_table(1.5).take(np.sort(order))
     for column, name in enumerate(FINDINGS[:2]):
@@ -102,8 +101,7 @@ def test_what_other_words_do_stands_beside(runs: tuple[Path, Path]) -> None:
             metrics["results"][table.key]["prompt_sets"] = {"auroc": {"chexzero": area}}
         (folder / "metrics.json").write_text(json.dumps(metrics))
     page = compare([*runs, third])
-    with open(page.with_name("comparison.csv"), encoding="utf-8", newline="") as stream:
-        lines = [line for line in csv.DictReader(stream) if line["metric"].startswith("wordings_")]
+    lines = [line for line in rows_of(page.with_name("comparison.csv")) if line["metric"].startswith("wordings_")]
     assert {line["run"] for line in lines} == {"A", "B"} and "In other words" in page.read_text(encoding="utf-8")
     value = {(line["run"], line["metric"].removeprefix("wordings_")): float(line["value"]) for line in lines}
     for run in "AB":
@@ -120,8 +118,7 @@ def test_a_run_does_not_differ_from_its_copy(runs: tuple[Path, Path], tmp_path: 
     twin = write_run(tmp_path / "c", score_table(0.6))
     path = compare([runs[0], twin])
     assert path == runs[0] / "compare" / "comparison.html"
-    with open(path.with_name("comparison.csv"), encoding="utf-8", newline="") as stream:
-        lines = [line for line in csv.DictReader(stream) if line["run"] == "B" and line["difference"]]
+    lines = [line for line in rows_of(path.with_name("comparison.csv")) if line["run"] == "B" and line["difference"]]
     assert len(lines) == 3
     for line in lines:
         assert {float(line[f"difference{end}"]) for end in ("", "_low", "_high")} == {0.0}
@@ -134,7 +131,7 @@ def test_studies_of_one_image_are_paired_by_their_study(runs: tuple[Path, Path],
     one, other = (compare([runs[0], run], tmp_path / name) for run, name in (
         (runs[1], "x"), (write_run(tmp_path / "named", named), "y"),
     ))  # fmt: skip
-    lines = [list(csv.DictReader(path.with_name("comparison.csv").open())) for path in (one, other)]
+    lines = [rows_of(path.with_name("comparison.csv")) for path in (one, other)]
     assert [{**line, "folder": ""} for line in lines[0]] == [{**line, "folder": ""} for line in lines[1]]
     twice = write_run(tmp_path / "twice", replace(named, study_id=["s20", *named.study_id[1:]]))
     with pytest.raises(InputError, match="no study in common"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from csv_rows import rows_of
 
 from data_modules.errors import InputError
 from radz.metrics.score_table import ScoreTable, prediction_file
@@ -143,15 +143,15 @@ def test_figures_stand_beside_with_their_data(run_dir: Path) -> None:
     names = {f"{kind}_ours_test" for kind in ("roc", "pr", "confusion", "intervals")} | {"training"}
     assert {p.stem for p in (run_dir / "figures").iterdir()} == names
     assert all((run_dir / "figures" / f"{n}.png").read_bytes().startswith(b"\x89PNG") for n in names)
-    with open(run_dir / "figures" / "roc_ours_test.csv", encoding="utf-8", newline="") as stream:
-        lines = list(csv.DictReader(stream))
+    lines = rows_of(run_dir / "figures" / "roc_ours_test.csv")
     for scorer, finding in (("fused", "mass"), ("pixel32", HOSTILE)):
         mine = [line for line in lines if (line["scorer"], line["finding"]) == (scorer, finding)]
         x, y = ([float(line[f"{k}_positive_rate"]) for line in mine] for k in ("false", "true"))
         expected = result_of(run_dir)["scorers"][scorer]["findings"][finding]["auroc"]["value"]
         assert np.trapezoid(y, x) == pytest.approx(expected, abs=1e-5)
-    with open(run_dir / "figures" / "training.csv", encoding="utf-8", newline="") as stream:
-        validation = [line["value"] for line in csv.DictReader(stream) if line["series"] == "val/auroc_macro"]
+    validation = [
+        line["value"] for line in rows_of(run_dir / "figures" / "training.csv") if line["series"] == "val/auroc_macro"
+    ]
     assert validation == ["0.81"]
 
 

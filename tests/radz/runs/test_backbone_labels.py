@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from csv_rows import rows_of
 
 from data_modules.labelling.table import read_reports
 from radz.backbones import load_backbone
@@ -27,11 +28,6 @@ def write(path: Path, head: list[str], *rows: tuple[str, ...]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([head, *rows])
     return path
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -66,7 +62,7 @@ def test_what_a_report_adds_to_the_odds_of_yes(
     assert main([*call, FINDINGS]) == 0
     told = capsys.readouterr().out
     assert "2 report(s) are empty, or longer than the backbone's context" in told and "without examples" in told
-    scores = {(row["row"], row["finding"]): row for row in rows(tmp_path / "labels_scores.csv")}
+    scores = {(row["row"], row["finding"]): row for row in rows_of(tmp_path / "labels_scores.csv")}
     names = ("pleural_effusion", "pneumothorax")
     assert sorted(scores) == [(str(row), name) for row in (2, 3, 4) for name in names]
     folder = family_folders["llava"]
@@ -74,7 +70,7 @@ def test_what_a_report_adds_to_the_odds_of_yes(
         score = by_hand(folder, REPORTS[int(row) - 2], name.replace("_", " "))
         assert float(cells["score"]) == pytest.approx(score, abs=2e-4)
         assert float(cells["probability"]) == pytest.approx(1 / (1 + np.exp(-score)), abs=1e-4)
-    found = rows(tmp_path / "labels.csv")
+    found = rows_of(tmp_path / "labels.csv")
     assert list(found[0]) == ["patient", "text", *names] and len(found) == len(REPORTS)
     assert all(found[row][name] in ("1", "0", "-1") for row in range(3) for name in names)
     assert all(found[row][name] == "" for row in (3, 4) for name in names)
@@ -112,7 +108,7 @@ def test_probabilities_are_those_of_the_examples(
     lines = label_by_backbone(
         read_reports(table, "text", out, "scores", *keys), "text", "chest_xray", backbone, examples, tmp_path, "cpu"
     )
-    found = rows(out)
+    found = rows_of(out)
     assert list(found[0]) == ["text", "pleural_effusion", "edema"]
     assert [row["pleural_effusion"] for row in found] == ["1", "0", "-1"]
     assert lines[-3].startswith("by the examples a higher score speaks against pleural_effusion, edema")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from csv_rows import rows_of
 
 from data_modules import privacy
 from data_modules.errors import InputError
@@ -17,15 +18,10 @@ from radz.runs.denoise import denoise, ranked
 from radz.training.run_folder import load_run
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_every_sure_cell_of_training_and_validation_once(trained_run: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in trained_run.rglob("*.csv")}
     lines = denoise(trained_run, tmp_path / "suspects.csv", "cpu")
-    found = rows(tmp_path / "suspects.csv")
+    found = rows_of(tmp_path / "suspects.csv")
     table = task.data_module(load_run(trained_run))
     table.prepare_data()
     studies = len(table.table.rows("train")) + len(table.table.rows("val"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from csv_rows import rows_of
 
 from data_modules.base import StudyDataModule
 from data_modules.errors import InputError
@@ -193,8 +193,7 @@ def test_an_answer_that_knows_the_truth_brings_a_flipped_label_to_the_top(
 
 def test_the_table_says_what_was_asked(trained_run: Path, tmp_path: Path) -> None:
     lines = denoise(trained_run, tmp_path / "suspects.csv", "cpu", ask=2)
-    with (tmp_path / "suspects.csv").open(encoding="utf-8", newline="") as file:
-        found = list(csv.DictReader(file))
+    found = rows_of(tmp_path / "suspects.csv")
     answered = [row for row in found if row["asked"]]
     assert len(answered) == 2 and lines[1].startswith("the backbone was asked about 2 and contradicts ")
     for row in answered:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from csv_rows import rows_of
 
+from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from data_modules.findings import ontology
@@ -42,6 +43,7 @@ class Data:
         return getattr(self, rows)
 
     metric_labels = loss_labels
+    trained_findings = StudyDataModule.trained_findings
 
 
 def experiment(*overrides: str) -> Any:
@@ -166,11 +168,6 @@ def test_label_sentences(row: list[float], sentence: str) -> None:
 # ---- The log -------------------------------------------------------------------------------------------------------
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_the_log_merges_steps_and_continues_its_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     log = CsvLog(path)
@@ -181,7 +178,7 @@ def test_the_log_merges_steps_and_continues_its_file(tmp_path: Path) -> None:
     again = CsvLog(path)
     again.log_metrics({"train/loss": 1.0, "epoch": 1.0, "new": 3}, 2)
     again.finalize("success")
-    rows = read(path)
+    rows = rows_of(path)
     assert [row["step"] for row in rows] == ["0", "1", "2"]
     assert list(rows[0])[:4] == ["step", "epoch", "train/loss", "val/auroc_macro"]
     assert rows[1]["train/loss"] == "1.5" and rows[1]["val/auroc_macro"] == "0.5" and rows[1]["epoch"] == "0"
@@ -199,7 +196,7 @@ def test_a_resume_forgets_the_steps_it_repeats(tmp_path: Path) -> None:
     again.cut_from(4)
     again.log_metrics({"train/loss": 40.0}, 4)
     again.save()
-    assert [(row["step"], float(row["train/loss"])) for row in read(path)] == [
+    assert [(row["step"], float(row["train/loss"])) for row in rows_of(path)] == [
         ("0", 0), ("1", 1), ("2", 2), ("3", 3), ("4", 40)
     ]  # fmt: skip
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 import torch
-from small_run import SMALL
+from resumed import whole_and_resumed
 
 from radz import Radz
-from radz.config.files import load_experiment
 from radz.inference.export import export_run
-from radz.methods.dfat import DFAT
 from radz.runs.prepare import prepare
-from radz.runs.train import Stopped, train
 from radz.training.checkpoint_io import content_digest
 from radz.training.run_folder import load_run
 
@@ -32,25 +26,7 @@ ADDED = [
 def test_it_goes_on_bit_for_bit_and_scores_without_them(
     tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, stop = DFAT.training_step, {"at": -1}
-
-    def stopping(self: DFAT, batch: Any, batch_idx: int) -> Any:
-        if self.global_step == stop["at"]:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(DFAT, "training_step", stopping)
-
-    def run(name: str) -> Path:
-        places = [f"run_dir={tmp_path / name}", f"cache_dir={cache_dir}"]
-        return train(load_experiment("demo", [*SMALL, *ADDED, *places]))
-
-    whole = run("whole")
-    stop["at"] = 3
-    with pytest.raises(Stopped):
-        run("resumed")
-    stop["at"] = -1
-    resumed = run("resumed")
+    whole, resumed = whole_and_resumed(tmp_path, cache_dir, monkeypatch, 3, *ADDED)
     one, other = (torch.load(f / "checkpoints/last.ckpt", weights_only=True) for f in (whole, resumed))
     assert one["global_step"] == other["global_step"] == 6
     assert content_digest(one["state_dict"]) == content_digest(other["state_dict"])

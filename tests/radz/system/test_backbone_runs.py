@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from csv_rows import rows_of
+from resumed import whole_and_resumed
 from small_run import SMALL
 
 from data_modules.errors import InputError
 from radz import Radz
 from radz.config.files import load_experiment
 from radz.inference.predict import predict_folder
-from radz.methods.dfat import DFAT
-from radz.runs.train import Stopped, train
+from radz.runs.train import train
 
 FAMILIES = ["qwen2_5_vl", "llava_next", "gemma3", "qwen3_vl", "llava_onevision", "internvl", "smolvlm"]
 LORA = ["backbone.train=lora", "backbone.lora_rank=4", "dfat.learning_rate=0.01", "scoring.pixel_baseline=false"]
@@ -31,25 +28,8 @@ LORA = ["backbone.train=lora", "backbone.lora_rank=4", "dfat.learning_rate=0.01"
 def test_a_family_trains_resumes_and_predicts(
     family: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, stop = DFAT.training_step, {"at": -1}
-
-    def stopping(self: DFAT, batch: Any, batch_idx: int) -> Any:
-        if self.global_step == stop["at"]:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(DFAT, "training_step", stopping)
-
-    def run(name: str) -> Path:
-        own = [f"backbone.tiny.family={family}", f"run_dir={tmp_path / name}", f"cache_dir={cache_dir}"]
-        return train(load_experiment("demo", [*SMALL, *LORA, "trainer.max_epochs=2", *own]))
-
-    whole = run("whole")
-    stop["at"] = 4
-    with pytest.raises(Stopped, match="repeat the command to resume"):
-        run("resumed")
-    stop["at"] = -1
-    resumed = run("resumed")
+    keys = [f"backbone.tiny.family={family}", *LORA, "trainer.max_epochs=2"]
+    whole, resumed = whole_and_resumed(tmp_path, cache_dir, monkeypatch, 4, *keys)
     one, other = (
         torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in (whole, resumed)
     )
@@ -62,8 +42,8 @@ def test_a_family_trains_resumes_and_predicts(
     assert np.abs(found["edema"] - table["anchor/edema"][:3].to_numpy()).max() < 1e-5
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.dcm").symlink_to(images / f"{table.study_id[0]}.dcm")
-    with predict_folder(str(resumed), str(tmp_path / "in"), str(tmp_path / "x.csv"), ["edema"]).open() as file:
-        assert float(next(csv.DictReader(file))["edema"]) == pytest.approx(found["edema"].iloc[0], abs=1e-5)
+    (row,) = rows_of(predict_folder(str(resumed), str(tmp_path / "in"), str(tmp_path / "x.csv"), ["edema"]))
+    assert float(row["edema"]) == pytest.approx(found["edema"].iloc[0], abs=1e-5)
     assert json.loads((resumed / "metrics.json").read_text())["headline_scorer"] == "anchor"
     with pytest.raises(InputError, match="another backbone"):
         _swapped(resumed, "llava" if family == "llava_next" else "llava_next")

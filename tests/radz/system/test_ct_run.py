@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from csv_rows import rows_of
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from small_run import SMALL, small_phantom
@@ -40,11 +40,6 @@ def ct_run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     return train(load_experiment("demo_ct", [*SMALL, *CT, f"run_dir={folder}", f"cache_dir={cache_dir}"]))
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_results_say_how_the_slices_were_made(ct_run: Path) -> None:
     metrics = json.loads((ct_run / "metrics.json").read_text())
     assert metrics["pixels"]["ct"]["slices"] == 4 and set(metrics["results"]) == {"phantom_ct/test"}
@@ -62,7 +57,7 @@ def test_volumes_series_and_pictures_are_one_study_each(ct_run: Path, tmp_path: 
     shutil.copytree(largest, source / "series", ignore=shutil.ignore_patterns("*.xml"))
     (source / "broken.nii.gz").write_bytes(b"no volume")
     predict_folder(str(ct_run), str(source), str(tmp_path / "out.csv"), ["edema", "nodule"])
-    found = {row["file"]: row for row in rows(tmp_path / "out.csv")}
+    found = {row["file"]: row for row in rows_of(tmp_path / "out.csv")}
     names = [f"volumes/{path.name}" for path in sorted(volumes.iterdir())]
     assert set(found) == {"broken.nii.gz", "series", *names}
     assert "NIfTI" in found["broken.nii.gz"]["error"] and found["broken.nii.gz"]["edema"] == ""
@@ -92,7 +87,7 @@ def test_evidence_maps_every_slice_and_measures_it(
     found = json.loads((folder / "evidence" / "heatmaps.json").read_text())
     assert found["numbers"]["ct"]["studies"] > 0 and "maps" not in found["numbers"]
     assert located and all(one.mask.shape == (4, 48, 48) and one.mask.any() for one in located)
-    lines = rows(folder / "evidence" / "localisation_ct_images.csv")
+    lines = rows_of(folder / "evidence" / "localisation_ct_images.csv")
     assert len(lines) == 3 * len(located)
     for one in located:
         for kind, heat in one.maps.items():
@@ -107,7 +102,7 @@ def test_evidence_maps_every_slice_and_measures_it(
             assert bool(float(line["slice_hit"])) == one.mask[np.unravel_index(heat.argmax(), heat.shape)[0]].any()
             assert float(line["random/slice_hit"]) == one.mask.any((1, 2)).mean()
     assert [picture["name"] for picture in found["pictures"]] == ["heatmaps_ct", "localisation_ct"]
-    drawn = rows(folder / "evidence" / "heatmaps_ct.csv")
+    drawn = rows_of(folder / "evidence" / "heatmaps_ct.csv")
     assert all(1 <= int(line["slice"]) <= 4 for line in drawn)
     assert all(sum(one["finding"] == line["finding"] for one in drawn) <= 2 * 2 for line in drawn)
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -195,7 +190,9 @@ def test_one_model_for_both_modalities(tmp_path: Path, cache_dir: Path) -> None:
         shutil.copy(path, tmp_path / "in")
     name = next(n for n, (ones, _) in model.validations["phantom_xray"].support.items() if ones)
     for corpus in (None, "phantom_xray"):
-        found = rows(predict_folder(str(folder), str(tmp_path / "in"), str(tmp_path / "s.csv"), [name], corpus=corpus))
+        found = rows_of(
+            predict_folder(str(folder), str(tmp_path / "in"), str(tmp_path / "s.csv"), [name], corpus=corpus)
+        )
         for row in found:
             modality = "chest_ct" if row["file"].endswith(".nii.gz") else "chest_xray"
             fit = model.readings([name], None, corpus)[modality][name].fit

@@ -44,8 +44,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
 def test_a_killed_run_goes_on_bit_for_bit_with_workers(
     whole: Path, broken: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(broken, folder)
+    folder = shutil.copytree(broken, tmp_path / "run")
     run(folder, cache_dir, EVERY, "data.workers=2", "trainer.profiler=simple")
     assert_same(whole, folder)
     assert "run_training_batch" in (folder / "profile/fit-simple.txt").read_text()
@@ -92,8 +91,7 @@ def test_a_stop_during_validation_repeats_one_step(
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     how: str, broken: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = tmp_path / "checkpoints"
-    shutil.copytree(broken / "checkpoints", folder)
+    folder = shutil.copytree(broken / "checkpoints", tmp_path / "checkpoints")
     damage(folder / "last.ckpt", how)
     with caplog.at_level(logging.WARNING):
         assert usable_checkpoint(folder) == (folder / "previous.ckpt", 6)
@@ -120,8 +118,7 @@ def damage(file: Path, how: str) -> None:
 @pytest.mark.slow
 @pytest.mark.fault(7)
 def test_a_run_goes_on_from_the_one_before(whole: Path, broken: Path, tmp_path: Path, cache_dir: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(broken, folder)
+    folder = shutil.copytree(broken, tmp_path / "run")
     damage(folder / "checkpoints/last.ckpt", "flipped")
     assert_same(whole, run(folder, cache_dir, EVERY))
 
@@ -129,8 +126,7 @@ def test_a_run_goes_on_from_the_one_before(whole: Path, broken: Path, tmp_path: 
 @pytest.mark.fault(5)
 def test_a_kill_while_a_checkpoint_is_written(broken: Path, tmp_path: Path, cache_dir: Path) -> None:
     """A slow disk: the process dies with half of the file written. Both checkpoints are whole, no part is taken."""
-    folder = tmp_path / "run"
-    shutil.copytree(broken, folder)
+    folder = shutil.copytree(broken, tmp_path / "run")
     child = os.fork()
     if not child:
         try:
@@ -153,8 +149,7 @@ def test_a_kill_while_a_checkpoint_is_written(broken: Path, tmp_path: Path, cach
 def test_a_full_disk_is_one_line_and_keeps_the_checkpoint(
     broken: Path, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(broken, folder)
+    folder = shutil.copytree(broken, tmp_path / "run")
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -182,8 +177,7 @@ def test_the_one_before_is_kept_without_hard_links(tmp_path: Path, monkeypatch: 
 
 
 def test_another_number_of_processes_is_refused(broken: Path, tmp_path: Path, cache_dir: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(broken, folder)
+    folder = shutil.copytree(broken, tmp_path / "run")
     for name in ("last", "previous"):
         content = read_checkpoint(folder / f"checkpoints/{name}.ckpt")
         content["random"] *= 2

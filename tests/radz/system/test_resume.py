@@ -182,8 +182,7 @@ def test_a_checkpoint_never_runs_code(module: DFAT, tmp_path: Path) -> None:
 
 @pytest.mark.fault(7)
 def test_a_resume_from_a_damaged_checkpoint_is_one_line(trained_run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "damaged"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "damaged")
     (folder / "metrics.json").unlink()
     for name in ("last", "previous"):
         (folder / f"checkpoints/{name}.ckpt").write_bytes(b"half")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
 import json
 import logging
@@ -17,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from csv_rows import rows_of
 from safetensors.torch import load_file
 from small_run import SMALL
 
@@ -159,15 +159,13 @@ def test_identifiers_stand_only_where_they_may(trained_run: Path) -> None:
         assert b"P-" not in file.read_bytes()  # no patient, and nothing of the other split
     private = trained_run / "private" / "ids.csv"
     assert stat.S_IMODE(private.stat().st_mode) == 0o600 and stat.S_IMODE(private.parent.stat().st_mode) == 0o700
-    with private.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(private)
     assert "row" in rows[0] and len(rows) == 28 and all(row["patient"].startswith("P-") for row in rows)
 
 
 def test_hashes_of_the_report_are_resolved_by_the_private_file(trained_run: Path) -> None:
     page = (trained_run / "report.html").read_text()
-    with (trained_run / "private" / "ids.csv").open(newline="") as file:
-        known = {(row["row"], row["hash"]) for row in csv.DictReader(file)}
+    known = {(row["row"], row["hash"]) for row in rows_of(trained_run / "private" / "ids.csv")}
     shown = set(re.findall(r"row (\d+), ([0-9a-f]{12})", page))
     assert shown and shown <= known
 
@@ -201,8 +199,7 @@ def test_a_finished_run_says_so_and_stops(
 
 
 def test_overwrite_starts_anew(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "again"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "again")
 
     class Reached(Exception):
         pass
@@ -218,8 +215,7 @@ def test_overwrite_starts_anew(trained_run: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_the_folder_of_another_experiment_is_refused(trained_run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "again"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "again")
     (folder / "metrics.json").unlink()
     with pytest.raises(InputError, match="holds another experiment") as fault:
         train(load_experiment(str(folder / "config.yaml"), [f"run_dir={folder}", "dfat.loss=cross"]))
@@ -250,8 +246,7 @@ def test_the_run_folder_is_named_by_what_decides_the_result(tmp_path: Path) -> N
 
 @pytest.mark.figures
 def test_report_is_written_anew_from_the_folder(trained_run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "copy")
     (folder / "report.html").unlink()
     assert report(folder) == folder / "report.html" and "fused" in (folder / "report.html").read_text()
     (folder / "metrics.json").unlink()

@@ -35,8 +35,7 @@ def test_a_finished_run_of_another_experiment_is_not_this_one(trained_run: Path,
 
 @pytest.mark.parametrize("change", ["foreign file", "foreign folder", "other config"])
 def test_overwrite_deletes_only_what_radz_wrote(trained_run: Path, tmp_path: Path, change: str) -> None:
-    folder = tmp_path / "again"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "again")
     experiment = load_experiment(str(folder / "config.yaml"), [f"run_dir={folder}", "overwrite=true"])
     if change == "foreign file":
         (folder / "thesis.docx").write_text("years of work")
@@ -61,8 +60,7 @@ def test_a_folder_that_cannot_be_one_is_named(trained_run: Path, tmp_path: Path)
 def test_the_old_bank_stays_until_the_new_one_is_there(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "again"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "again")
     experiment = load_experiment(str(folder / "config.yaml"), [f"run_dir={folder}"])
     tensors = folder / "anchors/anchors.safetensors"
     before = tensors.read_bytes()

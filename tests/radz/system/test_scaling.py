@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from processes import free_port
 from small_run import SMALL
 from test_ddp_run import CPU, predictions, radz
 
@@ -50,9 +50,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> 
 @pytest.mark.slow
 def test_two_nodes_train_the_run_of_two_processes(tmp_path: Path, two_processes: Path) -> None:
     """Two torchrun agents on loopback, as the script for clusters starts them, each with a cache of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     run, agents = tmp_path / "run", []
     for node in (0, 1):
         places = [f"run_dir={run}", f"cache_dir={tmp_path / f'node{node}'}"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from processes import free_port
 from small_run import SMALL
 from survival import DROPOUT, global_step, run
 from torch import nn
@@ -225,9 +225,7 @@ def worker(rank: int, port: int, folder: Path) -> None:
 @pytest.mark.fault(9)
 @pytest.mark.fault(10)
 def test_one_bad_process_stops_all_and_a_dead_one_is_not_waited_for(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     context = mp.get_context("fork")
     processes = [context.Process(target=worker, args=(rank, port, tmp_path)) for rank in range(2)]
     for process in processes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from processes import forked
 from small_run import SMALL
 
 import data_modules.base
@@ -61,19 +61,13 @@ def hook(owner: Any, name: str, number: int) -> None:
 
 def command(words: list[str], told: Path, *struck: Any) -> tuple[int, str]:
     """Exit code and stderr of a command in a process of its own, which is struck at a stage."""
-    child = os.fork()
-    if not child:
-        code = 99
-        try:
-            os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-            sys.stderr = os.fdopen(2, "w", buffering=1)
-            if struck:
-                hook(*struck)
-            code = main(words)
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), told.read_text()
+
+    def work() -> int:
+        if struck:
+            hook(*struck)
+        return main(words)
+
+    return forked(work, told)
 
 
 @pytest.mark.slow

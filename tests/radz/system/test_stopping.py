@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import forked
 
 from data_modules.errors import InputError
 from data_modules.workers import PARENT, WorkerDied
@@ -18,17 +19,7 @@ from radz.cli import command_line
 
 def ended(work: Callable[[], object], tmp_path: Path) -> tuple[int, str]:
     """Exit code and stderr of a command that does `work`, in a process of its own."""
-    told = tmp_path / "told"
-    child = os.fork()
-    if not child:
-        code = 99
-        try:
-            os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-            command_line.sys.stderr = os.fdopen(2, "w", buffering=1)
-            code = command_line.guarded(lambda: (work(), 0)[1])
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), told.read_text()
+    return forked(lambda: command_line.guarded(lambda: (work(), 0)[1]), tmp_path / "told")
 
 
 def hit(*numbers: int) -> None:

@@ -33,8 +33,7 @@ def refused(capsys: pytest.CaptureFixture[str], *command: str) -> None:
 @pytest.fixture
 def verbs(trained_run: Path, tmp_path: Path, cache_dir: Path) -> dict[str, tuple[Path, list[str]]]:
     """verb -> the lock that it needs, and a command."""
-    run = tmp_path / "run"
-    shutil.copytree(trained_run, run)
+    run = shutil.copytree(trained_run, tmp_path / "run")
     unfinished, places = tmp_path / "unfinished", [*SMALL, f"cache_dir={cache_dir}"]
     return {
         "train": (unfinished / LOCK, ["train", "demo", *places, f"run_dir={unfinished}"]),
@@ -96,8 +95,7 @@ def test_a_lock_belongs_to_its_run_folder(tmp_path: Path, trained_run: Path) -> 
     experiment = load_experiment("demo", [*SMALL, f"run_dir={tmp_path / 'new'}"])
     with working_in(tmp_path / "new", "run_dir"):
         open_folder(experiment, tmp_path / "new")
-    folder = tmp_path / "old"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "old")
     experiment = load_experiment(str(folder / "config.yaml"), [f"run_dir={folder}", "overwrite=true"])
     with working_in(folder, "run_dir"):
         open_folder(experiment, folder)

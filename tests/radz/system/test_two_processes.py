@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_processes
 from torch import nn
 
 from radz.distributed import over_ranks
@@ -105,17 +103,7 @@ def vector(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors] or [torch.zeros(0)])
 
 
-def worker(rank: int, world: int, port: int, folder: str, cases: list[Case]) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world)
-    run_cases(rank, world, folder, cases)
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def run_cases(rank: int, world: int, folder: str, cases: list[Case]) -> None:
-    # A function of its own: a DDP wrapper that outlives its process group hangs now and then when it is freed.
+def run_cases(rank: int, world: int, folder: Path, cases: list[Case]) -> None:
     for number, case in enumerate(cases):
         # Buffers as they are: sent from the first rank, they would be equal also where ranks count them wrongly.
         wrapped = nn.parallel.DistributedDataParallel(model(case), broadcast_buffers=False)
@@ -128,7 +116,7 @@ def run_cases(rank: int, world: int, folder: str, cases: list[Case]) -> None:
                 "gradients": vector(p.grad for p in wrapped.parameters()),
                 "means": vector(wrapped.buffers()),
             }
-            torch.save(found, Path(folder) / f"{number}.pt")
+            torch.save(found, folder / f"{number}.pt")
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -143,10 +131,7 @@ def test_loss_gradients_and_means_equal_one_process(tmp_path: Path, world: int) 
     whole = data(torch.float64)
     for kind in ("same_text", "same_labels"):
         assert positive_pairs(whole["digest"], kind, whole["labels"]).sum() > ROWS
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.start_processes(worker, (world, port, str(tmp_path), cases), nprocs=world, start_method="fork")
+    in_processes(run_cases, world, tmp_path, cases)
     for number, case in enumerate(cases):
         single = model(case)
         value = steps(single, data(case[2]))

@@ -37,8 +37,7 @@ def experiment_of(run: Path, *keys: str) -> Experiment:
 @pytest.fixture
 def finished(trained_run: Path, tmp_path: Path):
     """A copy of the trained run; what is logged to W&B lies below its wandb folder."""
-    folder = tmp_path / "run"
-    shutil.copytree(trained_run, folder)
+    folder = shutil.copytree(trained_run, tmp_path / "run")
     yield folder
     wandb.teardown()
 

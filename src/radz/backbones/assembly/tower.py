@@ -53,7 +53,7 @@ def new_tower(shape: TowerShape) -> tuple[Any, dict[str, Any]]:
         projection_dim=shape.width, attention_dropout=0.0,
     )  # fmt: skip
     tower: Any = CLIPVisionModel(config).eval()
-    structured_tower(tower, shape.image_size, shape.patch_size, shape.width, shape.heads)
+    structured_tower(tower, shape.image_size, shape.patch_size, shape.width)
     return tower, dict(PIXELS)
 
 
