@@ -77,7 +77,7 @@ compare: $(STAMP)  ## RUNS="runs/demo/.. runs/demo_cnn/..": set runs side by sid
 score: $(STAMP)  ## SCORES=scores.csv ARGS="labels=labels.csv out=DIR": statistics and page for the scores of any other model
 	$(BIN)/radz score $(or $(SCORES),$(error SCORES is missing, such as SCORES=scores.csv)) $(ARGS)
 
-ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base, one page (SEEDS=0,1,2 BASE=chexpert)
+ablate: $(STAMP)  ## GROUP=tokens: run experiments/ablations/tokens and its base, one page (SEEDS=0,1,2 BASE=chexpert ARGS=--dry-run)
 	$(BIN)/python -m radz.cli.ablate $(or $(GROUP),$(error GROUP is missing, such as GROUP=tokens or GROUP=core)) \
 		$(if $(SEEDS),seeds=$(SEEDS)) $(if $(BASE),base=$(BASE)) $(KEYS)
 

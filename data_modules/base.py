@@ -112,8 +112,12 @@ class StudyDataModule(LightningDataModule):
         for split in SPLITS if stage is None else NEEDED[stage]:
             if not len(self.table.rows(split)):
                 raise InputError(f"data.corpora: no study in the {split} split; see split_csv or split_fractions")
-        _, world = rank_and_world()
-        if stage in (None, "fit") and len(self.table.rows("train")) < self.config.batch_size * world:
+        if stage in (None, "fit"):
+            self.check_batches(rank_and_world()[1])
+
+    def check_batches(self, world: int) -> None:
+        """InputError when the training split does not fill a batch on each of `world` processes."""
+        if len(self.table.rows("train")) < self.config.batch_size * world:
             raise InputError(
                 f"data.batch_size={self.config.batch_size}: {len(self.table.rows('train'))} training studies do not "
                 f"fill one batch on {world} device(s); lower it"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data_modules.config import DataConfig
 from data_modules.ct_config import CtConfig
 from data_modules.dicom import one_file
-from data_modules.pixels import equalize, fit, read_gray
+from data_modules.pixels import equalize, fit, pixel_aspect, read_gray
 from data_modules.slices import images
 from data_modules.volumes import is_volume, read_volume
 
@@ -66,7 +66,8 @@ def decode(
     with one_file(name):
         if not is_volume(Path(path)):
             gray = read_gray(Path(path), name, recipe.frames, modality)
-            return fit(equalize(gray) if recipe.equalize else gray, recipe.size, recipe.resize)[None, None]
+            gray = equalize(gray) if recipe.equalize else gray
+            return fit(gray, recipe.size, recipe.resize, pixel_aspect(Path(path), name))[None, None]
         slices = images(read_volume(Path(path), name, rescale), recipe.ct)
         fitted = [[fit(plane, recipe.size, recipe.resize) for plane in image] for image in slices]
         return np.array(fitted, dtype=np.uint8)

@@ -18,6 +18,9 @@ from data_modules.errors import InputError
 SHOWN = 40
 """Characters of an element's value in an error text."""
 
+SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+EVEN_SIDES = 1.01
+
 
 def numbers(dataset: Dataset, keyword: str, where: str, count: int | None = None) -> list[float]:
     """Return the finite numbers of an element, none where it is absent or empty.
@@ -34,6 +37,21 @@ def numbers(dataset: Dataset, keyword: str, where: str, count: int | None = None
     if any(number is None or not np.isfinite(number) for number in found):
         raise InputError(f"{where}: {keyword} holds {shown(values)}, not finite numbers; correct or remove it")
     return [number for number in found if number is not None]
+
+
+def aspect(dataset: Dataset) -> float:
+    """Return the height of a pixel over its width, by the first of SPACINGS that gives both; 1 where none does.
+
+    All of them name the vertical size first (PS3.3 10.7.1.3 and C.7.6.3.1.7). Unequal sides of 1 % are taken for equal.
+    """
+    for keyword in SPACINGS:
+        try:
+            height, width = numbers(dataset, keyword, "", 2)
+        except InputError:
+            continue
+        if height > 0 and width > 0:
+            return height / width if max(height, width) > EVEN_SIDES * min(height, width) else 1.0
+    return 1.0
 
 
 def whole(dataset: Dataset, keyword: str, where: str, allowed: range | tuple[int, ...]) -> int:

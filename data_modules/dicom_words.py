@@ -7,6 +7,7 @@ so single words are looked at; one that is not known says nothing.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +71,13 @@ def words_of(path: Path) -> Words:
 
     Of a file that cannot be read nothing: what is wrong with it is told when its pixels are.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return _words_of_file(path)
-    every = (_words_of_file(file) for file in sorted(path.iterdir()) if file.is_file())
+    try:
+        files = sorted(path.iterdir())
+    except OSError:
+        return Words()
+    every = (_words_of_file(file) for file in files if os.path.isfile(file))
     return next((words for words in every if words != Words()), Words())
 
 

@@ -1,4 +1,6 @@
-"""What a disk refuses (full, over quota, read-only, failing), however it is raised, as one line that says where."""
+"""What a disk refuses (full, over quota, read-only, failing), however it is raised, and what may not be entered, as one
+line that says where.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_modules.errors import InputError
@@ -22,6 +24,8 @@ ADVICE = {
 """The errors of a disk, and what helps."""
 PLACE = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 """Errors of a place: nothing can be written there, however much room there is."""
+SHUT = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ESTALE}
+"""Errors of a place that a user named: none of them is a defect of ours, wherever it comes up."""
 OF_RUST = re.compile(r"\(os error (\d+)\)")
 WORDS = (
     (RuntimeError, re.compile(r"PytorchStreamWriter failed|inline_container\.cc.*unexpected pos|iostream error")),
@@ -76,6 +80,23 @@ def cannot_write(error: BaseException, path: Path | None = None, needed: int | N
     fault = CannotWrite(f"{path or 'a file'}: cannot be written ({_cause(number, path, needed)}); {advice}")
     fault.path = path
     return fault
+
+
+def cannot_open(error: BaseException) -> InputError | None:
+    """One line in place of an error of the system about a file or folder that may not be used; None for others."""
+    named = _named(error)
+    if not isinstance(error, OSError) or error.errno not in SHUT or named is None:
+        return None
+    rights = error.errno in (errno.EACCES, errno.EPERM)
+    advice = "see to the rights of it and of the folders above it" if rights else "check the path"
+    return InputError(f"{named}: cannot be opened ({os.strerror(error.errno)}); {advice}")
+
+
+def check_opens(*files: Path) -> None:
+    """Raise PermissionError for a file that may not be read; libraries make it a missing or a damaged one."""
+    for file in files:
+        with suppress(FileNotFoundError), file.open("rb"):
+            pass
 
 
 @contextmanager

@@ -71,6 +71,12 @@ def new_folder(path: Path, key: str) -> Iterator[Path]:
             shutil.rmtree(draft, ignore_errors=True)  # before the free room is looked at
 
 
+def check_there(folder: Path) -> None:
+    """InputError for a folder that a command names and that is not there."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}")
+
+
 def make_folder(folder: Path, key: str) -> None:
     """Make a folder, or InputError naming `key` when it cannot be made or written to."""
     try:

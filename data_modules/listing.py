@@ -20,7 +20,8 @@ class Found:
     files: list[Path] = field(default_factory=list)
     """in the order of their paths"""
     faults: dict[Path, str] = field(default_factory=dict)
-    """folder that cannot be listed, or link that leads nowhere -> why, in one line with the path"""
+    """folder that cannot be listed, file that may not be looked at, or link that leads nowhere -> why, in one line with
+    the path"""
     system: int = 0
     """files of an operating system's own"""
     example: str = ""
@@ -60,7 +61,8 @@ def files_below(folder: Path) -> Found:
                 if stat.S_ISREG(path.stat().st_mode):
                     found.files.append(path)
             except OSError as error:
-                found.faults[path] = f"{path}: is a link that leads nowhere ({error.strerror})"
+                why = "cannot be opened" if isinstance(error, PermissionError) else "is a link that leads nowhere"
+                found.faults[path] = f"{path}: {why} ({error.strerror})"
     found.files.sort()
     return found
 

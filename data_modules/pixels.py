@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from pydicom import dcmread
 
 from data_modules import dicom
 from data_modules.dicom import one_file
 from data_modules.dicom_gray import read_radiograph
+from data_modules.dicom_header import SPACINGS, aspect
 from data_modules.errors import InputError
 from data_modules.gray import Gray, check_shows
 from data_modules.pictures import SIGNATURES, other_format, read_picture
-from data_modules.placing import placement
+from data_modules.placing import placement, square_shape
 
-__all__ = ["Gray", "equalize", "fit", "read_gray"]
+__all__ = ["Gray", "equalize", "fit", "pixel_aspect", "read_gray"]
+log = logging.getLogger(__name__)
+MOST_UNEVEN = 10.0
 GZIP = b"\x1f\x8b"
 
 
@@ -68,13 +73,30 @@ def equalize(image: Gray) -> Gray:
     return np.asarray(ImageOps.equalize(Image.fromarray(image)))
 
 
-def fit(image: Gray, size: int, resize: str) -> Gray:
-    """Return uint8 [size, size], antialiased bicubic.
+def pixel_aspect(path: Path, name: str | None = None) -> float:
+    """Height over width of the pixels of a file that `read_gray` has read; 1 where its header does not say.
+
+    One that no detector has is taken for 1, which is said where there is a `name`.
+    """
+    with path.open("rb") as file:
+        if not is_dicom(file.read(132), path):
+            return 1.0
+    found = aspect(dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(SPACINGS)))
+    if max(found, 1 / found) <= MOST_UNEVEN:
+        return found
+    if name is not None:
+        log.warning("%s: its header has pixels %.3g times as high as wide; taken for square", name, found)
+    return 1.0
+
+
+def fit(image: Gray, size: int, resize: str, aspect: float = 1.0) -> Gray:
+    """Return uint8 [size, size], antialiased bicubic, with square pixels (unless under squash).
 
     `resize`: pad (longer side fits, black border, centred), crop (shorter side fits, centre), squash (both fit).
     `placement` says where the image then lies, as an exported image processor places it.
+    `aspect`: height of a pixel of `image` over its width.
     """
-    new, (top, left) = placement(image.shape, size, resize)
+    new, (top, left) = placement(square_shape(image.shape, aspect), size, resize)
     if new != image.shape:
         image = np.asarray(Image.fromarray(image).resize((new[1], new[0]), Image.Resampling.BICUBIC))
     if resize == "crop":

@@ -6,6 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def square_shape(shape: tuple[int, int], aspect: float) -> tuple[int, int]:
+    """Height and width that an image would have with square pixels of the smaller side of its own.
+
+    Args:
+        shape: (H, W). aspect: height of a pixel over its width.
+    """
+    height, width = shape
+    return max(height, round(height * aspect)), max(width, round(width / aspect))
+
+
 def placement(shape: tuple[int, int], size: int, resize: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Height and width of an image after resizing, and the row and column of its corner in the square.
 
@@ -26,20 +36,22 @@ def placement(shape: tuple[int, int], size: int, resize: str) -> tuple[tuple[int
     return new, (-((new[0] - size) // 2), -((new[1] - size) // 2))
 
 
-def to_original(grid: NDArray[np.floating], shape: tuple[int, int], size: int, resize: str) -> NDArray[np.float32]:
+def to_original(
+    grid: NDArray[np.floating], shape: tuple[int, int], size: int, resize: str, aspect: float = 1.0
+) -> NDArray[np.float32]:
     """Values of a grid of patches as a map float32 [.., H, W] in the pixels of the original image, bilinear.
 
     Pixels that the square does not show (`crop`) are NaN.
 
     Args:
         grid: [.., g, g], one value for each square of size / g pixels; slices are mapped one by one.
-        shape, size, resize: as for `placement`.
+        shape, size, resize: as for `placement`. aspect: as for `square_shape`, what `fit` was given.
     """
     from scipy.ndimage import map_coordinates
 
     if grid.ndim > 2:
-        return np.stack([to_original(one, shape, size, resize) for one in grid])
-    new, corner = placement(shape, size, resize)
+        return np.stack([to_original(one, shape, size, resize, aspect) for one in grid])
+    new, corner = placement(square_shape(shape, aspect), size, resize)
     axes, shown = [], []
     for side, length, start, patches in zip(shape, new, corner, grid.shape, strict=True):
         place = (np.arange(side) + 0.5) * length / side + start

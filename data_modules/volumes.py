@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ class Volume:
 
 def is_volume(path: Path | str) -> bool:
     """Return whether `read_volume` is for this path (.nii, .nii.gz, .npz, a folder); anything else is a picture."""
-    return str(path).lower().endswith(SUFFIXES) or Path(path).is_dir()
+    return str(path).lower().endswith(SUFFIXES) or os.path.isdir(path)
 
 
 def read_volume(path: Path, name: str | None = None, rescale: tuple[float, float] | None = None) -> Volume:

@@ -91,7 +91,7 @@ class Layout:
             raise MissingCorpus(f"{key}.root is not set: give {key}.root=FOLDER, where {self.title} lies", self.help())
         root = watched(Path(config.root).expanduser())
         if not root.is_dir():
-            raise MissingCorpus(f"{key}.root={config.root}: there is no such folder", self.help())
+            raise MissingCorpus(f"{key}.root={root}: there is no such folder", self.help())
         return root
 
     def find(self, root: Path, key: str, *names: str) -> Path:

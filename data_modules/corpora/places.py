@@ -44,9 +44,13 @@ class Places:
         return self._real[folder]
 
     def find(self, cell: str) -> tuple[str, bool, bool]:
-        """Return the path of a cell, whether there is an image, and whether it may be read from there."""
+        """Return the path of a cell, whether there is an image, and whether it may be read from there.
+
+        Raises:
+            PermissionError: a folder on the way may not be entered.
+        """
         path = os.path.join(self.base, cell)
-        found, allowed = self._look(path)
+        found, allowed = self._look(path, strict=True)
         if (
             not found and "\\" in cell and FOREIGN.match(cell) is None
         ):  # a name may hold a backslash; else it is what Windows writes for /
@@ -55,7 +59,7 @@ class Places:
             path = other if found or not allowed else path
         return path, found and cell != "", allowed
 
-    def _look(self, path: str) -> tuple[bool, bool]:
+    def _look(self, path: str, strict: bool = False) -> tuple[bool, bool]:
         folder, name = os.path.split(path)
         place = os.path.join(self.real(folder), name)
         try:
@@ -64,7 +68,9 @@ class Places:
                 place = os.path.realpath(place)
                 mode = os.stat(place).st_mode
             there = stat.S_ISREG(mode) or (self.series and stat.S_ISDIR(mode))
-        except (OSError, ValueError):  # ValueError: a zero byte
+        except (OSError, ValueError) as error:  # ValueError: a zero byte
+            if strict and isinstance(error, PermissionError):
+                raise
             there = False
         return there, (place + os.sep).startswith(self._allowed)
 

@@ -45,7 +45,7 @@ def read(config: CorpusConfig, ontology: Ontology, salt: bytes, key: str = "data
         raise MissingCorpus(f"{key}.root is not set: give {key}.root=FOLDER, where {config.csv or 'the table'} lies")
     root = Path(config.root).expanduser()
     if not root.is_dir():
-        raise MissingCorpus(f"{key}.root={config.root}: there is no such folder; give {key}.root=FOLDER")
+        raise MissingCorpus(f"{key}.root={root}: there is no such folder; give {key}.root=FOLDER")
     if not config.csv:
         raise InputError(f"{key}.csv is not set: name the table, relative to {key}.root")
     name = config.name or root.resolve().name
@@ -316,7 +316,13 @@ class _Source:
             cell = self.images[i]
             if ".." in cell.replace("\\", "/").split("/") or "\0" in cell:
                 raise InputError(f"{self.where(i)}: the image path must be relative and stay below {self.key}.root")
-            paths[i], there, allowed = places.find(cell)
+            try:
+                paths[i], there, allowed = places.find(cell)
+            except PermissionError as error:
+                raise InputError(
+                    f"{self.where(i)}: a folder of the image, {places.base} or one below it, may not be entered "
+                    f"({error.strerror}); see to its rights"
+                ) from None
             if not allowed:
                 raise InputError(
                     f"{self.where(i)}: the image lies outside {self.key}.root and image_folder; copy it below them, or "

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from data_modules.disk import ADVICE, CannotWrite, cannot_write, refusal, writing
+from data_modules.disk import ADVICE, CannotWrite, cannot_open, cannot_write, refusal, writing
 from data_modules.errors import InputError
 from data_modules.files import new_folder, replacing
 
@@ -177,3 +177,11 @@ def test_the_file_that_an_error_names_is_the_one_that_is_told(tmp_path: Path) ->
     assert fault is not None and str(fault).startswith("/data/image.dcm: cannot be") and "12" not in str(fault)
     copied = OSError(errno.ENOSPC, "full", "/data/one.dcm", None, str(tmp_path / "two.dcm"))
     assert str(cannot_write(copied)).startswith(f"{tmp_path / 'two.dcm'}: cannot be written (No space left on device, ")
+
+
+def test_a_place_that_may_not_be_used_is_told_whoever_meets_it(tmp_path: Path) -> None:
+    shut = cannot_open(PermissionError(errno.EACCES, "no", str(tmp_path / "shut")))
+    assert str(shut).startswith(f"{tmp_path}/shut: cannot be opened (Permission denied); see to the rights")
+    assert "check the path" in str(cannot_open(NotADirectoryError(errno.ENOTDIR, "no", "a.csv/b")))
+    for other in (OSError("no number"), PermissionError(errno.EACCES, "no"), FileNotFoundError(errno.ENOENT, "x", "y")):
+        assert cannot_open(other) is None

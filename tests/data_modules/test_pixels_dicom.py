@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import torch
+import torch.nn.functional as F
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import (
@@ -18,8 +20,9 @@ from pydicom.uid import (
 )
 from synthetic_dicom import assert_gray, bundled, dataset, lut, stretched, written
 
+from data_modules.decode import Recipe, decode
 from data_modules.errors import InputError
-from data_modules.pixels import read_gray
+from data_modules.pixels import pixel_aspect, read_gray
 
 RNG = np.random.default_rng(0)
 GRAY_FILES = [
@@ -222,3 +225,33 @@ def test_the_frames_of_pydicoms_own_file() -> None:
     frames = pixel_array(path)
     for policy, shown in (("first", 0), ("middle", 1)):
         assert_gray(read_gray(path, frames=policy), frames[shown] @ np.array([0.299, 0.587, 0.114]), 1.0)
+
+
+@pytest.mark.parametrize(
+    "tags, shape",
+    [
+        ({"PixelSpacing": [0.4, 0.2]}, (64, 64)),
+        ({"ImagerPixelSpacing": [0.2, 0.4]}, (16, 64)),
+        ({"PixelAspectRatio": [1, 2]}, (16, 64)),
+        ({"PixelAspectRatio": [2, 1], "PixelSpacing": [0.2, 0.2]}, (32, 64)),
+        ({"PixelSpacing": [0.2, 0.2001]}, (32, 64)),
+        ({"PixelSpacing": [0.2]}, (32, 64)),
+        ({"PixelSpacing": [0, 0.2]}, (32, 64)),
+    ],
+)
+def test_pixels_are_made_square(tmp_path: Path, tags: dict[str, Any], shape: tuple[int, int]) -> None:
+    """Against torch's antialiased bicubic, to the size that 100 x 200 pixels of these sides have in a square of 64."""
+    y, x = np.mgrid[0:100, 0:200]
+    smooth = 2000 + 900 * np.sin(y / 9) * np.cos(x / 17) + 5 * y
+    path = written(tmp_path, smooth.astype(np.uint16), **tags)
+    gray = torch.from_numpy(read_gray(path)).float()
+    expected = F.interpolate(gray[None, None], shape, mode="bicubic", antialias=True).clamp(0, 255)[0, 0].numpy()
+    found = decode(str(path), "x", Recipe(64), None)[0, 0].astype(float)
+    top = (64 - shape[0]) // 2
+    assert np.abs(found[top : top + shape[0]] - expected).max() <= 1.5 and not found[:top].any()
+
+
+def test_pixels_that_no_detector_has_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = written(tmp_path, RNG.integers(0, 4096, (64, 64), dtype=np.uint16), PixelSpacing=[50, 0.2])
+    assert decode(str(path), "x.dcm", Recipe(64), None)[0, 0].all(axis=1).any() and pixel_aspect(path) == 1.0
+    assert "x.dcm: its header has pixels 250 times as high as wide; taken for square" in caplog.text

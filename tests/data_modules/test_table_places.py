@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rights import shut
 from small_corpus import SALT, Corpus
 
 from data_modules.corpora import table
@@ -126,3 +127,12 @@ def test_images_that_are_links_into_a_store(corpus: Corpus, tmp_path: Path) -> N
     (corpus.root / "images" / "img3.png").unlink()
     (corpus.root / "images" / "img3.png").symlink_to(moved)
     assert "row 5" in refused(corpus, links=[str(store)]), "a folder that only begins alike"
+
+
+@pytest.mark.parametrize("policy", ["error", "skip"])
+def test_a_folder_of_images_that_may_not_be_entered_stops_the_run(corpus: Corpus, policy: str) -> None:
+    """Else its advice would leave out every row of it."""
+    corpus.write()
+    with shut(corpus.root / "images"):
+        told = refused(corpus, bad=BadRows(on_missing_image=policy))
+    assert f"a folder of the image, {corpus.root}/images or one below it, may not be entered (Permission" in told

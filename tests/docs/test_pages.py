@@ -251,7 +251,7 @@ def check_make(arguments: list[str]) -> None:
         folder = ROOT / "experiments/ablations" / given["GROUP"]
         assert list(folder.glob("*.yaml")), folder
         assert all(seed.isdecimal() for seed in given.get("SEEDS", "0").split(","))
-        load(given.get("BASE", "demo"), alike(keys))
+        load(given.get("BASE", "demo"), alike([key for key in keys if key != "--dry-run"]))
     elif target == "paper":
         assert (ROOT / f"experiments/paper/{given.get('PRESET', 'quick')}.yaml").is_file()
         named = dict(word.split("=", 1) for word in keys if word != "--dry-run")

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ key=value sets any key of the experiment, such as seed=1 or data.corpora.0.root=
 with=recipes/NAME[,NAME] lays files of experiments/recipes/ between the experiment and its key=value.
 Exit codes: 0 done, 2 the input is at fault (one line says what), 3 stopped (signal, full disk) and resumable, 1 our
 defect."""
+
+STDOUT = Path("standard output")
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def _exit_code(error: BaseException, signals: Signals, verb: str) -> int | None:
 
     Processes that the first one has started say nothing of a stop and end with 0: else it would be killed in its turn.
     """
-    from data_modules.disk import cannot_write
+    from data_modules.disk import CannotWrite, cannot_open, cannot_write
     from data_modules.errors import InputError
     from data_modules.workers import death
     from radz.training.out_of_memory import advice, is_out_of_memory
@@ -93,7 +96,10 @@ def _exit_code(error: BaseException, signals: Signals, verb: str) -> int | None:
             return 0
         sys.stderr.write(signals.message(str(error)) if stopped else signals.message())
         return 3
-    error = cannot_write(error) or error
+    place = STDOUT if _of_print(error) else None
+    error = cannot_write(error, place) or cannot_open(error) or error
+    if place is not None and isinstance(error, CannotWrite):
+        _let_go()
     if isinstance(error, InputError):
         sys.stderr.write(f"radz: {error}\n")
         if help := getattr(error, "help", ""):
@@ -118,12 +124,24 @@ def _printed() -> None:
     from data_modules.disk import writing
 
     try:
-        with writing(Path("standard output")):
+        with writing(STDOUT):
             sys.stdout.flush()
     except Exception as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+        _let_go()
         if not isinstance(error, BrokenPipeError):  # of a reader who has seen enough
             raise
+
+
+def _let_go() -> None:
+    """Let what is not printed yet go nowhere; else Python would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _of_print(error: BaseException) -> bool:
+    """Whether an error of the system that names no file was raised by a line of this room, which only prints."""
+    steps = list(traceback.walk_tb(error.__traceback__))
+    of_system = isinstance(error, OSError) and error.filename is None
+    return of_system and bool(steps) and Path(steps[-1][0].f_code.co_filename).parent == Path(__file__).parent
 
 
 def parser() -> argparse.ArgumentParser:

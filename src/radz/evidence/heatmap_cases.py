@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_modules import slices
 from data_modules.errors import InputError
 from data_modules.marks import Marks, Mask
-from data_modules.pixels import Gray, read_gray
+from data_modules.pixels import Gray, pixel_aspect, read_gray
 from data_modules.placing import to_original
 from data_modules.volumes import read_volume
 from radz.evidence.open_run import Opened, RowNumbers
@@ -90,11 +90,11 @@ def cases(run: Opened, known: Sequence[Marks | None], rows: RowNumbers) -> Itera
             except InputError as error:  # its planes are in the cache, and the file has changed since
                 log.warning("evidence: heatmaps: an image is left out: %s", error)
                 continue
-            shape, size, resize = image.shape[-2:], data.config.image_size, data.config.resize
+            aspect = pixel_aspect(Path(table.image_paths[place])) if image.ndim == 2 else 1.0
+            placed = image.shape[-2:], data.config.image_size, data.config.resize, aspect
             for finding, of_finding in grids.items():
                 heat = {
-                    kind: to_original(values[here], shape, size, resize).reshape(image.shape)
-                    for kind, values in of_finding.items()
+                    kind: to_original(values[here], *placed).reshape(image.shape) for kind, values in of_finding.items()
                 }
                 yield Case(row, finding, image, heat, masks.get(finding))
 

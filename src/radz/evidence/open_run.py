@@ -17,6 +17,7 @@ from data_modules import privacy
 from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
+from data_modules.files import check_there
 from radz.config.files import load_experiment
 from radz.config.scoring import ScoringConfig
 from radz.evidence.config import EvidenceConfig
@@ -121,6 +122,7 @@ class Opened:
 
 def check_run(folder: Path) -> None:
     """InputError unless it is a finished run folder, or that of one of its evaluations."""
+    check_there(folder)
     if is_export(folder) or not (folder / "config.yaml").is_file():
         raise InputError(f"{folder}: not a run folder (no config.yaml); give the folder that radz train printed")
     if not (folder / "metrics.json").is_file() or not _best(folder).is_file():

@@ -23,7 +23,7 @@ from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.marks import stem
 from data_modules.phrases import Phrase, read_phrases
-from data_modules.pixels import read_gray
+from data_modules.pixels import pixel_aspect, read_gray
 from data_modules.placing import to_original
 from radz.evidence import localisation
 from radz.evidence.config import EvidenceConfig
@@ -75,6 +75,8 @@ class Grounded:
     """[g, g]"""
     size: int
     resize: str
+    aspect: float
+    """height of a pixel over its width"""
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -84,7 +86,7 @@ class Grounded:
     @property
     def maps(self) -> dict[str, NDArray[np.float32]]:
         """[H, W] under KIND, NaN where a crop cut off."""
-        return {KIND: to_original(self.grid, self.shape, self.size, self.resize)}
+        return {KIND: to_original(self.grid, self.shape, self.size, self.resize, self.aspect)}
 
 
 def listed(settings: EvidenceConfig) -> tuple[list[Phrase], int]:
@@ -177,8 +179,10 @@ def _of_image(run: Opened, one: Placed, grids: NDArray[np.float32]) -> Iterator[
     """The phrases of one image; grids [K, g, g]."""
     table, config = run.data.table, run.data.config
     patient = run.patients([one.row])[0]
+    path = Path(table.image_paths[one.place])
     try:
-        shape = read_gray(Path(table.image_paths[one.place]), run.data.named([one.row])[0], config.frames).shape
+        shape = read_gray(path, run.data.named([one.row])[0], config.frames).shape
+        aspect = pixel_aspect(path)
     except InputError as error:  # it is in the cache, and the file has changed since
         log.warning("evidence: phrases: an image is left out: %s", error)
         return
@@ -188,8 +192,8 @@ def _of_image(run: Opened, one: Placed, grids: NDArray[np.float32]) -> Iterator[
         except InputError as error:
             log.warning("evidence: phrases: a phrase is left out: %s", error)
             continue
-        size, resize = config.image_size, config.resize
-        yield Grounded(one.row, phrase.category, patient, phrase, (shape[0], shape[1]), grid.copy(), size, resize)
+        placed = (shape[0], shape[1]), grid.copy(), config.image_size, config.resize, aspect
+        yield Grounded(one.row, phrase.category, patient, phrase, *placed)
 
 
 def _spoken(run: Opened, texts: list[str]) -> Tensor:

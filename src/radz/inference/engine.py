@@ -17,8 +17,9 @@ from data_modules import slices
 from data_modules.config import DataConfig
 from data_modules.corpus_config import one_of
 from data_modules.decode import Recipe, decode
+from data_modules.dicom_words import words_of
 from data_modules.errors import InputError, OtherKind, nearest
-from data_modules.pixels import read_gray
+from data_modules.pixels import pixel_aspect, read_gray
 from data_modules.placing import to_original
 from data_modules.volumes import is_volume, read_volume
 from radz.config.checks import known_findings
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 BATCH = 32
+Paths = str | Path | Sequence[str | Path]
+"""files, or one of them"""
+Words = str | Sequence[str]
+"""sentences or findings, or one of them"""
 
 
 class Radz:
@@ -90,16 +95,16 @@ class Radz:
                 that it is neither (`data_modules.dicom_kind`).
         """
         if is_volume(Path(path)) and "chest_ct" not in self.modalities:
-            held = "is a CT volume, and the run was trained on chest X-rays"
-            raise OtherKind(f"{path}: {held}", held)
+            raise _not_a_radiograph(Path(path))
         return torch.from_numpy(decode(str(path), str(path), Recipe.of(self.data), None, self.modality(path)))
 
-    def study(self, paths: Sequence[str | Path]) -> Tensor:
+    def study(self, paths: Paths) -> Tensor:
         """uint8 [M, C, S, S], the `images` of the files of one study, in their order.
 
         Raises:
             InputError: as for `images`, or more images than the model's context holds.
         """
+        paths = _several(paths)
         found = torch.cat([self.images(path) for path in paths])
         if len(paths) > 1 and self.experiment.scoring.aggregate == "joint":
             try:
@@ -108,8 +113,9 @@ class Radz:
                 raise InputError(f"{Path(paths[0]).parent}: a study of {len(found)} images: {error}") from None
         return found
 
-    def embed_images(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
+    def embed_images(self, paths: Paths) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features, one study each."""
+        paths = _several(paths)
         starts = range(0, len(paths), BATCH)
         parts = [self.embed_studies(*self._read(paths[start : start + BATCH])) for start in starts]
         return np.concatenate([np.zeros((0, self.encoder.width), dtype=np.float32), *parts])
@@ -121,22 +127,23 @@ class Radz:
             features = normalise(self.encoder.encode_images(*self._pixels(images), modalities).overall)
         return _stack([features], self.encoder.width)
 
-    def embed_texts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+    def embed_texts(self, sentences: Words) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features."""
+        sentences = _several(sentences)
         with torch.no_grad(), self._precision():
-            parts = [normalise(self.encoder.encode_texts(list(sentences), BATCH).overall)] if len(sentences) else []
+            parts = [normalise(self.encoder.encode_texts(sentences, BATCH).overall)] if sentences else []
         return _stack(parts, self.encoder.width)
 
-    def score(self, paths: Sequence[str | Path], findings: Sequence[str], scorer: str | None = None) -> pd.DataFrame:
+    def score(self, paths: Paths, findings: Words, scorer: str | None = None) -> pd.DataFrame:
         """Scores [N x C] in [0, 1], one row per path; `scorer` None is the run's headline.
 
         A finding is a name of the ontology or any words; those without a description cannot be scored by `anchor`
         or `description`. The columns are those of `names`: `effusion` comes back as pleural_effusion.
         """
-        return self._scores(paths, self.names(findings), scorer)
+        return self._scores(_several(paths), self.names(findings), scorer)
 
     def probabilities(
-        self, paths: Sequence[str | Path], findings: Sequence[str],
+        self, paths: Paths, findings: Words,
         prevalence: float | Mapping[str, float] | None = None, corpus: str | None = None,
     ) -> pd.DataFrame:  # fmt: skip
         """Probabilities [N x C] by the headline scorer and its Platt fit on validation; NaN where that has none.
@@ -146,7 +153,7 @@ class Radz:
             prevalence: to move them to, for all findings or by finding; None leaves them at that of validation.
             corpus: whose validation, where the run has several of a modality.
         """
-        names = self.names(findings)
+        paths, names = _several(paths), self.names(findings)
         readings = self.readings(names, prevalence, corpus)
         table = self._scores(paths, names).astype(np.float64)
         modalities = np.array([self.modality(path) for path in paths], dtype=object)
@@ -156,7 +163,7 @@ class Radz:
                 table.loc[rows, name] = own[name].probability(table.loc[rows, name])
         return table
 
-    def in_scope(self, paths: Sequence[str | Path]) -> pd.DataFrame:
+    def in_scope(self, paths: Paths) -> pd.DataFrame:
         """Whether studies are of what the run was trained on, one row per path.
 
         Columns: in_scope (yes, no, or empty where it was not measured), reason (why not yes), distance (from the
@@ -164,7 +171,7 @@ class Radz:
         """
         import pandas as pd
 
-        found = []
+        found, paths = [], _several(paths)
         for path in paths:
             modality, seen = self.modality(path), self._images_or_kind(path)
             found.append(judge(self.scopes.get(modality), modality, [path], seen))
@@ -180,9 +187,10 @@ class Radz:
             return error
 
     def readings(
-        self, names: Sequence[str], prevalence: float | Mapping[str, float] | None = None, corpus: str | None = None
+        self, names: Words, prevalence: float | Mapping[str, float] | None = None, corpus: str | None = None
     ) -> dict[str, dict[str, Reading]]:
         """Modality -> finding -> how its headline scores are read, for what `names` returned; see `probabilities`."""
+        names = _several(names)
         wanted, scorer = prevalences(prevalence, names, known_findings(self.data)), self.experiment.scoring.headline
         rules = rules_for(self.validations, self.modalities, corpus)
         return {
@@ -190,7 +198,7 @@ class Radz:
             for modality, own in rules.items()
         }
 
-    def _scores(self, paths: Sequence[str | Path], names: list[str], scorer: str | None = None) -> pd.DataFrame:
+    def _scores(self, paths: list[str | Path], names: list[str], scorer: str | None = None) -> pd.DataFrame:
         import pandas as pd
 
         starts = range(0, max(len(paths), 1), BATCH)  # without paths the request is still checked
@@ -213,17 +221,18 @@ class Radz:
         """
         return self.heatmaps(path, self.names([finding]), kind)[0]
 
-    def heatmaps(self, path: str | Path, names: Sequence[str], kind: str = "attention") -> NDArray[np.float32]:
+    def heatmaps(self, path: str | Path, names: Words, kind: str = "attention") -> NDArray[np.float32]:
         """`heatmap` of several findings at once, [C, H, W] or [C, slices, H, W], for what `names` returned."""
         of_findings = self.patch_maps(self.images(path), self.modality(path), names, kind).swapaxes(0, 1)
         image = self.grays(path)
         size, resize = self.data.image_size, self.data.resize
-        return to_original(of_findings if image.ndim == 3 else of_findings[:, 0], image.shape[-2:], size, resize)
+        if image.ndim == 3:
+            return to_original(of_findings, image.shape[-2:], size, resize)
+        return to_original(of_findings[:, 0], image.shape, size, resize, pixel_aspect(Path(path)))
 
-    def patch_maps(
-        self, images: Tensor, modality: str, names: Sequence[str], kind: str = "attention"
-    ) -> NDArray[np.float32]:
+    def patch_maps(self, images: Tensor, modality: str, names: Words, kind: str = "attention") -> NDArray[np.float32]:
         """Maps [M, C, g, g] over the patches of a study's M images, for what `study`, `modality`, `names` returned."""
+        names = _several(names)
         one_of("kind", kind, ("attention", "similarity"))
         mapper = Mapper(self.encoder, self._classifier(tuple(names)), target_of(self.experiment.scoring.headline))
         for name, can in zip(names, mapper.classifier.readable(mapper.target), strict=True):
@@ -240,17 +249,17 @@ class Radz:
             return slices.images(read_volume(Path(path)), self.data.ct)[:, 0]
         return read_gray(Path(path), frames=self.data.frames)
 
-    def names(self, findings: Sequence[str]) -> list[str]:
+    def names(self, findings: Words) -> list[str]:
         """The ontology's names of findings, however they are called; other words stay as they are.
 
         Raises:
             InputError: no finding, or two words for the same one.
         """
-        if not findings:
+        if not (given := _several(findings)):
             raise InputError("findings: none given; name at least one, such as pleural_effusion")
         known = known_findings(self.data)
         as_typed: dict[str, str] = {}
-        for typed in [findings] if isinstance(findings, str) else findings:
+        for typed in given:
             name = finding_name(typed, known)
             if name in as_typed:
                 raise InputError(f"findings: {as_typed[name]!r} and {typed!r} are the same finding, {name}; keep one")
@@ -262,9 +271,10 @@ class Radz:
 
     @torch.no_grad()
     def score_images(
-        self, images: Sequence[Tensor], modalities: Sequence[str], names: Sequence[str], scorer: str | None = None
+        self, images: Sequence[Tensor], modalities: Sequence[str], names: Words, scorer: str | None = None
     ) -> NDArray[np.float32]:
         """Scores float32 [N, C] of N studies, what `images` and `modality` returned, for what `names` returned."""
+        names = _several(names)
         chosen = scorer or self.experiment.scoring.headline
         if chosen not in (known := scorers(self.experiment.dfat)):
             raise InputError(f"scorer: {chosen!r} is unknown; use one of {', '.join(known)}")
@@ -319,3 +329,16 @@ def _stack(parts: list[Tensor], width: int) -> NDArray[np.float32]:
         return np.zeros((0, width), dtype=np.float32)
     stacked: NDArray[np.float32] = torch.cat(parts).float().cpu().numpy()
     return stacked
+
+
+def _several(items: Any) -> list[Any]:
+    """Items as a list: a string or a path is one item, not a sequence of letters."""
+    return [items] if isinstance(items, str | Path) else list(items)
+
+
+def _not_a_radiograph(path: Path) -> OtherKind:
+    """What a volume or a folder is, where files of radiographs are asked for."""
+    held, trained = "is a CT volume", "and the run was trained on chest X-rays"
+    if path.is_dir() and words_of(path).modality != "CT":
+        held, trained = "is a folder and no CT series", f"{trained}: give the files in it"
+    return OtherKind(f"{path}: {held}, {trained}", f"{held}, {trained}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import logging
@@ -16,7 +17,7 @@ from data_modules.counting import counted
 from data_modules.dicom import SUFFIXES as DICOM_SUFFIXES
 from data_modules.dicom_kind import is_ct_slice
 from data_modules.errors import InputError
-from data_modules.files import replacing
+from data_modules.files import make_folder, replacing
 from data_modules.listing import Found, files_below
 from data_modules.pictures import SIGNATURES, other_format
 from data_modules.progress import Bar
@@ -33,6 +34,8 @@ from radz.version import __version__
 log = logging.getLogger(__name__)
 SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg", "")
 VOLUMES = (".nii", ".nii.gz", ".npz")
+BYTES = "bytes"
+"""how bytes of names that are no text are written, so that two names stay two"""
 PARTS = ("", *(f"/{name}" for name in DERIVED))
 """behind the name of a finding, in the columns of the table"""
 
@@ -62,6 +65,7 @@ def predict_folder(
     folder, target = folder_of(source), _target(out)
     if heatmaps is not None:
         check_outside("heatmaps", heatmaps, folder)
+        make_folder(Path(heatmaps).expanduser(), "heatmaps")
     reports_folder = None if sr is None else report_folder(sr, folder)
     listing, grouped, left_out = studies_below(folder, studies)
     model = Radz.from_pretrained(run, device)
@@ -114,6 +118,8 @@ def studies_below(folder: Path, how: str | None) -> tuple[Found, list[Study], in
         InputError: no images, or `how` does not fit.
     """
     listing = files_below(folder)
+    if folder in listing.faults:
+        raise InputError(f"input: {listing.faults[folder]}")
     wanted = [path for path in listing.files if _may_be_image(path)]
     if not wanted and not listing.faults:
         raise InputError(f"input: {folder}: no DICOM, PNG, JPEG, NIfTI or npz files below it")
@@ -130,10 +136,19 @@ def _target(out: str) -> Path:
     return target
 
 
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """The bytes that Python holds as lone surrogates, as `repr` shows them, and where the text goes on."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(f"\\x{ord(char) & 0xFF:02x}" for char in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(BYTES, _escaped)
+
+
 @contextmanager
 def _writer(file: Path) -> Iterator[Any]:
-    """Writes the rows of a CSV; what is no text in the name of a file becomes a question mark."""
-    with file.open("w", newline="", encoding="utf-8", errors="replace") as stream:
+    """Writes the rows of a CSV; a byte that is no text in the name of a file stands as \\xe9."""
+    with file.open("w", newline="", encoding="utf-8", errors=BYTES) as stream:
         yield csv.writer(stream)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from data_modules.base import StudyDataModule
+from data_modules.corpus_config import FROM_REPORT
 from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING, ontology
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 DECODING = "greedy"
 ROUNDING = 1e-4
 """Share of an anchor's length by which one that is encoded anew may be off; on two processors it was 1e-7."""
+DESCRIBED = ("anchor", "local", "description")
+"""scorers that need a description of each finding"""
 FUSED_ANCHORS = 3
 """Similarities to fewer anchors, less their mean, hold no direction."""
 
@@ -212,10 +215,40 @@ class AnchoredEncoder:
 
 
 def bank_findings(config: DkamConfig, data: StudyDataModule) -> list[str]:
-    """Findings of the training bank: as configured, else no_finding and all with a positive training label."""
+    """Findings of the training bank: as configured, else no_finding and all with a positive training label.
+
+    Those of `undescribed` are left out of the latter, which is said.
+    """
     if config.findings:
         return list(config.findings)
-    return [NO_FINDING, *(name for name in data.trained_findings() if name != NO_FINDING)]
+    positive = data.trained_findings()
+    lost = undescribed(config, data)
+    if left := [name for name in positive if name in lost]:
+        log.warning("%s", told_of_undescribed(config, left))
+    return [NO_FINDING, *(name for name in positive if name != NO_FINDING and name not in lost)]
+
+
+def undescribed(config: DkamConfig, data: StudyDataModule) -> set[str]:
+    """Findings that label rules alone found in reports, so that nobody named them, and that have no description."""
+    if config.write:
+        return set()
+    unasked, named = set[str](), set[str]()
+    for corpus, coded in zip(data.config.corpora, data.table.coded, strict=True):
+        own = {data.ontology[name].name for name in corpus.labels if name != FROM_REPORT}
+        by_rules = set(coded) - own if FROM_REPORT in corpus.labels else set()
+        unasked |= by_rules
+        named |= set(coded) - by_rules
+    files = {name: "dkam.sources" for name in config.sources} | {config.descriptions: "dkam.descriptions"}
+    described = [load_descriptions(find_resource(name, key)) for name, key in files.items()]
+    return {name for name in unasked - named if not all(name in known for known in described)}
+
+
+def told_of_undescribed(config: DkamConfig, findings: Sequence[str]) -> str:
+    """The line that names findings of `undescribed`."""
+    return (
+        f"{', '.join(findings)}: found in reports by rules and not described in {config.descriptions}, so without an "
+        "anchor and a score by it; add them to a file of your own (dkam.descriptions) to have them"
+    )
 
 
 def descriptions_file(config: DkamConfig, folder: Path) -> Path:
@@ -230,10 +263,25 @@ def stored_descriptions(config: DkamConfig, folder: Path) -> Path:
 
 
 def check_described(config: DkamConfig, findings: Sequence[str], known: Collection[str]) -> None:
-    """InputError for a finding without description."""
+    """InputError that names the findings without description."""
     if missing := [name for name in findings if name not in known]:
         raise InputError(
-            f"dkam.descriptions: {config.descriptions} has no {missing[0]}; add it or write with dkam.write"
+            f"dkam.descriptions: {config.descriptions} has no {', '.join(missing)}; add it, leave it out of "
+            "dkam.findings, or write with dkam.write"
+        )
+
+
+def check_scorable(config: DkamConfig, headline: str, scored: Sequence[str], anchored: Collection[str]) -> None:
+    """InputError that names the findings that the headline scorer cannot score.
+
+    Args:
+        anchored: those with an anchor of the bank or a description.
+    """
+    if headline in DESCRIBED and (lacking := [name for name in scored if name not in anchored]):
+        told = f"{', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no description"
+        raise InputError(
+            f"scoring.headline={headline}: {told}; add it to {config.descriptions}, leave it out of scoring.findings, "
+            "or choose headline prompt or fused"
         )
 
 
@@ -252,17 +300,17 @@ def check_anchors(
     )
     if not bank_is_there:
         check_described(config, bank, known)
-    lacking = [name for name in scored if name not in known and not (headline in ("anchor", "local") and name in bank)]
-    if headline in ("anchor", "local", "description") and lacking:
-        raise InputError(
-            f"scoring.headline={headline}: {lacking[0]} has no description; add it to {config.descriptions}, "
-            "leave it out of scoring.findings, or choose headline prompt or fused"
-        )
+    check_scorable(config, headline, scored, {*known, *(bank if headline != "description" else ())})
     if headline == "fused" and len(bank) < FUSED_ANCHORS:
         raise InputError(
             f"scoring.headline=fused: needs {FUSED_ANCHORS} anchors or more, the bank has {len(bank)} "
             f"({', '.join(bank)}); name more in dkam.findings or choose headline prompt"
         )
+    if len(bank) < FUSED_ANCHORS and not bank_is_there:
+        log.warning(
+            "dkam.findings: the bank has %s (%s); of fewer than %d there is no scorer fused, and one alone teaches "
+            "nothing by dkam.category=softmax", counted(len(bank), "anchor"), ", ".join(bank), FUSED_ANCHORS,
+        )  # fmt: skip
 
 
 def base_encoder(task: Task, bank: AnchorBank | None, names: Sequence[str]) -> AnchoredEncoder:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from data_modules.base import StudyDataModule
 from data_modules.dicom_words import VIEWS, view_kind
+from data_modules.disk import check_opens
 from data_modules.errors import InputError
 from data_modules.files import replacing
 from data_modules.parsing import parse_json
@@ -94,6 +95,7 @@ def read(folder: Path) -> dict[str, Scope]:
 
     if not (folder / FILE).is_file():
         return {}
+    check_opens(folder / FILE)
     try:
         with safe_open(folder / FILE, framework="numpy") as file:
             about = parse_json(file.metadata()[KEY])

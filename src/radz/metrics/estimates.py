@@ -194,7 +194,8 @@ def excluded(table: ScoreTable, scorer: str, column: int) -> str | None:
     if (reason := undefined_reason(labels)) is not None:
         return reason
     if nan.any():
-        return f"{int(nan.sum())} of {len(scores)} scores are NaN, first in row {int(np.flatnonzero(nan)[0]) + 1}"
+        first = int(np.flatnonzero(nan)[0]) + 2  # of a file, whose header is row 1
+        return f"{int(nan.sum())} of {len(scores)} scores are NaN, first in row {first}"
     known = scores[np.isfinite(labels)]
     return f"all {len(known):,} scores are equal" if known.min() == known.max() else None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import InputError
-from data_modules.files import read_json
+from data_modules.files import check_there, read_json
 
 AGAIN = "repeat its train or eval command"
 
@@ -20,6 +20,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     path = folder / "metrics.json"
     content = read_json(path, AGAIN)
     if content is None:
+        check_there(folder)
         raise InputError(f"{folder}: no metrics.json; the run is not finished, {AGAIN}")
     results = content.get("results")
     if not isinstance(results, dict) or not results:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_modules.disk import writing
+from data_modules.disk import check_opens, writing
 from data_modules.errors import InputError
 from data_modules.parsing import parse_json
 from radz.backbones.folder import base_change
@@ -75,6 +75,7 @@ class AnchorBank:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        check_opens(folder / JSON, folder / TENSORS)
         try:
             text: dict[str, Any] = parse_json((folder / JSON).read_text(encoding="utf-8"))
             vectors = load_file(folder / TENSORS)["vectors"]

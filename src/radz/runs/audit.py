@@ -13,6 +13,7 @@ from data_modules.labelling import agreement
 from data_modules.thumbnails import thumbnails
 from radz.config.files import run_folder
 from radz.config.schema import Experiment
+from radz.methods import dkam, registry
 from radz.runs import task
 from radz.training.run_folder import working_in
 
@@ -53,4 +54,7 @@ def _checked(experiment: Experiment, images: int | None, folder: Path) -> tuple[
     if both:
         agreement.write_conflicts(conflicts, folder, folder / "private")
     thumbnails(data, folder, experiment.seed)
-    return found, agreement.lines(both, conflicts)
+    told = agreement.lines(both, conflicts)
+    if registry.has_anchors(experiment.method) and (lost := dkam.undescribed(experiment.dkam, data)):
+        told.append(dkam.told_of_undescribed(experiment.dkam, sorted(lost)))
+    return found, told

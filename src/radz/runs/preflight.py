@@ -18,7 +18,7 @@ from radz.backbones.hub import resolve
 from radz.config.files import find_resource
 from radz.config.schema import Experiment, TrainerConfig
 from radz.methods import registry
-from radz.methods.dkam import check_described
+from radz.methods.dkam import check_described, check_scorable
 from radz.models.descriptions import load_descriptions
 from radz.models.prompts import wordings_of
 from radz.models.sentences import Turns
@@ -70,6 +70,7 @@ def before_data(experiment: Experiment) -> None:
     if registry.has_anchors(experiment.method) and not experiment.dkam.write:
         known = load_descriptions(find_resource(experiment.dkam.descriptions, "dkam.descriptions"))
         check_described(experiment.dkam, experiment.dkam.findings, known)
+        check_scorable(experiment.dkam, experiment.scoring.headline, experiment.scoring.findings, known)
 
 
 def _no_backbone(experiment: Experiment) -> InputError:

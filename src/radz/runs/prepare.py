@@ -58,6 +58,8 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
     data = task.data_module(experiment)
     learns = not trained and registry.needs_training_data(experiment.method, experiment.clip)
     data.setup(None if learns else "test")
+    if learns:  # here, before the processes are started, each of which would say it
+        data.check_batches(experiment.trainer.processes)
     findings = task.scored_findings(experiment, data)
     known = knowledge(folder) if trained and folder else {}
     words = {} if trained else _reworded(experiment, data, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_modules.base import StudyDataModule
@@ -13,6 +13,7 @@ from data_modules.ct import CTDataModule, MixedDataModule
 from data_modules.errors import InputError
 from data_modules.findings import Finding
 from radz.config.schema import Experiment
+from radz.methods import dkam, registry
 from radz.metrics.ranking import undefined_reason
 from radz.models.labels import finding_text
 
@@ -66,6 +67,7 @@ def training_texts(experiment: Experiment, data: StudyDataModule) -> list[str]:
 def scored_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
     """Findings scored at test: as configured, else all with a known test label, without no_finding.
 
+    Of the latter the headline scorer must have a description, if it needs one (`dkam.undescribed`).
     A configured finding that no label maps to is said here, and listed as excluded in the results.
 
     Raises:
@@ -80,7 +82,21 @@ def scored_findings(experiment: Experiment, data: StudyDataModule) -> list[str]:
         if len(lost) < len(chosen):
             chosen = [name for name in chosen if name not in lost]
     chosen = chosen or [name for name in data.findings if name not in NO_PATHOLOGY and reasons[name] != NO_LABEL]
+    if not experiment.scoring.findings and registry.has_anchors(experiment.method):
+        chosen = _scorable(experiment, data, chosen)
     if all(reasons[name] for name in chosen):
         why = "; ".join(f"{name}: {reasons[name]}" for name in chosen[:5]) or "no finding has a known label"
         raise InputError(f"scoring.findings: nothing can be scored in the test split ({why}); add labelled studies")
     return chosen
+
+
+def _scorable(experiment: Experiment, data: StudyDataModule, findings: Sequence[str]) -> list[str]:
+    """Those that the headline scorer can score, of findings that nobody asked for by name; what is left out is said."""
+    if experiment.scoring.headline not in dkam.DESCRIBED:
+        return list(findings)
+    lost = dkam.undescribed(experiment.dkam, data)
+    if left := [name for name in findings if name in lost]:
+        log.warning(
+            "scoring.headline=%s: not scored, since not described: %s", experiment.scoring.headline, ", ".join(left)
+        )
+    return [name for name in findings if name not in lost]

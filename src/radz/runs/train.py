@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from data_modules.disk import CannotWrite, cannot_write
 from data_modules.errors import InputError
-from data_modules.files import replacing, write_json, write_text
+from data_modules.files import check_there, replacing, write_json, write_text
 from radz.config.files import digest, run_folder, to_yaml
 from radz.config.schema import Experiment
 from radz.distributed import is_main_process
@@ -185,6 +185,7 @@ def _write_anchors(experiment: Experiment, run_dir: Path) -> None:
 
 def report(folder: Path) -> Path:
     """Write report.html anew from the files of a run folder (without the pictures of single cases)."""
+    check_there(folder)
     if not (folder / "metrics.json").is_file():
         raise InputError(f"{folder}: no metrics.json; the run is not finished, repeat its train command")
     with working_in(folder, "RUN"):

@@ -66,7 +66,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         # On the CPU first: a checkpoint beside the model would need the memory of the device twice.
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         digest = content.pop(DIGEST, None)
-    except MemoryError:
+    except (MemoryError, PermissionError):
         raise
     except Exception as error:  # torch raises half a dozen kinds for a damaged archive
         raise DamagedCheckpoint(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import InputError
-from data_modules.files import LOCK, alone_in, read_json
+from data_modules.files import LOCK, alone_in, check_there, read_json
 from radz.config.files import load_experiment
 from radz.config.schema import Experiment
 from radz.distributed import is_main_process
@@ -27,6 +27,7 @@ WRITTEN = {
 
 def load_run(folder: Path) -> Experiment:
     """The resolved experiment of a run folder."""
+    check_there(folder)
     if not (folder / "config.yaml").is_file():
         raise InputError(f"{folder}: not a run folder (no config.yaml)")
     return load_experiment(str(folder / "config.yaml"))

@@ -208,7 +208,7 @@ FAULTS = [
         ),
         "model-00001-of-00001.safetensors: truncated or damaged",
     ),
-    (lambda f: (f / "config.json").unlink(), "model_type None"),
+    (lambda f: (f / "config.json").unlink(), "no config.json; give the folder of an original"),
     (lambda f: edit(f / "config.json", model_type="llava"), "use it as backbone.path"),
     (lambda f: edit(f / "config.json", model_type="llava_mpt"), "known: llava_llama, llava_mistral"),
     (lambda f: edit(f / "config.json", mm_projector_type="linear"), "mm_projector_type linear"),

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from tiny_families import NAMES, PIXELS, inputs, plain, token_types
 
 from data_modules.pixels import fit
-from data_modules.placing import to_original
+from data_modules.placing import square_shape, to_original
 from radz.evidence import localisation
 from radz.evidence.heatmap_cases import Case
 from radz.evidence.heatmap_quality import best_to_worst
@@ -79,23 +79,27 @@ def test_tiles_join_the_view_and_newlines_have_no_place(make_family: Build) -> N
 
 
 @pytest.mark.parametrize("resize", ["pad", "squash", "crop"])
-@pytest.mark.parametrize("shape", [(40, 96), (96, 40), (64, 64)])
-def test_maps_go_back_to_where_the_pixels_came_from(resize: str, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "shape, aspect",
+    [((40, 96), 1.0), ((96, 40), 1.0), ((64, 64), 1.0), ((40, 96), 0.5), ((40, 96), 2.4), ((96, 40), 3.0)],
+)
+def test_maps_go_back_to_where_the_pixels_came_from(resize: str, shape: tuple[int, int], aspect: float) -> None:
     """A bright spot of the original lies in one patch of the square; the map of that patch peaks at the spot."""
     rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
     for y, x in ((shape[0] // 2 - 7, shape[1] // 2 + 9), (shape[0] // 2 + 8, shape[1] // 2 - 6)):
         image = (255 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 18)).astype(np.uint8)
-        grid = fit(image, 64, resize).reshape(16, 4, 16, 4).mean((1, 3))
-        heat = to_original(grid, shape, 64, resize)
+        grid = fit(image, 64, resize, aspect).reshape(16, 4, 16, 4).mean((1, 3))
+        heat = to_original(grid, shape, 64, resize, aspect)
         assert heat.shape == shape
         peak = np.unravel_index(np.nanargmax(heat), shape)
         # Half a patch of 4 pixels of the square, in pixels of the original.
-        reach = 2.5 * max(shape) / 64 + 1
-        assert abs(peak[0] - y) <= reach and abs(peak[1] - x) <= reach
+        tall, wide = square_shape(shape, aspect)
+        reach = 2.5 * max(tall, wide) / 64 + 1
+        assert abs(peak[0] - y) * tall / shape[0] <= reach and abs(peak[1] - x) * wide / shape[1] <= reach
         seen = np.isfinite(heat)
         if resize == "crop":
-            cut = min(shape)
-            assert seen.sum() == pytest.approx(cut * cut, rel=0.06)
+            shown = min(tall, wide) ** 2 * shape[0] * shape[1] / (tall * wide)
+            assert seen.sum() == pytest.approx(shown, rel=0.06)
         else:
             assert seen.all()
 

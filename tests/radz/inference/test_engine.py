@@ -68,6 +68,25 @@ def test_a_png_and_a_string_path_serve_as_well(engine: Radz, tmp_path: Path) -> 
     assert np.array_equal(one, other)
 
 
+def test_one_file_one_sentence_and_one_finding_are_one_item(engine: Radz, files: list[Path]) -> None:
+    file = files[0]
+    assert np.array_equal(engine.embed_texts("A small effusion."), engine.embed_texts(["A small effusion."]))
+    assert engine.embed_texts("A small effusion.").shape == (1, 32)
+    for one in (file, str(file)):
+        assert np.array_equal(engine.embed_images(one), engine.embed_images([file]))
+        assert np.array_equal(engine.study(one), engine.study([file]))
+        for call in (engine.score, engine.probabilities):
+            pd.testing.assert_frame_equal(call(one, "edema"), call([file], ["edema"]))
+        pd.testing.assert_frame_equal(engine.in_scope(one), engine.in_scope([file]))
+    assert engine.readings("edema").keys() == engine.readings(["edema"]).keys()
+    assert np.array_equal(engine.heatmaps(file, "edema"), engine.heatmaps(file, ["edema"]))
+
+
+def test_a_folder_of_radiographs_is_called_what_it_is(engine: Radz, files: list[Path]) -> None:
+    with pytest.raises(InputError, match="is a folder and no CT series, and the run was trained on chest X-rays: give"):
+        engine.score([files[0].parent], ["edema"])
+
+
 def test_a_finding_without_description_needs_the_prompt(engine: Radz, files: list[Path]) -> None:
     assert np.isfinite(engine.score(files[:2], ["swallowed coin"], "prompt")).to_numpy().all()
     assert np.isfinite(engine.score(files[:2], ["swallowed coin"])).to_numpy().all()  # fused needs no description

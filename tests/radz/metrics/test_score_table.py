@@ -214,7 +214,7 @@ def test_one_nan_score_leaves_its_finding_out_with_the_reason() -> None:
     broken[3, 1] = np.nan
     broken_table = replace(table, scores={"prompt": broken})
     got = results(broken_table, SEEN_AS, FINDINGS[:2], None, 20)["scorers"]["prompt"]
-    assert got["excluded"]["pleural_effusion"] == "1 of 80 scores are NaN, first in row 4"
+    assert got["excluded"]["pleural_effusion"] == "1 of 80 scores are NaN, first in row 5"
     assert got["macro"]["auroc"] == pytest.approx(got["findings"]["edema"]["auroc"])
     assert set(thresholds_from(broken_table)["prompt"]) == set(calibrations_from(broken_table)["prompt"])
     assert "pleural_effusion" not in thresholds_from(broken_table)["prompt"]

@@ -15,7 +15,7 @@ from small_run import SMALL
 
 from data_modules.errors import InputError
 from radz.cli.ablate import main
-from radz.config.files import load_experiment
+from radz.config.files import load_experiment, run_folder, to_yaml
 from radz.metrics.score_table import ScoreTable
 from radz.multirun.ablation import arms as suite
 from radz.multirun.ablation.arm_scores import difference, scores
@@ -254,3 +254,21 @@ def test_a_scored_arm_equals_eval(trained_run: Path, tmp_path: Path, cache_dir: 
     again = evaluate_run(experiment)
     names = [path.name for path in (folder / "predictions").iterdir()]
     assert all((folder / "predictions" / n).read_bytes() == (again / "predictions" / n).read_bytes() for n in names)
+
+
+def test_a_dry_run_counts_what_is_to_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [arm.name for arm in with_base(group_arms("tokens"), None)]
+    done = run_folder(load_experiment(names[1], ["seed=1"]))
+    done.mkdir(parents=True)
+    (done / "config.yaml").write_text(to_yaml(load_experiment(names[1], ["seed=1"])))
+    for name in ("metrics.json", "report.html"):
+        (done / name).touch()
+    assert main(["tokens", "seeds=0,1", "--dry-run"]) == 0
+    first, second, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "demo: seed 0 to run, seed 1 to run" and second == f"{names[1]}: seed 0 to run, seed 1 done"
+    runs = 2 * len(names)
+    assert last == f"{runs - 1} of {runs} runs to make, of {len(names)} arms and 2 seeds"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]

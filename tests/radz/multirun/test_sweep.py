@@ -137,8 +137,9 @@ def test_a_search_with_workers_ends_in_a_table_and_a_picture(tmp_path: Path, tra
     assert table["val/auroc_macro"].tolist() == pytest.approx(sorted(table["dfat.temperature"], reverse=True))
     assert table["dfat.temperature"].between(0.01, 0.2).all() and set(table["dfat.loss"]) <= {"cross", "global"}
     assert (tmp_path / "out" / "parallel_coordinates.png").stat().st_size > 10_000
-    with pytest.raises(InputError, match="holds another sweep \\(its fixed differs"):
-        Search(read_sweep(sweep_file(tmp_path)), tmp_path / "out", ["seed=4"])
+    with pytest.raises(InputError, match=r"holds another sweep \(it differs in seed, data.fraction, dfat.loss\)"):
+        other = sweep_file(tmp_path, parameters={**CONTENT["parameters"], "dfat.loss": {"values": ["cross"]}})
+        Search(read_sweep(other), tmp_path / "out", ["seed=4", "data.fraction=0.5"])
 
 
 def test_a_search_goes_on_where_it_stopped(tmp_path: Path, trainer) -> None:

@@ -397,3 +397,16 @@ def test_a_protocol_of_a_choice_has_its_accuracy(tables: Given) -> None:
     assert (found["rows"], found["left_out"]) == (one.sum(), (~one).sum()) and found["left_out"] > 0
     assert "choice" not in scored(tables, out="none")
     assert "One of 2 findings chosen" in (tables.folder / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_a_table_of_scikit_learn_beside_a_run(trained_run: Path, tmp_path: Path) -> None:
+    """Studies stand under another header there, which the prediction file of the run has not."""
+    file = trained_run / "predictions/phantom_test.csv"
+    own = ScoreTable.read_csv(file)
+    frame = pd.DataFrame({"image": own.study_id, "edema": own.column("prompt", "edema")[1].astype(float)})
+    frame.to_csv(tmp_path / "scores.csv", index=False)
+    metrics = score(tmp_path / "out", tmp_path / "scores.csv", "study=image", f"labels={file}", "corpus=phantom")
+    run = json.loads((trained_run / "metrics.json").read_text())["results"]["phantom/test"]["scorers"]["prompt"]
+    (result,) = metrics["results"].values()
+    found = result["scorers"]["scores"]["findings"]["edema"]["auroc"]["value"]
+    assert found == pytest.approx(run["findings"]["edema"]["auroc"]["value"], abs=1e-9)

@@ -186,7 +186,7 @@ def test_what_cannot_be_measured_is_listed(tables: Given) -> None:
     metrics = json.loads((tables.folder / "out/metrics.json").read_text())
     own = metrics["results"]["labels/test"]["scorers"]["scores"]
     assert own["excluded"] == {
-        "edema": "2 of 24 scores are NaN, first in row 3",
+        "edema": "2 of 24 scores are NaN, first in row 4",
         "mass": "all 24 scores are equal",
         "fracture": "no column of the labels is it",
     }

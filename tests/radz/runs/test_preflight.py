@@ -221,6 +221,25 @@ def test_a_fused_headline_needs_three_anchors(fault: Any) -> None:
         fault(few, "scoring.headline=prompt", before="encoder")
 
 
+def test_a_split_that_fills_no_batch_on_each_process_is_refused_before_they_start(
+    tmp_path: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The dry run says what the run says, and the run says it once."""
+    words = [*SMALL, "data.batch_size=16", "trainer.devices=2", "trainer.accelerator=cpu", f"run_dir={tmp_path / 'r'}"]
+    said = []
+    for more in (["--dry-run"], []):
+        assert main(["train", "demo", *words, f"cache_dir={cache_dir}", *more]) == 2
+        said.append([line for line in capsys.readouterr().err.splitlines() if line.startswith("radz: ")])
+    assert said[0] == said[1] and len(said[0]) == 1
+    assert "data.batch_size=16: 24 training studies do not fill one batch on 2 device(s)" in said[0][0]
+
+
+def test_a_bank_of_fewer_than_three_anchors_is_told(fault: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Reached):
+        fault("dkam.findings=[edema]", "scoring.headline=prompt", before="encoder")
+    assert "dkam.findings: the bank has 1 anchor (edema); of fewer than 3" in caplog.text
+
+
 # ---- What the libraries say and send -------------------------------------------------------------------------------
 
 

@@ -16,11 +16,12 @@ from data_modules.batch import StudyBatch
 from data_modules.errors import InputError
 from data_modules.findings import ontology
 from radz.config.dkam import DkamConfig
-from radz.config.files import load_experiment
+from radz.config.files import find_resource, load_experiment
 from radz.methods import dkam
 from radz.models import factory
+from radz.models.descriptions import load_descriptions, save_descriptions
 from radz.models.labels import LabelView, label_sentence, pick
-from radz.runs import task
+from radz.runs import preflight, task
 from radz.runs.wandb_run import wandb_mode
 from radz.training.callbacks.csv_logger import CsvLog
 
@@ -37,7 +38,8 @@ class Data:
     def __init__(self) -> None:
         self.train = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [NAN, 0, 0, NAN]] * 2, dtype=np.float32)
         self.test = np.array([[0, 1, 0, NAN], [1, 0, 0, NAN]], dtype=np.float32)
-        self.table = SimpleNamespace(rows=lambda split: split)
+        self.table = SimpleNamespace(rows=lambda split: split, coded=(FINDINGS,))
+        self.config = SimpleNamespace(corpora=[SimpleNamespace(labels={})])
 
     def loss_labels(self, rows: str) -> np.ndarray:
         return getattr(self, rows)
@@ -213,3 +215,48 @@ def test_wandb_is_offline_without_an_account(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("WANDB_MODE", "sometimes")
     with pytest.raises(InputError, match="WANDB_MODE"):
         wandb_mode("auto")
+
+
+@pytest.fixture
+def without_edema(tmp_path: Path) -> str:
+    """A file of descriptions that lacks two findings."""
+    known = load_descriptions(find_resource("descriptions/chest_xray.yaml", "x"))
+    file = tmp_path / "ours.yaml"
+    save_descriptions(file, {name: one for name, one in known.items() if name not in ("edema", "pleural_effusion")})
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    "labels, bank, scored",
+    [
+        ({"from_report": "rules"}, ["no_finding"], ["mass"]),
+        ({"from_report": "rules", "edema": "column"}, ["no_finding", "edema"], ["edema", "mass"]),
+        ({}, ["no_finding", "edema"], ["edema", "pleural_effusion", "mass"]),
+    ],
+)
+def test_what_rules_alone_found_needs_a_description(
+    without_edema: str, labels: dict[str, str], bank: list[str], scored: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data: Any = Data()
+    data.test[:] = [[1, 0, 0, 0], [0, 1, 0, 1]]
+    data.config.corpora[0].labels = labels
+    settings = experiment(f"dkam.descriptions={without_edema}", "scoring.headline=anchor")
+    assert dkam.bank_findings(settings.dkam, data) == bank
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == ("edema" not in bank) and all(
+        line.startswith("edema: found in reports by rules") for line in told
+    )
+    assert task.scored_findings(settings, data) == scored
+    by_prompt = experiment(f"dkam.descriptions={without_edema}", "scoring.headline=prompt")
+    assert task.scored_findings(by_prompt, data) == ["edema", "pleural_effusion", "mass"]
+
+
+def test_all_findings_asked_for_without_description_are_named_at_once(without_edema: str) -> None:
+    for key, told in (
+        ("dkam", "has no edema, pleural_effusion; "),
+        ("scoring", "edema, pleural_effusion have no desc"),
+    ):
+        keys = f"dkam.descriptions={without_edema}", f"{key}.findings=[edema,pleural_effusion,mass]"
+        settings = experiment("scoring.headline=anchor", *keys)
+        with pytest.raises(InputError, match=told):
+            preflight.before_data(settings)

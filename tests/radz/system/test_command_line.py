@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -190,8 +191,8 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
         (["train", "demo", "seed"], ["seed", "key=value"]),
         (["train", "demo", "dkam.write=true"], ["backbone.depth", "dkam.write"]),
         (["eval", "demo"], ["run", "missing"]),
-        (["eval", "demo", "run=nowhere"], ["nowhere", "not a run folder"]),
-        (["report", "nowhere"], ["nowhere", "metrics.json"]),
+        (["eval", "demo", "run=nowhere"], ["nowhere", "no such folder"]),
+        (["report", "nowhere"], ["nowhere", "no such folder"]),
         (["report", "nowhere", "seed=1"], ["seed=1", "unknown"]),
         (["predict", "nowhere", "input=."], ["out", "missing"]),
         (["predict", "nowhere", "input=.", "out=x.csv", "finding=[a]"], ["finding=[a]", "findings"]),
@@ -203,3 +204,17 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
 def test_faults_of_the_experiment(arguments: list[str], words: list[str], fails: Callable[..., str]) -> None:
     line = fails(*arguments, alone=True)
     assert [word for word in words if word not in line] == []
+
+
+def test_a_full_standard_output_is_named(tmp_path: Path) -> None:
+    """Whether Python notices as it writes or at the end."""
+    (tmp_path / "reports.csv").write_text("id,report\n" + "1,Small left effusion. No edema.\n" * 9)
+    keys = [f"csv={tmp_path / 'reports.csv'}", "text=report", f"out={tmp_path / 'labels.csv'}"]
+    for unbuffered in ("", "1"):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "radz", "data", "label", *keys], stdout=full, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            )  # fmt: skip
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("radz: standard output: cannot be written (No space left")

@@ -48,6 +48,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"import: {folder}: no such folder; give the folder of an original LLaVA checkpoint")
     config = read_json(folder, "config.json")
+    if not config:
+        raise InputError(f"import: {folder}: no config.json; give the folder of an original LLaVA checkpoint")
     kind = config.get("model_type")
     if kind not in TYPES:
         known = ", ".join(TYPES)

@@ -18,6 +18,7 @@ from data_modules.decode import Recipe, decode
 from data_modules.dicom import one_file
 from data_modules.errors import InputError
 from data_modules.full_range import FullRange, of_hounsfield, read_full_range
+from data_modules.pixels import pixel_aspect
 from data_modules.slices import axial, chosen_slices
 from data_modules.volumes import Volume, is_volume, read_volume
 from radz.evidence.view.worklist import File, Listed
@@ -90,6 +91,11 @@ class Frames:
         centre, width = centre_and_width(self.recipe.ct.windows[0])
         plane = axial(self.volume(place.file), place.slice)
         return of_hounsfield(plane, centre - width / 2, centre + width / 2)
+
+    def aspect(self, study: Listed, number: int) -> float:
+        """Height over width of the pixels of one of `places`."""
+        place = self.places(study)[number]
+        return pixel_aspect(place.file.path) if place.slice is None else 1.0
 
     def planes(self, study: Listed) -> Tensor:
         """uint8 [M, C, S, S], what the model sees of a study, as `Radz.study` has it."""

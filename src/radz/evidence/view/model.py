@@ -78,7 +78,8 @@ class Model:
         scale = min(1.0, MAP_SIDE / max(height, width))
         shape = max(1, round(height * scale)), max(1, round(width * scale))
         recipe = self.frames.recipe
-        heat = to_original(maps[seen.index(frame)], shape, recipe.size, recipe.resize)
+        aspect = self.frames.aspect(study, frame)
+        heat = to_original(maps[seen.index(frame)], shape, recipe.size, recipe.resize, aspect)
         colour, opacity = tint(heat, float(np.median(maps)), float(maps.max()))
         return np.concatenate([colour, 255 * opacity], axis=2).round().astype(np.uint8)
 

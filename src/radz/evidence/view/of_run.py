@@ -13,6 +13,7 @@ from data_modules import privacy
 from data_modules.base import StudyDataModule
 from data_modules.decode import Recipe
 from data_modules.errors import InputError
+from data_modules.files import check_there
 from data_modules.labelling.labeller import Labeller
 from radz.config.files import load_experiment
 from radz.evidence.view.worklist import File, Listed, Worklist
@@ -42,6 +43,7 @@ def worklist_of_run(folder: Path, split: str, overrides: Sequence[str]) -> tuple
     Raises:
         InputError: no finished run, its corpora are not at hand, or no predictions of that split.
     """
+    check_there(folder)
     if is_export(folder):
         raise InputError(f"input: {folder} is an export, which holds no studies; give input=FOLDER")
     if not (folder / "config.yaml").is_file():

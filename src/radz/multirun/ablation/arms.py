@@ -11,13 +11,14 @@ from typing import Any
 
 import yaml
 
+from data_modules.counting import counted
 from data_modules.disk import CannotWrite
 from data_modules.errors import InputError, nearest
 from data_modules.parsing import parse_yaml
-from radz.config.files import RECIPES, digest, experiment_roots, load_experiment, split_recipes
+from radz.config.files import RECIPES, digest, experiment_roots, load_experiment, run_folder, split_recipes
 from radz.config.schema import Experiment
 from radz.runs.evaluate import evaluate_run
-from radz.runs.train import train
+from radz.runs.train import is_finished, train
 
 log = logging.getLogger(__name__)
 
@@ -121,12 +122,40 @@ def train_arms(arms: Sequence[Arm], seeds: Sequence[int], base: str | None, over
     return failed
 
 
+def planned(arms: Sequence[Arm], seeds: Sequence[int], base: str | None, overrides: Sequence[str]) -> list[str]:
+    """What `train_arms` would do, a line for each arm, and how many runs it would make.
+
+    Raises:
+        InputError: an arm does not resolve, or a run folder holds another experiment.
+    """
+    lines, missing, trained = [], 0, list[Path]()
+    for number, arm in enumerate(arms):
+        done = []
+        for place, seed in enumerate(seeds):
+            experiment = arm.experiment(base if number else None, [*overrides, f"seed={seed}"])
+            if not number:
+                trained.append(run_folder(experiment))
+            if arm.scores_only:
+                done.append((_scores_folder(experiment, trained[place]) / "metrics.json").is_file())
+            else:
+                done.append(is_finished(experiment, run_folder(experiment)))
+        missing += done.count(False)
+        states = [f"seed {seed} {'done' if one else 'to run'}" for seed, one in zip(seeds, done, strict=True)]
+        lines.append(f"{arm.name}: {', '.join(states)}{' (scores of the base)' if arm.scores_only else ''}")
+    made = f"{missing} of {counted(len(arms) * len(seeds), 'run')} to make"
+    return [*lines, f"{made}, of {counted(len(arms), 'arm')} and {counted(len(seeds), 'seed')}"]
+
+
 def _scored(experiment: Experiment, trained: Path) -> Path:
     """The folder where a trained run is scored as `experiment` says; made once."""
-    folder = trained / "eval" / f"{experiment.name}-{digest(experiment)}"
+    folder = _scores_folder(experiment, trained)
     if (folder / "metrics.json").is_file():
         return folder
     return evaluate_run(replace(experiment, run=str(trained), run_dir=str(folder)))
+
+
+def _scores_folder(experiment: Experiment, trained: Path) -> Path:
+    return trained / "eval" / f"{experiment.name}-{digest(experiment)}"
 
 
 def _flat(content: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:

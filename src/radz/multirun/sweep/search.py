@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -181,8 +181,8 @@ class Search:
         if known is None:
             self.study.set_user_attr("sweep", here)
         elif known != (here := parse_json(json.dumps(here))):
-            changed = next(key for key in here if known.get(key) != here[key])
-            raise InputError(f"out: {self.out} holds another sweep (its {changed} differs); choose another folder")
+            changed = ", ".join(_differing(known, here))
+            raise InputError(f"out: {self.out} holds another sweep (it differs in {changed}); choose another folder")
 
     def _continue(self) -> None:
         """Runs that were under way when an earlier call ended are asked for again."""
@@ -212,6 +212,16 @@ class Search:
         if len(ended) >= GIVE_UP_AFTER and all(trial.state is TrialState.FAIL for trial in ended):
             self._stop.set()
             raise InputError(f"{self.sweep.name}: the first {len(ended)} runs all failed; see {self.out / 'logs'}")
+
+
+def _differing(known: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """In what two sweeps differ: experiment, method or metric with the one before, and keys of the experiment."""
+    found = [f"{name} (it has {known.get(name)})" for name in ("experiment", "method", "metric")
+             if known.get(name) != here[name]]  # fmt: skip
+    fixed = [dict(item.partition("=")[::2] for item in one.get("fixed", [])) for one in (known, here)]
+    for one, other in (fixed, [one.get("space", {}) for one in (known, here)]):
+        found += [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    return list(dict.fromkeys(found)) or ["the order of its keys"]
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

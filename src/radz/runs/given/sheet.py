@@ -86,7 +86,7 @@ def read_sheet(path: Path, key: str, names: ColumnNames, named: Named, kind: str
     if frame.empty:
         raise InputError(f"{path}: has a header but no rows")
     _headers_are_names(frame, path)
-    taken = {role: _role(frame, role, getattr(named, role)) for role in UNITS}
+    taken = {role: _role(frame, role, named) for role in UNITS}
     if not taken["study"] and not taken["image"]:
         raise InputError(f"{path}: no column of studies or images; name it by study=COLUMN or image=COLUMN")
     groups = {name: first_of(frame.columns, words) for name, words in ATTRIBUTES.items()}
@@ -142,11 +142,16 @@ def _headers_are_names(frame: pd.DataFrame, path: Path) -> None:
         raise InputError(f"{path}: its first row looks like values; add a row of column names")
 
 
-def _role(frame: pd.DataFrame, role: str, named: str | None) -> str | None:
-    """The column of a use: the one that the user names, where this file has it, else by its header."""
-    if named is not None:
-        return named if named in frame.columns else None
-    return first_of(frame.columns, ROLES[role])
+def _role(frame: pd.DataFrame, role: str, named: Named) -> str | None:
+    """The column of a use: the one that the user names, where this file has it, else by its header.
+
+    What is named for another use has that one alone. Patients are of the column that is named, or of none in this file.
+    """
+    own = getattr(named, role)
+    if own is not None and (own in frame.columns or role == "patient"):
+        return own if own in frame.columns else None
+    others = {getattr(named, other) for other in UNITS}
+    return first_of([header for header in frame.columns if header not in others], ROLES[role])
 
 
 def _ids(
