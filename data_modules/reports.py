@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -24,18 +25,68 @@ _MARKS = re.compile(r"(?:\[\*\*.*?\*\*\]|_{2,}|\bX{3,}\b)-?|\ufffd+", re.DOTALL)
 _SPACE_BEFORE_STOP = re.compile(r"\s+([.,;:])(?=\s|$)")
 _PLACEHOLDERS = {"not given.", "not given", "nan", "none", "n/a"}
 
-_BREAK = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]|<br[ \t]*/?>|</?p>|(?:\\r)?\\n|\\\.br\\", re.IGNORECASE)
-"""Ends of lines as other systems, web pages, escaped text and HL7 messages write them."""
+_ENTITY = re.compile(r"&(?:nbsp|amp|lt|gt|quot|apos|#\d{1,5}|#x[\da-f]{1,4});", re.IGNORECASE)
+_BREAK = re.compile(
+    r"\r\n?|[\x0b\x0c\x85\u2028\u2029]|_x000D_\n?|_x000A_|(?:\\r)?\\n|\\\.br\\"
+    r"|<br[ \t]*/?>|</?(?:p|div|li|ul|ol|tr|table|h[1-6])(?:[ \t][^<>\n]*)?>",
+    re.IGNORECASE,
+)
+"""Ends of lines as other systems, web pages, spreadsheets, escaped text and HL7 messages write them."""
+_TAG = re.compile(r"</?(?:b|i|u|em|strong|font|span)(?:[ \t][^<>\n]*)?>", re.IGNORECASE)
+_BROKEN = re.compile(r"([^\W\d_]{2,})[-\u2010\u00ad][ \t]*\n[ \t]*(?=[^\W\d_]{2})([^\W\d_A-Z\u00c0-\u00de]+)")
+"""A word that the end of a line broke: ef-, fusion."""
+_HYPHENED = re.compile(
+    "right|left|well|ill|non|air|ground|tree|soft|follow|mid|upper|lower|high|low|mild|old|new|long|short|large|small|"
+    "thin|thick|catheter|tube|line",
+    re.IGNORECASE,
+)
+"""What keeps its hyphen before the end of a line (right-sided), and behind it."""
+_HYPHENED_AFTER = re.compile(
+    "sided|based|related|like|shaped|defined|term|up|appearing|wall|point|density|year|month|day|level|grade|tip|in|to|"
+    "glass|space|lying|standing|sized"
+)
+_HANGING = re.compile("und|oder|bzw|sowie|bis|and|or|et|ou|ed|od|ni|nor")
+"""What stands behind a hyphen that ends no word: Pleura- und Perikarderguss."""
 _STOP = re.compile(r"[^\W\d_]{2}\.(?:\s|$)")
 _SENTENCE = re.compile(r"[.;?!]\s+[^\W\d_]{2}")
 _ORDINARY = {
     "advice", "aspect", "comment", "comments", "contrast", "description", "diagnosis", "dose", "esame", "follow-up",
     "modality", "motif", "prior", "priors", "protocol", "reason", "report", "result", "results", "symptoms", "views",
 }  # fmt: skip
-"""Headings that stand in sentences too, so that they count at the start of a line only."""
+"""Headings that stand in sentences too, so that they count at the start of a line or sentence only."""
 _INSIDE = {name for name, section in HEADINGS.items() if section in MAIN and len(name) > 3} - _ORDINARY
 # In the middle of a line a heading counts in capitals only; accents are folded away before it is looked for.
 _INLINE = re.compile(r"(?<![\w/])(?P<name>[A-Z][A-Z &/'-]{2,60})(?<! )[ \t]*(?P<colon>:)(?!\d)")
+_AMID = {"contrast", "dose", "views", "modality"}
+"""Headings that divide a technique, so that they count at the start of a line only."""
+_NOUNS = {
+    "anamnese", "befund", "befunde", "bericht", "beschreibung", "beurteilung", "diagnose", "empfehlung", "ergebnis",
+    "fazit", "fragestellung", "indikation", "klinik", "methode", "technik", "vergleich", "voraufnahme", "voraufnahmen",
+    "voruntersuchung", "voruntersuchungen", "zusammenfassung",
+}  # fmt: skip
+"""German headings: nouns have capitals within a sentence too (im Befund:)."""
+
+
+def _one_of(names: Iterable[str]) -> str:
+    """A regular expression of headings in a folded text, longest first."""
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    return "|".join(re.escape(name).replace(r"\ ", "[ ]") for name in longest_first)
+
+
+_NAMES = _one_of({name for name, section in HEADINGS.items() if section in (*MAIN, *TOLD)} - _AMID)
+# At the start of a sentence a known heading counts in any case: Cough. Findings: Heart big.
+_STARTED = re.compile(rf"(?<=[.?!;|\t)\]])[ \t]*(?P<name>{_NAMES})[ \t]*(?P<colon>:)(?!\d)", re.IGNORECASE)
+# Behind other words it must begin with a capital, tell, and be no ordinary word: Cough Findings: Heart big.
+_TITLED = re.compile(
+    rf"(?<=\s)(?=[A-Z])(?!(?<=[a-z]\s)(?i:{_one_of(_NOUNS)})\b)"
+    rf"(?P<name>(?i:{_one_of(name for name in _INSIDE if HEADINGS[name] in TOLD)}))[ \t]*(?P<colon>:)(?!\d)"
+)
+_MARKED = re.compile(
+    rf"(?:^|(?<=[.?!;]))(?P<before>[ \t]*)"
+    rf"(?:\[[ \t]*(?P<name>{_NAMES})[ \t]*\][ \t]*:?|(?P<capitals>{_NAMES})[ \t]*;)",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""A heading with other marks than a colon: [Findings], FINDINGS;."""
 _SECTIONS = frozenset(HEADINGS.values())
 _FOLD = {code: unicodedata.normalize("NFD", chr(code))[0] for code in range(0xC0, 0x180)}
 _MARKUP = r"[ \t]*(?:[*#_>\u2022=-]{1,6}[ \t]*)?(?:\(?(?:\d{1,2}|[IVX]{1,4})[.)][ \t]*)?[*_]{0,4}"
@@ -54,10 +105,41 @@ def clean(text: str) -> str:
     return "" if text.casefold() in _PLACEHOLDERS else text
 
 
+_SIGNS: dict[int, str] = {
+    **dict.fromkeys((0xA0, 0x202F, 0x2009, 0x2007), " "), 0xFF1A: ":", 0xFEFF: "", 0xAD: "", 0x2011: "-",
+    **dict(zip(range(0xFB00, 0xFB07), ("ff", "fi", "fl", "ffi", "ffl", "st", "st"), strict=True)),
+}  # fmt: skip
+"""One sign for several of spaces and colons, letters for ligatures, nothing for soft hyphens."""
+
+
 def lines(text: str) -> str:
-    """Return the text with one kind of line end, of space and of colon, and composed letters."""
-    text = _BREAK.sub("\n", unicodedata.normalize("NFC", text))
-    return text.translate({0xA0: " ", 0x202F: " ", 0x2009: " ", 0x2007: " ", 0xFF1A: ":", 0xFEFF: ""})
+    """Return the text with one kind of line end, of space and of colon, composed letters, and words in one piece.
+
+    Ligatures of a PDF become letters; tags of web pages go, and words that the end of a line broke are joined.
+    """
+    text = _ENTITY.sub(lambda match: html.unescape(match[0]), unicodedata.normalize("NFC", text))
+    text = _BROKEN.sub(_joined, _TAG.sub("", _BREAK.sub("\n", text))).translate(_SIGNS)
+    return _colons(text)
+
+
+def _joined(broken: re.Match[str]) -> str:
+    first, second = broken.groups()
+    if _HANGING.fullmatch(second):
+        return broken[0]
+    hyphen = "-" if _HYPHENED.fullmatch(first) or _HYPHENED_AFTER.fullmatch(second) else ""
+    return f"{first}{hyphen}{second}"
+
+
+def _colons(text: str) -> str:
+    """The text with a colon behind each known heading that has another mark."""
+    parts, done = [], 0
+    for match in _MARKED.finditer(text.translate(_FOLD)):
+        kind = "name" if match["name"] else "capitals"
+        heading = text[slice(*match.span(kind))]
+        if kind == "name" or heading.isupper():
+            parts += [text[done : match.end("before")], heading, ":"]
+            done = match.end()
+    return "".join((*parts, text[done:]))
 
 
 def sections(text: str) -> dict[str, str]:
@@ -80,6 +162,8 @@ def sections(text: str) -> dict[str, str]:
             bodies[cut.heading] = body
     if cuts and FINDINGS not in found:
         _untitled(found)
+    elif cuts and cuts[0].section == FINDINGS and cuts[0].heading not in HEADINGS and _tells(found[""][""]):
+        found[FINDINGS] = {**found.pop(""), **found[FINDINGS]}  # Heart big. Lungs: clear
     joined = {name: "\n".join(bodies.values()).strip() for name, bodies in found.items()}
     return {name: body for name, body in joined.items() if body}
 
@@ -95,12 +179,16 @@ class _Cut:
 
 
 def _cuts(text: str) -> list[_Cut]:
-    matches = [*_LINE.finditer(text), *_INLINE.finditer(text.translate(_FOLD))]
+    folded = text.translate(_FOLD)
+    matches = [*_LINE.finditer(text), *_INLINE.finditer(folded)]
+    matches += [*_STARTED.finditer(folded), *_TITLED.finditer(folded)]
     found: list[_Cut] = []
     here, free = "", 0
     for match in sorted(matches, key=lambda match: match.start("name")):
         start, end, line = match.start("name"), match.end(), match.re is _LINE
-        heading, dash, _ = match["name"].partition(" - ") if line else (_inside(match["name"]), "", "")
+        heading, dash, _ = match["name"].partition(" - ") if line else (match["name"], "", "")
+        if match.re is _INLINE:
+            heading = _inside(heading)
         if dash:  # FINDINGS - Heart big
             end = start + len(heading) + len(dash)
         if not line:
@@ -115,11 +203,21 @@ def _cuts(text: str) -> list[_Cut]:
         # A part of the body and an unknown heading say something themselves, and stay in the text.
         known = section in _SECTIONS or section == "view"
         here = FINDINGS if section in ("place", "view") else section
-        # Only a heading of the report's own parts is repeated to correct itself.
-        name = plain(heading) if section in _SECTIONS else f"{start}"
+        # Only a heading of the report's own parts is repeated to correct itself, and not within a line.
+        name = plain(heading)
+        corrects = match.re in (_LINE, _INLINE) or all(cut.heading != name for cut in found)
+        name = name if section in _SECTIONS and corrects else f"{start}"
         found.append(_Cut(match.start() if line else start, end if known else start, name, here))
         free = end
     return found
+
+
+def undivided(text: str) -> str:
+    """The text of one section on one line, with a dash for the colon of each heading that would cut it in two."""
+    for cut in reversed(_cuts(text)):
+        if text[cut.start : cut.body].endswith(":"):
+            text = f"{text[: cut.body - 1].rstrip()} \u2013{text[cut.body :]}"
+    return text
 
 
 def _inside(capitals: str) -> str:
@@ -135,8 +233,8 @@ def _opened(heading: str, here: str, bare: bool) -> str | None:
     `bare`: without a colon, it must be known and begin with a capital, or say nothing but the view.
     """
     capitals = heading == heading.upper()
-    if _SENTENCE.search(heading):
-        return None
+    if _SENTENCE.search(heading) or (bare and here in TOLD and heading.endswith(".")):
+        return None  # no acute bony findings, wrapped before the last word
     section = section_of(heading, capitals and not bare)
     if section == "view" and (bare or not capitals) and not is_view(heading):
         section = None
@@ -149,12 +247,17 @@ def _opened(heading: str, here: str, bare: bool) -> str | None:
     return None if bare and not (heading[0].isupper() and section in (*MAIN, *TOLD)) else section
 
 
+def _tells(text: str) -> bool:
+    """Whether what stands before the first heading is more than a title."""
+    return len(text.split()) > TITLE or _STOP.search(text) is not None
+
+
 def _untitled(found: dict[str, dict[str, str]]) -> None:
     """Give the findings what no heading claims for another section."""
     told: dict[str, str] = {}
     for name, bodies in list(found.items()):
         if name == "":
-            if len(bodies[""].split()) > TITLE or _STOP.search(bodies[""]):
+            if _tells(bodies[""]):
                 told[""] = found.pop("")[""]
         elif name not in _SECTIONS:
             told |= found.pop(name)

@@ -24,7 +24,7 @@ from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
-from data_modules.reports import sections
+from data_modules.reports import sections, undivided
 from data_modules.study import StudyTable
 from data_modules.table_store import watched
 
@@ -191,11 +191,12 @@ def _reports(reports: pd.DataFrame, path: Path, config: CorpusConfig, key: str) 
 def section(cell: str) -> str:
     """Return a cell of the report table on one line, without quotes and brackets; empty for "Not given.".
 
-    A heading inside, such as CONCLUSION:, loses its capitals: the cell is one section, which it must not cut in two.
+    A heading inside, such as CONCLUSION:, loses its capitals and its colon: the cell is one section, which it must not
+    cut in two.
     """
     text = " ".join(cell.translate(MARKS).split())
     if text.casefold().rstrip(".") in ("not given", "nan"):
         return ""
-    if HEADING.search(text) is None or not sections(text).keys() - {""}:
+    if not sections(text).keys() - {""}:
         return text
-    return HEADING.sub(lambda found: found[0].capitalize(), text)
+    return undivided(HEADING.sub(lambda found: found[0].capitalize(), text))

@@ -29,6 +29,8 @@ _OPENERS = ("negated", "nothing", "same")
 _WORD = re.compile(r"[^\W_]+")
 _MARK = re.compile(r"[,;:?]")
 _MARKS = {",": "comma", ";": "end", ":": "end", "?": "asked"}
+_ASKING = re.compile(r"(?<![^\s(,;:])\?\s*(?=[^\W_])")
+"""A question mark that stands before what it asks: ? pneumonia."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,12 @@ def clauses_of(text: str, mentions: Sequence[Match], found: Sequence[Match]) -> 
     denying = {mention.start for mention in mentions if mention.what.kind in ("normal", "group")}
     hidden = {cue for cue in inner if cue.what != "negated" or cue.start not in denying}
     cues = longest([cue for cue in found if cue not in hidden])
-    denials = {cue.start for cue in cues if cue.what == "denied_after"}
-    marks = (Match(sign.start(), sign.end(), _MARKS[sign[0]]) for sign in _MARK.finditer(text))
+    denials = {cue.start for cue in cues if cue.what in BACK}
+    asking = {sign.start() for sign in _ASKING.finditer(text)}
+    marks = (
+        Match(sign.start(), sign.end(), "doubt" if sign.start() in asking else _MARKS[sign[0]])
+        for sign in _MARK.finditer(text)
+    )
     cues += [
         mark for mark in marks
         if not inside(mark, mentions) and not (mark.what == "end" and denials & {mark.end, mark.end + 1})

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
+from data_modules import reports
 from data_modules.findings import NO_FINDING, Ontology
 from data_modules.findings import ontology as shipped
 from data_modules.labelling.phrases import flat, longest
 from data_modules.labelling.rules import languages, others, read_rules, readable, small_words
 from data_modules.labelling.scopes import Said, State, said
 from data_modules.labelling.sentences import Sentence, sentences
+from data_modules.labelling.spelling import Spelt
 
 KEPT = 200_000
 """distinct sentences whose statements are remembered: reports repeat each other's"""
@@ -59,7 +61,7 @@ class Labeller:
 
     def language(self, report: str) -> str | None:
         """The language whose small words are most frequent; None where that is one without rules, or none is sure."""
-        words = _WORD.findall(report[:4000].casefold())
+        words = _WORD.findall(Spelt(reports.lines(report[:4000])).text.casefold())
         letters = "".join(words)
         if not letters or len(_OTHER_SCRIPT.findall(letters)) > 0.1 * len(letters):
             return None
@@ -119,7 +121,7 @@ class Labeller:
         return [
             (sentence, [(finding, one) for one in self._said(sentence.text, language)
                         for finding in groups.get(one.finding, (one.finding,))])
-            for sentence in sentences(report)
+            for sentence in sentences(report, language == "de")
         ]  # fmt: skip
 
     def _sound(self, found: dict[str, _Statement]) -> dict[str, Proof]:

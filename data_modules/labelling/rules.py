@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from data_modules.errors import InputError, nearest
-from data_modules.findings import Ontology
+from data_modules.findings import NO_FINDING, Ontology
 from data_modules.labelling.phrases import Phrases, parsed
 from data_modules.parsing import parse_yaml
 
@@ -17,6 +17,7 @@ FOLDER = "labelling/rules"
 CUES = (
     "negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside", "hypothesis",
     "end", "verb", "affirmed", "affirmed_after", "and", "or", "nor", "with", "nothing", "same",
+    "answer_no", "answer_none", "answer_maybe", "answer_yes",
 )  # fmt: skip
 """What a cue does; see the head of rules/en.yaml."""
 BEYOND = {"scoliosis": {"text": "scoliosis"}, "granuloma": {"text": "calcified granuloma"}}
@@ -68,6 +69,12 @@ def small_words(language: str) -> frozenset[str]:
 
 
 @cache
+def waiting() -> frozenset[str]:
+    """Words of all languages at which no statement ends, so that a line that ends in one goes on."""
+    return frozenset(str(word) for code in languages() for word in _file(f"{code}.yaml")["waiting"])
+
+
+@cache
 def others() -> dict[str, frozenset[str]]:
     """Small words of languages that have no rules, so that none is taken for one that has."""
     return {code: frozenset(words) for code, words in _file("others.yaml").items()}
@@ -99,6 +106,8 @@ def read_rules(
         name = f"group {number}"
         groups[name] = tuple(ontology[finding].name for finding in group["denies"])
         said += [(phrase, Term(name, "group", phrase)) for phrase in group["says"]]
+        if group.get("whole"):
+            said += [(phrase, Term(NO_FINDING, "group", phrase)) for phrase in group["says"]]
     said += [(phrase, Term("", "mask", phrase)) for phrase in terms.get("masks", ())]
     for finding, kinds in terms["findings"].items():
         name = ontology[finding].name

@@ -12,9 +12,11 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from data_modules.findings import NO_FINDING
 from data_modules.labelling.clauses import AHEAD, BACK, JOINTS, Clause, clauses_of, inside, mentions_of
 from data_modules.labelling.phrases import Match, flat
 from data_modules.labelling.rules import Rules, Term
+from data_modules.labelling.spelling import Spelt, answered
 
 State = Literal["present", "absent", "uncertain"]
 CLOSE = 4
@@ -43,14 +45,17 @@ class Said(NamedTuple):
 
 def said(sentence: str, rules: Rules) -> list[Said]:
     """The statements of one sentence, in the order of their mentions."""
-    text = flat(sentence)
+    spelt = Spelt(sentence, rules.language == "en")
+    text = flat(spelt.text)
     terms = rules.terms.found(text)
     mentions = mentions_of(terms, text)
     if not mentions:
         return []
-    clauses = clauses_of(text, mentions, rules.cues.found(text))
+    clauses = clauses_of(text, mentions, answered(spelt.text, rules.cues.found(text)))
     stated = (_stated(mention, clause) for clause in clauses for mention in clause.mentions)
-    return [one for one in stated if one is not None]
+    return [
+        one._replace(start=spelt.written(one.start), end=spelt.written(one.end)) for one in stated if one is not None
+    ]
 
 
 def _reaches(cue: Match, mention: Match, clause: Clause) -> bool:
@@ -147,7 +152,7 @@ def _stated(mention: Match, clause: Clause) -> Said | None:
     doubt = first("doubt", "doubt_after", "either", "asked")
     if term.kind in ("normal", "group"):
         # What denies a finding, itself denied or doubted, says nothing sure.
-        return None if negation or doubt or gone else made("absent")
+        return None if negation or doubt or gone else made("present" if term.finding == NO_FINDING else "absent")
     if doubt is not None and (negation is None or doubt.start > negation.start):
         return made("uncertain", doubt)
     cause = gone or negation

@@ -6,16 +6,36 @@ import re
 from dataclasses import dataclass
 
 from data_modules import reports
+from data_modules.labelling.rules import waiting
 
 MOST = 100_000
 """signs of a report that are read"""
 _END = re.compile(
-    r"(?<=[.!?;\u3002])[\"'\u201d)\]]*\s+(?=\S)"  # a stop and a blank
+    r"\|\s*"  # a column
+    r"|(?<=[.!?;\u3002])[\"'\u201d)\]]*\s+(?=\S)"  # a stop and a blank
     r"|(?<=[a-z\u00df-\u00ff][.;])(?=[A-Z\u00c0-\u00de])"  # a stop whose blank was forgotten
     r"|\n\s*(?=[-*\u2022]\s|\(?\d{1,2}[.)]\s)|\n[ \t]*\n"  # items of a list, paragraphs
     r"|\s[\"\u201c\u201d\u2022]+\s*|[\"\u201c\u201d\u2022]\s+"  # quotes and dots that stand for an item
 )
-_ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.)]\s|[-*\u2022\"\u201c])\s*")
+_ITEM = re.compile(r"^\s*(?:\(?(?:\d{1,2}[.)]|[a-hA-H]\))\s|[-*\u2022\"\u201c])\s*")
+_NUMBER = re.compile(
+    r"(?<![^\s.;,])(?P<open>\(?)(?:(?P<digits>\d{1,2})(?P<close>[.)])|(?P<letter>[a-hA-H])\))\s+(?=\S)"
+)
+"""The mark of an item within a line: 1) or (1) or 1. or a), which others follow."""
+_QUESTION = re.compile(r"(?:(?P<mark>^|[,;:(.]\s)|\s)\s*\?$")
+_BREAK = re.compile(r"[\n\t]\s*(?=(\S+))")
+_NEAR = 40
+"""signs before a number in which a bracket that it closes may open"""
+SHORT, NARROW = 60, 40
+"""Signs below which a line was ended and not wrapped; NARROW where capitals do not tell that a new statement begins."""
+_STOPS, _MANY, _RARE = ".!?:;", 3, 10
+"""A text is wrapped where, of MANY lines without a stop and more, the next word had a place on one of RARE at most."""
+_JOINS = frozenset({"or", "and", "nor", "oder", "und", "ou", "et", "ni"})
+"""Words that begin no statement."""
+_INFLECTED = re.compile(
+    r"[a-zäöüß]{3,}(?:e|er|es|em)$|\b(?:[Kk]ein\w*|[Oo]hne|[Ff]raglich\w*|[Mm]öglich\w*)(?: [a-zäöüß]+)*$"
+)
+"""A German line that ends before the noun that it waits for."""
 _SHORT = re.compile(
     r"(?:^|[\s(])(?:dr|mr|mrs|vs|nr|approx|ca|resp|fig|e\.g|i\.e|z\.b|bzw|v\.a|z\.n|d\.h|u\.a|i\.v|st\.n|evtl|ggf|vgl|pat|[A-Z])\.$",
     re.IGNORECASE,
@@ -34,27 +54,105 @@ class Sentence:
     text: str
 
 
-def sentences(report: str) -> list[Sentence]:
+def sentences(report: str, nouns: bool = False) -> list[Sentence]:
     """The sentences of what a report tells as seen, in order; of a report without headings, all.
 
     Indications, comparisons and techniques are not told: they name what is asked, or what was there before.
+    `nouns`: its language writes them with a capital, as German does.
     """
     parts = reports.sections(report[:MOST])
     chosen = {name: text for name, text in parts.items() if name in reports.TOLD} or {"": parts.get("", "")}
-    return [Sentence(name, sentence) for name, text in chosen.items() for sentence in split(text)]
+    return [Sentence(name, sentence) for name, text in chosen.items() for sentence in split(text, nouns)]
 
 
-def split(text: str) -> list[str]:
-    """Sentences of a text, on one line each: cut behind stops that end one, at items of lists and paragraphs."""
+def split(text: str, nouns: bool = False) -> list[str]:
+    """Sentences of a text, on one line each: cut behind stops that end one, at items of lists and paragraphs.
+
+    A line without a stop ends one too, where the next begins with a capital and it does not wait for more (`_ended`).
+    """
     parts, start = [], 0
-    for end in _END.finditer(text):
-        before = text[start : end.start()]
-        if end[0].strip() or "\n" in end[0] or not _SHORT.search(before[-_LONG:]):  # Dr. Smith, vs. pneumonia
+    for first, last in _cuts(text, nouns):
+        before = text[start:first]
+        if first >= start and not _asks(before, text[last : last + 1]):
             parts.append(before)
-            start = end.end()
+            start = last
     parts.append(text[start:])
     lone = (_plain(_ITEM.sub("", part)) for part in parts)
     return [part for part in lone if any(sign.isalpha() for sign in part)]
+
+
+def _cuts(text: str, nouns: bool) -> list[tuple[int, int]]:
+    """Where sentences end and the next begin, in order."""
+    cuts = [(place, place) for place in _numbered(text)]
+    for end in _END.finditer(text):
+        before = text[max(0, end.start() - _LONG) : end.start()]
+        if end[0].strip() or "\n" in end[0] or not _SHORT.search(before):  # Dr. Smith, vs. pneumonia
+            cuts.append(end.span())
+    return sorted(cuts + _line_ends(text, nouns))
+
+
+def _line_ends(text: str, nouns: bool) -> list[tuple[int, int]]:
+    """Where lines that end no sentence end a statement."""
+    width, prose = max(len(line.strip()) for line in text.split("\n")), text.rstrip().endswith((".", "!", "?"))
+    breaks, begun = [], 0
+    for end in _BREAK.finditer(text):
+        line, word = text[begun : end.start()].strip(), end[1]
+        # The first line stood behind its heading, so that nothing says how long it was.
+        breaks.append((end.span(), line, word, begun > 0 and len(line) + 1 + len(word) <= width))
+        begun = end.end()
+    free = [fits for _, line, _, fits in breaks[1:] if line[-1:] not in _STOPS]
+    wrapped = width >= NARROW and len(free) >= _MANY and sum(free) * _RARE <= len(free)
+    return [
+        span for span, line, word, fits in breaks
+        if (fits or not wrapped) and _ended(line, word, fits, prose, nouns)
+    ]  # fmt: skip
+
+
+def _numbered(text: str) -> list[int]:
+    """Where the items of a list within lines begin: marks of one form that count on."""
+    places: list[int] = []
+    last: tuple[str, int, int] | None = None
+    for mark in _NUMBER.finditer(text):
+        before = text[max(0, mark.start() - _NEAR) : mark.start()]
+        if before.rstrip().endswith((":", "=")) or before.rfind("(") > before.rfind(")"):
+            continue  # Effusion: 1. (image 5)
+        number = int(mark["digits"]) if mark["digits"] else ord(mark["letter"].casefold()) - ord("a") + 1
+        form = f"{mark['open']}{'a' if mark['letter'] else mark['close']}"
+        if last is not None and last[:2] == (form, number - 1):
+            places += [last[2], mark.start()]
+        last = form, number, mark.start()
+    return sorted(set(places))
+
+
+def _ended(line: str, word: str, fits: bool, prose: bool, nouns: bool) -> bool:
+    """Whether a line without a stop ends a statement, before a line that begins with `word`.
+
+    It does not where it was wrapped: where its last word waits for more, where the next begins small, or where capitals
+    tell nothing, as those of nouns and of a text in capitals, and it is long. `fits`: the word had a place on it, so
+    that it was not wrapped; `prose`: the text ends with a stop.
+    """
+    if (
+        not line
+        or not word[0].isalpha()
+        or word.casefold() in _JOINS
+        or line[-1] in ",:-(/&"
+        or line.count("(") > line.count(")")
+    ):
+        return False
+    last = line.rsplit(maxsplit=1)
+    if last[-1].casefold() in waiting() and not (len(last) > 1 and last[0].endswith((":", "-", "="))):
+        return False  # but Pneumothorax: No
+    if not word[0].isupper():
+        return fits and not prose
+    if nouns or line.isupper():
+        return not (nouns and _INFLECTED.search(line)) and (not prose or fits or len(line) < NARROW)
+    return fits or not prose or len(line) < SHORT or not (len(word) > 1 and word.isupper())
+
+
+def _asks(before: str, after: str) -> bool:
+    """Whether the last sign of a part is a question mark that stands before what it asks: ? pneumonia."""
+    asked = _QUESTION.search(before) if after.isalpha() else None
+    return asked is not None and (asked["mark"] is not None or after.islower())
 
 
 def _plain(part: str) -> str:

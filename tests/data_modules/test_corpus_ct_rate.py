@@ -110,7 +110,7 @@ def test_the_wanted_sections_only(by_hand: Path) -> None:
     assert both == ["Cough A nodule 5 mm"] * 3
     cell = 'Clear. CONCLUSION: clear.",Stable'
     _edit(TABLES["reports"].format("train"), 'A ""nodule"" (5 mm)",Not given.', cell, -1)(by_hand)
-    assert read_by(ct_rate, by_hand).reports[0] == "Clear. Conclusion: clear. Stable"
+    assert read_by(ct_rate, by_hand).reports[0] == "Clear. Conclusion \u2013 clear. Stable"
     with pytest.raises(InputError, match=r"empty report.*on_empty_report=skip"):
         read_by(ct_rate, by_hand, report_sections=["impression"], bad=BadRows(on_empty_report="error"))
 
@@ -123,7 +123,7 @@ def test_the_wanted_sections_only(by_hand: Path) -> None:
         ("Nodules (IMA: 42, IMA: 47)\nare  observed.", "Nodules IMA: 42, IMA: 47 are observed."),
         ("['The patient's lungs', 'normal']", "The patients lungs, normal"),
         ("Calibration was not given. Heart normal.", "Calibration was not given. Heart normal."),
-        ("Lungs clear. CONCLUSION: Normal (IMA: 4)", "Lungs clear. Conclusion: Normal Ima: 4"),
+        ("Lungs clear. CONCLUSION: Normal (IMA: 4)", "Lungs clear. Conclusion \u2013 Normal Ima: 4"),
     ],
 )  # fmt: skip
 def test_report_cells_typed_by_hand(cell: str, text: str) -> None:

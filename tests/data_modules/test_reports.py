@@ -173,6 +173,30 @@ BOTH = ["findings", "impression"]
         ("FINAL REPORT EXAMINATION: CHEST INDICATION: cough FINDINGS: Clear IMPRESSION: OK.", "Clear", "OK."),
         ("INDICATION : toux. RÉSULTATS : Épanchement. CONCLUSION : Stable.", "Épanchement.", "Stable."),
         ("DATOS CLÍNICOS: tos HALLAZGOS: Derrame. CONCLUSIÓN: Estable.", "Derrame.", "Estable."),
+        # headings within a line, in any case behind a stop
+        ("Indication: Cough. Findings: Clear. Impression: OK.", "Clear.", "OK."),
+        ("indication: cough. findings: clear. impression: OK.", "clear.", "OK."),
+        ("Indication: Cough; Findings: Clear; Impression: OK.", "Clear;", "OK."),
+        ("History: Cough? Comparison: None. Technique: PA. Findings: Clear. Conclusion: OK.", "Clear.", "OK."),
+        ("Clinical details: Cough. Report: Clear. Opinion: OK.", "Clear.", "OK."),
+        ("Indication: Cough\nComparison: None. Findings: Clear.\nImpression: OK.", "Clear.", "OK."),
+        ("Cough, fever. Findings: Clear. Impression: OK. Recommendation: CT.", "Clear.", "OK."),
+        ("Indication: Cough Findings: Clear Impression: OK.", "Clear", "OK."),
+        ("Indikation: Husten. Befund: Erguss. Beurteilung: Stabil.", "Erguss.", "Stabil."),
+        ("Klinische Angaben: Husten. Befund: Im Vergleich: Erguss. Beurteilung: Stabil.",
+         "Im Vergleich: Erguss.", "Stabil."),
+        ("Indication : toux. Résultats : Épanchement. Conclusion : Stable.", "Épanchement.", "Stable."),
+        ("Motivo: tos. Hallazgos: Derrame. Conclusión: Estable.", "Derrame.", "Estable."),
+        ("Quesito clinico: tosse. Reperto: Versamento. Conclusioni: Invariato.", "Versamento.", "Invariato."),
+        ("Indicação: tosse. Achados: Derrame. Impressão: Estável.", "Derrame.", "Estável."),
+        ("Findings: A big heart. Cardiac Findings: B. Impression: OK.", "A big heart. Cardiac B.", "OK."),
+        # other marks
+        ("[Indication] Cough.\n[Findings] Clear.\n[Impression] OK.", "Clear.", "OK."),
+        ("[Indication]: Cough. [Findings]: Clear. [Impression]: OK.", "Clear.", "OK."),
+        ("INDICATION;Cough.\nFINDINGS;Clear.\nIMPRESSION; OK.", "Clear.", "OK."),
+        ("<b>Indication:</b> Cough.<br><b>Findings:</b> Clear.<br><b>Impression:</b> OK.", "Clear.", "OK."),
+        ("<p>Indication: Cough.</p><div class='x'>Findings:&nbsp;Clear.</div><p>Impression: OK.</p>", "Clear.", "OK."),
+        ("Indication: Cough._x000D_\nFindings: Clear._x000D_\nImpression: OK.", "Clear.", "OK."),
         # text that no heading claims
         ("INDICATION: cough.\n\nHeart big.\n\nIMPRESSION: OK.", "Heart big.", "OK."),
         ("The heart is very big in both views.\n\nIMPRESSION: OK.", "The heart is very big in both views.", "OK."),
@@ -201,8 +225,31 @@ def test_headings_of_many_kinds(text: str, findings: str, impression: str) -> No
         ("PORTABLE CHEST SHOWS FLUID\nNO PNEUMOTHORAX", "PORTABLE CHEST SHOWS FLUID NO PNEUMOTHORAX"),
         ("Heart is big. Follow the plan: rest.", "Heart is big. Follow the plan: rest."),
         ("Lungs clear. Heart big. CONCLUSION: Normal.", "Lungs clear. Heart big. Normal."),
+        (
+            "The result: clear. Compared to the prior: stable. Age: 4 days.",
+            "The result: clear. Compared to the prior: stable. Age: 4 days.",
+        ),
+        ("Siehe Befund: kein Erguss. Im Vergleich: stabil.", "Siehe Befund: kein Erguss. Im Vergleich: stabil."),
+        ("Heart size < 5 cm & normal. See [1]; exam; report.", "Heart size < 5 cm & normal. See [1]; exam; report."),
+        ("Big heart, seen first.\nLungs: Clear.\nBones: Fine.", "Big heart, seen first. Lungs: Clear. Bones: Fine."),
         ("Clear since prior\nexam.\nTime 12:30\nRatio 1:2", "Clear since prior exam. Time 12:30 Ratio 1:2"),
     ],
 )
 def test_no_text_is_lost_for_want_of_a_heading(text: str, chosen: str) -> None:
     assert select(text, BOTH) == chosen
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Pleural ef-\nfusion, Cardio-\n  megaly", "Pleural effusion, Cardiomegaly"),
+        ("right-\nsided, well-\ndefined, catheter-\nrelated", "right-sided, well-defined, catheter-related"),
+        ("Pleura-\nund Perikarderguss, Herz-\nLungen-Befund", "Pleura- und Perikarderguss, Herz- Lungen-Befund"),
+        ("e\ufb00usion, in\ufb01ltrate, re\ufb02ux, di\ufb03cult", "effusion, infiltrate, reflux, difficult"),
+        ("ef\u00adfusion, car\u00ad\ndiac", "effusion, cardiac"),
+        ("5 cm\u00b2, 3 -\n4 mm, \u00bd", "5 cm\u00b2, 3 - 4 mm, \u00bd"),
+        ("size &lt; 5&nbsp;cm, A&amp;E, <5 mm, >b", "size < 5 cm, A&E, <5 mm, >b"),
+    ],
+)
+def test_copied_text(text: str, expected: str) -> None:
+    assert clean(lines(text)) == expected

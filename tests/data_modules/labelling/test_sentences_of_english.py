@@ -67,7 +67,7 @@ def states(report: str, modality: str = "chest_xray") -> dict[str, str]:
         ("Pericardial effusion.", {"pericardial_effusion": PRESENT}),
         ("Thyroid nodule.", {}),
         ("Old granuloma, thoracic scoliosis.", {"granuloma": PRESENT, "scoliosis": PRESENT}),
-        ("Cardio-\nmegaly", {}),
+        ("Cardio-\nmegaly", {"cardiomegaly": PRESENT}),
         ("Effusions.", {"pleural_effusion": PRESENT}),
         ("Noeffusion noted", {}),
     ],
