@@ -179,9 +179,21 @@ class _Cut:
 
 
 def _cuts(text: str) -> list[_Cut]:
+    """Where sections begin, in order.
+
+    A text that holds its view, its findings and what follows from them alone needs no cut within a line: all is told.
+    """
     folded = text.translate(_FOLD)
     matches = [*_LINE.finditer(text), *_INLINE.finditer(folded)]
-    matches += [*_STARTED.finditer(folded), *_TITLED.finditer(folded)]
+    cuts = _opening(text, [*matches, *_STARTED.finditer(folded), *_TITLED.finditer(folded)])
+    before = text[: cuts[0].start].strip() if cuts else ""
+    if all(cut.section in TOLD for cut in cuts) and (not before or is_view(before)):
+        return _opening(text, matches)
+    return cuts
+
+
+def _opening(text: str, matches: list[re.Match[str]]) -> list[_Cut]:
+    """Those of the matches that are headings."""
     found: list[_Cut] = []
     here, free = "", 0
     for match in sorted(matches, key=lambda match: match.start("name")):

@@ -189,7 +189,7 @@ BOTH = ["findings", "impression"]
         ("Motivo: tos. Hallazgos: Derrame. Conclusión: Estable.", "Derrame.", "Estable."),
         ("Quesito clinico: tosse. Reperto: Versamento. Conclusioni: Invariato.", "Versamento.", "Invariato."),
         ("Indicação: tosse. Achados: Derrame. Impressão: Estável.", "Derrame.", "Estável."),
-        ("Findings: A big heart. Cardiac Findings: B. Impression: OK.", "A big heart. Cardiac B.", "OK."),
+        ("Indication: Cough. Findings: A big heart. Cardiac Findings: B. Impression: OK.", "A big heart. Cardiac B.", "OK."),
         # other marks
         ("[Indication] Cough.\n[Findings] Clear.\n[Impression] OK.", "Clear.", "OK."),
         ("[Indication]: Cough. [Findings]: Clear. [Impression]: OK.", "Clear.", "OK."),
@@ -207,6 +207,14 @@ BOTH = ["findings", "impression"]
 def test_headings_of_many_kinds(text: str, findings: str, impression: str) -> None:
     assert select(text, BOTH) == f"{findings} {impression}"
     assert select(text, ["impression"]) == impression
+
+
+def test_a_line_of_view_findings_and_impression_alone_is_whole() -> None:
+    """All of it is told; what else stands before the findings is not, and goes."""
+    whole = "PA chest radiograph. Findings: A big heart. Impression: OK."
+    assert select(whole, BOTH) == whole and select(whole.split(". ", 1)[1], BOTH) == "A big heart. Impression: OK."
+    assert select(whole.replace("PA chest radiograph", "Pneumonia"), BOTH) == "A big heart. OK."
+    assert select(f"Comparison: None. {whole}", BOTH) == "A big heart. OK."
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_refusals_are_one_line(runs: tuple[Path, Path], tmp_path: Path, capsys: 
 
     assert "1 run folder(s); name 2" in fails(a)
     assert "is named twice" in fails(a, a)
-    assert "no metrics.json; the run is not finished" in fails(a, str(tmp_path / "nowhere"))
+    assert fails(a, str(tmp_path / "nowhere")).endswith("nowhere: no such folder")
     assert "has no such scorer; nearest is 'fused'" in fails(a, b, "scorer=fusd")
     assert "outt=x: unknown here" in fails(a, b, "outt=x")
     table = score_table(1.0)

@@ -14,7 +14,7 @@ import pytest
 PHANTOM = """
 import sys
 from pathlib import Path
-from radz.cli import guarded
+from radz.cli.command_line import guarded
 
 def work() -> int:
     from data_modules.phantom.write import write_phantom
