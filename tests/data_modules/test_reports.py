@@ -189,7 +189,7 @@ BOTH = ["findings", "impression"]
         ("Motivo: tos. Hallazgos: Derrame. Conclusión: Estable.", "Derrame.", "Estable."),
         ("Quesito clinico: tosse. Reperto: Versamento. Conclusioni: Invariato.", "Versamento.", "Invariato."),
         ("Indicação: tosse. Achados: Derrame. Impressão: Estável.", "Derrame.", "Estável."),
-        ("Indication: Cough. Findings: A big heart. Cardiac Findings: B. Impression: OK.", "A big heart. Cardiac B.", "OK."),
+        ("Indication: Cough. Findings: Heart. Cardiac Findings: B. Impression: OK.", "Heart. Cardiac B.", "OK."),
         # other marks
         ("[Indication] Cough.\n[Findings] Clear.\n[Impression] OK.", "Clear.", "OK."),
         ("[Indication]: Cough. [Findings]: Clear. [Impression]: OK.", "Clear.", "OK."),
