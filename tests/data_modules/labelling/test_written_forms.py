@@ -55,6 +55,7 @@ FORMS = [
     ("{ptx}: {no}. {pe}: {no}. {card}: {yes}.", "ptx- pe- card+"),
     ("{ptx}: {no}, {pe}: {yes}, {card}: {no}", "ptx- pe+ card-"),
     ("{ptx}: {no}; {pe}: {yes}; {card}: {no};", "ptx- pe+ card-"),
+    ("{none} {pe}, {ptx}: {no}, {card}", "pe- ptx- card+"),
     ("{ptx} - {no}.\n{pe} - {yes}.", "ptx- pe+"),
     ("{ptx} ({no}), {pe} ({yes})", "ptx- pe+"),
     ("{ptx} (-), {pe} (+), {card} (-).", "ptx- pe+ card-"),
