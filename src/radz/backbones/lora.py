@@ -63,6 +63,7 @@ def add_modality_tokens(
         raise InputError("backbone.path: the tokenizer did not give each modality token an id of its own")
     mean, spread = old.mean(0), old.std(0)
     noise = torch.randn(len(ids), mean.shape[0], generator=torch.Generator().manual_seed(seed))
+    noise = noise.to(mean.device)  # four-bit weights lie on the GPU when they are read
     weight = model.get_input_embeddings().weight
     with torch.no_grad():
         weight[ids] = (mean + spread * noise).to(weight.dtype)
@@ -125,10 +126,12 @@ def adapt(backbone: Any, config: BackboneConfig) -> None:
             parameter.requires_grad_(config.train_projector)
     for part in backbone.idle_tower_parts():
         part.requires_grad_(False)
+    # A layer of bf16 refuses what an fp32 one hands to it: what trains is fp32 as a whole, frozen last layers and head
+    # too, since a model that writes goes through all of them without autocast.
+    whole = {*(["tower"] if config.train_tower else []), *(["decoder", "head"] if config.train == "full" else [])}
     for name, parameter in backbone.core.named_parameters():
         # A step of 2e-5 on a bf16 weight of .02 is lost in rounding.
-        # A tower that trains is fp32 as a whole: on CPUs a layer norm of bf16 refuses what an fp32 layer hands to it.
-        if parameter.requires_grad or (config.train_tower and backbone.part_of(name) == "tower"):
+        if parameter.requires_grad or backbone.part_of(name) in whole:
             parameter.data = at_least_fp32(parameter.data)
 
 

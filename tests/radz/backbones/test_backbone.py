@@ -11,6 +11,7 @@ from tiny_families import load
 
 from data_modules.errors import InputError
 from radz.backbones import load_backbone
+from radz.backbones.generation import write
 from radz.backbones.layers import layer_index
 from radz.backbones.lora import trainable_table
 from radz.config.schema import BackboneConfig
@@ -79,6 +80,13 @@ def test_trained_weights_are_fp32_on_a_bf16_base(make_encoder) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         image = encoder.encode_images(PIXELS, COUNTS, XRAYS)
     assert image.overall.dtype == torch.float32 and torch.isfinite(image.overall).all()
+
+
+@pytest.mark.parametrize("train", ["lora", "full", "frozen"])
+def test_a_bf16_model_writes_without_autocast(make_encoder, train: str) -> None:
+    """Through the layers behind the feature layer too, which do not train."""
+    backbone = make_encoder(train=train, dtype="bfloat16", depth="full").backbone
+    assert len(write(backbone, ["Describe edema.", "Describe a mass."], 4)) == 2
 
 
 @pytest.mark.parametrize("layer", [-3, -2, -1, 4])
