@@ -2,9 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.ready
+STAMP := $(VENV)/.ready$(if $(EXTRAS),-$(EXTRAS))
 # WHEELS=dir installs from a folder of wheels, without any index (and names the folder that `make wheelhouse` fills).
 CLOSED = $(if $(and $(WHEELS),$(filter-out wheelhouse,$(MAKECMDGOALS))),--no-index --find-links $(WHEELS))
+# EXTRAS=openclip,quantize adds extras of setup.cfg, here and there; those that the tests need are in `dev`.
+comma := ,
+PARTS = .[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]
 PIP = $(BIN)/pip install --quiet $(CLOSED)
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 # Without bytecode every process that a test starts would compile radz and its test again.
@@ -20,17 +23,17 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo; echo "EXP=name of an experiment, RUN=run folder, ARGS=\"key=value ...\" overrides, WITH=recipes/tiny; see radz --help"
 
-setup: $(STAMP)  ## make .venv and install radz into it (WHEELS=dir: without an index)
+setup: $(STAMP)  ## make .venv and install radz into it (WHEELS=dir: without an index; EXTRAS=openclip: with that extra)
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "radz needs Python 3.11 or newer"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt setuptools torch
-	$(PIP) --constraint constraints.txt --no-build-isolation --editable '.[dev]'
-	touch $(STAMP)
+	$(PIP) --constraint constraints.txt --no-build-isolation --editable '$(PARTS)'
+	touch $(VENV)/.ready $(STAMP)
 
-wheelhouse: $(STAMP)  ## WHEELS=wheels: fill that folder with all wheels, for setup on a machine without an index
-	$(BIN)/pip download --quiet --dest $(or $(WHEELS),wheels) --constraint constraints.txt setuptools torch '.[dev]'
+wheelhouse: $(STAMP)  ## WHEELS=wheels EXTRAS=openclip: fill that folder with all wheels, for setup on a machine without an index
+	$(BIN)/pip download --quiet --dest $(or $(WHEELS),wheels) --constraint constraints.txt setuptools torch '$(PARTS)'
 
 train: $(STAMP)  ## EXP=demo: anchors if missing, fit, test, report; resumes an unfinished run
 	$(BIN)/radz train $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(KEYS)

@@ -11,6 +11,9 @@ from data_modules.errors import InputError
 
 Reader = Callable[[str], Any]
 """Text to value; its ValueError says what the value must be."""
+MOST = 2**32 - 1
+SHOWN = 200
+"""signs of what was typed that an error shows"""
 
 
 def read_keys(
@@ -40,7 +43,7 @@ def read_keys(
             try:
                 values[key] = readers[key](text)
             except ValueError as error:
-                raise InputError(f"{item}: {error}") from None
+                raise InputError(f"{item[:SHOWN]}: {error}") from None
         elif overrides is None or (separator and key.partition(".")[0] in overrides):
             rest.append(item)
         else:
@@ -80,11 +83,11 @@ def number(text: str) -> float:
 
 
 def whole(low: int) -> Reader:
-    """A whole number from `low`, 0 or more."""
+    """A whole number from `low`, 0 or more, that every generator takes as its seed."""
 
     def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < low:
-            raise ValueError(f"must be a whole number from {low}")
+        if not text.isdecimal() or len(text) > len(str(MOST)) or not low <= int(text) <= MOST:
+            raise ValueError(f"must be a whole number from {low} to {MOST}")
         return int(text)
 
     return read

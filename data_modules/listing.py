@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
+
+from data_modules.errors import InputError
 
 SYSTEM_NAMES = frozenset((".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".localized", "dicomdir"))
 """In small letters: what macOS and Windows leave in folders, and the table of contents of a DICOM medium."""
@@ -33,6 +37,34 @@ class Found:
 def is_system(path: Path) -> bool:
     """Return whether a file is an operating system's own: no image, whatever its suffix (macOS' `._IM0001.dcm`)."""
     return path.name.startswith("._") or path.name.lower() in SYSTEM_NAMES
+
+
+def listed(folder: Path, pattern: str, look: Callable[[Path], Path] = lambda place: place) -> list[Path]:
+    """Return ``folder.glob(pattern)`` in the order of paths; a pattern has no ``**``. `look` is called for each folder.
+
+    Raises:
+        InputError: one of the folders cannot be listed, which ``glob`` takes for an empty one. It is not named where it
+            lies below `folder`, since its name may tell a patient.
+    """
+    places = [folder]
+    for part in pattern.split("/"):
+        try:
+            places = [found for place in places for found in _matching(look(place), part)]
+        except OSError as error:
+            raise InputError(
+                f"{folder}: this folder or one below it cannot be listed ({error.strerror}); see to its rights"
+            ) from None
+    return sorted(places)
+
+
+def _matching(place: Path, part: str) -> list[Path]:
+    try:
+        if re.search(r"[*?\[]", part) is None:
+            (place / part).lstat()
+            return [place / part]
+        return [place / name for name in os.listdir(place) if fnmatchcase(name, part)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def files_below(folder: Path) -> Found:

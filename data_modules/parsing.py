@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import yaml
@@ -41,6 +42,15 @@ def parse_yaml(text: str, loader: Any = YamlLoader) -> Any:
     if _is_deep(content):
         raise yaml.YAMLError(TOO_DEEP)
     return content
+
+
+def yaml_fault(error: Exception) -> str:
+    """What is wrong with a YAML text, and where, in one line; libraries call every text <unicode string>."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or not problem:
+        return re.sub(r',? in "<[a-z ]+>"', "", " ".join(str(error).split()))
+    context = f" ({error.context})" if getattr(error, "context", None) else ""  # type: ignore[attr-defined]
+    return f"line {mark.line + 1}, column {mark.column + 1}: {' '.join(problem.split())}{context}"
 
 
 def _is_deep(content: Any) -> bool:

@@ -75,14 +75,14 @@ def _one_of(names: Iterable[str]) -> str:
 
 _NAMES = _one_of({name for name, section in HEADINGS.items() if section in (*MAIN, *TOLD)} - _AMID)
 # At the start of a sentence a known heading counts in any case: Cough. Findings: Heart big.
-_STARTED = re.compile(rf"(?<=[.?!;|\t)\]])[ \t]*(?P<name>{_NAMES})[ \t]*(?P<colon>:)(?!\d)", re.IGNORECASE)
+_STARTED = re.compile(rf"(?<=[.?!;|\t)\]])[ \t]*+(?P<name>{_NAMES})[ \t]*(?P<colon>:)(?!\d)", re.IGNORECASE)
 # Behind other words it must begin with a capital, tell, and be no ordinary word: Cough Findings: Heart big.
 _TITLED = re.compile(
     rf"(?<=\s)(?=[A-Z])(?!(?<=[a-z]\s)(?i:{_one_of(_NOUNS)})\b)"
     rf"(?P<name>(?i:{_one_of(name for name in _INSIDE if HEADINGS[name] in TOLD)}))[ \t]*(?P<colon>:)(?!\d)"
 )
 _MARKED = re.compile(
-    rf"(?:^|(?<=[.?!;]))(?P<before>[ \t]*)"
+    rf"(?:^|(?<=[.?!;]))(?P<before>[ \t]*+)"
     rf"(?:\[[ \t]*(?P<name>{_NAMES})[ \t]*\][ \t]*:?|(?P<capitals>{_NAMES})[ \t]*;)",
     re.MULTILINE | re.IGNORECASE,
 )

@@ -38,6 +38,7 @@ from data_modules.corpus_config import CorpusConfig
 from data_modules.disk import CannotWrite, writing
 from data_modules.files import replacing
 from data_modules.findings import Ontology
+from data_modules.listing import listed
 from data_modules.lock import locked
 from data_modules.parsing import parse_json
 from data_modules.privacy import private_file, private_folder
@@ -72,11 +73,8 @@ def watched(path: _Place) -> _Place:
 
 
 def watched_glob(folder: Path, pattern: str) -> list[Path]:
-    """Return ``folder.glob(pattern)``, in no certain order, with every folder that it looks into `watched`."""
-    places = [folder]
-    for part in pattern.split("/"):
-        places = [found for place in places for found in watched(place).glob(part)]
-    return places
+    """Return ``listed(folder, pattern)`` with every folder that it looks into `watched`; errors as there."""
+    return listed(folder, pattern, watched)
 
 
 def open_or_read(

@@ -83,9 +83,7 @@ def check_labels(cells: pd.Series, path: Path) -> None:
 
 def _places(root: Path, key: str) -> dict[str, str]:
     """File name -> path relative to root, since the table does not say in which folder an image lies."""
-    folders = [
-        path for path in (root / "images", *sorted(watched_glob(root, "images_*/images"))) if watched(path).is_dir()
-    ]
+    folders = [path for path in (root / "images", *watched_glob(root, "images_*/images")) if watched(path).is_dir()]
     if not folders:
         LAYOUT.find(root, key, "images_001/images", "images")
     return {name: f"{folder.relative_to(root).as_posix()}/{name}" for folder in folders for name in os.listdir(folder)}

@@ -64,7 +64,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
 
 def folders_of(root: Path) -> list[Path]:
     """root, and the batch folders of the full release."""
-    return [root, *sorted(path for path in watched_glob(root, BATCHES) if path.is_dir())]
+    return [root, *(path for path in watched_glob(root, BATCHES) if path.is_dir())]
 
 
 def labelled(root: Path, homes: list[Path], key: str) -> list[pd.DataFrame]:
@@ -118,7 +118,7 @@ def _test(truth: Path, root: Path, folders: dict[str, str], key: str) -> pd.Data
     studies = placed(table, "Study", truth, "test", key)
     patients = studies["patient"].map(lambda patient: folders.get(patient, f"test/{patient}"))
     views = [
-        sorted(view.name for view in watched_glob(root / patient / number, "view*.jpg")) or ["view1_frontal.jpg"]
+        [view.name for view in watched_glob(root, f"{patient}/{number}/view*.jpg")] or ["view1_frontal.jpg"]
         for patient, number in zip(patients, studies["number"], strict=True)
     ]
     images = studies.assign(file=pd.Series(views, index=studies.index)).explode("file")

@@ -71,7 +71,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
 def _places(root: Path) -> dict[str, str]:
     """File name -> path relative to root: PadChest's numbered folders, NIH's images_001/images, or all in one."""
     patterns = ("*", "images/*", "images_*/images")
-    folders = [root, *(path for pattern in patterns for path in sorted(watched_glob(root, pattern)) if path.is_dir())]
+    folders = [root, *(path for pattern in patterns for path in watched_glob(root, pattern) if path.is_dir())]
     found: dict[str, str] = {}
     for folder in folders:
         inside = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"

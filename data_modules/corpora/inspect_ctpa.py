@@ -76,7 +76,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
 
 def _load(root: Path, key: str, stem: str) -> tuple[pd.DataFrame, Path]:
     """The one table of a stem, and its path; InputError where tables of several releases lie below root."""
-    names = sorted(path.name for path in watched_glob(root, f"{stem}_[0-9]*.tsv"))
+    names = [path.name for path in watched_glob(root, f"{stem}_[0-9]*.tsv")]
     if len(names) > 1:
         raise InputError(f"{key}.root={root}: holds {len(names)} tables {stem}_DATE.tsv ({', '.join(names)}); keep one")
     return LAYOUT.load(root, key, *(names or [f"{stem}_DATE.tsv"]))

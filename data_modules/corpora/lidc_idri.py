@@ -101,7 +101,7 @@ def _tree(root: Path) -> tuple[list[Path], list[Path]]:
     """The folders that hold `.dcm` files, and all `.xml` files, each in the order of their paths."""
 
     def stop(error: OSError) -> None:
-        raise InputError(f"{root}: a folder below it cannot be listed ({error.strerror})")
+        raise InputError(f"{root}: a folder below it cannot be listed ({error.strerror}); see to its rights")
 
     folders, annotations = [], []
     for place, _, names in os.walk(root, onerror=stop):

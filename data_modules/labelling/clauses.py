@@ -8,9 +8,12 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from operator import attrgetter
 
 from data_modules.labelling.phrases import Match, longest
 from data_modules.labelling.rules import Term
@@ -41,13 +44,44 @@ class Clause:
     """of the whole sentence, flat"""
     mentions: list[Match]
     cues: list[Match]
-    """outside the mentions"""
+    """outside the mentions, in order"""
     inner: list[Match]
     """cues inside the mentions: small, in small effusion"""
 
     def between(self, start: int, end: int, *kinds: str) -> list[Match]:
-        """The cues of these kinds that begin between two places."""
-        return [cue for cue in self.cues if start <= cue.start < end and cue.what in kinds]
+        """The cues of these kinds that begin between two places, in order."""
+        found: list[Match] = []
+        for places, cues in (self._of_kind[kind] for kind in kinds if kind in self._of_kind):
+            found += cues[bisect_left(places, start) : bisect_left(places, end)]
+        return found if len(kinds) == 1 else sorted(found, key=attrgetter("start"))
+
+    @cached_property
+    def _at(self) -> dict[int, set[str]]:
+        """Place -> the kinds of the cues that begin there."""
+        kinds: dict[int, set[str]] = {}
+        for cue in self.cues:
+            kinds.setdefault(cue.start, set()).add(cue.what)
+        return kinds
+
+    @cached_property
+    def _of_kind(self) -> dict[str, tuple[list[int], list[Match]]]:
+        """Kind -> where its cues begin, and they, in order; many mentions ask for them."""
+        kinds: dict[str, tuple[list[int], list[Match]]] = {}
+        for cue in self.cues:
+            places, cues = kinds.setdefault(cue.what, ([], []))
+            places.append(cue.start)
+            cues.append(cue)
+        return kinds
+
+    def latest(self, *kinds: str) -> int:
+        """Where the last cue of these kinds begins, -1 without one."""
+        return max((self._of_kind[kind][0][-1] for kind in kinds if kind in self._of_kind), default=-1)
+
+    def next_to(self, place: int) -> set[str]:
+        """The kinds of the cues that begin at a place or behind blanks there."""
+        while self.text[place : place + 1].isspace():
+            place += 1
+        return self._at.get(place, set())
 
     def words(self, one: Match, other: Match) -> int:
         """How many words lie between two matches."""

@@ -78,6 +78,8 @@ def _reaches(cue: Match, mention: Match, clause: Clause) -> bool:
 
 def _chosen(cue: Match, mention: Match, clause: Clause) -> bool:
     """Whether an `or` leaves open which of the two mentions next to it is meant: pneumonia or atelectasis."""
+    if clause.words(cue, mention) > LINKED:
+        return False
     named = [one for one in clause.mentions if one.what.kind not in ("mask", "normal", "group")]
     last = max((one.end for one in named if one.end <= cue.start), default=len(clause.text))
     first = min((one.start for one in named if one.start >= cue.end), default=0)
@@ -112,15 +114,14 @@ def _ended(cue: Match, mention: Match, clause: Clause) -> bool:
     if negated and verb is not None and clause.between(verb.end, mention.start, *JOINTS):
         return True
     goes_on = ("or", "nor", "and") if cue.what == "doubt" else ("or", "nor")
+    last = clause.latest(*goes_on)
+    joints = [joint for joint in joints if joint.end > last]
+    own = bool(joints) and _own(mention, clause)
     for joint in joints:
-        if clause.between(joint.end, len(clause.text), *goes_on):
-            continue
-        opens = {
-            one.what for one in clause.cues if one.start >= joint.end and not clause.text[joint.end : one.start].strip()
-        }
+        opens = clause.next_to(joint.end)
         if cue in clause.inner or ("affirmed" in opens and (joint.what == "comma" or negated)):
             return True
-        if joint.what == "comma" and ("with" in opens or _own(mention, clause)):
+        if joint.what == "comma" and ("with" in opens or own):
             return True
     return False
 
@@ -128,10 +129,8 @@ def _ended(cue: Match, mention: Match, clause: Clause) -> bool:
 def _own(mention: Match, clause: Clause) -> bool:
     """Whether a mention is a clause of its own or opens as an affirmed item does: heart is enlarged, small effusion."""
     inner = (one for one in clause.inner if inside(one, [mention]))
-    return any(one.what == "verb" or (one.what == "affirmed" and one.start == mention.start) for one in inner) or any(
-        not clause.text[mention.end : one.start].strip()
-        for one in clause.between(mention.end, len(clause.text), "affirmed_after")
-    )
+    begins = any(one.what == "verb" or (one.what == "affirmed" and one.start == mention.start) for one in inner)
+    return begins or "affirmed_after" in clause.next_to(mention.end)
 
 
 def _stated(mention: Match, clause: Clause) -> Said | None:

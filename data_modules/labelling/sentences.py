@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from textwrap import wrap
 
 from data_modules import reports
 from data_modules.labelling.rules import waiting
 
 MOST = 100_000
 """signs of a report that are read"""
+LONGEST = 2000
+"""Signs after which a sentence is cut at a blank: what it says takes time by the square of its length and more."""
 _END = re.compile(
     r"\|\s*"  # a column
     r"|(?<=[.!?;\u3002])[\"'\u201d)\]]*\s+(?=\S)"  # a stop and a blank
     r"|(?<=[a-z\u00df-\u00ff][.;])(?=[A-Z\u00c0-\u00de])"  # a stop whose blank was forgotten
-    r"|\n\s*(?=[-*\u2022]\s|\(?\d{1,2}[.)]\s)|\n[ \t]*\n"  # items of a list, paragraphs
+    r"|\n\s*+(?=[-*\u2022]\s|\(?\d{1,2}[.)]\s)|\n[ \t]*\n"  # items of a list, paragraphs
     r"|\s[\"\u201c\u201d\u2022]+\s*|[\"\u201c\u201d\u2022]\s+"  # quotes and dots that stand for an item
 )
 _ITEM = re.compile(r"^\s*(?:\(?(?:\d{1,2}[.)]|[a-hA-H]\))\s|[-*\u2022\"\u201c])\s*")
@@ -69,6 +72,7 @@ def split(text: str, nouns: bool = False) -> list[str]:
     """Sentences of a text, on one line each: cut behind stops that end one, at items of lists and paragraphs.
 
     A line without a stop ends one too, where the next begins with a capital and it does not wait for more (`_ended`).
+    A sentence without an end is cut after LONGEST signs.
     """
     parts, start = [], 0
     for first, last in _cuts(text, nouns):
@@ -78,7 +82,8 @@ def split(text: str, nouns: bool = False) -> list[str]:
             start = last
     parts.append(text[start:])
     lone = (_plain(_ITEM.sub("", part)) for part in parts)
-    return [part for part in lone if any(sign.isalpha() for sign in part)]
+    short = (piece for part in lone for piece in ([part] if len(part) <= LONGEST else wrap(part, LONGEST)))
+    return [part for part in short if any(sign.isalpha() for sign in part)]
 
 
 def _cuts(text: str, nouns: bool) -> list[tuple[int, int]]:

@@ -69,6 +69,17 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_broken_yaml_is_told_by_the_name_of_the_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("a: [1\nb: :\n")
+    with pytest.raises(InputError) as fault:
+        READERS[name](path)
+    said = str(fault.value)
+    assert "<unicode string>" not in said and "\n" not in said
+    assert "broken.yaml" in said or name in ("override", "boxed phrases", "chestxdet"), said
+
+
 @pytest.mark.parametrize("levels", [DEEPEST + 1, 400, 900, 100_000])
 @pytest.mark.parametrize("name", READERS)
 def test_a_file_that_is_nested_too_deep_is_one_line(tmp_path: Path, name: str, levels: int) -> None:

@@ -1,4 +1,9 @@
-"""Fault 21, many times: none of 2,000 crews hangs where a command has its own handlers, nor after any of 50 kills."""
+"""Fault 21, many times: none of 400 crews hangs where a command has its own handlers, nor after any of 50 kills.
+
+Of a fault that hangs one crew of 100, 400 crews show it 98 times in 100, of one in 50 nearly always; how often the
+fault hung is not told in the history. A crew takes 0.13 seconds of two quiet cores and 0.3 of busy ones, so that all
+are done in one to two minutes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ import pytest
 
 from data_modules.workers import WorkerDied, crew
 
-CREWS, KILLS, LIMIT = 2000, 50, 60.0
+CREWS, KILLS, LIMIT = 400, 50, 60.0
 """LIMIT: seconds that one crew may take on a busy machine."""
 
 

@@ -14,6 +14,7 @@ import torch
 
 from data_modules import files
 from data_modules.errors import InputError
+from data_modules.listing import listed
 from radz.config.schema import BackboneConfig
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def check_folder(config: BackboneConfig, folder: Path) -> dict[str, Any]:
         raise InputError(f"backbone.path: {folder}: no tokenizer.json or tokenizer.model; add the model's tokenizer")
     if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
         raise InputError(f"backbone.path: {folder}: no preprocessor_config.json; add the model's image processor")
-    if not list(folder.glob("*.safetensors")):
+    if not listed(folder, "*.safetensors"):
         raise InputError(f"backbone.path: {folder}: no safetensors weights; convert them first (pickles are not read)")
     shards = read_json(folder, "model.safetensors.index.json").get("weight_map", {})
     absent = sorted({name for name in shards.values() if not (folder / name).is_file()})
@@ -231,7 +232,7 @@ def folder_digest(folder: Path, token_ids: list[int], seed: int | None = None) -
     parts = []
     for number, patterns in enumerate(BASE_PARTS.values()):
         digest = hashlib.blake2b(str(token_ids).encode() if number == 0 else b"", digest_size=6)
-        for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
+        for file in sorted({file for pattern in patterns for file in listed(folder, pattern)}):
             digest.update(file.name.encode())
             files.add_file(digest, file)
         parts.append(digest.hexdigest())

@@ -11,7 +11,7 @@ import yaml
 from data_modules.errors import InputError
 from data_modules.finding_names import FindingNames
 from data_modules.findings import Ontology
-from data_modules.parsing import parse_json, parse_yaml
+from data_modules.parsing import parse_json, parse_yaml, yaml_fault
 
 log = logging.getLogger(__name__)
 KEY = "scoring.class_prompts"
@@ -52,7 +52,7 @@ def _content(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{KEY}: {path} cannot be read ({error.strerror})") from None
     except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{KEY}: {path}: not valid JSON or YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{KEY}: {path}: not valid JSON or YAML: {yaml_fault(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{KEY}: {path}: must map names of findings to sentences")
     return {str(name): value for name, value in content.items()}

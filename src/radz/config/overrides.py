@@ -19,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_modules.corpus_config import FROM_REPORT, KINDS, CorpusConfig, LabelRule
 from data_modules.errors import InputError, nearest
-from data_modules.parsing import YamlLoader, parse_yaml
+from data_modules.parsing import YamlLoader, parse_yaml, yaml_fault
+from radz.config.reasons import place
 from radz.config.schema import Experiment
 
 COMMAND_LINE = "the command line"
@@ -41,7 +42,7 @@ def read_layer(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         # ValueError: an impossible date, which YAML tries to read.
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: not valid YAML: {yaml_fault(error)}") from None
     if not isinstance(layer, dict):
         raise InputError(f"{path}: an experiment file holds a map of keys")
     return layer
@@ -211,7 +212,7 @@ def instantiate(merged: DictConfig, origin: dict[str, str], path: str) -> Experi
         _check_finite(OmegaConf.to_container(structured), "")
         return typing.cast(Experiment, OmegaConf.to_object(structured))
     except OmegaConfBaseException as error:
-        key, reason = _place(error)
+        key, reason = place(error)
         corpora = OmegaConf.to_container(merged).get("data", {}).get("corpora")  # type: ignore[union-attr]
         corpora = corpora if isinstance(corpora, list) else []
         for number, corpus in enumerate(corpus for corpus in corpora if isinstance(corpus, dict)):
@@ -219,7 +220,7 @@ def instantiate(merged: DictConfig, origin: dict[str, str], path: str) -> Experi
             try:
                 OmegaConf.merge(_schema(CorpusConfig), corpus)
             except OmegaConfBaseException as inner:
-                key, reason = _place(inner)
+                key, reason = place(inner)
                 key = f"data.corpora.{number}.{key}"
                 break
         raise InputError(f"{key}: {reason} (in {_source(key, origin, path)})") from None
@@ -235,11 +236,6 @@ def _check_finite(value: Any, key: str) -> None:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in items:
         _check_finite(inner, f"{key}.{name}" if key else str(name))
-
-
-def _place(error: OmegaConfBaseException) -> tuple[str, str]:
-    """Dotted key and reason of an error."""
-    return (error.full_key or "").replace("[", ".").replace("]", ""), str(error.msg or error).splitlines()[0]
 
 
 def _source(key: str, origin: dict[str, str], path: str) -> str:

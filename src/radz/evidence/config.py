@@ -11,6 +11,7 @@ from data_modules.corpus_config import SPLITS, in_range, one_of
 from data_modules.errors import InputError
 from data_modules.keys import Reader, names, read_keys
 from radz.config.checks import seed_range
+from radz.config.reasons import place
 
 ITEMS = ("heatmaps", "phrases", "layers", "words", "sentences", "robustness", "features", "attention", "fewshot")
 
@@ -94,4 +95,5 @@ def read_settings(items: Sequence[str]) -> tuple[EvidenceConfig, list[str]]:
         merged: Any = OmegaConf.merge(OmegaConf.structured(EvidenceConfig), own)
         return OmegaConf.to_object(merged), overrides  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise InputError(f"evidence: {' '.join(str(error).split())[:160]}") from None
+        key, reason = place(error)
+        raise InputError(f"{key}: {reason}") from None

@@ -128,8 +128,12 @@ class Radz:
         return _stack([features], self.encoder.width)
 
     def embed_texts(self, sentences: Words) -> NDArray[np.float32]:
-        """float32 [N, d], L2-normalised global features."""
+        """float32 [N, d], L2-normalised global features.
+
+        Of a text of more than the run's `dfat.max_text_tokens` tokens the middle is left out; how many are, is logged.
+        """
         sentences = _several(sentences)
+        self.encoder.cut(sentences).tell("embed_texts: texts", "dfat.max_text_tokens")
         with torch.no_grad(), self._precision():
             parts = [normalise(self.encoder.encode_texts(sentences, BATCH).overall)] if sentences else []
         return _stack(parts, self.encoder.width)
@@ -138,7 +142,8 @@ class Radz:
         """Scores [N x C] in [0, 1], one row per path; `scorer` None is the run's headline.
 
         A finding is a name of the ontology or any words; those without a description cannot be scored by `anchor`
-        or `description`. The columns are those of `names`: `effusion` comes back as pleural_effusion.
+        or `description`. The columns are those of `names`: `effusion` comes back as pleural_effusion. Long words are
+        cut as in `embed_texts`.
         """
         return self._scores(_several(paths), self.names(findings), scorer)
 

@@ -71,7 +71,7 @@ class ClipEncoder(TwoTowers):
 
     def texts(self, texts: list[str]) -> Tensor:
         device = self._scale.device
-        self.tell_cut(lambda: any(len(row) > self.context for row in self.tokenizer(texts).input_ids))
+        self.tell_cut(lambda: any(len(row) > self.context for row in self.tokenizer(texts, verbose=False).input_ids))
         found = self.tokenizer(
             texts, padding=self._padding, truncation=True, max_length=self.context, return_tensors="pt"
         )

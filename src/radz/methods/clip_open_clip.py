@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from data_modules.errors import InputError
+from data_modules.listing import listed
 from radz.methods.dual_encoder import TwoTowers
 from radz.models.losses import at_least_fp32
 
@@ -40,7 +41,7 @@ class OpenClipEncoder(TwoTowers):
                 f"clip.path: {folder} is a folder of open_clip, which cannot be imported ({error}); install it and a "
                 "torchvision that fits torch: pip install 'radz[openclip]'"
             ) from None
-        if not list(folder.glob("*.safetensors")):
+        if not listed(folder, "*.safetensors"):
             raise InputError(f"clip.path: {folder}: no *.safetensors; pickled weights are not read, convert them")
         name = f"local-dir:{folder}"
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError
 from data_modules.files import read_json
+from data_modules.listing import listed
 from radz.methods.export_folder import RADZ_JSON, exported_experiment, is_export
 from radz.metrics.score_table import ScoreTable
 from radz.metrics.validation_rules import Rules
@@ -41,7 +42,7 @@ def validations(folder: Path) -> dict[str, Rules]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{file}: {KEY} is damaged; put the file back as radz wrote it") from None
-    tables = [ScoreTable.read_csv(path) for path in sorted((folder / "predictions").glob("*_val.csv"))]
+    tables = [ScoreTable.read_csv(path) for path in listed(folder / "predictions", "*_val.csv")]
     corpora = load_run(folder).data.corpora if tables else []
     return {table.corpus: Rules.of(table, _modality(table.corpus, corpora)) for table in tables}
 

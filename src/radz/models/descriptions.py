@@ -19,7 +19,7 @@ import yaml
 from data_modules.errors import InputError, nearest
 from data_modules.files import write_text
 from data_modules.findings import Ontology, ontology
-from data_modules.parsing import YamlLoader, parse_yaml
+from data_modules.parsing import YamlLoader, parse_yaml, yaml_fault
 
 IMAGING = ("location", "shape", "boundary", "density")
 FIELDS = (*IMAGING, "definition", "clinical")
@@ -81,10 +81,9 @@ def load_descriptions(path: Path | str) -> dict[str, Description]:
     except UnicodeDecodeError as error:
         raise InputError(f"descriptions {path}: not UTF-8 text; save the file as UTF-8") from error
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = _collapse(getattr(error, "problem", None) or str(error))
-        raise InputError(f"descriptions {path}{line}: not valid YAML ({problem}); quote texts with a colon") from error
+        raise InputError(
+            f"descriptions {path}: not valid YAML: {yaml_fault(error)}; quote texts with a colon"
+        ) from error
     if not isinstance(loaded, dict) or set(loaded) != {"findings"}:
         raise InputError(f"descriptions {path}: the one top-level key must be `findings`, with one entry each")
     entries = loaded["findings"]

@@ -244,7 +244,7 @@ class Encoder(nn.Module):
         return Cut.of(map(len, self._tokens(list(dict.fromkeys(texts)))), self.config.max_text_tokens)
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
-        return self.backbone.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+        return self.backbone.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids if texts else []
 
     def _words(self, texts: list[str]) -> list[list[int]]:
         """Token ids of texts, cut to `max_text_tokens`."""

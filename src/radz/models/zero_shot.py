@@ -121,11 +121,14 @@ class ZeroShot:
         modalities: Sequence[str],
     ) -> None:  # fmt: skip
         """`of_bank`: what is known of the findings of the training bank; `modalities`: keys of MODALITY_TEXT that
-        studies will have, which prompts name.
+        studies will have, which prompts name. Texts that will be cut are told.
         """
         self.of_bank = of_bank
         self.encoder, self.texts, self.dfat, self.scoring = encoder, texts, dfat, scoring
         self.modalities = tuple(dict.fromkeys(modalities))
+        prompts = [text for name in self.modalities for text in spoken(self._sentences(texts, name))]
+        encoder.cut(prompts).tell("sentences of the findings", "dfat.max_text_tokens")
+        encoder.cut(list(filter(None, texts.descriptions))).tell("descriptions", "dfat.max_text_tokens")
 
     @torch.no_grad()
     def refresh(self, anchors: Tensor, class_anchors: Tensor, temperature: float | None = None) -> None:

@@ -11,6 +11,7 @@ import torch
 from data_modules.corpora import PUBLISHED
 from data_modules.errors import InputError
 from data_modules.files import make_folder
+from data_modules.listing import listed
 from radz.backbones import FAMILIES, family_of
 from radz.backbones.assembly.packaged import PACKAGED
 from radz.backbones.folder import reading
@@ -131,6 +132,6 @@ def _weights(folder: Path) -> None:
     """Open each file of weights: its header says how long it must be."""
     from safetensors import safe_open
 
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in listed(folder, "*.safetensors"):
         with reading(folder, file.name), safe_open(file, framework="pt"):
             pass

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_module
 
 from radz.config.trainer import TrainerConfig
 from radz.distributed import has_bf16, own_device
@@ -38,6 +39,16 @@ NOISE = (
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen towers are meant to be
 )
 """Warnings that say nothing about a run."""
+
+ADVERTS = ("litlogger", "litmodels")
+"""Products that Lightning praises whenever a Trainer is made, also to a program that imports radz."""
+
+
+def _is_no_advert(record: logging.LogRecord) -> bool:
+    return not any(product in record.getMessage() for product in ADVERTS)
+
+
+rank_zero_module.log.addFilter(_is_no_advert)
 
 
 def quiet() -> None:

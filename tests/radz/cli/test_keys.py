@@ -21,6 +21,22 @@ def test_a_key_of_a_verb_is_given_once() -> None:
     assert read_keys(["port=1", *items], readers, overrides=("data",)) == ({"port": 1}, items)
 
 
+@pytest.mark.parametrize("text", ["abc", "1.5", "-1", "", str(2**32), "9" * 5000])
+def test_a_number_that_no_generator_takes_is_refused(text: str) -> None:
+    with pytest.raises(
+        InputError, match=f"^seed={text[:190]}9*: must be a whole number from 0 to 4294967295$"
+    ) as fault:
+        read_keys([f"seed={text}"], {"seed": whole(0)})
+    assert len(str(fault.value)) < 300 and read_keys(["seed=4294967295"], {"seed": whole(0)})[0] == {"seed": 2**32 - 1}
+
+
+@pytest.mark.parametrize("item", ["seed=abc", "seed=1.5", "studies=[a", "probe_strength=x"])
+def test_evidence_says_what_a_value_must_be(fails: Callable[..., str], item: str) -> None:
+    key, _, text = item.partition("=")
+    kind = "a number" if key == "probe_strength" else "a whole number"
+    assert fails("evidence", "runs/x", item) == f"radz: {key}: must be {kind}, not {text!r}"
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -61,6 +61,17 @@ def test_features_are_unit_vectors_of_float32(engine: Radz, files: list[Path]) -
     assert engine.score([], ["edema"]).shape == (0, 1)
 
 
+def test_texts_that_are_cut_are_told(engine: Radz, files: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    limit, long = engine.experiment.dfat.max_text_tokens, "A small effusion of the left side. " * 60
+    length = len(engine.encoder.backbone.tokenizer(long, add_special_tokens=False).input_ids)
+    engine.embed_texts(["edema", long])
+    engine.score(files[:1], ["edema", long])
+    end = f"longer than dfat.max_text_tokens={limit} tokens (the longest has "
+    told = [record.getMessage() for record in caplog.records if "token" in record.getMessage()]
+    assert told[0].startswith(f"embed_texts: texts: 1 of 2 are {end}{length}); they lose their middle")
+    assert told[1].startswith("sentences of the findings: ") and end in told[1] and len(told) == 2
+
+
 def test_a_png_and_a_string_path_serve_as_well(engine: Radz, tmp_path: Path) -> None:
     shade = np.random.default_rng(0).integers(0, 255, (90, 60), dtype=np.uint8)
     Image.fromarray(shade).save(tmp_path / "tall.png")

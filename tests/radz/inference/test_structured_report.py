@@ -66,6 +66,15 @@ def radiograph(folder: Path, name: str = "x.dcm", **tags: Any) -> Path:
     return folder / name
 
 
+def series(folder: Path, count: int) -> tuple[list[Path], dict[str, Any]]:
+    """Slices of one CT series, whose names count down, and the tags that they share."""
+    shared = {keyword: generate_uid() for keyword in ("StudyInstanceUID", "SeriesInstanceUID")}
+    shared |= {"Modality": "CT", "PatientID": "7", "SOPClassUID": CTImageStorage}
+    shared |= {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1]}
+    places = {f"{9 - place}.dcm": [0, 0, place] for place in range(count)}
+    return [radiograph(folder, name, ImagePositionPatient=at, **shared) for name, at in places.items()], shared
+
+
 def written(writer: Reports, *files: Path, modality: str = "chest_xray", readings: Any = READINGS) -> Any:
     """The report of a study, as highdicom reads it."""
     before = writer.written
@@ -259,39 +268,21 @@ def test_what_cannot_be_written_again_is_told_without_its_words(
     assert writer.written == 0 and "Doe" not in caplog.text
 
 
-def test_a_series_is_one_report_with_all_its_slices(tmp_path: Path) -> None:
-    folder, study, series = tmp_path / "in" / "ct", generate_uid(), generate_uid()
-    shared = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "Modality": "CT", "PatientID": "7"}
-    shared |= {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1], "SOPClassUID": CTImageStorage}
-    paths = [
-        radiograph(
-            folder,
-            f"{9 - place}.dcm",
-            ImagePositionPatient=[0, 0, place],
-            ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
-            **shared,
-        )
-        for place in range(3)
-    ]
+@pytest.mark.parametrize(("place", "name"), [("in/ct", "ct"), ("in", "series")], ids=["below input", "input itself"])
+def test_a_series_is_one_report_with_all_its_slices(tmp_path: Path, place: str, name: str) -> None:
+    folder = tmp_path / place
+    paths, shared = series(folder, 3)
     radiograph(folder, "scout.dcm", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], **shared)
     writer = reports(tmp_path)
     report = written(writer, folder, modality="chest_ct")
     slices = {dcmread(path).SOPInstanceUID for path in paths}
     assert {instance for _, _, instance, _ in report.get_evidence()} == slices and len(slices) == 3
-    assert {one[:2] for one in report.get_evidence()} == {(study, series)} and report.PatientID == "7"
-    assert (tmp_path / "sr" / "ct_sr.dcm").is_file()
+    uids = shared["StudyInstanceUID"], shared["SeriesInstanceUID"]
+    assert {one[:2] for one in report.get_evidence()} == {uids} and report.PatientID == "7"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "sr"]
+    assert {path.name for path in (tmp_path / "sr").iterdir()} == {f"{name}_sr.dcm", f"{name}_sr.json"}
     (procedure,) = hd.sr.utils.find_content_items(report, name=codes.DCM.ProcedureReported)
     assert procedure.value == codes.LN.CTUnspecifiedBodyRegion
-
-
-def test_a_folder_that_is_itself_a_series_writes_into_the_folder_of_reports(tmp_path: Path) -> None:
-    shared = {"StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid(), "Modality": "CT"}
-    shared |= {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1], "SOPClassUID": CTImageStorage}
-    for place in range(2):
-        radiograph(tmp_path / "in", f"{place}.dcm", ImagePositionPatient=[0, 0, place], **shared)
-    written(reports(tmp_path), tmp_path / "in", modality="chest_ct")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "sr"]
-    assert {path.name for path in (tmp_path / "sr").iterdir()} == {"series_sr.dcm", "series_sr.json"}
 
 
 @pytest.mark.parametrize(
@@ -377,24 +368,19 @@ def test_the_digest_of_weights_follows_checkpoint_and_anchors(trained_run: Path,
 
 @pytest.mark.parametrize(
     ("place", "words"),
-    [("in/sr", "sr: .* lies in the folder of input"), ("file", "sr: .*file: not a folder to write to")],
-)
-def test_a_place_that_cannot_serve_is_one_line(
-    tmp_path: Path, fails: Callable[..., str], place: str, words: str
+    [("in/sr", "sr: .* lies in the folder of input"), ("file", "sr: .*file: not a folder to write to"),
+     ("sr", r"sr: structured reports.* pip install 'radz\[sr\]'")],
+    ids=["in the input", "a file", "without the extra"],
+)  # fmt: skip
+def test_what_cannot_serve_is_one_line_before_anything_is_loaded(
+    tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch, place: str, words: str
 ) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "file").write_text("x")
+    if place == "sr":
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     told = fails("predict", "no_run", f"input={tmp_path / 'in'}", f"out={tmp_path / 's.csv'}", f"sr={tmp_path / place}")
-    assert pd.Series([told]).str.contains(words).all()
-
-
-def test_without_the_extra_the_command_is_told_before_anything_is_loaded(
-    tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "in").mkdir()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    told = fails("predict", "no_run", f"input={tmp_path / 'in'}", f"out={tmp_path / 's.csv'}", f"sr={tmp_path / 'sr'}")
-    assert "sr: structured reports" in told and "pip install 'radz[sr]'" in told and not (tmp_path / "sr").exists()
+    assert pd.Series([told]).str.contains(words).all() and not (tmp_path / "sr").exists()
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="RADZ_SAMPLES names no folder with dicom/")

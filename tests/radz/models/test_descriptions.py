@@ -161,9 +161,9 @@ BAD_FILES = {
     "no entries": ("findings:\n", r"no entries"),
     "other top": ("finding:\n  a: b\n", r"`findings`"),
     "list": ("- a\n", r"`findings`"),
-    "broken": ("findings: [\n", r"line \d+: not valid YAML"),
+    "broken": ("findings: [\n", r"not valid YAML: line \d+"),
     "impossible date": (entry(shape="2020-13-45"), r"not valid YAML"),
-    "colon": (entry(shape="Round: small."), r"line 4: not valid YAML"),
+    "colon": (entry(shape="Round: small."), r"not valid YAML: line 4"),
     "short name": (entry().replace("nodule", "effusion"), r"'effusion' is called pleural_effusion here; rename"),
     "twice": (entry() + entry().split("\n", 1)[1], r"'nodule' stands twice"),
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from data_modules.errors import InputError
 from radz.config.schema import DfatConfig
-from radz.config.scoring import ScoringConfig
+from radz.config.scoring import ClassPrompts, ScoringConfig
 from radz.models.encoder import Encoder
 from radz.models.losses import Features, cosine
 from radz.models.prompts import Wording
@@ -253,6 +253,22 @@ def test_two_anchors_leave_fused_empty(ready: Any) -> None:
     zero.refresh(bank[:2], classes)
     found = scored(zero, pictures(encoder))
     assert found["fused"].isnan().all() and not found["prompt"].isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("scoring", "limit", "what"),
+    [({}, 1000, []), ({}, 3, ["sentences of the findings: ", "descriptions: 2 of 2 "]),
+     ({"class_prompts": {"edema": {"positive": ["fluid " * 40]}}}, 30, ["sentences of the findings: 1 of "])],
+)  # fmt: skip
+def test_class_texts_that_will_be_cut_are_told(
+    ready: Any, caplog: pytest.LogCaptureFixture, scoring: dict[str, Any], limit: int, what: list[str]
+) -> None:
+    ready(
+        {"max_text_tokens": limit}, **{key: {k: ClassPrompts(**v) for k, v in x.items()} for key, x in scoring.items()}
+    )
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(what) and all(map(str.startswith, told, what)), told
+    assert all(f"longer than dfat.max_text_tokens={limit} tokens" in line for line in told)
 
 
 def test_prompts_name_the_modality_of_each_study(make_encoder: Any) -> None:

@@ -18,12 +18,13 @@ from small_run import SMALL
 from data_modules.errors import InputError
 from radz.cli.command_line import main
 from radz.config.files import find_resource, load_experiment
+from radz.config.trainer import TrainerConfig
 from radz.methods import dkam
 from radz.models.factory import backbone_folder
 from radz.runs.train import train
 from radz.runs.wandb_run import run_loggers
 from radz.training.callbacks.csv_logger import CsvLog
-from radz.training.trainer import quiet
+from radz.training.trainer import lone_trainer, make_trainer, quiet
 
 
 class Reached(Exception):
@@ -267,6 +268,17 @@ def test_noise_is_silenced_and_warnings_stay(restored: None, caplog: pytest.LogC
         logging.getLogger("lightning.pytorch").warning("a real one")
     assert [str(warning.message) for warning in seen] == ["the loss is not a number"]
     assert [record.message for record in caplog.records] == ["a real one"]
+
+
+def test_lightning_praises_no_product(restored: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Also not in a program that imports radz and leaves Lightning's other lines on."""
+    with caplog.at_level(logging.INFO, "lightning.pytorch"):
+        lone_trainer("cpu")
+        make_trainer(TrainerConfig(accelerator="cpu"), Path("unused"), [])
+    said = [record.message for record in caplog.records]
+    assert any("GPU available" in line for line in said) and not [
+        line for line in said if "Tip" in line or "http" in line
+    ]
 
 
 def test_wandb_gets_neither_console_nor_code(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from data_modules.errors import InputError
+from data_modules.listing import listed
 from radz.backbones.assembly.chat import IMAGE
 from radz.backbones.folder import reading
 from radz.backbones.hub import resolve
@@ -44,7 +45,7 @@ def load_decoder(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(folder, **local)
     if config.model_type not in TYPES:
         raise InputError(f"decoder: {source}: is a {config.model_type} model; known: {', '.join(TYPES)}")
-    if not is_gguf and not list(folder.glob("*.safetensors")):
+    if not is_gguf and not listed(folder, "*.safetensors"):
         raise InputError(f"decoder: {source}: no safetensors weights; convert them first (pickles are not read)")
     with reading(source, "tokenizer", *told):
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)

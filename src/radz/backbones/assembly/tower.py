@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from data_modules.errors import InputError
+from data_modules.listing import listed
 from radz.backbones.folder import image_settings, read_json, reading
 from radz.backbones.hub import resolve
 from radz.backbones.tiny import PIXELS
@@ -73,7 +74,7 @@ def load_tower(source: str, dtype: torch.dtype | None) -> tuple[Any, dict[str, A
     content = read_json(folder, "config.json")
     if not content.get("model_type"):
         raise InputError(f"tower: {source}: no Hugging Face folder or hub id; give one, or tower={NEW}")
-    if not list(folder.glob("*.safetensors")):
+    if not listed(folder, "*.safetensors"):
         raise InputError(f"tower: {source}: no safetensors weights; convert them first (pickles are not read)")
     settings = image_settings(folder, "tower")
     with reading(folder, "config", "tower"):

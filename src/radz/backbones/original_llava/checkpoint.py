@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import InputError
+from data_modules.listing import listed
 from radz.backbones.folder import read_json
 from radz.backbones.original_llava.shards import Tensors
 
@@ -77,8 +78,8 @@ def read_tensors(folder: Path) -> Tensors:
     Raises:
         InputError: pickles, a missing or damaged shard, no language model.
     """
-    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-    if pickles and not list(folder.glob("*.safetensors")):
+    pickles = sorted(path.name for pattern in PICKLES for path in listed(folder, pattern))
+    if pickles and not listed(folder, "*.safetensors"):
         raise InputError(
             f"import: {folder}: the weights are pickles ({pickles[0]}), which radz never opens, since a pickle can run "
             "code; where you trust them, load them with LLaVA's own code, then model.save_pretrained(FOLDER, "

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from data_modules.errors import InputError
+from data_modules.listing import listed
 from data_modules.parsing import parse_json
 from radz.backbones.weight_copy import mean_rows, raw
 
@@ -55,8 +56,8 @@ class Tensors:
     def _files(self) -> list[str]:
         if (self.folder / INDEX).is_file():
             try:
-                listed = parse_json((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-                names = sorted(set(listed.values()))
+                named = parse_json((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+                names = sorted(set(named.values()))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise InputError(f"{self._verb}: {self.folder / INDEX}: not a readable index of shards") from None
             for name in names:
@@ -65,7 +66,7 @@ class Tensors:
                         f"{self._verb}: {self.folder}: shard {name} of {INDEX} is missing; copy the folder again"
                     )
             return names
-        return sorted(path.name for path in self.folder.glob("*.safetensors"))
+        return [path.name for path in listed(self.folder, "*.safetensors")]
 
     def _look(self, name: str) -> None:
         from safetensors import SafetensorError, safe_open

@@ -14,7 +14,7 @@ import yaml
 from data_modules.counting import counted
 from data_modules.disk import CannotWrite
 from data_modules.errors import InputError, nearest
-from data_modules.parsing import parse_yaml
+from data_modules.parsing import parse_yaml, yaml_fault
 from radz.config.files import RECIPES, digest, experiment_roots, load_experiment, run_folder, split_recipes
 from radz.config.schema import Experiment
 from radz.runs.evaluate import evaluate_run
@@ -77,7 +77,7 @@ def read_arm(file: Path, name: str) -> Arm:
     try:
         content = parse_yaml(text) or {}
     except yaml.YAMLError as error:
-        raise InputError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{file}: not valid YAML: {yaml_fault(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{file}: an experiment file holds a map of keys")
     given = content.pop("base", "")

@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data_modules.errors import InputError, nearest
-from data_modules.parsing import parse_yaml
+from data_modules.parsing import parse_yaml, yaml_fault
 from radz.config.files import experiment_roots
+from radz.config.reasons import place
 
 
 @dataclass
@@ -60,8 +61,11 @@ def read_plan(preset: str) -> Plan:
     try:
         parse_yaml(text := file.read_text(encoding="utf-8"))
         plan: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Plan), OmegaConf.create(text)))
-    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise InputError(f"{file}: {str(error).splitlines()[0]}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not valid YAML: {yaml_fault(error)}") from None
+    except OmegaConfBaseException as error:
+        key, reason = place(error)
+        raise InputError(f"{file}: {key}: {reason}") from None
     for section in plan.sections:
         kinds = [kind for kind in ("sets", "group", "arms", "evidence") if getattr(section, kind)]
         if len(kinds) != 1:

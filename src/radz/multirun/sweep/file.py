@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from data_modules.errors import InputError, nearest
-from data_modules.parsing import parse_yaml
+from data_modules.parsing import parse_yaml, yaml_fault
 from radz.config.files import experiment_roots
 from radz.metrics.monitor import MONITOR
 
@@ -67,7 +67,7 @@ def read_sweep(name: str) -> Sweep:
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: not valid YAML: {yaml_fault(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: a sweep file holds a map of keys")
     for key in content:
