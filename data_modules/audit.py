@@ -53,11 +53,11 @@ def audit(data: StudyDataModule) -> dict[str, Any]:
         for split, found in counts[name].items():
             found["published_images"] = published.get(split)
             found["with_report"] = sum(table.reports[row] != "" for row in table.rows(split, name))
-    equal = same_pixels(data)
+    equal, lost = same_pixels(data), len(data.unreadable)  # which the table of those looked at no longer has
     return {
         **data.environment(),
         "counts": counts,
-        "images": {"looked_at": len(data.cache), "of": len(table.image_ids)},
+        "images": {"looked_at": len(data.cache) + lost, "of": len(table.image_ids) + lost * (table is data.pictures)},
         "labels": {split: _totals(data, split) for split in SPLITS},
         "unreadable": data.unreadable,
         "patients_in_two_splits": _spread(data),

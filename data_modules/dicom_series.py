@@ -96,6 +96,16 @@ def read_series(
     return hu.T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
+def is_slice(path: Path) -> bool:
+    """Whether a file is one of the slices of a CT, which are read together, by their folder."""
+    if path.name.lower().endswith((".png", ".jpg", ".jpeg", ".nii", ".nii.gz", ".npz")):
+        return False
+    try:
+        return is_ct_slice(dcmread(path, stop_before_pixels=True, specific_tags=["Modality", "SOPClassUID"]))
+    except Exception:  # pydicom promises no exception type; what is wrong with the file is told when it is read
+        return False
+
+
 def slice_files(folder: Path, where: str) -> list[Path]:
     """Return the files of the slices that `read_series` reads, along their normal; InputError as there."""
     return [one.path for one in _in_order(_headers(folder, where)[0], where)[0]]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,11 @@ from data_modules.lock import locked
 from data_modules.parsing import parse_json
 
 LOCK = ".lock"
+KINDS = {
+    "a folder": stat.S_ISDIR, "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+    "a pipe": stat.S_ISFIFO, "a socket": stat.S_ISSOCK,
+}  # fmt: skip
+"""what may stand where a file is to be written, and how its mode tells"""
 
 
 @contextmanager
@@ -26,12 +32,15 @@ def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
     """Give a draft beside `path` to write to; it takes the place of `path` when the block ends without an error.
 
     Args:
-        path: the file, whose folder is made when missing.
+        path: the file, whose folder is made when missing; of a symbolic link, the file that it leads to is replaced.
         needed: bytes that will be written, where that is known.
 
     Raises:
-        CannotWrite: the disk refuses it. What was there before is kept, and no part of the new file is left.
+        CannotWrite: the disk refuses it, or what is there is no file. What was there before is kept, and no part of
+            the new file is left.
     """
+    check_file(path)
+    path = behind(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path, needed):
         try:
@@ -53,6 +62,7 @@ def new_folder(path: Path, key: str) -> Iterator[Path]:
         CannotWrite: the disk refuses something inside the block; nothing is left.
     """
     check_free(path, key)
+    path = behind(path)  # no folder takes the place of a link
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -85,6 +95,41 @@ def make_folder(folder: Path, key: str) -> None:
             pass
     except OSError as error:
         raise InputError(f"{key}: {folder}: not a folder to write to ({error.strerror}); choose another") from None
+
+
+def behind(path: Path) -> Path:
+    """What a path stands for: of a symbolic link, the place that it leads to, whether or not anything is there."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def check_file(path: Path) -> None:
+    """CannotWrite where a file that is to be written is a folder, device, pipe or socket, or a link in a circle."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return  # what is wrong with the folder is told by who makes it
+    except OSError as error:
+        raise CannotWrite(f"{path}: cannot be written ({error.strerror}); name another file") from None
+    if not stat.S_ISREG(mode):
+        kind = next((word for word, holds in KINDS.items() if holds(mode)), "no file")
+        raise CannotWrite(f"{path}: cannot be written (it is {kind}); choose another place, such as a new file")
+
+
+def file_to_write(name: str, key: str) -> Path:
+    """The file that a key names, in a folder that is made when missing.
+
+    Raises:
+        InputError: naming `key`, where no file can be written there; so that it is told before the work.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise InputError(f"{key}: {name} is a folder; name a file in it, such as {key}={path / 'scores.csv'}")
+    try:
+        check_file(path)
+    except CannotWrite as error:
+        raise InputError(f"{key}: {error}") from None
+    make_folder(behind(path).parent, key)
+    return path
 
 
 @contextmanager

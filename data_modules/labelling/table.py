@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from data_modules.corpora.csv_file import column, load
 from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
+from data_modules.files import check_file
 from data_modules.findings import ontology
 from data_modules.labelling.labeller import Labeller
 from data_modules.labelling.many import Labels, counts, label_many
@@ -66,6 +67,7 @@ def read_reports(
     names, second = _chosen(findings), out.with_name(f"{out.stem}_{beside}.csv")
     if source.resolve() in (out.resolve(), second.resolve()):
         raise InputError(f"out: {out} would replace the table that is read; give another file")
+    check_file(second)
     frame = load(source, "csv")
     reports = column(frame, text, source, "text")
     if taken := [name for name in names if name in frame.columns]:

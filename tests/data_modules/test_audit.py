@@ -100,6 +100,10 @@ def test_unreadable_images_are_all_told(corpus: Corpus) -> None:
     told = audit.lines(found)
     assert "unreadable images: 2" in told and f"  {found['unreadable'][0]}" in told
     assert found["counts"]["ours"]["train"]["images"] == 5
+    assert "images looked at: 12 of 12" in told
+    for sample, words in ((100, "12 of 12"), (2, "6 of 12; images=all looks at every one")):
+        data = look(*data.config.corpora, sample=sample)
+        assert f"images looked at: {words}" in audit.lines(audit.audit(data))
 
 
 @pytest.mark.fault(19)

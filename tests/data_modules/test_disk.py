@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from data_modules.disk import ADVICE, CannotWrite, cannot_open, cannot_write, refusal, writing
 from data_modules.errors import InputError
-from data_modules.files import new_folder, replacing
+from data_modules.files import file_to_write, new_folder, replacing
 
 NOISE = np.random.default_rng(0).integers(0, 255, (500, 500), dtype=np.uint8)
 
@@ -140,6 +140,41 @@ def test_a_place_that_is_none_is_one_line(tmp_path: Path) -> None:
     for target in ("file/a.csv", "folder"):
         with pytest.raises(CannotWrite, match="choose another place"), replacing(tmp_path / target) as draft:
             draft.touch()
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to_pipe").symlink_to("pipe")
+    (tmp_path / "circle").symlink_to("circle")
+    for name, why in (("pipe", "it is a pipe"), ("to_pipe", "it is a pipe"), ("circle", "Too many levels of symbolic")):
+        with (
+            pytest.raises(CannotWrite, match=rf"{name}: cannot be written \({why}"),
+            replacing(tmp_path / name) as draft,
+        ):
+            draft.touch()
+        with pytest.raises(InputError, match=rf"^out: {tmp_path / name}: cannot be written \({why}"):
+            file_to_write(str(tmp_path / name), "out")
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "to_pipe").is_symlink()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["circle", "pipe", "to_pipe"]
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for folder in (there, here, there / "empty"):
+        folder.mkdir()
+    (there / "old.csv").write_text("old")
+    for name in ("old.csv", "new.csv", "empty", "folder"):
+        (here / name).symlink_to(f"../there/{name}")
+    for name in ("old.csv", "new.csv"):
+        with replacing(file_to_write(str(here / name), "out")) as draft:
+            draft.write_text("new")
+            assert draft.parent == there
+        assert (here / name).is_symlink() and (there / name).read_text() == "new"
+    for name in ("empty", "folder"):
+        with new_folder(here / name, "out") as draft:
+            (draft / "a").write_text("new")
+        assert (here / name).is_symlink() and (there / name / "a").read_text() == "new"
+    assert sorted(one.name for one in there.iterdir()) == ["empty", "folder", "new.csv", "old.csv"]
 
 
 @pytest.mark.fault(6)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from data_modules.files import file_to_write
 from data_modules.keys import Reader, flag, folder, names, number, numbers, read_keys, shares, whole
 
 
@@ -58,7 +59,7 @@ def predict(options: argparse.Namespace) -> None:
     readers: dict[str, Reader] = dict.fromkeys(("input", "out", "heatmaps", "sr", "device", "studies", "corpus"), str)
     readers |= {"findings": names, "prevalence": shares}
     keys, _ = read_keys(options.keys, readers, required=["input", "out"])
-    _check_out(keys["out"])
+    file_to_write(keys["out"], "out")
     quiet()
     from radz.inference.predict import predict_folder
 
@@ -227,17 +228,6 @@ def _resolved(options: argparse.Namespace):  # type: ignore[no-untyped-def]
     return experiment
 
 
-def _check_out(out: str) -> None:
-    """InputError for a file that could not be written after all has been scored."""
-    from data_modules.errors import InputError
-    from data_modules.files import make_folder
-
-    path = Path(out).expanduser()
-    if path.is_dir():
-        raise InputError(f"out: {out} is a folder; name a file, such as out={path / 'scores.csv'}")
-    make_folder(path.parent, "out")
-
-
 def _of_experiment(options: argparse.Namespace) -> None:
     """`radz data check EXPERIMENT images=100`, `radz data cache EXPERIMENT`."""
     from data_modules.errors import InputError
@@ -302,10 +292,10 @@ def _label(options: argparse.Namespace) -> None:
         raise InputError(f"{strange[0]}: labeller={labeller} does not read it; leave it out, or choose the other one")
     if labeller == "backbone" and "backbone" not in keys:
         raise InputError("backbone: labeller=backbone needs it, such as backbone=/models/llava-med")
-    _check_out(keys["out"])
+    out = file_to_write(keys["out"], "out")
     from data_modules.labelling.table import label_table, read_reports
 
-    source, text, out = Path(keys["csv"]).expanduser(), keys["text"], Path(keys["out"]).expanduser()
+    source, text = Path(keys["csv"]).expanduser(), keys["text"]
     modality, beside = keys.get("modality", "chest_xray"), "proofs" if labeller == "rules" else "scores"
     table = read_reports(source, text, out, beside, modality, keys.get("findings", ()))
     if labeller == "rules":
@@ -330,7 +320,7 @@ def _denoise(options: argparse.Namespace) -> None:
     run, *rest = options.keys
     keys, _ = read_keys(rest, {"out": str, "device": str, "ask": whole(0)})
     if "out" in keys:
-        _check_out(keys["out"])
+        file_to_write(keys["out"], "out")
     quiet()
     from radz.runs.denoise import denoise
 

@@ -11,6 +11,7 @@ import numpy as np
 from data_modules.counting import counted
 from radz.evidence.items import Item
 from radz.metrics.estimates import Cell, Entry, Estimates, in_words, mean_of_seeds
+from radz.metrics.intervals import UNIT
 from radz.report import figures
 
 ANCHOR, ALL = "anchor", "all"
@@ -51,7 +52,7 @@ class Measured:
     def auroc(self, arm: Arm | None, names: Sequence[str] | None = None) -> Entry:
         """Macro AUROC of an arm, mean over draws with an interval of patients and draws; None is the anchor."""
         of = [self.estimates.macro(self._cells(arm, draw, names), "auroc") for draw in range(self.draws)]
-        return mean_of_seeds(of if arm else of[:1])
+        return mean_of_seeds(of if arm else of[:1], UNIT)
 
     def less(self, arm: Arm, than: Arm | None) -> Entry:
         """Paired difference in macro AUROC, draw by draw."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +18,7 @@ from data_modules import slices
 from data_modules.config import DataConfig
 from data_modules.corpus_config import one_of
 from data_modules.decode import Recipe, decode
+from data_modules.dicom_series import is_slice
 from data_modules.dicom_words import words_of
 from data_modules.errors import InputError, OtherKind, nearest
 from data_modules.pixels import pixel_aspect, read_gray
@@ -50,6 +52,16 @@ Paths = str | Path | Sequence[str | Path]
 """files, or one of them"""
 Words = str | Sequence[str]
 """sentences or findings, or one of them"""
+_FILE = (str, os.PathLike)
+TAKES: dict[str, tuple[tuple[type, ...], str]] = {
+    "path": (_FILE, "the path of one file, CT volume or folder of a CT series"),
+    "paths": (_FILE, "paths of files, CT volumes or folders of CT series, or one of them"),
+    "folder": (_FILE, "the path of a run or an export"),
+    "finding": ((str,), "the name of one finding"),
+    "findings": ((str,), "names of findings, or one of them"),
+    "sentences": ((str,), "sentences, or one of them"),
+}
+"""argument -> the types of its items, and what it takes in words"""
 
 
 class Radz:
@@ -78,7 +90,7 @@ class Radz:
         Raises:
             InputError: neither of the two, or its parts do not belong together, or there is no such device.
         """
-        path, place = Path(folder).expanduser(), usable_device(device)
+        path, place = Path(_one(folder, "folder")).expanduser(), usable_device(device)
         where = "cpu" if torch.device(place).type == "cpu" else "gpu"
         experiment, model = load_trained(path, others=True, accelerator=where)
         if not is_export(path):
@@ -91,11 +103,15 @@ class Radz:
         """uint8 [M, C, S, S], prepared as in training: one image of a DICOM, PNG or JPEG file, the slices of a CT.
 
         Raises:
-            InputError: unreadable, a volume where the run knows radiographs only, or a DICOM file whose header says
-                that it is neither (`data_modules.dicom_kind`).
+            InputError: unreadable, a volume where the run knows radiographs only, one slice of a CT, or a DICOM file
+                whose header says that it is neither (`data_modules.dicom_kind`).
         """
+        path = _one(path, "path")
         if is_volume(Path(path)) and "chest_ct" not in self.modalities:
             raise _not_a_radiograph(Path(path))
+        if self.modality(path) == "chest_ct" and is_slice(Path(path)):
+            held = "is one slice of a CT, which is scored as a whole"
+            raise OtherKind(f"{path}: {held}; give the folder of its series", held)
         return torch.from_numpy(decode(str(path), str(path), Recipe.of(self.data), None, self.modality(path)))
 
     def study(self, paths: Paths) -> Tensor:
@@ -104,7 +120,7 @@ class Radz:
         Raises:
             InputError: as for `images`, or more images than the model's context holds.
         """
-        paths = _several(paths)
+        paths = _several(paths, "paths")
         found = torch.cat([self.images(path) for path in paths])
         if len(paths) > 1 and self.experiment.scoring.aggregate == "joint":
             try:
@@ -115,7 +131,7 @@ class Radz:
 
     def embed_images(self, paths: Paths) -> NDArray[np.float32]:
         """float32 [N, d], L2-normalised global features, one study each."""
-        paths = _several(paths)
+        paths = _several(paths, "paths")
         starts = range(0, len(paths), BATCH)
         parts = [self.embed_studies(*self._read(paths[start : start + BATCH])) for start in starts]
         return np.concatenate([np.zeros((0, self.encoder.width), dtype=np.float32), *parts])
@@ -132,7 +148,7 @@ class Radz:
 
         Of a text of more than the run's `dfat.max_text_tokens` tokens the middle is left out; how many are, is logged.
         """
-        sentences = _several(sentences)
+        sentences = _several(sentences, "sentences")
         self.encoder.cut(sentences).tell("embed_texts: texts", "dfat.max_text_tokens")
         with torch.no_grad(), self._precision():
             parts = [normalise(self.encoder.encode_texts(sentences, BATCH).overall)] if sentences else []
@@ -145,7 +161,7 @@ class Radz:
         or `description`. The columns are those of `names`: `effusion` comes back as pleural_effusion. Long words are
         cut as in `embed_texts`.
         """
-        return self._scores(_several(paths), self.names(findings), scorer)
+        return self._scores(_several(paths, "paths"), self.names(findings), scorer)
 
     def probabilities(
         self, paths: Paths, findings: Words,
@@ -158,7 +174,7 @@ class Radz:
             prevalence: to move them to, for all findings or by finding; None leaves them at that of validation.
             corpus: whose validation, where the run has several of a modality.
         """
-        paths, names = _several(paths), self.names(findings)
+        paths, names = _several(paths, "paths"), self.names(findings)
         readings = self.readings(names, prevalence, corpus)
         table = self._scores(paths, names).astype(np.float64)
         modalities = np.array([self.modality(path) for path in paths], dtype=object)
@@ -176,7 +192,7 @@ class Radz:
         """
         import pandas as pd
 
-        found, paths = [], _several(paths)
+        found, paths = [], _several(paths, "paths")
         for path in paths:
             modality, seen = self.modality(path), self._images_or_kind(path)
             found.append(judge(self.scopes.get(modality), modality, [path], seen))
@@ -195,7 +211,7 @@ class Radz:
         self, names: Words, prevalence: float | Mapping[str, float] | None = None, corpus: str | None = None
     ) -> dict[str, dict[str, Reading]]:
         """Modality -> finding -> how its headline scores are read, for what `names` returned; see `probabilities`."""
-        names = _several(names)
+        names = _several(names, "findings")
         wanted, scorer = prevalences(prevalence, names, known_findings(self.data)), self.experiment.scoring.headline
         rules = rules_for(self.validations, self.modalities, corpus)
         return {
@@ -224,7 +240,7 @@ class Radz:
             InputError: unreadable, a volume where the run knows radiographs only, or a finding without the description
                 that its scorer needs.
         """
-        return self.heatmaps(path, self.names([finding]), kind)[0]
+        return self.heatmaps(path, self.names(_one(finding, "finding")), kind)[0]
 
     def heatmaps(self, path: str | Path, names: Words, kind: str = "attention") -> NDArray[np.float32]:
         """`heatmap` of several findings at once, [C, H, W] or [C, slices, H, W], for what `names` returned."""
@@ -237,7 +253,7 @@ class Radz:
 
     def patch_maps(self, images: Tensor, modality: str, names: Words, kind: str = "attention") -> NDArray[np.float32]:
         """Maps [M, C, g, g] over the patches of a study's M images, for what `study`, `modality`, `names` returned."""
-        names = _several(names)
+        names = _several(names, "findings")
         one_of("kind", kind, ("attention", "similarity"))
         mapper = Mapper(self.encoder, self._classifier(tuple(names)), target_of(self.experiment.scoring.headline))
         for name, can in zip(names, mapper.classifier.readable(mapper.target), strict=True):
@@ -260,7 +276,7 @@ class Radz:
         Raises:
             InputError: no finding, or two words for the same one.
         """
-        if not (given := _several(findings)):
+        if not (given := _several(findings, "findings")):
             raise InputError("findings: none given; name at least one, such as pleural_effusion")
         known = known_findings(self.data)
         as_typed: dict[str, str] = {}
@@ -279,7 +295,7 @@ class Radz:
         self, images: Sequence[Tensor], modalities: Sequence[str], names: Words, scorer: str | None = None
     ) -> NDArray[np.float32]:
         """Scores float32 [N, C] of N studies, what `images` and `modality` returned, for what `names` returned."""
-        names = _several(names)
+        names = _several(names, "findings")
         chosen = scorer or self.experiment.scoring.headline
         if chosen not in (known := scorers(self.experiment.dfat)):
             raise InputError(f"scorer: {chosen!r} is unknown; use one of {', '.join(known)}")
@@ -336,9 +352,21 @@ def _stack(parts: list[Tensor], width: int) -> NDArray[np.float32]:
     return stacked
 
 
-def _several(items: Any) -> list[Any]:
-    """Items as a list: a string or a path is one item, not a sequence of letters."""
-    return [items] if isinstance(items, str | Path) else list(items)
+def _several(items: Any, key: str) -> list[Any]:
+    """Items of an argument as a list: a string or a path is one item, not a sequence of letters."""
+    try:
+        found = [items] if isinstance(items, str | os.PathLike | bytes) else list(items)
+    except TypeError:
+        found = [items]
+    return [_one(item, key) for item in found]
+
+
+def _one(item: Any, key: str) -> Any:
+    """An item of an argument, or InputError where it is of another type than TAKES says."""
+    kind, takes = TAKES[key]
+    if not isinstance(item, kind):
+        raise InputError(f"{key}: takes {takes}, not {type(item).__name__}")
+    return item
 
 
 def _not_a_radiograph(path: Path) -> OtherKind:

@@ -167,14 +167,15 @@ def entry(point: float, samples: NDArray[np.float64]) -> Entry:
     return _entry(point, *bootstrap.interval(samples)[:2])
 
 
-def mean_of_seeds(seeds: Sequence[Entry]) -> Entry:
+def mean_of_seeds(seeds: Sequence[Entry], within: intervals.Interval = intervals.ANY) -> Entry:
     """Mean of one number over trainings with an interval that holds patients and seeds; None where one has none.
 
-    The patients' part is the mean of the single intervals' distances: never less than that of the mean.
+    The patients' part is the mean of the single intervals' distances: never less than that of the mean. `within`: as
+    for `intervals.with_seeds`.
     """
     every = [[one[name] for one in seeds] for name in ("value", "low", "high")]
     points, lows, highs = (np.array([math.nan if n is None else n for n in column]) for column in every)
-    return _entry(points.mean(), *intervals.with_seeds(points, (float(lows.mean()), float(highs.mean()))))
+    return _entry(points.mean(), *intervals.with_seeds(points, (float(lows.mean()), float(highs.mean())), within))
 
 
 def in_words(of: Mapping[str, float | None] | None, form: str = ".3f") -> str:

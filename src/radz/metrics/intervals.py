@@ -22,6 +22,8 @@ _PRIOR = 6.0
 """degrees of freedom that the model's variance counts for beside that of the data; chosen by simulation"""
 
 Interval = tuple[float, float]
+ANY, UNIT = (-math.inf, math.inf), (0.0, 1.0)
+"""where differences lie, and where areas and shares do"""
 
 
 def few(cell: Parts) -> str | None:
@@ -82,18 +84,19 @@ def half_width(influence: NDArray[np.float64]) -> float:
     return float(stdtrit(max(freedom, 1.0), _LEVEL)) * math.sqrt(variance)
 
 
-def with_seeds(points: NDArray[np.float64], of_patients: Interval) -> Interval:
+def with_seeds(points: NDArray[np.float64], of_patients: Interval, within: Interval = ANY) -> Interval:
     """Interval of the mean over S seeds [S] that holds both: patients drawn anew, and another training.
 
     The distance to either end is the root of the sum of the squares of the patients' and of the seeds', which is that
-    of Student's t with S - 1 degrees of freedom. One seed tells nothing of another: the patients' alone.
+    of Student's t with S - 1 degrees of freedom. One seed tells nothing of another: the patients' alone. `within`: what
+    the mean can be, where that has ends, at which the interval is cut.
     """
     if len(points) < 2:
         return of_patients
     mean = float(points.mean())
     seeds = float(stdtrit(len(points) - 1, _LEVEL) * points.std(ddof=1)) / math.sqrt(len(points))
     low, high = (math.hypot(end - mean, seeds) for end in of_patients)
-    return mean - low, mean + high
+    return float(np.clip(mean - low, *within)), float(np.clip(mean + high, *within))
 
 
 def holds(seeds: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -149,3 +150,14 @@ def test_faults_of_label_and_denoise_are_one_line(
     told = capsys.readouterr().err.strip()
     assert message in told and "\n" not in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reports.csv"]
+
+
+def test_a_pipe_stays_what_it_is(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reports.csv").write_text("id,report\n1,Small effusion.\n")
+    os.mkfifo("pipe.csv")
+    os.mkfifo("labels_proofs.csv")
+    for out, named in (("pipe.csv", "pipe.csv"), ("labels.csv", "labels_proofs.csv")):
+        assert main(["data", "label", "csv=reports.csv", "text=report", f"out={out}"]) == 2
+        assert f"{named}: cannot be written (it is a pipe)" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels_proofs.csv", "pipe.csv", "reports.csv"]

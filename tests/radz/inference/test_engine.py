@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from PIL import Image
 
@@ -157,6 +158,53 @@ def test_wrong_requests_are_one_line(engine: Radz, files: list[Path], trained_ru
         with pytest.raises(InputError, match=words) as fault:
             call()
         assert "\n" not in str(fault.value)
+
+
+def test_what_is_no_path_and_no_name_is_one_line(engine: Radz, files: list[Path]) -> None:
+    path, pixels = files[0], np.zeros((8, 8), np.uint8)
+    for ask, told in (
+        (lambda: engine.score(5, ["mass"]), "paths: takes paths of files, .*, or one of them, not int"),
+        (lambda: engine.score(None, ["mass"]), "paths: takes .* not NoneType"),
+        (lambda: engine.score([pixels], ["mass"]), "paths: takes .* not ndarray"),
+        (lambda: engine.score(pixels, ["mass"]), "paths: takes .* not ndarray"),
+        (lambda: engine.score([b"/x"], ["mass"]), "paths: takes .* not bytes"),
+        (lambda: engine.score(path, None), "findings: takes names of findings, or one of them, not NoneType"),
+        (lambda: engine.score(path, [["mass"]]), "findings: takes .* not list"),
+        (lambda: engine.probabilities(5, ["mass"]), "paths: takes .* not int"),
+        (lambda: engine.in_scope(np.array(5)), "paths: takes .* not ndarray"),
+        (lambda: engine.embed_images([None]), "paths: takes .* not NoneType"),
+        (lambda: engine.embed_texts(5), "sentences: takes sentences, or one of them, not int"),
+        (lambda: engine.study([3]), "paths: takes .* not int"),
+        (lambda: engine.images(None), "path: takes the path of one file"),
+        (lambda: engine.heatmap([path], "mass"), "path: takes the path of one file, .* not list"),
+        (lambda: engine.heatmap(path, ["mass"]), "finding: takes the name of one finding, not list"),
+        (lambda: engine.heatmaps(path, 5), "findings: takes .* not int"),
+        (lambda: Radz.from_pretrained(None), "folder: takes the path of a run or an export, not NoneType"),
+    ):
+        with pytest.raises(InputError, match=f"^{told}"):
+            ask()
+
+
+def test_what_holds_paths_and_names_serves(engine: Radz, files: list[Path]) -> None:
+    expected = engine.score(files[:2], ["edema", "mass"])
+    texts, names = np.array([str(path) for path in files[:2]]), np.array(["edema", "mass"])
+    for paths, findings in (
+        (texts, names), (pd.Series(texts), pd.Series(names)), ((p for p in files[:2]), (n for n in names)),
+    ):  # fmt: skip
+        pd.testing.assert_frame_equal(engine.score(paths, findings), expected)
+
+
+def test_one_slice_of_a_ct_is_no_picture(engine: Radz, files: list[Path], tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(files[0])
+    dataset.Modality = "CT"
+    dataset.save_as(tmp_path / "slice.dcm")
+    ct = object.__new__(Radz)
+    vars(ct).update(vars(engine) | {"modalities": ("chest_ct",)})
+    for ask in (ct.score, ct.heatmap, ct.heatmaps):
+        with pytest.raises(InputError, match=r"slice\.dcm: is one slice of a CT, .*; give the folder of its series$"):
+            ask(tmp_path / "slice.dcm", "mass")
+    verdict = ct.in_scope(tmp_path / "slice.dcm")
+    assert verdict["in_scope"].tolist() == ["no"] and "is one slice of a CT" in verdict["reason"].iloc[0]
 
 
 def test_a_run_without_a_part_is_refused(trained_run: Path, tmp_path: Path) -> None:

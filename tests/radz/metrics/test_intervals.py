@@ -9,6 +9,9 @@ from scipy.stats import t
 
 from radz.metrics import intervals
 from radz.metrics.delong import Parts, parts
+from radz.metrics.estimates import mean_of_seeds
+from radz.multirun.ablation.arm_scores import ArmScores
+from radz.multirun.paper.sections import SetScores
 
 
 def cell(positives: int, rows: int, shift: float, seed: int = 0, each: int = 1) -> Parts:
@@ -89,3 +92,23 @@ def test_seeds_and_patients_put_together() -> None:
     assert (low, high) == pytest.approx((0.72 - np.hypot(0.03, seeds), 0.72 + np.hypot(0.02, seeds)))
     assert intervals.with_seeds(points[:1], (0.6, 0.8)) == (0.6, 0.8)
     assert intervals.with_seeds(np.full(3, 0.7), (0.6, 0.8)) == pytest.approx((0.6, 0.8))
+
+
+def test_an_interval_over_seeds_ends_where_its_metric_does() -> None:
+    """Two seeds far apart: Student's t with one degree of freedom reaches beyond [0, 1]."""
+    points = np.array([0.40, 0.60])
+    assert ArmScores("a", "k", "g", "s", ("x",), None, points, (0.3, 0.7), np.zeros((2, 3))).estimate.low == 0.0
+    of_seeds = [{"value": value, "low": value - 0.1, "high": value + 0.1} for value in points]
+    assert mean_of_seeds(of_seeds, intervals.UNIT) == {"value": pytest.approx(0.5), "low": 0.0, "high": 1.0}
+    difference = mean_of_seeds(of_seeds)
+    assert difference["low"] is not None and difference["low"] < 0
+    undefined = [*of_seeds, {"value": 0.5, "low": None, "high": None}]
+    assert mean_of_seeds(undefined, intervals.UNIT)["low"] is None
+    results = [{"scorers": {"s": {"macro": {"auroc": one, "mcc_half": one}}}} for one in of_seeds]
+    macro = SetScores("c", "p", "m", "k", "s", results).macro
+    assert macro["auroc"]["low"] == 0.0
+    assert macro["mcc_half"] == {
+        "value": pytest.approx(0.5),
+        "low": pytest.approx(-0.7745, abs=1e-3),
+        "high": 1,
+    }

@@ -17,7 +17,7 @@ from data_modules.workers import WorkerDied
 from radz.cli.command_line import main
 from radz.config.files import experiment_roots, load_experiment
 from radz.multirun.sweep.file import read_sweep
-from radz.multirun.sweep.search import Search, _some
+from radz.multirun.sweep.search import Search, _tried
 
 SHIPPED = sorted(path.stem for path in (experiment_roots()[0] / "sweeps").glob("*.yaml"))
 CONTENT = {
@@ -206,6 +206,81 @@ def test_a_sweep_whose_runs_all_fail_stops(tmp_path: Path, trainer) -> None:
     with pytest.raises(InputError, match="the first 3 runs all failed"):
         Search(sweep, tmp_path / "out", []).run(count=9)
     assert "a run that fails" in (tmp_path / "out" / "logs" / "0000.log").read_text()
+    assert pd.read_csv(tmp_path / "out" / "sweep.csv")["state"].tolist() == ["fail"] * 3
+
+
+def test_a_point_that_is_drawn_twice_is_trained_once(tmp_path: Path, trainer) -> None:
+    trainer(sleep=0.5)
+    point = {"dfat.temperature": {"value": 0.1}, "dfat.loss": {"value": "cross"}}
+    sweep = read_sweep(sweep_file(tmp_path, parameters=point))
+    for count in (3, 4):  # the second call meets the run of the first
+        table = pd.read_csv(Search(sweep, tmp_path / "out", []).run(count=count, workers=2))
+        assert table["state"].tolist() == ["complete"] * count and table["run_dir"].nunique() == 1
+        assert table["val/auroc_macro"].tolist() == pytest.approx([0.1] * count)
+        assert table["validations"].tolist() == [4] * count
+        assert Path(table["run_dir"][0], "calls").read_text() == "x"
+
+
+def test_a_point_that_fails_twice_does_not_end_the_search(tmp_path: Path, trainer) -> None:
+    trainer()
+    both = {"dfat.temperature": {"value": 0.1}, "dfat.loss": {"values": ["cross", "global_local"]}}
+    search = Search(read_sweep(sweep_file(tmp_path, parameters=both)), tmp_path / "out", [])
+    for loss in ("global_local",) * 3 + ("cross",):
+        search.study.enqueue_trial({"dfat.temperature": 0.1, "dfat.loss": loss})
+    table = pd.read_csv(search.run(count=4))
+    assert sorted(table["state"]) == ["complete", "fail", "fail", "fail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "told"),
+    [
+        ("random", {"dfat.loss": {"values": ["cross", "globl"]}}, "dfat.loss: 'globl'"),
+        ("random", {"data.fraction": {"min": 0.5, "max": 1.5}}, "data.fraction"),
+        ("grid", {"dfat.loss": {"values": ["cross"]}, "dfat.temperature": {"values": [0.1, -1]}}, "dfat.temperature"),
+        (
+            "grid",
+            {"seed": {"values": [*range(101)]}, "dfat.loss": {"values": ["cross", "globl"]}},
+            "dfat.loss: 'globl'",
+        ),
+    ],
+)
+def test_every_value_is_looked_at_before_the_first_run(
+    method: str, parameters: dict, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = load_experiment("demo", [])
+    monkeypatch.setattr(
+        "radz.multirun.sweep.search.load_experiment",
+        lambda name, keys: (
+            load_experiment(name, keys) if not keys[0].startswith("seed=") or "globl" in keys[1] else seen
+        ),
+    )  # the rest takes a while
+    with pytest.raises(InputError, match=told):
+        Search(read_sweep(sweep_file(tmp_path, method=method, parameters=parameters)), tmp_path / "out", [])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_value_that_fits_with_another_is_searched(tmp_path: Path, trainer, monkeypatch, caplog) -> None:
+    trainer()
+    load = Search._load
+
+    def picky(search: Search, params: dict):  # type: ignore[no-untyped-def]
+        if params["dfat.loss"] == "cross" and params["dfat.temperature"] == 0.1:
+            raise InputError("dfat.loss: not with this temperature")
+        return load(search, params)
+
+    monkeypatch.setattr(Search, "_load", picky)
+    values = {"dfat.temperature": {"values": [0.1, 0.2]}, "dfat.loss": {"values": ["cross", "global"]}}
+    sweep, out = read_sweep(sweep_file(tmp_path, parameters=values)), tmp_path / "out"
+    search = Search(sweep, out, [])
+    search.study.enqueue_trial({"dfat.temperature": 0.1, "dfat.loss": "cross"})
+    search.study.enqueue_trial({"dfat.temperature": 0.2, "dfat.loss": "cross"})
+    with caplog.at_level("WARNING"):
+        table = pd.read_csv(search.run(count=2))
+    assert table["state"].tolist() == ["complete", "fail"]
+    assert "run 0 failed (dfat.loss=cross dfat.temperature=0.1): dfat.loss: not with this" in caplog.text
+    assert len(pd.read_csv(Search(sweep, out, []).run(count=3))) == 3  # nothing is in the way of the repeated call
+    with pytest.raises(InputError, match="not with this temperature"):
+        Search(read_sweep(sweep_file(tmp_path, parameters=values, method="grid")), tmp_path / "grid", [])
 
 
 @pytest.mark.fault(21)
@@ -243,7 +318,7 @@ def test_whole_numbers_and_lists_keep_their_kind(tmp_path: Path) -> None:
     drawn = [search.study.ask(search.space).params for _ in range(8)]
     assert {type(params["seed"]) for params in drawn} == {int}
     assert all(round(params["dfat.warmup"] / 0.05, 6).is_integer() for params in drawn)
-    aspects = f"dkam.aspects={_some(search.space['dkam.aspects'])}"
+    aspects = f"dkam.aspects={_tried(search.space['dkam.aspects'])[0]}"
     assert load_experiment("demo", [aspects]).dkam.aspects == ["location", "shape"]
 
 

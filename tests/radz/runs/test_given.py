@@ -24,7 +24,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, brier_score
 from radz.cli.command_line import main
 from radz.metrics.calibration import fit
 from radz.metrics.score_table import ScoreTable
-from radz.runs.given.unit_interval import to_unit_interval
+from radz.runs.given.unit_interval import UNIT, to_unit_interval
 
 EXACT = 1e-12
 
@@ -150,15 +150,40 @@ def test_logits_that_float32_would_tie_keep_their_ranks(tables: Given) -> None:
     assert len(np.unique(tied)) == 1, "the case is one that a plain logistic function would lose"
 
 
+def test_percent_are_probabilities_times_a_hundred(tmp_path: Path) -> None:
+    """Every number, Brier score and calibration error included; of logits that all happen to be positive the ranks."""
+    tables, val = make(tmp_path, 80), make(tmp_path, 60, seed=1, first=500)
+    found = {}
+    for name, change in (
+        ("unit", expit), ("percent", lambda raw: 100 * expit(raw)), ("logits", lambda raw: raw),
+        ("positive", lambda raw: raw + 5),
+    ):  # fmt: skip
+        for of, file in ((tables, "scores.csv"), (val, "val.csv")):
+            rows = zip(of.study, change(of.scores).tolist(), strict=True)
+            of.write(file, [["study_id", *FINDINGS], *([study, *own] for study, own in rows)])
+        val.write("val_labels.csv", val.label_rows())
+        tables.write("labels.csv", tables.label_rows())
+        keys = [f"{key}={tmp_path / key}.csv" for key in ("labels", "val", "val_labels")]
+        found[name] = score(tmp_path / f"out_{name}", tmp_path / "scores.csv", *keys)
+    own = {name: next(iter(of["results"].values()))["scorers"]["scores"]["macro"] for name, of in found.items()}
+    for metric, entry in own["unit"].items():
+        assert own["percent"][metric]["value"] == pytest.approx(entry["value"], abs=1e-6), metric
+    for metric in ("auroc", "auprc", "f1_oracle"):
+        assert own["positive"][metric]["value"] == pytest.approx(own["logits"][metric]["value"], abs=EXACT)
+    notes = {name: " ".join(of["given"]["notes"]) for name, of in found.items()}
+    assert "outside [0, 1]" not in notes["unit"] and "are taken as percent and divided by 100" in notes["percent"]
+    assert "are taken as logits" in notes["logits"] and "Brier score and calibration error" in notes["logits"]
+
+
 @drawn(st.lists(st.one_of(st.floats(-1e9, 1e9), st.just(float("nan"))), min_size=1, max_size=60))
 def test_every_scale_keeps_its_order(values: list[float]) -> None:
     raw = np.array(values)
-    (mapped,), logits = to_unit_interval([raw])
+    (mapped,), scale = to_unit_interval([raw])
     known = ~np.isnan(raw)
     assert np.array_equal(np.isnan(mapped), ~known) and ((mapped[known] >= 0) & (mapped[known] <= 1)).all()
     one, other = raw[known], mapped[known].astype(float)
     assert np.array_equal(np.sign(one[:, None] - one), np.sign(other[:, None] - other))
-    assert logits == bool(((one < -1e-5) | (one > 1 + 1e-5)).any())
+    assert (scale != UNIT) == bool(((one < -1e-5) | (one > 1 + 1e-5)).any())
     single = np.unique(np.abs(mapped[known]))
     assert np.array_equal(to_unit_interval([single.astype(float)])[0][0], single), "float32 of [0, 1] stay as they are"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,26 @@ def test_bad_scores(tables: Given, fails: Callable[..., str], change: Change, wo
     change(rows)
     tables.write("scores.csv", rows)
     assert words in refused(fails, tables)
+
+
+def test_patients_that_contradict_each_other(tables: Given, fails: Callable[..., str]) -> None:
+    """Two studies of a patient each, by the labels; names alone may differ."""
+    rows = tables.score_rows()
+    for change, told in (
+        (lambda at: at // 2, ""),
+        (
+            lambda at: 2 if at == 6 else at // 2,
+            "labels.csv rows 6 and 8: these studies are of two patients, and of one",
+        ),
+        (lambda at: at, "labels.csv rows 2 and 3: these studies are of one patient, and of two in"),
+    ):
+        other = [[*row, "patient_id" if at == 0 else f"other{change(at - 1)}"] for at, row in enumerate(rows)]
+        tables.write("scores.csv", other)
+        if told:
+            assert told in refused(fails, tables)
+        else:
+            assert main(command(tables)) == 0
+            shutil.rmtree(tables.folder / "out")
 
 
 @pytest.mark.parametrize(("change", "words"), OF_LABELS)

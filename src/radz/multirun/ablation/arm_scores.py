@@ -65,7 +65,7 @@ class ArmScores:
     @property
     def estimate(self) -> Estimate:
         """Mean over seeds; the interval holds patients, and seeds where there are several."""
-        return _over_seeds(self.points, self.of_patients)
+        return _over_seeds(self.points, self.of_patients, intervals.UNIT)
 
 
 def scores(arm: str, runs: Sequence[Path], scorer: str | None) -> list[ArmScores]:
@@ -106,8 +106,10 @@ def difference(arm: ArmScores, base: ArmScores) -> Estimate | None:
     return _over_seeds(points, (points.mean() - half, points.mean() + half))
 
 
-def _over_seeds(points: NDArray[np.float64], of_patients: intervals.Interval) -> Estimate:
-    return Estimate(float(points.mean()), *intervals.with_seeds(points, of_patients), len(points))
+def _over_seeds(
+    points: NDArray[np.float64], of_patients: intervals.Interval, within: intervals.Interval = intervals.ANY
+) -> Estimate:
+    return Estimate(float(points.mean()), *intervals.with_seeds(points, of_patients, within), len(points))
 
 
 def _cells(table: ScoreTable, scorer: str, findings: Sequence[str]) -> list[Parts]:

@@ -42,7 +42,10 @@ class SetScores:
     def macro(self) -> dict[str, Entry]:
         """{metric: {value, low, high}} over the primary findings, mean over seeds."""
         every = [result["scorers"][self.scorer]["macro"] for result in self.results]
-        return {metric: mean_of_seeds([macro[metric] for macro in every]) for metric in every[0]}
+        return {
+            metric: mean_of_seeds([macro[metric] for macro in every], (-1.0 if metric.startswith("mcc") else 0.0, 1.0))
+            for metric in every[0]
+        }
 
 
 @dataclass

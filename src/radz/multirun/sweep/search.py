@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from data_modules.files import make_folder, read_rows
 from data_modules.parsing import parse_json
 from data_modules.workers import WorkerDied, cause
 from radz.config.files import digest, load_experiment
+from radz.config.schema import Experiment
 from radz.multirun.sweep.file import Parameter, Sweep
 from radz.multirun.sweep.table import again_of, write_results
 from radz.training.run_folder import working_in
@@ -36,7 +39,11 @@ POLL_SECONDS = 1.0
 STOPPED = 3
 """Exit code of a run that a signal has ended."""
 GIVE_UP_AFTER = 3
-"""A sweep whose first so many runs all fail is at fault itself."""
+"""A sweep whose first runs, of so many points, all fail is at fault itself."""
+MOST_POINTS = 100
+"""Points of a grid up to which each is looked at before the first run."""
+DRAWN = 8
+"""Draws of the other keys with which a value is tried that does not fit their first ones."""
 
 
 class Search:
@@ -73,6 +80,8 @@ class Search:
             else optuna.samplers.RandomSampler(seed=seed)
         )
         self._lock, self._stop = threading.Lock(), threading.Event()
+        self._turns: dict[str, threading.Lock] = {}
+        """run folder -> held by who runs there"""
         self._killed: list[str] = []
 
     def run(self, count: int | None, workers: int = 1) -> Path:
@@ -88,14 +97,16 @@ class Search:
             if wanted is None:
                 raise InputError("count: missing; say how many runs a random or bayes sweep makes, such as count=20")
             places = _gpus()
-            with ThreadPoolExecutor(workers) as pool:
-                futures = [pool.submit(self._work, wanted, places[i % len(places)]) for i in range(workers)]
-                try:
-                    for future in futures:
-                        future.result()
-                finally:  # an interrupt: the runs save themselves and go on with the next call
-                    self._stop.set()
-            table = write_results(self.study, self.sweep, self.out)
+            try:
+                with ThreadPoolExecutor(workers) as pool:
+                    futures = [pool.submit(self._work, wanted, places[i % len(places)]) for i in range(workers)]
+                    try:
+                        for future in futures:
+                            future.result()
+                    finally:  # an interrupt: the runs save themselves and go on with the next call
+                        self._stop.set()
+            finally:
+                table = write_results(self.study, self.sweep, self.out)
             if self._killed:
                 raise WorkerDied(f"{', '.join(self._killed)}; repeat the command to make such runs again")
             return table
@@ -108,12 +119,35 @@ class Search:
                 if sum(state is not TrialState.WAITING for state in states) - len(again_of(self.study)) >= wanted:
                     return
                 trial = self.study.ask(self.space)
-                trial.set_user_attr("run_dir", str(self._folder(trial.params)))
-            state, value = self._train(trial, gpu)
+            try:
+                folder = str(self._folder(trial.params))
+            except InputError as error:  # of values that fit alone, and not together
+                log.warning("run %d failed (%s): %s", trial.number, _in_words(trial.params), error)
+                self._tell(trial, TrialState.FAIL)
+                continue
+            trial.set_user_attr("run_dir", folder)
             with self._lock:
-                self.study.tell(trial, value if state is TrialState.COMPLETE else None, state)
-            if state is TrialState.FAIL:
-                self._give_up()
+                turn = self._turns.setdefault(folder, threading.Lock())
+            with turn:  # the same point may be drawn twice, and one folder holds one run at a time
+                self._tell(trial, *(self._taken(trial, folder) or self._train(trial, gpu)))
+
+    def _tell(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
+        """What became of a run; InputError when the sweep is to be given up."""
+        with self._lock:
+            self.study.tell(trial, value if state is TrialState.COMPLETE else None, state)
+        if state is TrialState.FAIL:
+            self._give_up()
+
+    def _taken(self, trial: Trial, folder: str) -> tuple[TrialState, float | None] | None:
+        """What an earlier run of the same point has come to; None where there is none, or it failed."""
+        ended = self.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+        twin = next((one for one in ended if one.user_attrs.get("run_dir") == folder), None)
+        if twin is None:
+            return None
+        log.info("run %d: the point of run %d, whose values it takes", trial.number, twin.number)
+        for step, value in twin.intermediate_values.items():
+            trial.report(value, step)
+        return twin.state, twin.value
 
     def _train(self, trial: Trial, gpu: str | None) -> tuple[TrialState, float | None]:
         """One run as a process of its own, ended early when the pruner says so."""
@@ -125,7 +159,7 @@ class Search:
             *[f"{key}={value}" for key, value in trial.params.items()], f"run_dir={folder}",
         ]  # fmt: skip
         place = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-        log.info("run %d: %s", trial.number, " ".join(f"{k}={v}" for k, v in trial.params.items()))
+        log.info("run %d: %s", trial.number, _in_words(trial.params))
         told, best = 0, None
         with output.open("ab") as file:
             process = subprocess.Popen(
@@ -163,13 +197,37 @@ class Search:
 
     def _folder(self, params: dict[str, Any]) -> Path:
         """The run folder of these keys, so that a run that was cut off goes on in its own."""
+        return self.out / "runs" / digest(self._load(params))
+
+    def _load(self, params: Mapping[str, Any]) -> Experiment:
         keys = [f"{key}={value}" for key, value in params.items()]
-        return self.out / "runs" / digest(load_experiment(self.sweep.experiment, [*self.fixed, *keys]))
+        return load_experiment(self.sweep.experiment, [*self.fixed, *keys])
 
     def _check_keys(self) -> None:
-        """A misspelt key is found before the first run, not in its log."""
-        keys = [f"{key}={_some(distribution)}" for key, distribution in self.space.items()]
-        load_experiment(self.sweep.experiment, [*self.fixed, *keys])
+        """InputError for a point of a grid that no run can have, and a value that none can, before the first run.
+
+        Of a large grid, and of a search that draws, a value is at fault that fits neither the first values of the other
+        keys nor others that are drawn; points that do not fit are failed runs there.
+        """
+        tried = {key: _tried(distribution) for key, distribution in self.space.items()}
+        if self.sweep.method == "grid" and math.prod(map(len, tried.values())) <= MOST_POINTS:
+            for chosen in itertools.product(*tried.values()):
+                self._load(dict(zip(tried, chosen, strict=True)))
+            return
+        draw = random.Random(0)
+        for key, values in tried.items():
+            for value in values:
+                others = [{other: choices[0] for other, choices in tried.items()}]
+                others += [{other: draw.choice(choices) for other, choices in tried.items()} for _ in range(DRAWN)]
+                faults = []
+                for point in others:
+                    try:
+                        self._load({**point, key: value})
+                        break
+                    except InputError as error:
+                        faults.append(error)
+                else:
+                    raise faults[0]
 
     def _check_same(self) -> None:
         """InputError when the folder belongs to a search over something else."""
@@ -209,7 +267,9 @@ class Search:
             return
         trials, again = self.study.get_trials(deepcopy=False), again_of(self.study)
         ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in again]
-        if len(ended) >= GIVE_UP_AFTER and all(trial.state is TrialState.FAIL for trial in ended):
+        # The same point fails again, which tells nothing of others.
+        points = {tuple(sorted(trial.params.items())) for trial in ended}
+        if len(points) >= GIVE_UP_AFTER and all(trial.state is TrialState.FAIL for trial in ended):
             self._stop.set()
             raise InputError(f"{self.sweep.name}: the first {len(ended)} runs all failed; see {self.out / 'logs'}")
 
@@ -233,9 +293,15 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 
 
-def _some(distribution: BaseDistribution) -> Any:
-    """A value that a distribution may take."""
-    return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low  # type: ignore[attr-defined]
+def _tried(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """The values that a distribution may take, or both ends of a range."""
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(distribution.choices)
+    return distribution.low, distribution.high  # type: ignore[attr-defined]
+
+
+def _in_words(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in params.items())
 
 
 def _curve(path: Path, metric: str) -> list[float]:

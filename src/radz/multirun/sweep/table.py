@@ -24,7 +24,7 @@ def again_of(study: optuna.Study) -> list[int]:
 
 
 def write_results(study: optuna.Study, sweep: Sweep, out: Path) -> Path:
-    """Write sweep.csv (best first) and parallel_coordinates.png; returns the table's path."""
+    """Write sweep.csv (best first) and parallel_coordinates.png once a run has ended; returns the table's path."""
     again = again_of(study)
     rows = [
         {
@@ -38,8 +38,10 @@ def write_results(study: optuna.Study, sweep: Sweep, out: Path) -> Path:
         for trial in study.get_trials(deepcopy=False)
         if trial.state.is_finished() and trial.number not in again
     ]
-    table = pd.DataFrame(rows).sort_values(sweep.metric, ascending=not sweep.maximize, na_position="last")
     path = out / "sweep.csv"
+    if not rows:
+        return path
+    table = pd.DataFrame(rows).sort_values(sweep.metric, ascending=not sweep.maximize, na_position="last")
     with replacing(path) as draft:
         table.to_csv(draft, index=False)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

@@ -158,10 +158,12 @@ def score_table(
 
 
 def _patients(pairs: Pairs, corpus: str, named: str | None, salt: bytes) -> list[str]:
-    """Salted hashes; the column of the labels, where both tables have one."""
+    """Salted hashes; the column of the labels, where both tables have one, which must tell the same patients apart."""
     scores, labels = pairs.scores, pairs.labels
     if named == NOBODY:
         return [pseudonym(corpus, study, salt) for study in pairs.studies()]
+    if scores.patient is not None and labels.patient is not None:
+        _check_patients(pairs, scores.patient, labels.patient)
     for sheet, at in ((labels, pairs.at_labels), (scores, pairs.at_scores)):
         if sheet.patient is not None:
             cells = [sheet.patient[number] for number in at]
@@ -170,3 +172,18 @@ def _patients(pairs: Pairs, corpus: str, named: str | None, salt: bytes) -> list
         f"{scores.path} and {labels.path}: no column of patients, by whom intervals are made; name it by "
         f"patient=COLUMN, or say patient={NOBODY} where every study is of another patient"
     )
+
+
+def _check_patients(pairs: Pairs, of_scores: Sequence[str], of_labels: Sequence[str]) -> None:
+    """InputError where two studies are of one patient by one table, and of two by the other; names may differ."""
+    known: dict[tuple[str, str], tuple[str, int]] = {}
+    for at, other in zip(pairs.at_scores, pairs.at_labels, strict=True):
+        for key, meant in ((("score", of_scores[at]), of_labels[other]), (("label", of_labels[other]), of_scores[at])):
+            before, row = known.setdefault(key, (meant, other))
+            if before != meant:
+                one, two = ("one patient", "two") if key[0] == "label" else ("two patients", "one")
+                raise InputError(
+                    f"{pairs.labels.path} rows {pairs.labels.rows[row]} and {pairs.labels.rows[other]}: these studies "
+                    f"are of {one}, and of {two} in {pairs.scores.path}; correct one, or take the column of patients "
+                    "out of one table"
+                )

@@ -29,10 +29,18 @@ from radz.runs.given.labels import labels_of
 from radz.runs.given.protocol import Protocol
 from radz.runs.given.request import Request
 from radz.runs.given.sheet import Sheet, scores_of
-from radz.runs.given.unit_interval import to_unit_interval
+from radz.runs.given.unit_interval import LOGITS, PERCENT, to_unit_interval
 
 log = logging.getLogger(__name__)
 NO_SCORE, NO_LABEL = "no column of the scores is it", "no column of the labels is it"
+READ_AS = {
+    LOGITS: "and are taken as logits: the logistic function brings them into [0, 1] and keeps their order. Brier score "
+    "and calibration error, which are of a line fitted to that, depend on this reading; a threshold of one half is a "
+    "logit of 0.",
+    PERCENT: "and none is negative or beyond 100, so they are taken as percent and divided by 100; Brier score and "
+    "calibration error are of a line fitted to them, and the same on either scale. A threshold of one half is 50: if "
+    "they are no percentages, leave out what is measured there, or give probabilities.",
+}
 MOST_VALUES = 50
 """Values of a column of subgroups; more may be identifiers, which must not stand on a page."""
 
@@ -136,14 +144,13 @@ class Brought:
         mapped: dict[str, dict[tuple[str, str], NDArray[np.float32]]] = {split: {} for split in splits}
         for scorer in self.scorers:
             cells = [(split, cell) for split, of in raw.items() for cell in of if cell[0] == scorer]
-            found, logits = to_unit_interval([raw[split][cell] for split, cell in cells])
+            found, scale = to_unit_interval([raw[split][cell] for split, cell in cells])
             for (split, cell), values in zip(cells, found, strict=True):
                 mapped[split][cell] = values
-            if logits:
+            if scale in READ_AS:
                 self._note(
-                    f"Scores of {scorer} lie outside [0, 1] and are taken as logits: the logistic function brings them "
-                    "into [0, 1] and keeps their order. What is made of ranks (AUROC, AUPRC, the oracle threshold) is "
-                    "that of the scores as given; a threshold of one half is a logit of 0."
+                    f"Scores of {scorer} lie outside [0, 1] {READ_AS[scale]} What is made of ranks (AUROC, AUPRC, the "
+                    "oracle threshold) is that of the scores as given."
                 )
         return {
             split: score_table(
