@@ -125,9 +125,9 @@ def test_the_engine_needs_nothing_but_the_export(
     files = list(pictures.values())
     for scorer in (None, *SCORERS):
         expected = engine.score(files, NAMES, scorer)
-        assert np.abs(other.score(files, NAMES, scorer) - expected).to_numpy().max() < 1e-5
+        # Merged weights round in another place, and some processors more than others.
+        assert np.abs(other.score(files, NAMES, scorer) - expected).to_numpy().max() < 3e-5
         assert expected.to_numpy().std() > 0
-    # Merged weights round in another place, and some processors more than others.
     assert np.abs(other.embed_texts(TEXTS) - engine.embed_texts(TEXTS)).max() < 3e-5
     with pytest.raises(InputError, match="swallowed coin has no description"):
         other.score(files, ["swallowed coin"], "anchor")
