@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_modules.files import file_to_write
 from data_modules.keys import Reader, flag, folder, names, number, numbers, read_keys, shares, whole
 
 
@@ -56,6 +55,8 @@ def eval(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """`radz predict RUN input=FOLDER out=CSV findings=[a,b] studies=TABLE prevalence=0.02 heatmaps=DIR ..`."""
+    from data_modules.files import file_to_write
+
     readers: dict[str, Reader] = dict.fromkeys(("input", "out", "heatmaps", "sr", "device", "studies", "corpus"), str)
     readers |= {"findings": names, "prevalence": shares}
     keys, _ = read_keys(options.keys, readers, required=["input", "out"])
@@ -292,8 +293,10 @@ def _label(options: argparse.Namespace) -> None:
         raise InputError(f"{strange[0]}: labeller={labeller} does not read it; leave it out, or choose the other one")
     if labeller == "backbone" and "backbone" not in keys:
         raise InputError("backbone: labeller=backbone needs it, such as backbone=/models/llava-med")
-    out = file_to_write(keys["out"], "out")
+    from data_modules.files import file_to_write
     from data_modules.labelling.table import label_table, read_reports
+
+    out = file_to_write(keys["out"], "out")
 
     source, text = Path(keys["csv"]).expanduser(), keys["text"]
     modality, beside = keys.get("modality", "chest_xray"), "proofs" if labeller == "rules" else "scores"
@@ -320,6 +323,8 @@ def _denoise(options: argparse.Namespace) -> None:
     run, *rest = options.keys
     keys, _ = read_keys(rest, {"out": str, "device": str, "ask": whole(0)})
     if "out" in keys:
+        from data_modules.files import file_to_write
+
         file_to_write(keys["out"], "out")
     quiet()
     from radz.runs.denoise import denoise

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from far_device import FAR, FarTensor, Mismatch, far_device
+from resumed import whole_and_resumed
 from small_run import SMALL
 from torch import nn
 
@@ -81,6 +82,15 @@ def test_a_trained_run_serves(trained_run: Path, phantom_folder: Path, far: torc
         (engine.heatmap(files[0], "edema"), here.heatmap(files[0], "edema")),
     ):
         assert np.abs(np.asarray(found, dtype=float) - np.asarray(expected, dtype=float)).max() < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("far")
+def test_a_stopped_run_goes_on_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = ["dfat.learn_temperature=true", "dfat.centre=running", "dkam.anchor_refresh=every_n_steps"]
+    runs = whole_and_resumed(tmp_path, tmp_path / "cache", monkeypatch, 2, *keys)
+    one, two = ((run / "predictions/phantom_test.csv").read_text() for run in runs)
+    assert one == two
 
 
 @pytest.mark.slow

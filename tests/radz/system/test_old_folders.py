@@ -50,8 +50,10 @@ def same_scores(one: Path | str, other: Path | str) -> None:
     """Numbers alone: hashed ids are salted by the cache."""
     numbers = [pd.read_csv(file).select_dtypes("number") for file in (one, other)]
     assert len(numbers[0].columns) >= 2
-    # A later radz may write further columns.
-    pd.testing.assert_frame_equal(numbers[0], numbers[1][list(numbers[0].columns)], atol=1e-4, rtol=0)
+    # The regression on pixels ends its search at other digits on another processor. A later radz may write more.
+    for digits, pixels in ((1e-4, False), (5e-3, True)):
+        columns = [name for name in numbers[0].columns if name.startswith("pixel32") == pixels]
+        pd.testing.assert_frame_equal(*(table[columns] for table in numbers), atol=digits, rtol=0)
 
 
 def test_a_stopped_run_resumes_and_ends_as_the_one_that_was_not_stopped(capsys: pytest.CaptureFixture[str]) -> None:
