@@ -48,7 +48,10 @@ def test_devices_are_kept_apart_and_values_are_those_of_the_cpu(far: torch.devic
 
 
 RUNS = {
-    "dfat": ["demo", "dfat.centre=whiten", "dfat.token_norm=unit", "dfat.learn_temperature=true"],
+    "dfat": [
+        "demo", "dfat.centre=whiten", "dfat.token_norm=unit", "dfat.learn_temperature=true", "scoring.wordings=",
+        "scoring.pixel_baseline=false",
+    ],
     "added losses": [
         "demo", "dfat.gradient_cache=4", "dfat.sentences_weight=.5", "dfat.sentences_by=tokens", "dfat.keep_weight=1",
         "dfat.reconstruction_weight=.5", "dfat.local_weight=.5", "dfat.alignment=sigmoid", "dfat.temperature_warmup=.5",
