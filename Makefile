@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.ready$(if $(EXTRAS),-$(EXTRAS))
+STAMP := $(VENV)/.ready$(if $(EXTRAS),-$(subst $() ,,$(EXTRAS)))
 # WHEELS=dir installs from a folder of wheels, without any index (and names the folder that `make wheelhouse` fills).
 CLOSED = $(if $(and $(WHEELS),$(filter-out wheelhouse,$(MAKECMDGOALS))),--no-index --find-links $(WHEELS))
 # EXTRAS=openclip,quantize adds extras of setup.cfg, here and there; those that the tests need are in `dev`.
 comma := ,
-PARTS = .[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]
+PARTS = .[dev$(if $(EXTRAS),$(comma)$(subst $() ,,$(EXTRAS)))]
 PIP = $(BIN)/pip install --quiet $(CLOSED)
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 # Without bytecode every process that a test starts would compile radz and its test again.

@@ -32,7 +32,8 @@ def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
     """Give a draft beside `path` to write to; it takes the place of `path` when the block ends without an error.
 
     Args:
-        path: the file, whose folder is made when missing; of a symbolic link, the file that it leads to is replaced.
+        path: the file, whose folder is made when missing; a symbolic link is replaced (`file_to_write` follows those
+            that a user names).
         needed: bytes that will be written, where that is known.
 
     Raises:
@@ -40,7 +41,6 @@ def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
             the new file is left.
     """
     check_file(path)
-    path = behind(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path, needed):
         try:
@@ -116,7 +116,7 @@ def check_file(path: Path) -> None:
 
 
 def file_to_write(name: str, key: str) -> Path:
-    """The file that a key names, in a folder that is made when missing.
+    """The file that a key names, or of a symbolic link that which it leads to, in a folder that is made when missing.
 
     Raises:
         InputError: naming `key`, where no file can be written there; so that it is told before the work.
@@ -128,7 +128,8 @@ def file_to_write(name: str, key: str) -> Path:
         check_file(path)
     except CannotWrite as error:
         raise InputError(f"{key}: {error}") from None
-    make_folder(behind(path).parent, key)
+    path = behind(path)
+    make_folder(path.parent, key)
     return path
 
 

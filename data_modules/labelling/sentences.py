@@ -11,8 +11,9 @@ from data_modules.labelling.rules import waiting
 
 MOST = 100_000
 """signs of a report that are read"""
-LONGEST = 2000
-"""Signs after which a sentence is cut at a blank: what it says takes time by the square of its length and more."""
+LONGEST = 10_000
+"""Signs after which a sentence is cut at a blank: what it says takes time by the square of its length and more. What
+reaches over a cut is lost, such as a "no" before a list, so that no sentence that anybody wrote may be cut."""
 _END = re.compile(
     r"\|\s*"  # a column
     r"|(?<=[.!?;\u3002])[\"'\u201d)\]]*\s+(?=\S)"  # a stop and a blank
@@ -82,8 +83,12 @@ def split(text: str, nouns: bool = False) -> list[str]:
             start = last
     parts.append(text[start:])
     lone = (_plain(_ITEM.sub("", part)) for part in parts)
-    short = (piece for part in lone for piece in ([part] if len(part) <= LONGEST else wrap(part, LONGEST)))
+    short = (piece for part in lone for piece in _within(part))
     return [part for part in short if any(sign.isalpha() for sign in part)]
+
+
+def _within(part: str) -> list[str]:
+    return [part] if len(part) <= LONGEST else wrap(part, LONGEST, break_on_hyphens=False)
 
 
 def _cuts(text: str, nouns: bool) -> list[tuple[int, int]]:

@@ -175,6 +175,9 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
             (draft / "a").write_text("new")
         assert (here / name).is_symlink() and (there / name / "a").read_text() == "new"
     assert sorted(one.name for one in there.iterdir()) == ["empty", "folder", "new.csv", "old.csv"]
+    with replacing(here / "old.csv") as draft:  # no user named this one: it may be another run's
+        draft.write_text("other")
+    assert not (here / "old.csv").is_symlink() and (there / "old.csv").read_text() == "new"
 
 
 @pytest.mark.fault(6)

@@ -322,12 +322,11 @@ def _denoise(options: argparse.Namespace) -> None:
         raise InputError("data denoise: name the run behind the action, such as radz data denoise runs/demo/seed0-..")
     run, *rest = options.keys
     keys, _ = read_keys(rest, {"out": str, "device": str, "ask": whole(0)})
-    if "out" in keys:
-        from data_modules.files import file_to_write
+    from data_modules.files import file_to_write
 
-        file_to_write(keys["out"], "out")
+    named = keys.get("out")
+    out = file_to_write(named, "out") if named else Path(run).expanduser() / "audit" / "label_suspects.csv"
     quiet()
     from radz.runs.denoise import denoise
 
-    out = Path(keys.get("out", Path(run) / "audit" / "label_suspects.csv")).expanduser()
     sys.stdout.write("\n".join(denoise(Path(run), out, keys.get("device"), keys.get("ask", 0))) + "\n")

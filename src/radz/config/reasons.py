@@ -14,6 +14,7 @@ REASONS = {
     r"Incompatible value 'None' for field of type '.*'": "must have a value; leave it out for its default",
     r"Invalid value assigned: \w+ is not a ListConfig.*": "must be a list, such as [a, b]",
     r"Cannot assign \w+ to Dict.*": "must be a map, such as {{a: b}}",
+    r"Merge error: \w+ is not a subclass of (\w+)Config.*": "one value stands where keys of a section belong ({})",
     r"Interpolation key '(.*)' not found": "there is no key {!r} of the experiment, which ${{..}} refers to",
     r"KeyError raised while .*Environment variable '(.*)' not found.*": "the environment variable {!r} is not set",
 }
@@ -28,4 +29,4 @@ def place(error: OmegaConfBaseException) -> tuple[str, str]:
     for theirs, ours in REASONS.items():
         if found := re.fullmatch(theirs, said):
             said = ours.format(*(value[:LONGEST] for value in found.groups()))
-    return (error.full_key or "").replace("[", ".").replace("]", ""), said
+    return (error.full_key or "").replace("[", ".").replace("]", "") or "a section", said

@@ -366,7 +366,8 @@ def _one(item: Any, key: str) -> Any:
     kind, takes = TAKES[key]
     if not isinstance(item, kind):
         raise InputError(f"{key}: takes {takes}, not {type(item).__name__}")
-    return item
+    path: Any = item
+    return path if isinstance(path, str | Path) else Path(path)
 
 
 def _not_a_radiograph(path: Path) -> OtherKind:

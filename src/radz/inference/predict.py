@@ -6,7 +6,7 @@ import codecs
 import csv
 import json
 import logging
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from data_modules.listing import Found, files_below
 from data_modules.pictures import SIGNATURES, other_format
 from data_modules.progress import Bar
 from radz.inference.engine import BATCH, Radz
-from radz.inference.kept_rows import Row, digest_of, kept_rows
 from radz.inference.readings import RULE, Reading, in_words
 from radz.inference.scope import COLUMNS, Verdict, judge, plain, summary
 from radz.inference.structured_report import Reports, check_outside, report_folder
@@ -45,8 +44,6 @@ def predict_folder(
     sr: str | None = None,
 ) -> Path:  # fmt: skip
     """Score every study below `source` with the headline scorer; write `out` and the JSON beside it, or neither.
-
-    The repeated call goes on where one was cut off, and makes the same table (`kept_rows`).
 
     A study is a picture, a CT volume, or a folder with the DICOM slices of one CT series; `studies` puts pictures
     together (`studies.studies_of`). Linked folders are entered, each once; what an operating system leaves in folders
@@ -74,46 +71,32 @@ def predict_folder(
     readings = model.readings(names, prevalence, corpus)
     _tell(model, readings, grouped)
     reports = None if reports_folder is None else Reports.of(model, run, names, reports_folder, folder)
-    about = digest_of(model, run, names, grouped, heatmaps, *listing.faults.items())
-    # Begun before the work, so that a place that cannot be written to is told at once.
-    with kept_rows(target, about, grouped) as (kept, rest):
-        for study, error, *_ in list(kept) if heatmaps is not None else ():
-            if heatmaps is not None and not error:  # drawn before, and perhaps put away since
-                _draw(model, study, names, folder, Path(heatmaps).expanduser(), again=False)
-        for study, error, verdict, scores in scored(model, rest, names, listing.faults):
+    faults, verdicts = list[str](), list[Verdict]()
+    # Opened before the work, so that a place that cannot be written to is told at once.
+    with replacing(target) as draft, replacing(beside(target)) as told, _writer(draft) as writer:
+        writer.writerow(["file", "error", *COLUMNS, *(f"{name}{part}" for name in names for part in PARTS)])
+        for study, error, verdict, scores in scored(model, grouped, names, listing.faults):
+            own = readings[model.modality(study.files[0])]
+            cells = [cell for name, score in zip(names, scores, strict=not error) for cell in own[name].cells(score)]
+            writer.writerow([study.name, error, *verdict.cells, *(cells or [""] * len(PARTS) * len(names))])
+            faults += [error] * bool(error)
+            verdicts.append(verdict)
             if heatmaps is not None and not error:
                 _draw(model, study, names, folder, Path(heatmaps).expanduser())
-            kept.add(error, verdict, scores)
-        faults, verdicts = [error for _, error, *_ in kept if error], [verdict for *_, verdict, _ in kept]
+            if reports is not None and not error:
+                of_findings = dict(zip(names, scores, strict=True))
+                reports.add(study, model.modality(study.files[0]), of_findings, own, verdict)
         if len(faults) == len(grouped):
             what = "file" if studies is None else "study"
             raise InputError(
                 f"input: none of {counted(len(grouped), what)} in {source} could be read; first: {faults[0]}"
             )
-        for study, error, verdict, scores in kept if reports is not None else ():
-            if reports is not None and not error:
-                modality, of_findings = model.modality(study.files[0]), dict(zip(names, scores, strict=True))
-                reports.add(study, modality, of_findings, readings[modality], verdict)
-        _write(target, model, readings, kept, _about(model, run, readings) | {"scope": plain(model.scopes, verdicts)})
+        about = _about(model, run, readings) | {"scope": plain(model.scopes, verdicts)}
+        told.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     _count(len(grouped), len(faults), left_out, listing, verdicts)
     if reports is not None:
         reports.tell()
     return target
-
-
-def _write(
-    target: Path, model: Radz, readings: Mapping[str, Mapping[str, Reading]], rows: Iterable[Row],
-    about: Mapping[str, Any],
-) -> None:  # fmt: skip
-    """The table and the JSON beside it, or neither."""
-    names = list(next(iter(readings.values())))
-    with replacing(target) as draft, replacing(beside(target)) as told, _writer(draft) as writer:
-        writer.writerow(["file", "error", *COLUMNS, *(f"{name}{part}" for name in names for part in PARTS)])
-        for study, error, verdict, scores in rows:
-            own = readings[model.modality(study.files[0])]
-            cells = [cell for name, score in zip(names, scores, strict=not error) for cell in own[name].cells(score)]
-            writer.writerow([study.name, error, *verdict.cells, *(cells or [""] * len(PARTS) * len(names))])
-        told.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def folder_of(source: str) -> Path:
@@ -218,25 +201,23 @@ def _about(model: Radz, run: str, readings: Mapping[str, Mapping[str, Reading]])
     }
 
 
-def _draw(model: Radz, study: Study, names: list[str], folder: Path, target: Path, again: bool = True) -> None:
-    """Overlays of each file of a study below `target`, under its name below `folder`; `again`: also those there."""
+def _draw(model: Radz, study: Study, names: list[str], folder: Path, target: Path) -> None:
+    """Overlays of each file of a study below `target`, under its name below `folder`."""
     for path in study.files:
         # The folder itself may be a series.
-        place = target / (path.relative_to(folder) if path != folder else path.name)
-        pictures = [place.with_name(f"{place.name}_{name.replace(' ', '_').replace('/', '_')}.png") for name in names]
-        if again or not all(picture.is_file() for picture in pictures):
-            _draw_file(model, path, names, pictures)
+        _draw_file(model, path, names, target / (path.relative_to(folder) if path != folder else path.name))
 
 
-def _draw_file(model: Radz, path: Path, names: list[str], pictures: list[Path]) -> None:
-    """Overlays of one radiograph, or of the slices of one volume, beside each other, a picture for each name."""
+def _draw_file(model: Radz, path: Path, names: list[str], target: Path) -> None:
+    """Overlays of one radiograph, or of the slices of one volume, beside each other under the name of its file."""
     try:
         image = model.grays(path)
         heats = model.heatmaps(path, names)
     except InputError as error:  # the file has changed since it was scored
         log.warning("heatmaps: none is drawn: %s", error)
         return
-    for picture, heat in zip(pictures, heats, strict=True):
+    for name, heat in zip(names, heats, strict=True):
+        picture = target.with_name(f"{target.name}_{name.replace(' ', '_').replace('/', '_')}.png")
         try:
             write_png(picture, overlay(tiled(image), tiled(heat)))
         except OSError as error:
@@ -262,7 +243,7 @@ def _may_be_image(path: Path) -> bool:
 
 def scored(
     model: Radz, studies: list[Study], names: list[str], faults: Mapping[Path, str]
-) -> Generator[Row, None, None]:
+) -> Generator[tuple[Study, str, Verdict, list[float]], None, None]:
     """(study, error, whether it is in scope, scores) of every study in order; no scores where there is an error.
 
     A study is scored whole or not at all: without one of its views the score would be of another kind than the others.

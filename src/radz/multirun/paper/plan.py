@@ -59,7 +59,8 @@ def read_plan(preset: str) -> Plan:
         raise InputError(f"PRESET={preset}: no such preset{nearest(preset, sorted(presets))}")
     file = presets[preset]
     try:
-        parse_yaml(text := file.read_text(encoding="utf-8"))
+        if not isinstance(parse_yaml(text := file.read_text(encoding="utf-8")), dict):
+            raise InputError(f"{file}: a plan holds a map of keys")
         plan: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Plan), OmegaConf.create(text)))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not valid YAML: {yaml_fault(error)}") from None

@@ -129,6 +129,8 @@ class Search:
             with self._lock:
                 turn = self._turns.setdefault(folder, threading.Lock())
             with turn:  # the same point may be drawn twice, and one folder holds one run at a time
+                if self._stop.is_set():
+                    return
                 self._tell(trial, *(self._taken(trial, folder) or self._train(trial, gpu)))
 
     def _tell(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
@@ -269,7 +271,9 @@ class Search:
         ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in again]
         # The same point fails again, which tells nothing of others.
         points = {tuple(sorted(trial.params.items())) for trial in ended}
-        if len(points) >= GIVE_UP_AFTER and all(trial.state is TrialState.FAIL for trial in ended):
+        lists = [one.choices for one in self.space.values() if isinstance(one, CategoricalDistribution)]
+        every = math.prod(map(len, lists)) if len(lists) == len(self.space) else GIVE_UP_AFTER
+        if len(points) >= min(GIVE_UP_AFTER, every) and all(trial.state is TrialState.FAIL for trial in ended):
             self._stop.set()
             raise InputError(f"{self.sweep.name}: the first {len(ended)} runs all failed; see {self.out / 'logs'}")
 

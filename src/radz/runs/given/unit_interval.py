@@ -12,6 +12,8 @@ ONE = int(np.float32(1.0).view(np.int32))
 """Floats of [0, 1] in order are the whole numbers from 0 to this."""
 ROUNDING = 1e-5
 """By so much a softmax may miss [0, 1]."""
+LEAST_PERCENT = 10.0
+"""The largest of scores in percent lies above it; below, they may be probabilities that rounding took beyond 1."""
 UNIT, PERCENT, LOGITS = "unit", "percent", "logits"
 
 
@@ -19,16 +21,17 @@ def to_unit_interval(tables: Sequence[NDArray[np.float64]]) -> tuple[list[NDArra
     """Scores of one scorer, all findings and splits together, as float32 in [0, 1], and their scale.
 
     Numbers within [0, 1] stay as they are (UNIT). Where one lies outside, all go through the logistic function
-    (LOGITS), or are divided by 100 where none is negative and none beyond 100 (PERCENT): calibration, which is fitted
-    by a line, is then that of the scores as given, whatever they are. float32 would make ties of scores that differ by
-    little (of most logits above 17): those are moved to the next free number, so that every rank, and every metric made
-    of ranks, is that of the scores as given. NaN stays NaN.
+    (LOGITS), or are divided by 100 where none is negative and the largest in (10, 100] (PERCENT): calibration, which is
+    fitted by a line, is then that of the scores as given, whatever they are. float32 would make ties of scores that
+    differ by little (of most logits above 17): those are moved to the next free number, so that every rank, and every
+    metric made of ranks, is that of the scores as given. NaN stays NaN.
     """
     every = np.concatenate([np.ravel(table) for table in tables])
     distinct = np.unique(every[~np.isnan(every)])
     scale = UNIT
     if len(distinct) and (distinct[0] < -ROUNDING or distinct[-1] > 1 + ROUNDING):
-        scale = PERCENT if distinct[0] >= -ROUNDING and distinct[-1] <= 100 * (1 + ROUNDING) else LOGITS
+        percent = distinct[0] >= -ROUNDING and LEAST_PERCENT < distinct[-1] <= 100 * (1 + ROUNDING)
+        scale = PERCENT if percent else LOGITS
     within = expit(distinct) if scale == LOGITS else (distinct / (100 if scale == PERCENT else 1)).clip(0, 1)
     mapped = within.astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
     steps = np.arange(len(distinct))
