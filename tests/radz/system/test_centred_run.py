@@ -53,7 +53,7 @@ def test_the_means_are_part_of_checkpoint_and_export(run: Path, cache_dir: Path,
         assert torch.equal(heads[name.removeprefix("encoder.")], value)
     assert "`centre.image_overall` of heads.safetensors" in (tmp_path / "export" / "README.md").read_text()
     trained, exported = Radz.from_pretrained(run), Radz.from_pretrained(tmp_path / "export")
-    images = sorted((cache_dir / "phantom").glob("*/images/test*"))[:3]
+    images = sorted((cache_dir / "phantom").glob("*/images/test*.dcm"))[:3]
     for one, other in (
         (trained.embed_images(images), exported.embed_images(images)),
         (trained.embed_texts(["Edema.", "Normal."]), exported.embed_texts(["Edema.", "Normal."])),
