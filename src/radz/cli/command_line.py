@@ -16,7 +16,7 @@ from radz.stopping import LAST_SECONDS, Signals, is_first_process
 from radz.version import __version__
 
 EPILOG = """\
-key=value sets any key of the experiment, such as seed=1 or data.corpora.0.root=/data/ours; --print-config shows them.
+key=value sets any key of the experiment, such as seed=1 or data.corpora.0.root=/data/mine; --print-config shows them.
 with=recipes/NAME[,NAME] lays files of experiments/recipes/ between the experiment and its key=value.
 Exit codes: 0 done, 2 the input is at fault (one line says what), 3 stopped (signal, full disk) and resumable, 1 our
 defect."""

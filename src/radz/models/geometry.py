@@ -13,8 +13,9 @@ from radz.models.centre import FEWEST, Shared
 from radz.models.encoder import Encoder
 
 log = logging.getLogger(__name__)
-ALIKE = 0.9
-"""mean cosine of images or reports above which they are said to be one direction"""
+ALIKE = 0.95
+"""mean cosine above which features are said to be one direction: untrained SmolLM2 has .99 and more, images of demos
+that learn have .80 to .91 (docs/results.md)"""
 
 
 def geometry(vectors: Tensor) -> dict[str, float]:
@@ -38,7 +39,7 @@ def of_encoder(
 
     Args:
         images, texts: features [N, e] of a test. anchors: raw vectors [K, d] of the training bank.
-        prompts: features of the first modality's, and what was taken from them.
+        prompts: one feature for each finding [C, e], and what was taken from them.
     """
 
     def shared(name: str) -> Shared:

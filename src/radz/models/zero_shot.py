@@ -161,8 +161,12 @@ class ZeroShot:
         return sentences(texts.findings, texts.names, MODALITY_TEXT[modality], self.scoring)
 
     def prompts(self) -> tuple[Tensor, Shared]:
-        """Global features [S, e] of the prompts of the first modality, and what was taken from them."""
-        return self._prompts[self.modalities[0]].overall, self._prompts_share
+        """What asserts each finding [C, e]: the mean of its sentences' global features in the first modality, and what
+        was taken from them. Denials all say "no", which is no fault of the features."""
+        modality = self.modalities[0]
+        classes, features = self.classes[modality], self._prompts[modality].overall
+        each = features.split([len(side) for one in classes for side in (one.positive, one.negative)])
+        return torch.stack([sentences.mean(0) for sentences in each[::2]]), self._prompts_share
 
     @torch.no_grad()
     def encode_wordings(self, wordings: Mapping[str, Wording]) -> None:

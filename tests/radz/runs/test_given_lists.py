@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from given_tables import FINDINGS, Given, make
+from given_tables import FINDINGS, Given, make, scored
 
 from data_modules.findings import ontology
-from radz.cli.command_line import main
 
 NIH = ("Edema", "Effusion", "Mass")
 
@@ -19,14 +17,6 @@ NIH = ("Edema", "Effusion", "Mass")
 @pytest.fixture
 def tables(tmp_path: Path) -> Given:
     return make(tmp_path)
-
-
-def result(tables: Given, labels: str, out: str) -> dict[str, Any]:
-    folder = tables.folder
-    keys = [f"labels={folder / labels}", f"out={folder / out}", f"cache_dir={folder / 'cache'}", "replicates=100"]
-    assert main(["score", str(folder / "scores.csv"), *keys]) == 0
-    (found,) = json.loads((folder / out / "metrics.json").read_text())["results"].values()
-    return dict(found)
 
 
 def cell(own: Any, nothing: str = "No Finding") -> str:
@@ -48,9 +38,9 @@ def test_a_list_is_the_wide_table(tables: Given, capsys: pytest.CaptureFixture[s
     wide += [[study, who, *of] for study, who, of in zip(tables.study, tables.patient, values, strict=True)]
     tables.write("wide.csv", wide)
     tables.write("list.csv", listing(tables, header=header))
-    plain = result(tables, "wide.csv", "plain")
+    plain = scored(tables, labels="wide.csv", out="plain")
     capsys.readouterr()
-    listed = result(tables, "list.csv", "listed")
+    listed = scored(tables, labels="list.csv", out="listed")
     assert listed["scorers"] == plain["scorers"] and listed["coverage"] == plain["coverage"]
     told = capsys.readouterr().err
     assert "list.csv: 4 findings, 80 studies; " in told and "'Effusion' is pleural_effusion" in told
@@ -58,7 +48,7 @@ def test_a_list_is_the_wide_table(tables: Given, capsys: pytest.CaptureFixture[s
 
 def test_an_empty_cell_says_nothing(tables: Given) -> None:
     tables.write("list.csv", listing(tables, nothing=""))
-    found = result(tables, "list.csv", "out")
+    found = scored(tables, labels="list.csv", out="out")
     none = int((tables.labels.sum(axis=1) == 0).sum())
     own = found["scorers"]["scores"]["findings"]["edema"]
     assert own["studies"] == 80 - none and own["positives"] == int(tables.labels[:, 0].sum())
