@@ -55,6 +55,7 @@ def test_a_step_learns(folder: Path) -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_it_is_timed_in_turn_with_radz(folder: Path) -> None:
     (row,) = train.speed("P18", train.Case("small", PAIRS, 2), {"radz-chunks": ["sentence-cached"]})
     assert row.id == "P18" and row.radz != row.reference  # a clock of its own

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from official import COUNTS, phantom, read, write_table
+from official import COUNTS, phantom, phantoms, read, write_table
 from PIL import Image, ImageDraw
 
 from data_modules.corpora.phantom import written as phantom_written
@@ -127,7 +127,7 @@ def test_phantoms_have_phrases_on_their_test_images(layouts: Path, corpus: str) 
 
 def test_boxes_of_a_phantom_are_those_of_its_masks(layouts: Path) -> None:
     config = PhantomConfig(COUNTS, image_px=64, voxels=48, seed=1)
-    every = cases(phantom_written(config, layouts / "cache"))
+    every = cases(phantom_written(config, phantoms(layouts / "any")))
     case = next(one for one in every if one.split == "test" and one.phrases())
     masks = PhantomMarks(config).masks(case.image.name, (64, 64))
     assert set(case.phrases()) <= set(case.marks) == set(masks)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from official import SALT, edit, missing, picture, refused, states, write_table
 from official_ct import laid_out_ct, read_by
@@ -120,7 +120,6 @@ def test_phantom_in_its_layout(root: Path, caplog: pytest.LogCaptureFixture) -> 
     assert caplog.text.count("1 image(s) of CT_") == 2
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20)))
 def test_a_list_keeps_every_line_that_is_not_blank(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
     path = tmp_path_factory.mktemp("list") / "l.txt"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from csv_rows import rows_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from official import KEY, SALT, edit, missing, refused, states
 from official_ct import cases, hounsfield, laid_out_ct, read_by, volume
@@ -240,7 +240,6 @@ def test_volumes_of_both_releases_are_the_same_hounsfield_units(root: Path) -> N
         assert first.hu.shape == expected.shape and first.spacing == (1, 1, 1)
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.from_regex(NAME, fullmatch=True), st.text(max_size=12))
 def test_names_of_volumes_are_taken_apart_and_others_refused(name: str, other: str) -> None:
     part = NAME.fullmatch(name)

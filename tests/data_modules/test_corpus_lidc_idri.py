@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from official import SALT, missing, refused, states
 from official_ct import hounsfield, laid_out_ct, read_by
@@ -183,7 +183,6 @@ def test_a_series_is_read_back_the_right_way_round(root: Path) -> None:
     assert (back.hu == hounsfield(0)).all() and back.spacing == (2, 2, 3)
 
 
-@settings(deadline=None, max_examples=80)
 @given(st.lists(st.lists(st.sampled_from(["", "1", "2", "3", "4", "5"]), max_size=3), min_size=1, max_size=4))
 def test_any_reading_gives_two_states_that_agree(readers: list[list[str]]) -> None:
     labels = Reading(UID, readers).labels()
@@ -195,7 +194,6 @@ def test_any_reading_gives_two_states_that_agree(readers: list[list[str]]) -> No
     assert Reading(UID, readers[::-1]).labels() == labels
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.text(max_size=80) | st.just(annotation(UID, nodule("3"))).map(lambda text: text[: len(text) // 2]))
 def test_any_text_is_a_reading_or_one_line(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("xml") / "a.xml"

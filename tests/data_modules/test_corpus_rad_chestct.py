@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from official import KEY, SALT, edit, missing, refused, states, write_table
 from official_ct import cases, hounsfield, laid_out_ct, read_by, volume
@@ -142,7 +142,6 @@ def test_the_npz_is_read_back_the_right_way_round(root: Path) -> None:
     assert (back.hu == np.clip(hounsfield(0), -1000, 1000)).all() and back.spacing == (0.8, 0.8, 0.8)
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from(["0", "1", "0.0", "1.0", "", "2", "x"]), min_size=4, max_size=4))
 def test_a_finding_is_there_where_any_place_says_so(cells: list[str]) -> None:
     names = ["nodule*lung", "nodule*hilum", "nodulegr1cm*lung", "lesion*lung"]

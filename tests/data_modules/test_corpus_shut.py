@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from kept import EVERY_LAYOUT
 from official import phantom, read
 from rights import shut
 
-from data_modules.corpora import LAYOUTS
 from data_modules.corpus_config import BadRows
 from data_modules.disk import cannot_open
 from data_modules.errors import InputError
@@ -21,7 +21,7 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("layouts")
 
 
-@pytest.mark.parametrize("reader", sorted(LAYOUTS))
+@pytest.mark.parametrize("reader", EVERY_LAYOUT)
 def test_the_table_is_whole_or_the_folder_is_told(layouts: Path, reader: str) -> None:
     root, skip = phantom(reader, layouts / reader), BadRows(on_missing_image="skip")
     images = sorted(read(reader, root, bad=skip).image_paths)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from official import COUNTS, KEY, edit, laid_out, picture, read, refused, states, write_table
+from official import COUNTS, KEY, edit, laid_out, phantoms, picture, read, refused, states, write_table
 
 from data_modules.corpora.phantom import written
 from data_modules.corpora.terms import MALFORMED
@@ -124,7 +124,7 @@ def test_phantom_in_its_layout(root: Path) -> None:
     assert found.totals().loc["no_finding", "present"] > 0 and found.totals()["present"].sum() > 9
     assert all(Path(path).suffix == ".dicom" for path in found.image_paths)
     # Each reader is blind in turn, so that the majority is what the phantom has.
-    cases = layouts.cases(written(PhantomConfig(COUNTS, image_px=64, seed=1), root.parent / "cache"))
+    cases = layouts.cases(written(PhantomConfig(COUNTS, image_px=64, seed=1), phantoms(root)))
     wanted = [bool(case.findings & {"nodule", "mass"}) for case in cases if case.split != "test"]
     seen = [states(found, study)["lung_lesion"] == "present" for study in found.study_id[found.split != "test"]]
     assert seen == wanted and any(wanted)

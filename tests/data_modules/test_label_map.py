@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from official import COUNTS
+from official import COUNTS, phantoms
 from small_corpus import Corpus, Make, ready
 
 from data_modules.chest_xray import ChestXrayDataModule
@@ -31,7 +31,7 @@ from data_modules.phantom.layouts import write_layout
 
 def test_the_words_of_an_official_corpus_with_their_relation(tmp_path: Path) -> None:
     root = tmp_path / "nih"
-    write_layout("chestxray14", root, PhantomConfig(COUNTS, image_px=64, seed=1), tmp_path / "cache")
+    write_layout("chestxray14", root, PhantomConfig(COUNTS, image_px=64, seed=1), phantoms(root))
     corpus = CorpusConfig(reader="chestxray14", root=str(root))
     module = ready(ChestXrayDataModule(DataConfig([corpus], image_size=16, batch_size=2), tmp_path / "cache", 0))
     found = label_map(module, {"nodule": "label", "edema": "text"}).set_index("finding")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, RLELossless
@@ -255,7 +255,6 @@ ELEMENTS = (
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(ELEMENTS), st.tuples(st.sampled_from(["US", "LT", "DS", "UN"]), ODD), max_size=3)
 )

@@ -318,7 +318,7 @@ def test_a_cell_with_line_breaks_is_shown_on_one_line(corpus: Corpus) -> None:
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(patients=st.lists(CELLS, min_size=4, max_size=4), notes=st.lists(CELLS, min_size=4, max_size=4), edema=CELLS)
 def test_any_cells_are_read_as_they_are_or_refused_in_one_line(
     corpus: Corpus, patients: list[str], notes: list[str], edema: str

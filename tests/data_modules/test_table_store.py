@@ -146,7 +146,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CorpusCo
         yield corpus.config(), cache, kept_file(cache).read_bytes(), table
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_of_any_byte_or_length_is_found(
     data: st.DataObject, damaged: tuple[CorpusConfig, Path, bytes, StudyTable], reads: list[str]
@@ -187,7 +187,7 @@ def test_every_region_of_the_file_is_checked(
 # Any table.
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), block=st.integers(1, 4))
 def test_any_table_comes_back_as_it_was(
     data: st.DataObject, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -281,7 +281,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, bytes
 
 BYTES = st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=5)
 NPY_BYTES = st.lists(st.tuples(st.integers(0, 127), st.integers(0, 255)), min_size=1, max_size=4)
-quick = settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def mutated(content: bytes, changes: list[tuple[int, int]]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,17 @@ COUNTS = SplitCounts(train=20, val=5, test=9)
 KEY = "data.corpora.0"
 
 
+def phantoms(out: Path) -> Path:
+    """The cache that the tests of all files share: beside the temporary folder in which `out` lies."""
+    return out.parent.parent / "phantoms"
+
+
 def phantom(corpus: str, out: Path) -> Path:
-    """The phantom of COUNTS in the layout of a corpus; all layouts are made of one cached phantom."""
-    write_layout(corpus, out, PhantomConfig(COUNTS, image_px=64, voxels=48, seed=1), out.parent / "cache")
-    return out
+    """The phantom of COUNTS in the layout of a corpus: a copy, which a test may change, of what is written once."""
+    once = phantoms(out) / f"layout-{corpus}"
+    if not once.exists():
+        write_layout(corpus, once, PhantomConfig(COUNTS, image_px=64, voxels=48, seed=1), phantoms(out))
+    return Path(shutil.copytree(once, out))
 
 
 def laid_out(corpus: str) -> Any:

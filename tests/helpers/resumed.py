@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_run import SMALL
+from small_run import BARE
 
 from radz.config.files import load_experiment
 from radz.methods.dfat import DFAT
@@ -27,7 +27,7 @@ def whole_and_resumed(place: Path, cache_dir: Path, patch: pytest.MonkeyPatch, a
     patch.setattr(DFAT, "training_step", stopping)
 
     def run(name: str) -> Path:
-        return train(load_experiment("demo", [*SMALL, *keys, f"run_dir={place / name}", f"cache_dir={cache_dir}"]))
+        return train(load_experiment("demo", [*BARE, *keys, f"run_dir={place / name}", f"cache_dir={cache_dir}"]))
 
     whole, stop["at"] = run("whole"), at
     with pytest.raises(Stopped, match="repeat the command to resume"):

@@ -22,3 +22,7 @@ SMALL = [
     "wandb.mode=disabled",
 ]
 """Overrides that make any phantom experiment run in seconds."""
+BARE = [*SMALL, "scoring.pixel_baseline=false", "scoring.wordings="]
+"""and without what is measured beside the scores, for tests that look at something else"""
+FEW = "scoring.findings=[edema,cardiomegaly,pleural_effusion]"
+"""a fifth of the prompts, which every validation encodes anew"""

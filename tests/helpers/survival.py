@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from small_run import SMALL
+from small_run import FEW, SMALL
 
 from radz.config.files import load_experiment
 from radz.methods.dfat import DFAT
@@ -20,6 +20,7 @@ STEPS = 6
 DROPOUT = [
     "backbone.train=lora", "backbone.lora_rank=4", "backbone.lora_dropout=0.2", "backbone.train_tower=false",
     "dfat.learning_rate=0.01", "data.batch_size=4", "trainer.max_epochs=2", "scoring.pixel_baseline=false",
+    "scoring.wordings=", FEW,
 ]  # fmt: skip
 
 

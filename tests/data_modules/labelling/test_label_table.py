@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.errors import InputError
+from data_modules.labelling import many
 from data_modules.labelling.labeller import Labeller
 from data_modules.labelling.many import label_many
 from data_modules.labelling.sentences import MOST
@@ -78,8 +79,9 @@ def test_a_column_that_is_there_is_not_replaced(table: Path, tmp_path: Path) -> 
         read_reports(table, "text", tmp_path / "labels.csv", "proofs", "chest_xray")
 
 
-def test_processes_change_nothing() -> None:
-    reports = np.array([f"{text} Seen {i}." for i in range(300) for text in REPORTS], dtype=object)
+def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "TOGETHER", 15)
+    reports = np.array([f"{text} Seen {i}." for i in range(20) for text in REPORTS], dtype=object)
     assert label_many(reports, "chest_xray", processes=0) == label_many(reports, "chest_xray", processes=2)
 
 

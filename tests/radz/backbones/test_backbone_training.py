@@ -27,18 +27,27 @@ def step(encoder: Encoder) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, p) for name, p in encoder.named_parameters() if p.requires_grad]
 
 
-@family
+SETTINGS: list[dict[str, Any]] = [
+    {"train": "lora", "train_tower": True, "gradient_checkpointing": True, "dtype": "bfloat16"},
+    {"train": "full", "depth": "full", "feature_layer": 3, "dtype": "float32"},
+    {"train": "full", "train_tower": True, "dtype": "bfloat16"},
+    {"train": "lora", "depth": "full", "gradient_checkpointing": True, "feature_layer": -1, "dtype": "float32"},
+    {"train": "frozen", "train_tower": True, "dtype": "float32"},
+]
+"""the first two train every part of a family between them; the quick suite tries the others on five families"""
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("family", "settings"),
     [
-        {"train": "lora", "train_tower": True, "gradient_checkpointing": True, "dtype": "bfloat16"},
-        {"train": "full", "train_tower": True, "dtype": "bfloat16"},
-        {"train": "full", "depth": "full", "feature_layer": 3, "dtype": "float32"},
-        {"train": "lora", "depth": "full", "gradient_checkpointing": True, "feature_layer": -1, "dtype": "float32"},
-        {"train": "frozen", "train_tower": True, "dtype": "float32"},
+        pytest.param(
+            name, settings, id="-".join(map(str, [name, *settings.values()])),
+            marks=[pytest.mark.slow] if place >= 5 and number >= 2 else [],
+        )
+        for place, name in enumerate(NAMES)
+        for number, settings in enumerate(SETTINGS)
     ],
-    ids=lambda settings: "-".join(str(value) for value in settings.values()),
-)
+)  # fmt: skip
 def test_every_trainable_parameter_gets_a_gradient_and_is_fp32(
     make_family: Build, family: str, settings: dict[str, Any]
 ) -> None:

@@ -25,7 +25,7 @@ from radz.evidence.few_shot_item import KINDS, READINGS, Arm
 from radz.evidence.open_run import Opened, open_run
 from radz.models.losses import normalise
 
-FAST = ["studies=16", "train_studies=24", "draws=2", "probe_strength=0.1"]
+FAST = ["studies=16", "train_studies=24", "draws=2", "probe_strength=0.1", "replicates=100"]
 
 
 @pytest.fixture(scope="module")

@@ -253,7 +253,6 @@ def test_shares_of_attention_add_up_and_an_even_token_is_even(make_encoder: Buil
 # The verb.
 
 
-@pytest.mark.figures
 def test_the_verb_writes_everything_and_the_report_shows_it(
     run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,7 +265,6 @@ def test_the_verb_writes_everything_and_the_report_shows_it(
     for item in items.values():
         assert item["says"] and item["pictures"] and item["table"]["rows"] and item["settings"]["seed"] == 0
         for picture in item["pictures"]:
-            assert Image.open(folder / f"{picture['name']}.png").width > 800
             with open(folder / f"{picture['name']}.csv", newline="") as stream:
                 lines = list(csv.reader(stream))
             assert len(lines) > 1 and {len(line) for line in lines} == {len(lines[0])}
@@ -275,10 +273,26 @@ def test_the_verb_writes_everything_and_the_report_shows_it(
     assert all(item["title"] in page for item in items.values())
     # The cases of the page stay, which `radz report` could not draw again.
     assert page.count('class="case"') == before.count('class="case"') > 0
-    pictures = page.split("data:image/jpeg;base64,")[1:]
-    assert len(pictures) == sum(len(item["pictures"]) for item in items.values())
-    assert all(Image.open(io.BytesIO(base64.b64decode(one.split('"')[0]))).width > 800 for one in pictures)
+    assert len(shown(page)) == sum(len(item["pictures"]) for item in items.values())
     assert "data:image/jpeg" in write_report(run_folder).read_text(encoding="utf-8")
+
+
+def shown(page: str) -> list[Image.Image]:
+    """Pictures of evidence on a page."""
+    found = page.split("data:image/jpeg;base64,")[1:]
+    return [Image.open(io.BytesIO(base64.b64decode(one.split('"')[0]))) for one in found]
+
+
+@pytest.mark.figures
+@pytest.mark.parametrize("only", ["words", pytest.param("[]", marks=pytest.mark.slow)])
+def test_pictures_are_drawn_for_print_and_stand_on_the_page(trained_run: Path, tmp_path: Path, only: str) -> None:
+    folder = shutil.copytree(trained_run, tmp_path / "run")
+    assert main(["evidence", str(folder), f"only={only}", *FAST]) == 0
+    items = [json.loads(file.read_text()) for file in (folder / "evidence").glob("*.json")]
+    names = [picture["name"] for item in items for picture in item["pictures"]]
+    pictures = [Image.open(folder / f"evidence/{name}.png") for name in names]
+    pictures += shown((folder / "report.html").read_text(encoding="utf-8"))
+    assert len(pictures) == 2 * len(names) > 0 and all(one.width > 800 for one in pictures)
 
 
 def test_evidence_names_no_study_of_the_corpus(run_folder: Path, run: Opened) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from small_run import SMALL
+from small_run import BARE
 from study_batch import study_batch
 from tiny_families import SHAPE, TEXTS
 from transformers import AutoTokenizer, CLIPModel, SiglipConfig, SiglipModel
@@ -178,12 +178,12 @@ def test_faults_of_a_folder_name_the_key(folders: dict[str, Path], tiny_path: Pa
 )
 def test_settings_that_cannot_be(keys: list[str], message: str, tmp_path: Path, cache_dir: Path) -> None:
     with pytest.raises(InputError, match=message):
-        train(load_experiment("demo_clip", [*SMALL, *keys, f"cache_dir={cache_dir}", f"run_dir={tmp_path / 'run'}"]))
+        train(load_experiment("demo_clip", [*BARE, *keys, f"cache_dir={cache_dir}", f"run_dir={tmp_path / 'run'}"]))
 
 
 def test_a_folder_zero_shot_and_the_tiny_one_trained(folders: dict[str, Path], tmp_path: Path, cache_dir: Path) -> None:
     """Both as runs with retrieval; the trained one scores again from its checkpoint, and gets the same."""
-    keys = [*SMALL, f"cache_dir={cache_dir}", "scoring.pixel_baseline=false"]
+    keys = [*BARE, f"cache_dir={cache_dir}"]
     own = [f"clip.path={folders['siglip']}", "clip.train=false", f"run_dir={tmp_path / 'zero'}"]
     zero = json.loads((train(load_experiment("demo_clip", [*keys, *own])) / "metrics.json").read_text())
     assert zero["headline_scorer"] == "clip"

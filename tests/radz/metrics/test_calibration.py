@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
@@ -48,7 +48,6 @@ def test_no_fit(labels: list[float], scores: list[float], reason: str) -> None:
         fit(labels, scores)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12)), min_size=2, max_size=60))
 def test_errors_equal_scikit_learn(rows: list[tuple[int, int]]) -> None:
     labels, level = (np.array(values, dtype=float) for values in zip(*rows, strict=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, norm
 from sklearn.metrics import roc_auc_score
@@ -33,7 +33,6 @@ def test_published_example_of_proc() -> None:
     assert 1e4 * c[1, 2] == pytest.approx(-7.56164938056579, rel=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 3)), min_size=4, max_size=20))
 def test_equals_the_definition_by_pairs(rows: list[tuple[bool, int, int]]) -> None:
     truth, *scores = (np.array(values, dtype=float) for values in zip(*rows, strict=True))
@@ -58,7 +57,6 @@ def test_equal_rankings_do_not_differ() -> None:
         delong([1, 0, 1, 0], [[0.1, np.nan, 0.2, 0.3]])
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_equals_its_definition(p_values: list[float]) -> None:
     order = np.argsort(p_values, kind="stable")

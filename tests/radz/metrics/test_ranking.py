@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics as reference
@@ -53,7 +53,6 @@ def test_points_equal_scikit_learn(seed: int, weighted: bool) -> None:
     assert best_f1(labels, scores, weights) == pytest.approx(reference_best_f1(y, s, w), rel=0, abs=1e-10)
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=25))
 def test_small_cases_equal_scikit_learn(rows: list[tuple[int, int, int]]) -> None:
     """Heavy ties and zero weights, the cases in which group ends are easily taken wrongly."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.errors import InputError
@@ -190,7 +190,6 @@ names = texts.filter(lambda name: finding_name(name, ontology()) == name)
 descriptions = st.builds(Description, name=names, **{field: texts for field in FIELDS})
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(descriptions, min_size=1, max_size=4, unique_by=lambda one: one.name), st.text(max_size=40))
 def test_what_is_saved_loads_unchanged(
     tmp_path_factory: pytest.TempPathFactory, many: list[Description], top: str
@@ -290,7 +289,6 @@ def test_ordinary_wording_is_not_taken_for_a_placeholder_or_a_refusal(text: str)
 labelled = st.tuples(st.sampled_from([f.capitalize() for f in FIELDS]), st.text(max_size=90)).map(": ".join)
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=300), st.lists(labelled, max_size=8).map("\n".join)))
 def test_any_answer_is_a_full_description_or_one_short_line(answer: str) -> None:
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from radz.models.length_groups import like_lengths
@@ -26,7 +26,6 @@ def best(lengths: list[int], groups: int) -> int:
     return min(found)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=9), st.integers(1, 5))
 def test_fewest_padded_tokens(lengths: list[int], groups: int) -> None:
     found = like_lengths(lengths, groups)

@@ -34,10 +34,9 @@ def score_table(split: str, seed: int) -> ScoreTable:
     return ScoreTable("ours", split, np.arange(60), ids, images, patients, FINDINGS, labels, scores)
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
+def contract_run(place: Path) -> Path:
     """A run folder as the contract draws it, with hostile words wherever a user can put words."""
-    run, test = tmp_path / "demo" / "seed0-00000000", score_table("test", 0)
+    run, test = place / "demo" / "seed0-00000000", score_table("test", 0)
     test.write_csv(prediction_file(run, test.key))
     rules = thresholds_from(score_table("val", 1))
     coverage = {"skipped": 2, "reasons": {"missing image": 2}}
@@ -51,6 +50,19 @@ def run_dir(tmp_path: Path) -> Path:
     lines += [f"{s},0,{3 - s / 100},{2.5 - s / 100},,{1e-3}" for s in range(100)]
     lines += ["99,0,,,0.81,", "100,1,,,nan,"]
     (run / "metrics.csv").write_text("\n".join(lines) + "\n")
+    return run
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    return contract_run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a folder with its page and figures, for tests that look at them."""
+    run = contract_run(tmp_path_factory.mktemp("drawn"))
+    assert write_report(run, cases()) == run / "report.html"
     return run
 
 
@@ -88,11 +100,10 @@ def cases() -> list[Case]:
 
 
 @pytest.mark.figures
-def test_page_holds_the_numbers_and_every_part(run_dir: Path) -> None:
-    path = write_report(run_dir, cases())
-    assert path == run_dir / "report.html" and not list(run_dir.glob(".*"))
-    words = Page(path.read_text(encoding="utf-8")).words
-    result = result_of(run_dir)
+def test_page_holds_the_numbers_and_every_part(drawn: Path) -> None:
+    assert not list(drawn.glob(".*"))
+    words = Page((drawn / "report.html").read_text(encoding="utf-8")).words
+    result = result_of(drawn)
     for scorer in result["scorers"].values():
         for values in (scorer["macro"]["auroc"], *(f["auroc"] for f in scorer["findings"].values())):
             assert f"{values['value']:.3f}" in words
@@ -109,8 +120,8 @@ def test_page_holds_the_numbers_and_every_part(run_dir: Path) -> None:
 
 
 @pytest.mark.figures
-def test_page_is_self_contained_and_safe(run_dir: Path) -> None:
-    text = write_report(run_dir, cases()).read_text(encoding="utf-8")
+def test_page_is_self_contained_and_safe(drawn: Path) -> None:
+    text = (drawn / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "base", "form"}
     assert "http://" not in text and "https://" not in text and "@import" not in text
@@ -120,45 +131,43 @@ def test_page_is_self_contained_and_safe(run_dir: Path) -> None:
             if name in ("src", "href", "xlink:href"):
                 assert (value or "").startswith(("data:image/png;base64,", "#")), (tag, name, value)
     # The hostile name is shown as what it is (findings lose their underscores), and no drawing reads it as a formula.
-    drawn = [text[text.index("<svg") :].split("<svg")[i].split("</svg>")[0] for i in (1, 2)]
-    assert all(Page(drawing).words.count(HOSTILE.replace("_", " ")) == 1 for drawing in drawn)
+    drawings = [text[text.index("<svg") :].split("<svg")[i].split("</svg>")[0] for i in (1, 2)]
+    assert all(Page(drawing).words.count(HOSTILE.replace("_", " ")) == 1 for drawing in drawings)
     assert page.words.count(HOSTILE.replace("_", " ")) == 10
     assert sum(tag == "svg" for tag, _ in page.tags) == 5
     assert f"</pre>{HOSTILE}" in page.words
 
 
 @pytest.mark.figures
-def test_page_and_figures_hold_no_identifier(run_dir: Path) -> None:
-    path = write_report(run_dir, cases())
+def test_page_and_figures_hold_no_identifier(drawn: Path) -> None:
     table = score_table("test", 0)
-    texts = [path.read_text(encoding="utf-8"), *(p.read_text() for p in (run_dir / "figures").glob("*.csv"))]
+    texts = [file.read_text(encoding="utf-8") for file in (drawn / "report.html", *drawn.glob("figures/*.csv"))]
     for text in texts:
         assert "STUDY-" not in text and "IMAGE-" not in text
         assert not [patient for patient in table.patient if patient in text]
 
 
 @pytest.mark.figures
-def test_figures_stand_beside_with_their_data(run_dir: Path) -> None:
-    write_report(run_dir)
+def test_figures_stand_beside_with_their_data(drawn: Path) -> None:
     names = {f"{kind}_ours_test" for kind in ("roc", "pr", "confusion", "intervals")} | {"training"}
-    assert {p.stem for p in (run_dir / "figures").iterdir()} == names
-    assert all((run_dir / "figures" / f"{n}.png").read_bytes().startswith(b"\x89PNG") for n in names)
-    lines = rows_of(run_dir / "figures" / "roc_ours_test.csv")
+    assert {p.stem for p in (drawn / "figures").iterdir()} == names
+    assert all((drawn / "figures" / f"{n}.png").read_bytes().startswith(b"\x89PNG") for n in names)
+    lines = rows_of(drawn / "figures" / "roc_ours_test.csv")
     for scorer, finding in (("fused", "mass"), ("pixel32", HOSTILE)):
         mine = [line for line in lines if (line["scorer"], line["finding"]) == (scorer, finding)]
         x, y = ([float(line[f"{k}_positive_rate"]) for line in mine] for k in ("false", "true"))
-        expected = result_of(run_dir)["scorers"][scorer]["findings"][finding]["auroc"]["value"]
+        expected = result_of(drawn)["scorers"][scorer]["findings"][finding]["auroc"]["value"]
         assert np.trapezoid(y, x) == pytest.approx(expected, abs=1e-5)
     validation = [
-        line["value"] for line in rows_of(run_dir / "figures" / "training.csv") if line["series"] == "val/auroc_macro"
+        line["value"] for line in rows_of(drawn / "figures" / "training.csv") if line["series"] == "val/auroc_macro"
     ]
     assert validation == ["0.81"]
 
 
 @pytest.mark.figures
-def test_writing_again_gives_the_same_page(run_dir: Path) -> None:
-    first = write_report(run_dir, cases()).read_bytes()
-    assert write_report(run_dir, cases()).read_bytes() == first
+def test_writing_again_gives_the_same_page(drawn: Path) -> None:
+    first = (drawn / "report.html").read_bytes()
+    assert write_report(drawn, cases()).read_bytes() == first
 
 
 def test_a_bare_run_still_has_a_page(run_dir: Path) -> None:

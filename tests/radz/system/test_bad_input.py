@@ -45,7 +45,7 @@ class Ours:
             "data": {"image_size": 64, "batch_size": 4, "corpora": [corpus]},
             "backbone": {"tiny": tiny, "lora_rank": 4, "lora_alpha": 8},
             "trainer": {"max_epochs": 1, "progress_bar": False},
-            "scoring": {"replicates": 100, "pixel_baseline": False},
+            "scoring": {"replicates": 100, "pixel_baseline": False, "wordings": ""},
             "wandb": {"mode": "disabled"},
         }
         self.file.write_text(yaml.safe_dump(content))

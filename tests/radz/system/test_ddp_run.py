@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch.multiprocessing as mp
+from lightning.pytorch.utilities import rank_zero_only
+from processes import free_port
 from small_run import SMALL
+
+from radz.cli import main
 
 CPU = ["trainer.accelerator=cpu", "scoring.pixel_baseline=false"]
 SPLITS = {"val": 12, "test": 16}
@@ -26,6 +31,14 @@ def radz(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return done
+
+
+def rank_of_two(rank: int, port: int, arguments: list[str]) -> None:
+    """The command in one of two processes, as torchrun starts it; a fork, so that nothing is imported again."""
+    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    os.environ.update(places, TORCHELASTIC_RUN_ID="none", RANK=str(rank), LOCAL_RANK=str(rank))
+    rank_zero_only.rank = rank  # which the import of Lightning reads of RANK
+    assert main(arguments) == 0
 
 
 def predictions(folder: Path, split: str) -> pd.DataFrame:
@@ -53,7 +66,8 @@ def test_eval_on_two_processes_equals_that_of_training_on_one(
     tmp_path: Path, trained_run: Path, cache_dir: Path
 ) -> None:
     places = [f"run={trained_run}", f"run_dir={tmp_path / 'two'}", f"cache_dir={cache_dir}", "trainer.devices=2"]
-    radz("eval", "demo", *SMALL, *CPU, *places, cwd=tmp_path)
+    arguments = ["eval", "demo", *SMALL, *CPU, *places]
+    mp.start_processes(rank_of_two, (free_port(), arguments), nprocs=2, start_method="fork")
     for split, count in SPLITS.items():
         two, trained = predictions(tmp_path / "two", split), predictions(trained_run, split)
         assert two.study_id.tolist() == [f"{split}-{i:06d}" for i in range(count)]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_run import SMALL
+from small_run import BARE, FEW
 
 from data_modules.errors import InputError
 from radz import Radz
@@ -68,7 +68,7 @@ def test_a_run_stopped_by_signals_goes_on_bit_for_bit(
         places = [f"run_dir={tmp_path / name}", f"cache_dir={cache_dir}", "trainer.max_epochs=3"]
         moving = ["dfat.learn_temperature=true", "dfat.temperature_warmup=0.5", "dfat.projector_warmup_steps=6"]
         moving += ["dkam.anchor_refresh=every_n_steps", "dkam.anchor_refresh_steps=2"]
-        return train(load_experiment("demo", [*SMALL, *LORA, *moving, "scoring.pixel_baseline=false", *places]))
+        return train(load_experiment("demo", [*BARE, FEW, *LORA, *moving, *places]))
 
     with caplog.at_level(logging.INFO):
         whole = run("whole")
@@ -114,9 +114,9 @@ def test_a_run_stopped_by_signals_goes_on_bit_for_bit(
 @pytest.mark.slow
 def test_a_run_may_end_by_steps(tmp_path: Path, cache_dir: Path, steps: int, best: int) -> None:
     """Three steps are an epoch: two end before any validation, four leave one step that none has seen."""
-    places = [f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}", "scoring.pixel_baseline=false"]
+    places = [f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]
     limits = ["trainer.max_epochs=null", f"trainer.max_steps={steps}"]
-    run = train(load_experiment("demo", [*SMALL, *LORA, *places, *limits]))
+    run = train(load_experiment("demo", [*BARE, *LORA, *places, *limits]))
     for name, step in (("best", best), ("last", steps)):
         assert torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)["global_step"] == step
     assert (run / "metrics.json").is_file() and np.isfinite(Radz.from_pretrained(run).embed_texts(["edema"])).all()
