@@ -19,10 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_modules import corpora, likeness, privacy
-from data_modules.base import StudyDataModule
 from data_modules.config import DataConfig
 from data_modules.corpus_config import SPLITS
 from data_modules.counting import counted
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.findings import STATE_NAMES
 from data_modules.marks import Drawn, marks

@@ -24,11 +24,11 @@ from data_modules.counting import counted
 from data_modules.decode import Recipe, decode
 from data_modules.disk import CannotWrite, writing
 from data_modules.errors import InputError
+from data_modules.file_stamps import NONE, Keys, Seen, Stamps, content_key
 from data_modules.lock import locked
 from data_modules.pixels import Gray
 from data_modules.privacy import pseudonym
 from data_modules.progress import Bar
-from data_modules.seen import NONE, Keys, Seen, Stamps, content_key
 from data_modules.store import Store
 from data_modules.study import StudyTable
 from data_modules.workers import crew

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 
 
 class CTDataModule(StudyDataModule):

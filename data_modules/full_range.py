@@ -69,7 +69,7 @@ def read_full_range(
             deep = read_deep(data, where) if data.startswith(SIGNATURES) else None
             found = None if deep is None else FullRange(deep[0], 1.0, 0.0, *deep[1:])
         if found is None:
-            return eight_bits(read_gray(path, name, frames, modality))
+            return FullRange(read_gray(path, name, frames, modality).astype(np.uint16), 1.0, 0.0, 0.0, 255.0)
         check_shows(found.gray(), where)
         return found
 
@@ -77,11 +77,6 @@ def read_full_range(
 def of_hounsfield(plane: NDArray[np.int16], low: float, high: float) -> FullRange:
     """Return a slice of a CT [H, W] in HU, shown from `low` to `high` at first."""
     return FullRange((plane.astype(np.int32) + (1 << 15)).astype(np.uint16), 1.0, -float(1 << 15), low, high)
-
-
-def eight_bits(gray: Gray) -> FullRange:
-    """Return a gray image as it is."""
-    return FullRange(gray.astype(np.uint16), 1.0, 0.0, 0.0, 255.0)
 
 
 def _levels(found: Values) -> FullRange:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from data_modules.base import StudyDataModule
 from data_modules.corpora import PUBLISHED
 from data_modules.corpus_config import SPLITS
+from data_modules.datamodule import StudyDataModule
 from data_modules.findings import ABSENT, PRESENT, SPACES
 
 OWN, IMPLIED, UNLABELLED, READ = "own rule", "implied", "not labelled", "from report"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.likeness import same_pictures
 
 MOST = 50_000

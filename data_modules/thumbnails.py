@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 
 from data_modules import privacy
 from data_modules.audit import named
-from data_modules.base import StudyDataModule
 from data_modules.corpus_config import SPLITS
 from data_modules.counting import counted
+from data_modules.datamodule import StudyDataModule
 from data_modules.files import replacing
 
 COLUMNS, LINES = 8, 4

@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, words
+from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, tell_size, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
-from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.parsing import parse_json
@@ -97,11 +96,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
         found = list(entries(root / file, release, f"{key}.root"))
         frames.append(_images(found, release).assign(split=split, source=str(root / file)))
         frames[-1]["image"] = f"{_folder(root, split, key)}/" + frames[-1]["patient"]
-        if len(found) != release.images[split]:
-            published = release.images[split]
-            log.warning(
-                "chestxdet/%s: %s here, %d in the published release", split, counted(len(found), "image"), published
-            )
+        tell_size(f"chestxdet/{split}", len(found), release.images[split])
     frame = pd.concat(frames)
     log.warning("chestxdet: no patient is named, so every image counts as one, and validation is held out by image")
     frame["split"] = hold_out(frame, config)

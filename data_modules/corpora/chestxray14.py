@@ -5,7 +5,6 @@ Reports were not published. The official lists split by patient but without vali
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,15 +12,13 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora.csv_file import column
-from data_modules.corpora.official import Layout, hold_out, words
+from data_modules.corpora.official import Layout, hold_out, tell_size, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
-from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
 from data_modules.table_store import watched, watched_glob
 
-log = logging.getLogger(__name__)
 LAYOUT = Layout(
     reader="chestxray14",
     title="NIH ChestX-ray14",
@@ -62,10 +59,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     frame["study"] = names
     frame["image"] = names.map(_places(root, key)).fillna("images/" + names)
     frame["split"] = _official(names, root, path, key)
-    if (found := int((frame["split"] == "train").sum())) != TRAIN_VAL:
-        log.warning(
-            "chestxray14/train and val: %s here, %d in the published release", counted(found, "image"), TRAIN_VAL
-        )
+    tell_size("chestxray14/train and val", int((frame["split"] == "train").sum()), TRAIN_VAL)
     frame["split"] = hold_out(frame, config)
     labels = {finding: LabelRule(WORDS, token=word) for finding, word in LABELS.items()}
     return LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)

@@ -80,11 +80,9 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     known = LABELS if rest else {name: LABELS[name] for name in FIVE}
     labels = {finding: LabelRule(name, numeric=dict(CHEXPERT_CODING)) for finding, name in known.items()}
     config = replace(config, patients=config.patients or "chexpert")
-    found = LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)
-    if rest:
-        left = sum(map(len, rest)) - sum(map(len, others))
-        found.coverage.filtered[f"{found.corpora[0]}: other images of patients of the list"] = left
-    return found
+    left = sum(map(len, rest)) - sum(map(len, others))
+    left_out = {"other images of patients of the list": left} if rest else {}
+    return LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key, left_out)
 
 
 def _alone(frame: pd.DataFrame, path: Path) -> None:

@@ -60,11 +60,8 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     elsewhere = frame["split"] != kept
     labels = {"covid19": LabelRule("covid", numeric=dict(BINARY_CODING))}
     path = root / "Data-split"
-    found = LAYOUT.studies(config, root, frame[~elsewhere], path, labels, ontology, salt, key)
-    found.coverage.filtered[f"{found.corpora[0]}: images of patients who are in the test or validation list too"] = int(
-        elsewhere.sum()
-    )
-    return found
+    left_out = {"images of patients who are in the test or validation list too": int(elsewhere.sum())}
+    return LAYOUT.studies(config, root, frame[~elsewhere], path, labels, ontology, salt, key, left_out)
 
 
 def _class(root: Path, kind: str, key: str) -> pd.DataFrame:

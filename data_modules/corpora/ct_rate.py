@@ -19,9 +19,8 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora.csv_file import column
-from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, words
+from data_modules.corpora.official import BINARY_CODING, Layout, hold_out, tell_size, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
-from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.reports import sections, undivided
@@ -78,10 +77,9 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     frame["split"] = hold_out(frame, config)
     layout = WITHOUT_CHESTLESS if left_out["volumes that show no chest"] else LAYOUT
     labels = {finding: LabelRule(name, numeric=dict(BINARY_CODING)) for finding, name in LABELS.items()}
-    found = layout.studies(config, root, frame, read_all[0][1], labels, ontology, salt, key)
+    found = layout.studies(config, root, frame, read_all[0][1], labels, ontology, salt, key, left_out)
     for reason, count in left_out.items():
         log.info("ct_rate: %d %s are left out", count, reason)
-        found.coverage.filtered[f"{found.corpora[0]}: {reason}"] = count
     return found
 
 
@@ -92,10 +90,7 @@ def _volumes(
     word = SPLITS[split]
     names = [f"{home}multi_abnormality_labels/{name}_predicted_labels.csv" for name in (split, word)]
     frame, path = _load(root, key, split, *dict.fromkeys(names))
-    if len(frame) != VOLUMES[split]:
-        log.warning(
-            "ct_rate/%s: %s here, %d in the published release", split, counted(len(frame), "volume"), VOLUMES[split]
-        )
+    tell_size(f"ct_rate/{split}", len(frame), VOLUMES[split], "volume")
     for name in LABELS.values():
         column(frame, name, path, f"{key}.root")
     distinct = frame.drop_duplicates(["study", *LABELS.values()])

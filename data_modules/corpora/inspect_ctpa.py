@@ -13,9 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora.csv_file import column, split_words
-from data_modules.corpora.official import Layout, words
+from data_modules.corpora.official import Layout, tell_size, words
 from data_modules.corpus_config import CorpusConfig, LabelRule
-from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
@@ -59,8 +58,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     }
     frame["split"] = frame[STUDY].map(_single(splits, where)["split"])
     frame = frame[frame["split"].notna()].copy()
-    if (studies := frame[STUDY].nunique()) != STUDIES:
-        log.warning("inspect: %s here, %d in the published release", counted(studies, "study"), STUDIES)
+    tell_size("inspect", frame[STUDY].nunique(), STUDIES, "study")
     labels, rules = _labels(*tables["labels"], key)
     frame = frame.join(labels, on=STUDY)
     texts = _single(_columns(*tables["impressions"], key, STUDY, "impressions"), tables["impressions"][1])
@@ -68,10 +66,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     ids = frame["image_id"].str.removesuffix(".nii.gz")
     frame["image"] = ("CTPA/" + ids + ".nii.gz").mask(ids == "", "")
     frame = frame.rename(columns={STUDY: "study", "person_id": "patient"}).fillna("")
-    found = WHOLE.studies(config, root, frame, path, rules, ontology, salt, key)
-    for reason, count in left_out.items():
-        found.coverage.filtered[f"{found.corpora[0]}: {reason}"] = count
-    return found
+    return WHOLE.studies(config, root, frame, path, rules, ontology, salt, key, left_out)
 
 
 def _load(root: Path, key: str, stem: str) -> tuple[pd.DataFrame, Path]:

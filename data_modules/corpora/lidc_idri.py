@@ -87,13 +87,11 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     if len(rows) != SCANS:
         log.warning("lidc_idri: %d annotated CT series here, %d in the published release", len(rows), SCANS)
     frame = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
-    chosen = split_patients(frame["patient"].to_numpy(dtype=object), config)
-    frame["split"] = frame["patient"].map(chosen)
+    frame["split"] = split_patients(frame["patient"], config)
     labels = {name: LabelRule(name, numeric=dict(CODING)) for name in ("nodule", "nodule_malignancy")}
-    found = LAYOUT.studies(config, root, frame, root, labels, ontology, salt, key)
+    found = LAYOUT.studies(config, root, frame, root, labels, ontology, salt, key, left_out)
     for reason, count in left_out.items():
         log.info("lidc_idri: %d %s are left out", count, reason)
-        found.coverage.filtered[f"{found.corpora[0]}: {reason}"] = count
     return found
 
 

@@ -116,7 +116,7 @@ class Layout:
 
     def studies(
         self, config: CorpusConfig, root: Path, frame: pd.DataFrame, path: Path, labels: Mapping[str, LabelRule],
-        ontology: Ontology, salt: bytes, key: str,
+        ontology: Ontology, salt: bytes, key: str, left_out: Mapping[str, int] | None = None,
     ) -> StudyTable:  # fmt: skip
         """Return the studies of `frame`, one row per image.
 
@@ -125,21 +125,26 @@ class Layout:
                 `sex`, `age`; those that `labels` read; any others may be named by the user's `keep`. Its index
                 numbers the rows of `path`, for error texts, or those of the file named in a column `source`.
             labels: finding -> rule.
+            left_out: reason -> what is not in `frame` for it, for the coverage.
         """
         self._count(frame)
         known = {field.name: field.name for field in fields(Columns) if field.name in frame.columns}
         own = replace(config, root=str(root), columns=Columns(**known), labels=dict(labels))
-        return table.read_frame(own, frame, path, config.name or self.reader, ontology, salt, key)
+        found = table.read_frame(own, frame, path, config.name or self.reader, ontology, salt, key)
+        found.coverage.filtered |= {f"{found.corpora[0]}: {why}": count for why, count in (left_out or {}).items()}
+        return found
 
     def _count(self, frame: pd.DataFrame) -> None:
         """Warn where a split holds another number of images than the published release."""
         here = frame["split"].value_counts()
         for split, wanted in self.published.items():
-            found = int(here.get(split, 0))
-            if found != wanted:
-                log.warning(
-                    "%s/%s: %s here, %d in the published release", self.reader, split, counted(found, "image"), wanted
-                )
+            tell_size(f"{self.reader}/{split}", int(here.get(split, 0)), wanted)
+
+
+def tell_size(what: str, found: int, published: int, noun: str = "image") -> None:
+    """Warn where `what` holds another number of images, or of another `noun`, than the published release."""
+    if found != published:
+        log.warning("%s: %s here, %d in the published release", what, counted(found, noun), published)
 
 
 def hold_out(frame: pd.DataFrame, config: CorpusConfig) -> pd.Series:
@@ -150,6 +155,6 @@ def hold_out(frame: pd.DataFrame, config: CorpusConfig) -> pd.Series:
     training = frame["split"] == "train"
     share = config.split_fractions.val
     fractions = replace(config.split_fractions, train=1 - share, val=share, test=0.0)
-    chosen = split_patients(frame.loc[training, "patient"].to_numpy(dtype=object), config, fractions)
-    moved = training & (frame["patient"].map(chosen) == "val")
+    moved = training.to_numpy(copy=True)
+    moved[moved] = split_patients(frame.loc[training, "patient"], config, fractions) == "val"
     return frame["split"].mask(moved, "val")

@@ -55,14 +55,12 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
         path = LAYOUT.find(root, key, "ecgen-radiology", "NLMCXR_reports/ecgen-radiology", REPORTS)
         frame, bare = _archive(root, path, config, key)
     frame["patient"] = frame["study"]
-    chosen = split_patients(frame["patient"].to_numpy(dtype=object), config)
-    frame["split"], frame["view"] = frame["patient"].map(chosen), frame["projection"]
+    frame["split"], frame["view"] = split_patients(frame["patient"], config), frame["projection"]
     ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
     columns, labels = terms.coded(frame["MeSH"], paths, UNJUDGED, "openi", ontology)
     frame = pd.concat([frame, columns], axis=1)
-    found = LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)
-    found.coverage.filtered[f"{found.corpora[0]}: reports without an image"] = bare
-    return found
+    left_out = {"reports without an image": bare}
+    return LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key, left_out)
 
 
 def paths(cell: str) -> set[str]:

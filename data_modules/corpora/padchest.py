@@ -73,9 +73,8 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     ontology = ontology.extended(config.findings, f"{key}.findings", config.reader)
     columns, labels = terms.coded(frame["Labels"], names, SILENT, "padchest", ontology)
     frame = pd.concat([frame, columns], axis=1)
-    found = LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)
-    found.coverage.filtered[f"{found.corpora[0]}: RNN_model rows of patients with Physician rows"] = int(both.sum())
-    return found
+    left_out = {"RNN_model rows of patients with Physician rows": int(both.sum())}
+    return LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key, left_out)
 
 
 def names(cell: str) -> set[str]:

@@ -12,10 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.corpora.csv_file import column
-from data_modules.corpora.official import BINARY_CODING, Layout, words
+from data_modules.corpora.official import BINARY_CODING, Layout, tell_size, words
 from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import CorpusConfig, LabelRule
-from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
@@ -53,14 +52,12 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
         raise InputError(f"{path} row {row}: {info.name} has no row for this image; correct one of the two")
     frame["image"] = "stage_2_train_images/" + frame[IMAGE] + ".dcm"
     frame["study"] = frame["patient"] = frame[IMAGE]
-    chosen = split_patients(frame[IMAGE].to_numpy(dtype=object), config)
-    frame["split"] = frame[IMAGE].map(chosen)
+    frame["split"] = split_patients(frame["patient"], config)
     log.warning(
         "rsna: these are images of NIH ChestX-ray14, not independent of it, and patientId names an image: "
         "which images are of one patient needs the NIH mapping"
     )
-    if len(frame) != PUBLISHED:
-        log.warning("rsna: %s here, %d in the published release", counted(len(frame), "image"), PUBLISHED)
+    tell_size("rsna", len(frame), PUBLISHED)
     labels = {
         finding: LabelRule(TARGET, numeric=dict(BINARY_CODING))
         if name == f"{TARGET}=1"

@@ -54,8 +54,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     frame["image"] = [files[name].as_posix() if name in files else name for name in frame["study"]]
     frame["patient"] = [files[name].parts[1] if name in files else name for name in frame["study"]]
     log.warning("siim: %s names no patients, every study folder counts as a patient of its own", path.name)
-    splits = split_patients(frame["patient"].to_numpy(dtype=object), config)
-    frame["split"] = frame["patient"].map(splits)
+    frame["split"] = split_patients(frame["patient"], config)
     labels = {"pneumothorax": LabelRule("EncodedPixels", numeric=dict(BINARY_CODING))}
     return LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import pandas as pd
 
 from data_modules.corpus_config import SPLITS, CorpusConfig, SplitFractions
 from data_modules.study import Text
 
 
 def split_patients(
-    patients: Text, config: CorpusConfig, fractions: SplitFractions | None = None
-) -> dict[str, str]:  # fmt: skip
-    """Return {patient: split} by `split_fractions` (or `fractions`) and `split_seed`.
+    patients: Text | pd.Series, config: CorpusConfig, fractions: SplitFractions | None = None
+) -> Text:  # fmt: skip
+    """Return the split of each of these patients [R] by `split_fractions` (or `fractions`) and `split_seed`.
 
     Patients are ordered by a seeded hash, so that the order of the rows does not matter. Where other corpora have the
     same patients, the hash alone decides, so that a patient falls into one split in all of them.
@@ -28,4 +29,5 @@ def split_patients(
     else:
         ends, at = np.rint(shares * len(order)), np.arange(len(order), dtype=float)
     chosen = np.searchsorted(ends, at, side="right").clip(max=len(SPLITS) - 1)
-    return {patient: SPLITS[k] for patient, k in zip(order, chosen, strict=True)}
+    split = {patient: SPLITS[k] for patient, k in zip(order, chosen, strict=True)}
+    return np.array([split[patient] for patient in patients], dtype=object)

@@ -248,14 +248,13 @@ class _Source:
             return split_words(self.frame, self.config.columns.split, self.path, f"{self.key}.columns.split")
         file = self.config.split_csv
         if file is None:
-            chosen = split_patients(patients, self.config)
-            return np.array([chosen[patient] for patient in patients], dtype=object)
+            return split_patients(patients, self.config)
         path = self.root / file.file
         table = load(path, f"{self.key}.split_csv.file")
         keys = column(table, file.key, path, f"{self.key}.split_csv.key")
         words = split_words(table, file.split, path, f"{self.key}.split_csv.split")
         own = self.split_key(file, set(keys))
-        known, chosen = set(own), {}
+        known, chosen = set(own), dict[str, str]()
         for row, value, word in zip(table.index, keys, words, strict=True):
             what = f"{path} row {row} ({file.key} {pseudonym(self.name, value, self.salt)})"
             if chosen.setdefault(value, word) != word:

@@ -75,8 +75,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     log.warning("vindr_cxr: no patient is named, so every image counts as one, and validation is held out by image")
     if on_kaggle:
         log.warning("vindr_cxr: Kaggle has no test labels, so the test split is held out of the training images")
-        chosen = split_patients(frame["patient"].to_numpy(dtype=object), config)
-        frame["split"] = frame["patient"].map(chosen)
+        frame["split"] = split_patients(frame["patient"], config)
     else:
         tests, place = LAYOUT.load(root, key, TEST)
         if OTHER not in tests:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -45,16 +45,14 @@ def label_many(
         processes = len(os.sched_getaffinity(0)) if len(distinct) > FEW and hasattr(os, "sched_getaffinity") else 0
     parts = [list(distinct[start : start + TOGETHER]) for start in range(0, len(distinct), TOGETHER)]
     found: list[Labels] = []
-    with Bar(total=len(distinct), desc="labels from reports", unit="report", disable=len(distinct) < FEW) as bar:
-        for part in _labelled([(modality, spec, part) for part in parts], processes):
+    with (
+        Bar(total=len(distinct), desc="labels from reports", unit="report", disable=len(distinct) < FEW) as bar,
+        crew(_label, processes, lambda task: f"{len(task[2])} reports") as done,
+    ):
+        for part in done([(modality, spec, part) for part in parts]):
             found += part
             bar.update(len(part))
     return [found[code] for code in codes]
-
-
-def _labelled(tasks: Sequence[_Task], processes: int) -> Iterator[list[Labels]]:
-    with crew(_label, processes, lambda task: f"{len(task[2])} reports") as done:
-        yield from done(tasks)
 
 
 def _label(task: _Task) -> list[Labels]:

@@ -16,9 +16,9 @@ from small_corpus import SALT, Corpus
 
 from data_modules import cache, decode
 from data_modules.corpora import table
+from data_modules.file_stamps import NONE, Stamps, content_key
 from data_modules.findings import ontology
 from data_modules.pixels import fit, read_gray
-from data_modules.seen import NONE, Stamps, content_key
 from data_modules.study import StudyTable
 
 

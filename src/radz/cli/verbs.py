@@ -161,9 +161,9 @@ def score(options: argparse.Namespace) -> None:
     readers |= dict.fromkeys(("protocol", "scorer", "corpus", "unmatched", "study", "image", "patient"), str)
     readers |= dict.fromkeys(("primary", "ignore", "subgroups"), names)
     keys, _ = read_keys(options.keys, readers | {"replicates": whole(100), "seed": whole(0)}, required=["out"])
-    from radz.runs.given.request import Request
-    from radz.runs.given.score import score_given
-    from radz.runs.given.sheet import Named
+    from radz.runs.other_scores.request import Request
+    from radz.runs.other_scores.score import score_given
+    from radz.runs.other_scores.sheet import Named
 
     named = Named(**{key: keys.pop(key) for key in ("study", "image", "patient", "ignore", "subgroups") if key in keys})
     sys.stdout.write(f"{score_given(Request(folder(options.scores), named=named, **keys))}\n")

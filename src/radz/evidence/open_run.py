@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules import privacy
-from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.files import check_there
 from radz.config.files import load_experiment
@@ -28,12 +28,15 @@ from radz.metrics.headline import chosen
 from radz.metrics.score_table import ScoreTable
 from radz.models.encoder import Encoder, Sequences
 from radz.models.heatmaps import Mapper, target_of
+from radz.models.losses import Features
 from radz.models.zero_shot import ZeroShot
 from radz.runs.prepare import prepare
 
 log = logging.getLogger(__name__)
 RowNumbers = NDArray[np.int64]
 """[n], of the study table."""
+TOGETHER = 64
+"""sentences that are encoded together"""
 
 
 @dataclass
@@ -94,6 +97,18 @@ class Opened:
     def sequences(self, batch: StudyBatch) -> Sequences:
         """What the decoder is given for a batch."""
         return self.encoder.image_sequences(batch.pixels, batch.image_counts, self.modalities(batch))
+
+    def spoken(self, texts: list[str]) -> Features:
+        """Features of K sentences, raw, less what they share: as of prompts, what sentences of one make share is their
+        own.
+        """
+        with torch.no_grad():
+            parts = [
+                self.encoder.encode_texts(texts[n : n + TOGETHER], raw=True) for n in range(0, len(texts), TOGETHER)
+            ]
+            found = Features.join(parts)
+            overall, local = (self.encoder.of_bank(side).taken_from(side) for side in (found.overall, found.local))
+            return replace(found, overall=overall, local=local)
 
     def labels(self, rows: RowNumbers) -> NDArray[np.float32]:
         """[n, C] of the scored findings, 1, 0 or NaN under the metrics policy."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,8 +35,6 @@ from radz.report.forest import Bar, forest
 
 log = logging.getLogger(__name__)
 KIND = "similarity"
-TOGETHER = 64
-"""phrases that are encoded together"""
 COLUMNS = {
     "pointing": "pointing game",
     "random/pointing": "random pixel",
@@ -198,14 +195,9 @@ def _of_image(run: Opened, one: Placed, grids: NDArray[np.float32]) -> Iterator[
 
 def _spoken(run: Opened, texts: list[str]) -> Tensor:
     """Features [K, e] of phrases, of the side that the loss compared with single image tokens, less what they share."""
-    dfat, encoder = run.module.dfat, run.encoder
+    dfat, spoken = run.module.dfat, run.spoken(texts)
     by_tokens = dfat.sentences_weight > 0 and dfat.sentences_by == "tokens"
-    with torch.no_grad():
-        parts = [encoder.encode_texts(texts[n : n + TOGETHER], raw=True) for n in range(0, len(texts), TOGETHER)]
-        sides = [part.overall if by_tokens or dfat.loss != "global_local" else part.local for part in parts]
-        spoken = torch.cat(sides)
-        # As of prompts, what sentences of one make share is their own.
-        return encoder.of_bank(spoken).taken_from(spoken)
+    return spoken.overall if by_tokens or dfat.loss != "global_local" else spoken.local
 
 
 def _item(run: Opened, located: list[Grounded]) -> Item:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -29,8 +28,6 @@ from radz.report import figures
 TITLE = "True sentences against false ones"
 OTHER = "finding"
 """a sentence of another study on what this one lacks"""
-TOGETHER = 64
-"""sentences that are encoded together"""
 
 
 @dataclass(frozen=True)
@@ -83,15 +80,8 @@ def _nearer(run: Opened, rows: RowNumbers, reader: Sentences, pairs: list[Pair])
     """[n], whether the image is nearer to the true sentence of each pair."""
     texts = list(dict.fromkeys(text for pair in pairs for text in (pair.true, pair.false)))
     place = {text: number for number, text in enumerate(texts)}
+    spoken = run.spoken(texts)
     with torch.no_grad():
-        parts = [run.encoder.encode_texts(texts[n : n + TOGETHER], raw=True) for n in range(0, len(texts), TOGETHER)]
-        spoken = Features.join(parts)
-        # As of prompts, what sentences of one make share is their own.
-        spoken = replace(
-            spoken,
-            overall=run.encoder.of_bank(spoken.overall).taken_from(spoken.overall),
-            local=run.encoder.of_bank(spoken.local).taken_from(spoken.local),
-        )
         found: list[bool] = []
         start = 0
         for batch in run.batches(rows, run.data.config.eval_batch_size):
@@ -155,9 +145,8 @@ def _figure(kinds: dict[str, dict[str, float]]) -> Any:
 
 def _share(nearer: NDArray[np.bool_], patients: list[str], run: Opened) -> dict[str, Any]:
     """Share with its interval by patient, who brings all of his sentences."""
-    codes, names = pd.factorize(np.asarray(patients))  # in their order, which no salt moves
-    counts, hits = np.bincount(codes), np.bincount(codes, weights=nearer)
-    drawn = np.concatenate(list(bootstrap.draws(len(names), run.settings.replicates, run.settings.seed, len(names))))
-    low, high, _ = bootstrap.interval((drawn @ hits) / np.maximum(drawn @ counts, 1))
+    hits, settings = nearer[:, None].astype(float), run.settings
+    samples = bootstrap.means_by_unit(hits, patients, settings.replicates, settings.seed)
+    low, high, _ = bootstrap.interval(samples)
     rounded = [round(float(one), 4) for one in (nearer.mean(), low, high)]
     return dict(zip(("value", "low", "high"), rounded, strict=True))

@@ -17,8 +17,8 @@ from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
+from data_modules.datamodule import StudyDataModule
 from radz.config.schema import Experiment
 from radz.distributed import gather_objects
 from radz.metrics.monitor import MONITOR, FindingMetrics, as_log_dict

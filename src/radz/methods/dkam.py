@@ -13,9 +13,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data_modules.base import StudyDataModule
 from data_modules.corpus_config import FROM_REPORT
 from data_modules.counting import counted
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING, ontology
 from radz.backbones.generation import write

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from radz.methods.base import modalities_of
 from radz.models.encoder import Encoder
 from radz.models.labels import LabelView, batch_texts

@@ -9,8 +9,8 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
-from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from radz.methods import logistic_regression, study_features
 from radz.methods.base import run_rows

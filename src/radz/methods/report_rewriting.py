@@ -18,7 +18,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.disk import writing
 from data_modules.errors import InputError
 from data_modules.files import replacing

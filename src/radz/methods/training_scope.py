@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.dicom_words import VIEWS, view_kind
 from data_modules.disk import check_opens
 from data_modules.errors import InputError

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.files import write_json
 from radz.metrics.ranking import auroc
 from radz.metrics.score_table import ScoreTable

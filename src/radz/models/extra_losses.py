@@ -13,7 +13,7 @@ from radz.distributed import total, world
 from radz.models.anchor_bank import AnchorBank
 from radz.models.encoder import Encoder
 from radz.models.extra_loss import Encoded, ExtraLoss, Given
-from radz.models.kept_texts import KeptTexts, texts_to_keep
+from radz.models.keep_loss import KeptTexts, texts_to_keep
 from radz.models.local_similarity import LocalLoss
 from radz.models.reconstruction import Reconstruction
 from radz.models.sentences import Sentences

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
+from data_modules.datamodule import StudyDataModule
 from data_modules.findings import NO_FINDING, UNCERTAIN, Ontology, ontology
 from data_modules.reports import digest64
 from radz.config.schema import DfatConfig

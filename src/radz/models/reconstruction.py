@@ -9,18 +9,17 @@ Shapes: B studies, T tokens, d width, n masked tokens of this rank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from radz.backbones.layers import at_least_fp32
 from radz.config.dfat import DfatConfig
 from radz.distributed import gather, total, world
-from radz.models.encoder import Encoder, Sequences, make_head
+from radz.models.encoder import Encoder, make_head
 from radz.models.extra_loss import Encoded, Given
 from radz.models.gradient_cache import Compute, cached
 
@@ -58,19 +57,19 @@ class Reconstruction(nn.Module):
         with torch.random.fork_rng(devices=[]):  # whatever has drawn before, such as anchors that were not on disk yet
             torch.manual_seed(torch.initial_seed())
             self.predictor = make_head("mlp", backbone.hidden_size, backbone.hidden_size)
-        for place, weight in enumerate(_trained(encoder).values()):
+        for place, weight in enumerate(_trained(encoder)):
             self.register_buffer(f"average_{place}", weight.detach().clone())
 
     @torch.no_grad()
-    def follow(self, encoder: Encoder) -> dict[str, Tensor]:
-        """Move the averages towards the weights of now, and name them as `_States` has them.
+    def follow(self, encoder: Encoder) -> list[Tensor]:
+        """Move the averages towards the weights of now, in the order of `_trained`.
 
         Once at the beginning of a step, before which nothing has moved them since the last one.
         """
-        averages = {}
-        for place, (name, weight) in enumerate(_trained(encoder).items()):
-            averages[name] = self.get_buffer(f"average_{place}").lerp_(weight, 1 - self.decay)
-        return averages
+        return [
+            self.get_buffer(f"average_{place}").lerp_(weight, 1 - self.decay)
+            for place, weight in enumerate(_trained(encoder))
+        ]
 
     def encode(self, encoder: Encoder, given: Given) -> tuple[Tensor, Tensor]:
         """Predictions and targets [n, d], the latter layer-normalised and without gradient."""
@@ -107,12 +106,14 @@ class Reconstruction(nn.Module):
 
     @torch.no_grad()
     def targets(
-        self, encoder: Encoder, averages: dict[str, Tensor], images: Images, rows: Sequence[int], step: int
+        self, encoder: Encoder, averages: list[Tensor], images: Images, rows: Sequence[int], step: int
     ) -> Tensor:  # fmt: skip
         """States of the same tokens [n, d] where none is masked, of the averaged weights and without dropout."""
         training = encoder.training
         encoder.eval()
-        given, states = functional_call(_States(encoder), averages, images)
+        with _standing_in(_trained(encoder), averages):
+            given = encoder.image_sequences(*images)
+            states = encoder.backbone.decode(given.embeddings, given.mask, given.content)
         encoder.train(training)
         chosen = at_least_fp32(states[self.masked(given.content, rows, step)])
         with torch.autocast(states.device.type, enabled=False):
@@ -154,20 +155,23 @@ def reconstruction(predicted: Tensor, targets: Tensor) -> Tensor:
     return distance + F.relu(SPREAD - (variance + TINY).sqrt()).mean()
 
 
-class _States(nn.Module):
-    """What `functional_call` needs: a module that is called, with the encoder inside."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, *images: Any) -> tuple[Sequences, Tensor]:
-        """Sequences of studies, and their states [B, T, d]."""
-        given = self.encoder.image_sequences(*images)
-        return given, self.encoder.backbone.decode(given.embeddings, given.mask, given.content)
+def _trained(encoder: Encoder) -> list[nn.Parameter]:
+    """What trains of the backbone."""
+    return [weight for weight in encoder.backbone.parameters() if weight.requires_grad]
 
 
-def _trained(encoder: Encoder) -> dict[str, nn.Parameter]:
-    """What trains of the backbone, by its name in `_States`."""
-    every = encoder.backbone.named_parameters(prefix="encoder.backbone")
-    return {name: weight for name, weight in every if weight.requires_grad}
+@contextmanager
+def _standing_in(weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
+    """Let the weights have other values meanwhile.
+
+    Not by `torch.func.functional_call`: what PEFT shares between two tied layers is one module at two places, of which
+    the call gives back the values that were meant for the moment.
+    """
+    own = [weight.data for weight in weights]
+    try:
+        for weight, value in zip(weights, values, strict=True):
+            weight.data = value
+        yield
+    finally:
+        for weight, value in zip(weights, own, strict=True):
+            weight.data = value

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules import privacy
-from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
 from data_modules.counting import counted
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.files import replacing
 from data_modules.findings import ABSENT, PRESENT, STATE_NAMES

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.findings import NO_FINDING
 from data_modules.progress import Bar

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from data_modules import privacy
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.files import read_json
 from data_modules.leaks import leaked
 from radz.config.files import published_prompts

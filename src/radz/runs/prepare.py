@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from radz.config.schema import Experiment
 from radz.distributed import is_main_process

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules import privacy
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from radz.methods.base import WORDING, run_rows
 from radz.metrics.score_table import ScoreTable
 from radz.models.prompts import PROMPT_SET

@@ -7,9 +7,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from data_modules.base import StudyDataModule
 from data_modules.chest_xray import ChestXrayDataModule
 from data_modules.ct import CTDataModule, MixedDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.findings import Finding
 from radz.config.schema import Experiment

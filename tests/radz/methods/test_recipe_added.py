@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data_modules.errors import InputError
 from radz.config.dfat import DfatConfig
-from radz.models.kept_texts import DRAWN, KeptTexts
+from radz.models.keep_loss import DRAWN, KeptTexts
 from radz.models.reconstruction import Reconstruction
 
 SETTINGS: dict[str, Any] = {"alignment_weight": 0.2, "temperature": 0.1}

@@ -14,7 +14,7 @@ from sections import backbone_folder
 from small_run import SMALL
 from tiny_families import FIRST
 
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.reports import digest64
 from radz.backbones.generation import equal_lengths, write

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from small_run import SMALL
 
-from data_modules.base import StudyDataModule
 from data_modules.chest_xray import ChestXrayDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.pixels import fit, read_gray
 from radz.config.files import load_experiment

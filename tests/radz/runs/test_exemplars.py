@@ -11,7 +11,7 @@ import pytest
 import torch
 from csv_rows import rows_of
 
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.findings import UNMENTIONED
 from radz.backbones import Backbone

@@ -11,8 +11,8 @@ import pytest
 import torch
 from csv_rows import rows_of
 
-from data_modules.base import StudyDataModule
 from data_modules.batch import StudyBatch
+from data_modules.datamodule import StudyDataModule
 from data_modules.errors import InputError
 from data_modules.findings import ontology
 from radz.config.dkam import DkamConfig

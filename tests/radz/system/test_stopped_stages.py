@@ -14,7 +14,7 @@ import pytest
 from processes import forked
 from small_run import SMALL
 
-import data_modules.base
+import data_modules.datamodule
 import radz.evidence.compute
 import radz.methods.dkam
 import radz.runs.evaluate
@@ -26,8 +26,8 @@ from radz.methods.dfat import DFAT
 
 TERM, INT, CHILD = signal.SIGTERM, signal.SIGINT, 0
 STAGES: list[tuple[Any, str, int]] = [
-    (data_modules.base.StudyDataModule, "setup", TERM),
-    (data_modules.base, "open_or_build", INT),
+    (data_modules.datamodule.StudyDataModule, "setup", TERM),
+    (data_modules.datamodule, "open_or_build", INT),
     (radz.methods.dkam, "build_bank", TERM),
     (DFAT, "training_step", CHILD),
     (DFAT, "training_step", TERM),

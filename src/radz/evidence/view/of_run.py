@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_modules import privacy
-from data_modules.base import StudyDataModule
+from data_modules.datamodule import StudyDataModule
 from data_modules.decode import Recipe
 from data_modules.errors import InputError
 from data_modules.files import check_there

@@ -15,12 +15,12 @@ from data_modules.files import check_free, new_folder, write_json, write_rows
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.summary import log_summary
 from radz.report.run_report import write_report
-from radz.runs.given.headers import ColumnNames
-from radz.runs.given.joined import NOBODY, Pairs, check_matched, pair
-from radz.runs.given.protocol import read_protocol
-from radz.runs.given.request import Request
-from radz.runs.given.results import Brought
-from radz.runs.given.sheet import Sheet, check_named, read_sheet
+from radz.runs.other_scores.headers import ColumnNames
+from radz.runs.other_scores.joined import NOBODY, Pairs, check_matched, pair
+from radz.runs.other_scores.protocol import read_protocol
+from radz.runs.other_scores.request import Request
+from radz.runs.other_scores.results import Brought
+from radz.runs.other_scores.sheet import Sheet, check_named, read_sheet
 from radz.training.environment import software
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, brier_score
 from radz.cli.command_line import main
 from radz.metrics.calibration import fit
 from radz.metrics.score_table import ScoreTable
-from radz.runs.given.unit_interval import UNIT, to_unit_interval
+from radz.runs.other_scores.unit_interval import UNIT, to_unit_interval
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from data_modules.cells import spelling
 from data_modules.errors import InputError
 from data_modules.privacy import pseudonym
 from radz.metrics.score_table import ScoreTable
-from radz.runs.given.labels import by_study
-from radz.runs.given.sheet import Sheet
+from radz.runs.other_scores.labels import by_study
+from radz.runs.other_scores.sheet import Sheet
 
 Values = Mapping[tuple[str, str], NDArray[np.float32]]
 """(scorer, finding) -> [N of the sheet of scores]."""

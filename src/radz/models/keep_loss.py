@@ -1,4 +1,4 @@
-"""What the untrained decoder knows of the findings: how alike it finds their descriptions and names.
+"""The loss of `dfat.keep_weight`: the untrained decoder finds descriptions and names as alike as before.
 
 Training on one corpus bends this space to the findings that it labels, and those that it does not are scored by it.
 The similarities, not the vectors, are held: relations may move as a whole (relational distillation: RKD, arXiv

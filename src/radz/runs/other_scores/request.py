@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_modules.corpus_config import one_of
-from radz.runs.given.sheet import Named
+from radz.runs.other_scores.sheet import Named
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from data_modules.corpora.official import CHEXPERT_CODING
 from data_modules.corpus_config import MISSING, LabelPolicy, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import STATE_NAMES, Ontology, complete, policy_table
-from radz.runs.given.headers import LABEL
-from radz.runs.given.sheet import Column, Sheet
+from radz.runs.other_scores.headers import LABEL
+from radz.runs.other_scores.sheet import Column, Sheet
 
 Value = TypeVar("Value")
 WORDS = {"true": "1", "false": "0"} | {

@@ -17,8 +17,8 @@ from data_modules.corpora.csv_file import VALUE, load
 from data_modules.corpora.ids import check_ids
 from data_modules.corpus_config import MISSING
 from data_modules.errors import InputError, nearest
-from radz.runs.given.columns import Column, listed_columns, long_columns, wide_columns
-from radz.runs.given.headers import ATTRIBUTES, LABEL, ROLES, ColumnNames, first_of
+from radz.runs.other_scores.columns import Column, listed_columns, long_columns, wide_columns
+from radz.runs.other_scores.headers import ATTRIBUTES, LABEL, ROLES, ColumnNames, first_of
 
 UNITS = ("study", "image", "patient")
 

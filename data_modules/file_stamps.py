@@ -12,7 +12,6 @@ import hashlib
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,15 +99,12 @@ def content_key(path: str, more: str, salt: bytes) -> int:
     """
     if not os.path.isdir(path):
         with open(path, "rb") as file:
-            return keyed(f"{hashlib.file_digest(file, _hasher).hexdigest()}\0{more}", salt)
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        return keyed(f"{digest.hexdigest()}\0{more}", salt)
     parts = [
         f"{entry.name}\0{content_key(entry.path, '', salt)}" for entry in os.scandir(path) if entry.is_file()
     ]  # fmt: skip
     return keyed("\0".join([*sorted(parts), more]), salt)
-
-
-def _hasher() -> Any:
-    return hashlib.blake2b(digest_size=16)
 
 
 def keyed(text: str, salt: bytes) -> int:

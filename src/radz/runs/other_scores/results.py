@@ -23,13 +23,13 @@ from radz.metrics.estimates import RULES
 from radz.metrics.score_table import ScoreTable
 from radz.metrics.split_results import NOT_KNOWN, calibrations_from, results, sets_from, thresholds_from
 from radz.metrics.subgroups import groups_of, subgroups
-from radz.runs.given.headers import LABEL
-from radz.runs.given.joined import Pairs, score_table
-from radz.runs.given.labels import labels_of
-from radz.runs.given.protocol import Protocol
-from radz.runs.given.request import Request
-from radz.runs.given.sheet import Sheet, scores_of
-from radz.runs.given.unit_interval import LOGITS, PERCENT, to_unit_interval
+from radz.runs.other_scores.headers import LABEL
+from radz.runs.other_scores.joined import Pairs, score_table
+from radz.runs.other_scores.labels import labels_of
+from radz.runs.other_scores.protocol import Protocol
+from radz.runs.other_scores.request import Request
+from radz.runs.other_scores.sheet import Sheet, scores_of
+from radz.runs.other_scores.unit_interval import LOGITS, PERCENT, to_unit_interval
 
 log = logging.getLogger(__name__)
 NO_SCORE, NO_LABEL = "no column of the scores is it", "no column of the labels is it"

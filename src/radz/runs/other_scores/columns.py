@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_modules.errors import InputError
-from radz.runs.given.headers import LABEL, ROLES, ColumnNames, first_of
+from radz.runs.other_scores.headers import LABEL, ROLES, ColumnNames, first_of
 
 SEPARATOR = "|"
 """of findings in one cell, as in NIH's `Finding Labels`"""
