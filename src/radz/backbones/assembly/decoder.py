@@ -49,6 +49,9 @@ def load_decoder(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
         raise InputError(f"decoder: {source}: no safetensors weights; convert them first (pickles are not read)")
     with reading(source, "tokenizer", *told):
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+    if is_gguf and config.eos_token_id is not None:
+        # transformers 5.17 takes the first word of a text for its end in files of Llama's class.
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
     if IMAGE in tokenizer.get_vocab():
         raise InputError(f"decoder: {source}: its tokenizer has {IMAGE} already; give a model of text alone")
     loader: Any = AutoModelForCausalLM
