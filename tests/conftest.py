@@ -59,10 +59,10 @@ def _blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
         else:
             Path(target).write_bytes(png.getvalue())
 
-    def subplots(self: Figure, lines: int = 1, columns: int = 1, *, squeeze: bool = True, **settings: Any) -> Any:
+    def subplots(self: Figure, nrows: int = 1, ncols: int = 1, *, squeeze: bool = True, **settings: Any) -> Any:
         if request.config.stash[DRAWN] or squeeze:
-            return panels(self, lines, columns, squeeze=squeeze, **settings)
-        return np.full((lines, columns), self.add_subplot(), dtype=object)
+            return panels(self, nrows, ncols, squeeze=squeeze, **settings)
+        return np.full((nrows, ncols), self.add_subplot(), dtype=object)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", savefig)

@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule
 from plain_trainer import plain_trainer
 from small_corpus import Corpus, Make, ready
 
-from data_modules import base
+from data_modules import datamodule
 from data_modules.batch import StudyBatch
 from data_modules.chest_xray import ChestXrayDataModule
 from data_modules.config import Augment, Limit
@@ -66,7 +66,7 @@ def test_training_order_is_of_seed_and_epoch_and_touches_no_global_state(make: M
 def test_setup_reads_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ready(make())
     table = module.table
-    monkeypatch.setattr(base.corpora, "read", None)
+    monkeypatch.setattr(datamodule.corpora, "read", None)
     module.prepare_data()
     module.setup("fit")
     module.setup("test")

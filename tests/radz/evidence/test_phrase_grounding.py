@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -108,6 +109,7 @@ def test_phrases_are_what_the_loss_set_against_tokens_less_what_they_share(chang
 
     encoder = SimpleNamespace(encode_texts=encode, of_bank=lambda rows: Shared.of(rows, whiten=False))
     fake: Any = SimpleNamespace(module=SimpleNamespace(dfat=DfatConfig(**changes)), encoder=encoder)
+    fake.spoken = partial(Opened.spoken, fake)
     found = phrase_grounding._spoken(fake, list(features))
     expected = torch.stack([both[side == "local"] for both in map(tuple, features.values())])
     torch.testing.assert_close(found, expected - expected.mean(0))
