@@ -10,6 +10,7 @@ Here the frozen table is looked up as it is, and the few rows are put where thei
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,8 +24,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         low = x @ a.to(x.dtype).T
         y = nn.functional.linear(x, weight, bias)
-        # In place: the sum costs no second pass over y, and no copy of it.
-        y.addmm_(low, (b * scale).to(x.dtype).T)
+        y = _added()(y, low, (b * scale).to(x.dtype).T)
         ctx.scale = scale
         ctx.save_for_backward(x, low, weight, a, b)
         return y
@@ -36,10 +36,19 @@ class _Linear(torch.autograd.Function):
         down = y @ (b * ctx.scale).to(y.dtype)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = (y @ weight).addmm_(down, a.to(y.dtype))
+            of_x = _added()(y @ weight, down, a.to(y.dtype))
         of_a = (down.T @ x).to(a.dtype)
         of_b = (y.T @ low).to(b.dtype) * ctx.scale
         return of_x, None, None, of_a, of_b, None  # weight and bias are frozen, the scale is a number
+
+
+def _added() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Adds a product in place, so that the sum costs no second pass over its left side, and no copy of it.
+
+    Not under `torch.compile`, which makes one pass of it anyhow: dynamo of torch 2.11 loses, without a word, the
+    gradients of a node that writes in place.
+    """
+    return Tensor.addmm if torch.compiler.is_compiling() else Tensor.addmm_
 
 
 def fuse_lora(model: nn.Module) -> int:

@@ -25,11 +25,13 @@ def resolve(path: str, key: str = "backbone.path") -> Path:
     if folder.exists() or match is None:
         return folder
     from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_OFFLINE
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repo, revision = match["repo"], match["revision"]
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=WANTED))
+        # Said again: offline, huggingface_hub 1.33 asks for the list of files of a revision that is in the cache.
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=WANTED, local_files_only=HF_HUB_OFFLINE))
     except GatedRepoError:
         cause = "the hub gives it to accounts with access only; accept its terms there and set HF_TOKEN"
     except LocalEntryNotFoundError:
