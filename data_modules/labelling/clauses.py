@@ -23,7 +23,7 @@ NEAR = 20
 JOINTS = ("comma", "and")
 AHEAD = ("negated", "doubt", "gone", "aside", "hypothesis")
 """kinds of cues that turn what follows"""
-BACK = ("denied_after", "doubt_after", "gone_after")
+BACK = ("denied_after", "doubt_after", "gone_after", "unassessed")
 """kinds that turn what stands before them"""
 _TWINS = {"negated": "denied_after", "doubt": "doubt_after"}
 """kinds that share words, which stand before or behind what they turn"""
@@ -127,7 +127,7 @@ def clauses_of(text: str, mentions: Sequence[Match], found: Sequence[Match]) -> 
     denying = {mention.start for mention in mentions if mention.what.kind in ("normal", "group")}
     hidden = {cue for cue in inner if cue.what != "negated" or cue.start not in denying}
     cues = longest([cue for cue in found if cue not in hidden])
-    denials = {cue.start for cue in cues if cue.what in BACK}
+    denials = {len(text[: cue.start].rstrip()) for cue in cues if cue.what in BACK}
     asking = {sign.start() for sign in _ASKING.finditer(text)}
     marks = (
         Match(sign.start(), sign.end(), "doubt" if sign.start() in asking else _MARKS[sign[0]])
@@ -135,7 +135,7 @@ def clauses_of(text: str, mentions: Sequence[Match], found: Sequence[Match]) -> 
     )
     cues += [
         mark for mark in marks
-        if not inside(mark, mentions) and not (mark.what == "end" and denials & {mark.end, mark.end + 1})
+        if not inside(mark, mentions) and not (mark.what == "end" and mark.end in denials)
     ]  # fmt: skip
     cues.sort(key=lambda cue: cue.start)
     for start, end in pairwise([0, *_ends(text, cues), len(text)]):

@@ -24,6 +24,7 @@ CLOSE = 4
 LINKED = 6
 """words that may lie between an `or` and either of the two mentions that it links"""
 _ASKED = re.compile(r"[^,;:?(]{0,20}\?")
+_FIELD = re.compile(r"\s*:[\s_.]*")
 _APART = (*JOINTS, "with", "verb")
 """cues that may not lie between them"""
 _ALIKE = {"atelectasis": "fibrosis", "fibrosis": "atelectasis"}
@@ -49,6 +50,8 @@ def said(sentence: str, rules: Rules) -> list[Said]:
     text = flat(spelt.text)
     terms = rules.terms.found(text)
     mentions = mentions_of(terms, text)
+    begun = {mention.start for mention in mentions if _FIELD.match(spelt.text, mention.end)}
+    mentions = [mention for mention in mentions if not _unfilled(mention, begun, spelt.text)]
     if not mentions:
         return []
     clauses = clauses_of(text, mentions, answered(spelt.text, rules.cues.found(text)))
@@ -56,6 +59,12 @@ def said(sentence: str, rules: Rules) -> list[Said]:
     return [
         one._replace(start=spelt.written(one.start), end=spelt.written(one.end)) for one in stated if one is not None
     ]
+
+
+def _unfilled(mention: Match, begun: set[int], text: str) -> bool:
+    """Whether a mention is an item of a form that says nothing: nothing stands behind its colon, or the next item."""
+    item = _FIELD.match(text, mention.end)
+    return item is not None and (item.end() == len(text) or item.end() in begun)
 
 
 def _reaches(cue: Match, mention: Match, clause: Clause) -> bool:
@@ -145,7 +154,7 @@ def _stated(mention: Match, clause: Clause) -> Said | None:
     def first(*kinds: str) -> Match | None:
         return next((cues[kind] for kind in kinds if kind in cues), None)
 
-    if term.kind == "mask" or first("aside", "hypothesis", "past", "nothing"):
+    if term.kind == "mask" or first("aside", "hypothesis", "past", "nothing", "unassessed"):
         return None
     gone, negation = first("gone", "gone_after"), first("negated", "denied_after")
     doubt = first("doubt", "doubt_after", "either", "asked")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 
 from data_modules.labelling.phrases import Match
 
@@ -19,12 +20,20 @@ _NOTHING = str.maketrans({0x2205: "\u00d8", 0x2300: "\u00d8"})
 
 ANSWERS = {
     "answer_no": "denied_after", "answer_none": "denied_after", "answer_maybe": "doubt_after", "answer_yes": "end",
+    "answer_nothing": "unassessed",
 }  # fmt: skip
 """What the answer of a form does, where it is one."""
 _LED = re.compile(r"(?:[:=(]|\s[-\u2013\u2014])\s*$")
+_MARKED = re.compile(r"[:=]\s*$")
+_CHOICE = re.compile(r"\s*[/|]\s*")
+"""between two answers of which none is chosen: yes / no"""
 _CLOSED = re.compile(r"\s*\)?\s*(?:$|[.,;|/!(]|[-\u2013\u2014]\s|[A-Z\u00c0-\u00de][^.:;,]{1,40}:)")
 _ENDED = re.compile(r"\s*(?:$|[.,;|])")
-_SIGN = re.compile(r"(?:[:=]\s*\(?|\()\s*(?:(?P<no>[-\u2013\u2014\u2212]+|0)|(?P<yes>\++|1))\s*\)?(?=\s*(?:$|[.,;|/]))")
+_SIGN = re.compile(
+    r"(?:[:=]\s*\(?|\()\s*(?:(?P<no>[-\u2013\u2014\u2212]+|0(?:[.,]0+)?(?:\s*(?:mm|cm|ml|%))?)|(?P<yes>\++|1)|(?P<maybe>\?))"
+    r"\s*\)?(?=\s*(?:$|[;|/]|[.,](?!\d)))"  # but 0.8 cm
+)
+_BOX = re.compile(r"\[[\s_]*\]|\(\s+\)|\u2610|(?P<ticked>\[\s*[xX\u2713\u2714]\s*\]|\(\s*[xX]\s*\)|[\u2611\u2612])")
 
 
 class Spelt:
@@ -43,7 +52,7 @@ class Spelt:
             shift += len(full) - len(match[0])
             self._ends.append(done + shift)
             self._shifts.append(shift)
-        text = "".join((*parts, sentence[done:]))
+        text = _without_boxes("".join((*parts, sentence[done:])))
         self.text = _DIAMETER.sub(" ", text.translate(_NOTHING))
 
     def written(self, place: int) -> int:
@@ -62,8 +71,11 @@ def answered(text: str, cues: Sequence[Match]) -> list[Match]:
         if cue.what in ANSWERS and _answers(text, cue)
     ]  # fmt: skip
     for sign in _SIGN.finditer(text):
-        kind = "answer_no" if sign["no"] else "answer_yes"
+        kind = "answer_no" if sign["no"] else "answer_yes" if sign["yes"] else "answer_maybe"
         found.append(Match(sign.start() + 1, sign.end(), ANSWERS[kind]))
+    for one, other in pairwise(sorted(found)):
+        if _CHOICE.fullmatch(text, one.end, other.start):
+            found = [cue for cue in found if cue not in (one, other)] + [Match(one.start, other.end, "unassessed")]
     if not found:
         return [cue for cue in cues if cue.what not in ANSWERS]
     others = [
@@ -74,6 +86,36 @@ def answered(text: str, cues: Sequence[Match]) -> list[Match]:
 
 
 def _answers(text: str, cue: Match) -> bool:
-    if _LED.search(text, max(0, cue.start - 4), cue.start):
+    if cue.end - cue.start == 1:  # Pneumothorax: N; but nodulo(s)
+        return _MARKED.search(text, 0, cue.start) is not None and _CLOSED.match(text, cue.end) is not None
+    before = len(text[: cue.start].rstrip())
+    if _LED.search(text, max(0, before - 2), cue.start):
         return _CLOSED.match(text, cue.end) is not None
     return cue.what == "answer_no" and _ENDED.match(text, cue.end) is not None
+
+
+def _without_boxes(text: str) -> str:
+    """The text, of the same length, with blanks for boxes and for all that belongs to one that is not ticked.
+
+    A box stands before what it belongs to where the text or an item begins with one ([x] effusion, [ ] edema; effusion:
+    [ ] yes [x] no), else behind it (effusion: [ ]).
+    """
+    boxes = list(_BOX.finditer(text))
+    if not any(box["ticked"] for box in boxes):
+        boxes = [box for box in boxes if box[0][0] != "("]  # a word that was removed, as of a scan ( )
+    if not boxes:
+        return text
+    starts, ends = [0, *(box.end() for box in boxes)], [*(box.start() for box in boxes), len(text)]
+    before, behind = text[: ends[0]].rstrip(), text[starts[1] : ends[1]]
+    ahead = (not before or before.endswith(":")) and behind.strip() and ":" not in behind
+    for number, box in enumerate(boxes):
+        start, end = box.span()
+        answer = ""
+        if not box["ticked"]:
+            told = text[starts[number] : start].rstrip()
+            asked = 0 if told.endswith(":") else told.rfind(":") + 1  # pneumothorax: yes [ ] no [x]
+            start, end = (start, ends[number + 1]) if ahead else (starts[number] + asked, end)
+        elif not ahead and text[:start].rstrip().endswith(":"):
+            answer = "+"
+        text = text[:start] + answer.ljust(end - start) + text[end:]
+    return text
