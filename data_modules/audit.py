@@ -8,6 +8,7 @@ An image goes by its corpus, the row of its study in the corpus' table and a sal
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
@@ -23,6 +24,7 @@ from data_modules.config import DataConfig
 from data_modules.corpus_config import SPLITS
 from data_modules.counting import counted
 from data_modules.datamodule import StudyDataModule
+from data_modules.dicom_words import words_of
 from data_modules.errors import InputError
 from data_modules.findings import STATE_NAMES
 from data_modules.marks import Drawn, marks
@@ -65,6 +67,7 @@ def audit(data: StudyDataModule) -> dict[str, Any]:
         "same_pictures": same_pictures(data, equal),
         "hounsfield": hounsfield(data),
         "marks": boxes(data),
+        "turned": turned(data),
     }
 
 
@@ -167,6 +170,15 @@ def boxes(data: StudyDataModule) -> dict[str, Any]:
     return {"looked_at": seen, "beyond": beyond, "outside": outside}
 
 
+def turned(data: StudyDataModule) -> dict[str, int]:
+    """Return how many radiographs are mirrored or turned by the PatientOrientation of their header, by what it says."""
+    table = data.pictures
+    of_xray = np.array([corpus.modality == "chest_xray" for corpus in data.config.corpora])
+    xrays = np.flatnonzero(of_xray[table.corpus[table.image_study]])
+    found = (words_of(Path(table.image_paths[image])) for image in xrays.tolist())
+    return dict(Counter(words.orientation for words in found if words.turned).most_common())
+
+
 def named(data: StudyDataModule, image: int, salt: bytes) -> dict[str, Any]:
     """What stands for an image that was looked at in all that is written."""
     table = data.pictures
@@ -203,6 +215,9 @@ def lines(found: Mapping[str, Any]) -> list[str]:
             f"{middle}, 99 % {most}), {' x '.join(map(str, one['voxels']))} voxels of "
             f"{' x '.join(map(str, one['spacing_mm']))} mm"
         )
+    if found["turned"]:
+        held = ", ".join(f"{count} x {words}" for words, count in found["turned"].items())
+        shown.append(f"radiographs that PatientOrientation calls mirrored or turned, read as they lie: {held}")
     if any(found["marks"].values()):
         of = found["marks"]
         shown.append(f"images whose marks were looked at: {of['looked_at']}")

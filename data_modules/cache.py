@@ -36,8 +36,8 @@ from data_modules.workers import crew
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-VERSION = 7
-"""Raise when a change of `pixels.py`, `volumes.py` or `decode.py` changes what a file decodes to."""
+VERSION = 8
+"""Raise when a change of `pixels.py`, `gray.py`, `volumes.py` or `decode.py` changes what a file decodes to."""
 POOL_FROM = 500
 """Planes to decode from which starting processes pays off when the number of workers is left open."""
 _Task = tuple[str, str, Recipe, tuple[float, float] | None, str]

@@ -1,4 +1,4 @@
-"""What a DICOM header says of body part and view, and what the words of tables say of views.
+"""What a DICOM header says of body part, view and orientation, and what the words of tables say of views.
 
 Body parts: Defined Terms of BodyPartExamined (PS3.16 Annex L); views: those of ViewPosition (PS3.3 C.8.1.1) and the
 words of published tables (`AP Supine`, `LATERAL`, `Frontal`). Machines write free words there (`PORT CHEST`, `L KNEE`),
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.multival import MultiValue
 
 from data_modules.dicom_header import raw
 from data_modules.dicom_kind import OTHERS, kind
@@ -38,7 +39,9 @@ VIEWS = {
     "frontal": ("AP", "PA", "FRONTAL"),
 }
 """kind of view -> words for it; the first kind that is named counts, so that a LATERAL DECUBITUS is no lateral"""
-TAGS = ["SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition"]
+TAGS = ["SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "PatientOrientation"]
+ORIENTATION = re.compile(r"([LRAPHF])[LRAPHF]*\\([LRAPHF])[LRAPHF]*")
+"""of PatientOrientation: where rows run, and where columns run (PS3.3 C.7.6.1.1.1)"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Words:
     modality: str = ""
     body_part: str = ""
     view: str = ""
+    orientation: str = ""
 
     def modality_elsewhere(self, modality: str) -> bool:
         """Whether Modality names something else than `modality` (chest_xray or chest_ct)."""
@@ -58,6 +62,16 @@ class Words:
         """Whether BodyPartExamined names another part of the body and not the chest beside it."""
         named = _single(self.body_part)
         return not named.isdisjoint(ELSEWHERE) and not any(part in self.body_part for part in CHEST)
+
+    @property
+    def turned(self) -> bool:
+        """Whether PatientOrientation says that a radiograph is mirrored or turned; not every machine fills it rightly.
+
+        Rows run to the patient's left, of a lateral to his front or back, and columns to his feet; who lies on his
+        side may be shown lying.
+        """
+        found = ORIENTATION.fullmatch(self.orientation)
+        return found is not None and (found[1] not in "LAP" or found[2] != "F") and view_kind(self.view) != "decubitus"
 
 
 def view_kind(view: str) -> str:
@@ -86,12 +100,13 @@ def _words_of_file(path: Path) -> Words:
         dataset = dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
     except Exception:  # pydicom promises no exception type for what is no DICOM file
         return Words()
-    return Words(kind(dataset)[0], _text(dataset, "BodyPartExamined"), _text(dataset, "ViewPosition"))
+    return Words(kind(dataset)[0], *(_text(dataset, keyword) for keyword in TAGS[2:]))
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
     """The value of an element in capitals, cut to the length that its VR allows; what is not printable is left out."""
     value = raw(dataset, keyword)
+    value = "\\".join(map(str, value)) if isinstance(value, MultiValue) else value
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value or "")
     return "".join(char for char in text.upper() if char.isprintable()).strip()[:16]
 

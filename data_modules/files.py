@@ -26,6 +26,9 @@ KINDS = {
 }  # fmt: skip
 """what may stand where a file is to be written, and how its mode tells"""
 
+NO_TEXT = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz", ".tar", ".7z", ".xlsx", ".xls", ".ods", ".parquet")
+"""ends of names that promise something else than the plain text that tables are written as"""
+
 
 @contextmanager
 def replacing(path: Path, needed: int | None = None) -> Iterator[Path]:
@@ -119,7 +122,8 @@ def file_to_write(name: str, key: str) -> Path:
     """The file that a key names, or of a symbolic link that which it leads to, in a folder that is made when missing.
 
     Raises:
-        InputError: naming `key`, where no file can be written there; so that it is told before the work.
+        InputError: naming `key`, where no file can be written there, or its name is of another format than text; so
+            that it is told before the work.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -129,6 +133,8 @@ def file_to_write(name: str, key: str) -> Path:
     except CannotWrite as error:
         raise InputError(f"{key}: {error}") from None
     path = behind(path)
+    if path.suffix.lower() in NO_TEXT:
+        raise InputError(f"{key}: {name} would be plain text under the name of {path.suffix}; let it end in .csv")
     make_folder(path.parent, key)
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,12 @@ FEW = 1e-3
 """Share of the pixels that may be anything: dead ones, a marker's edge."""
 ALIKE = 3
 """Neighbouring gray levels that count as one."""
+MARKED = 0.02
+"""Share of the pixels at either end that may be a marker, where a gap is between them and all others."""
+GAP = 4
+"""A gap takes 1/4 of the range and holds no more than `FEW`, as a letter's edges."""
 SQUEEZED = 8
-"""A stretch leaves out the `FEW` at either end where they alone take all but 1/8 of the range."""
+"""A stretch leaves out those few or marked at the ends that alone take all but 1/8 of the range."""
 
 
 def to_uint8(unit: NDArray[np.float64]) -> Gray:
@@ -39,18 +44,29 @@ def sample(values: NDArray[Any]) -> NDArray[Any]:
 def limits(low: float, high: float, seen: NDArray[Any], where: str) -> tuple[float, float]:
     """Return the values that become black and white: the least and the greatest.
 
-    A few of those `seen`, a sample, that lie far from all others (a dead detector element) are left out, with a
-    warning: they would leave the picture nearly black or white.
+    Where a few of those `seen`, a sample, lie far from all others (a dead detector element), or up to `MARKED` beyond
+    a gap (a lead letter of the highest value that a file can hold), these are left out, with a warning: they would
+    leave the picture nearly black or white.
     """
-    least = float(np.percentile(seen, 100 * FEW, method="higher"))
-    most = float(np.percentile(seen, 100 - 100 * FEW, method="lower"))
-    if least < most < least + (high - low) / SQUEEZED:
-        log.warning(
-            "%s: a few of the values from %g to %g lie far from all others; shown is %g to %g", where, low, high,
-            least, most,
-        )  # fmt: skip
-        return least, most
+    values = np.sort(seen)
+    few = math.ceil(FEW * (len(values) - 1))
+    gap = (high - low) / GAP
+    inner = -_before_gap(-values[::-1], few, gap), _before_gap(values, few, gap)
+    for least, most in ((float(values[few]), float(values[-1 - few])), inner):
+        if least < most < least + (high - low) / SQUEEZED:
+            log.warning(
+                "%s: a few of the values from %g to %g lie far from all others; shown is %g to %g", where, low, high,
+                least, most,
+            )  # fmt: skip
+            return least, most
     return low, high
+
+
+def _before_gap(values: NDArray[Any], few: int, gap: float) -> float:
+    """The value below the first gap among the highest of sorted values; the highest where there is none."""
+    end = values[-1 - few - int(MARKED * len(values)) :]
+    wide = np.flatnonzero(end[few:] - end[: len(end) - few] >= gap)
+    return float(end[wide[0]] if few and len(wide) else end[-1])
 
 
 def stretch(values: NDArray[Any], low: float, high: float) -> Gray:

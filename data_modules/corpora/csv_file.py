@@ -8,6 +8,7 @@ import gzip
 import io
 import logging
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def rows(path: Path, key: str) -> list[list[str]]:
             text = _decoded(raw.read(), path)
     except FileNotFoundError:
         raise MissingCorpus(f"{key}: there is no file {path}; correct the key or the corpus' root") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{key}: {path} cannot be read ({error})") from None
     separator, text = _separator(text, "\t" if ".tsv" in path.suffixes else ",", path)
     found: list[list[str]] = []

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache
+from importlib import resources
 
 import numpy as np
 import pandas as pd
@@ -16,16 +17,29 @@ from data_modules.cells import folded, number, stripped
 from data_modules.corpus_config import LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import ABSENT, PRESENT, STATE_NAMES
+from data_modules.labelling.phrases import Phrases, flat
+from data_modules.labelling.rules import CUES, FOLDER, Rules, Term, languages
+from data_modules.labelling.scopes import said
+from data_modules.parsing import parse_yaml
 from data_modules.study import Text
 
 OUTSIDE = -1
 """Not a state: the cell is outside the coding."""
 BEFORE = re.compile(
     r"\b(no|not|non|without|w/o|den(ies|ied|ying)|neg|negative|free of|absen(ce|t)|never|neither|nor|"
-    r"rule[ds]? out|r/o|exclud(e[sd]?|ing)|resolved|kein\w*|ohne|nicht|pas|sans|sin|sem|senza|nessun\w*|geen|niet)\b"
+    r"rule[ds]? out|r/o|exclud(e[sd]?|ing)|resolved|kein\w*|ohne|nicht|pas|sans|sin|sem|senza|nessun\w*|"
+    r"geen|niet|zonder)\b"
 )
-AFTER = re.compile(r"\b(negative|excluded|absent|ruled out|not|unlikely|resolved|ausgeschlossen|nicht)\b")
-"""Words of a sentence that negate what stands after or before them; rather too many, since their cells are refused."""
+AFTER = re.compile(
+    r"\b(negative|excluded|absent|ruled out|not|unlikely|resolved|ausgeschlossen|nicht|afwezig)\b|"
+    r"^ ?[:=] ?(n|f|false)\b"
+)
+"""Words of a sentence that negate what stands after or before them; rather too many, since their cells are refused.
+
+What else denies in the languages of `labelling/rules` is known from there.
+"""
+MENTION = "zzz"
+"""stands for the text of a rule where those rules look at its sentence"""
 SENTENCE = re.compile(r"[.;|\n]")
 ALIKE = 0.85
 """Likeness from which on a cell may be a misspelt rule."""
@@ -72,10 +86,32 @@ def _contains(wanted: str, cell: str) -> int:
     plain, words = _words(wanted)
     for found in words.finditer(text) if plain in text else ():
         before, after = SENTENCE.split(text[: found.start()])[-1], SENTENCE.split(text[found.end() :])[0]
-        if BEFORE.search(before) or AFTER.search(after):
+        if BEFORE.search(before) or AFTER.search(after) or any(_denied(before, after, rules) for rules in _languages()):
             return OUTSIDE
         state = PRESENT
     return state
+
+
+def _denied(before: str, after: str, rules: Rules) -> bool:
+    """Whether what stands between two parts of a sentence is denied in a language: Erguss: nein; aucun épanchement."""
+    if any(one.state == "absent" for one in said(f"{before} {MENTION} {after}", rules)):
+        return True
+    # A report says that a finding is unlikely; a list may have it in front: unlikely effusion.
+    backward = (cue for cue in rules.cues.found(flat(before)) if cue.what in ("denied_after", "gone_after"))
+    return any(not before[cue.end :].strip(" :") for cue in backward)
+
+
+@cache
+def _languages() -> list[Rules]:
+    """Of every language its cues, and MENTION as the one term; the terms of findings, which take long, are not read."""
+    found = []
+    for code in languages():
+        cues = parse_yaml(resources.files("data_modules").joinpath(FOLDER, f"{code}.yaml").read_text(encoding="utf-8"))
+        phrases = Phrases(
+            ((phrase, cue) for cue in CUES for phrase in cues.get(cue, ())), code, code == "en", code == "de"
+        )
+        found.append(Rules(code, phrases, Phrases([(MENTION, Term(MENTION, "terms", MENTION))], code)))
+    return found
 
 
 @cache

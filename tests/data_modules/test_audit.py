@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from small_corpus import Corpus
+from synthetic_dicom import dataset
 
 from data_modules import audit, corpora
 from data_modules.corpus_config import BadRows
@@ -37,6 +38,17 @@ def test_clean_data(corpus: Corpus) -> None:
     assert "ours/test: 4 studies of 2 patients, 4 images, 4 with a report" in told
     assert {"unreadable images: none", "same pixels in two splits or corpora: none"} <= set(told)
     json.dumps(found, allow_nan=False)
+
+
+def test_turned_radiographs_are_counted(corpus: Corpus) -> None:
+    filled(corpus)
+    values = np.arange(3600, dtype=np.uint16).reshape(60, 60)
+    for number, orientation in enumerate((["R", "F"], ["L", "F"], ["R", "F"], ["L", "H"]), start=1):
+        held = dataset(values + 5 * number, Modality="DX", PatientOrientation=orientation)
+        held.save_as(corpus.root / f"images/img{number}.png", enforce_file_format=True)
+    found = audit.audit(look(corpus.config()))
+    assert found["turned"] == {"R\\F": 2, "L\\H": 1}
+    assert any(line.endswith(r"mirrored or turned, read as they lie: 2 x R\F, 1 x L\H") for line in audit.lines(found))
 
 
 @pytest.mark.fault(19)

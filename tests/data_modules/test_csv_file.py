@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,17 @@ def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, part: str) ->
     with pytest.raises(InputError, match=f"t[.]csv.*{part}") as caught:
         load(tmp_path / "t.csv", "data.corpora.0.csv")
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_packed_table_is_one_line(tmp_path: Path) -> None:
+    """Cut at any byte, or with any byte wrong that leaves another text."""
+    whole = gzip.compress("".join(f"{n},{n * n}\n" for n in range(200)).encode(), mtime=0)
+    cut = [whole[:end] for end in range(2, len(whole), 7)]
+    wrong = [whole[:at] + bytes([whole[at] ^ 0x5A]) + whole[at + 1 :] for at in range(10, len(whole), 7)]
+    for content in (*cut, *wrong):
+        (tmp_path / "t.csv.gz").write_bytes(content)
+        with pytest.raises(InputError, match=r"^csv: .*t\.csv\.gz cannot be read \(.+\)$"):
+            load(tmp_path / "t.csv.gz", "csv")
 
 
 def test_a_table_without_a_header_is_not_shown(tmp_path: Path) -> None:

@@ -47,6 +47,22 @@ def test_views_of_headers_and_tables(view: str, kind: str) -> None:
     assert view_kind(view) == kind
 
 
+@pytest.mark.parametrize(
+    ("orientation", "view", "turned"),
+    [
+        (["L", "F"], "PA", False), (["LH", "FR"], "AP", False), (["A", "F"], "LL", False), (["P", "F"], "", False),
+        (["R", "F"], "PA", True), (["L", "H"], "", True), (["R", "H"], "AP", True), (["F", "L"], "", True),
+        (["A", "H"], "LL", True), (["R", "F"], "LLD", False), ("", "PA", False), (["X", "F"], "PA", False),
+        ("L", "PA", False),
+    ],
+)  # fmt: skip
+def test_a_header_may_say_that_its_picture_is_turned(
+    tmp_path: Path, orientation: list[str] | str, view: str, turned: bool
+) -> None:
+    words = words_of(write(tmp_path / "a.dcm", PatientOrientation=orientation, ViewPosition=view))
+    assert words.turned is turned
+
+
 def test_no_word_is_of_two_kinds() -> None:
     words = [word for kind in VIEWS.values() for word in kind]
     assert len(set(words)) == len(words) and not any("CHEST" in word for word in ELSEWHERE)

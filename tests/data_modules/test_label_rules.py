@@ -77,6 +77,46 @@ def test_rules_by_hand(rule: LabelRule, cell: str, state: int) -> None:
     assert state_of(rule, cell) == state
 
 
+@pytest.mark.parametrize(
+    ("wanted", "cells"),
+    [
+        ("effusion", [
+            "effusion: no", "Effusion: none", "nil effusion", "effusion = 0", "effusion (-)", "unlikely effusion",
+            "effusion has cleared", "effusion=N", "mass: yes; effusion: absent",
+            "no longer visible effusion",
+        ]),
+        ("épanchement", ["aucun épanchement", "Épanchement: non", "épanchement exclu", "absence d'épanchement"]),
+        ("derrame", [
+            "ningún derrame pleural", "nenhum derrame pleural", "ausencia de derrame", "ausência de derrame",
+            "derrame (ausente)", "descartado: derrame",
+        ]),
+        ("versamento", ["assenza di versamento", "versamento assente", "improbabile versamento"]),
+        ("Erguss", ["Erguss: nein", "Ausschluss Erguss", "Ausschluß von Erguß", "Erguss nicht nachweisbar"]),
+        ("neumotórax", ["neumotórax: negativo", "sin neumotórax"]),
+        ("vocht", ["zonder vocht", "vocht afwezig"]),
+    ],
+)  # fmt: skip
+def test_a_cell_that_denies_the_text_is_refused(wanted: str, cells: list[str]) -> None:
+    rule = LabelRule("c", contains=wanted)
+    assert [cell for cell in cells if state_of(rule, cell) != OUTSIDE] == []
+
+
+def test_a_cell_that_denies_something_else_is_accepted() -> None:
+    for wanted, cells in {
+        "effusion": [
+            "effusion, no pneumothorax", "effusion and no pneumothorax", "effusion: yes", "effusion (+)",
+            "effusion = 1", "mass; effusion", "mass/effusion", "Effusion|No mass", "small effusion", "effusion 2019-05",
+            "likely effusion", "effusion: yes, mass: no", "effusion has increased",
+        ],
+        "Erguss": ["Erguss, keine Stauung", "Erguss und keine Stauung", "Erguss: ja", "Erguss re. 12.5.2019"],
+        "Pneumonia": ["Pneumonia/Viral/COVID-19", "todo/Pneumonia"],
+        "edema": ["pneumothorax unlikely, edema"],
+        "COVID-19": ["COVID-19, ARDS", "Pneumonia/Viral/COVID-19"],
+    }.items():  # fmt: skip
+        rule = LabelRule("c", contains=wanted)
+        assert [cell for cell in cells if state_of(rule, cell) != PRESENT] == []
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(CELLS, max_size=8), CELLS.filter(bool))
 def test_equals_and_token_agree_with_plain_python(cells: list[str], wanted: str) -> None:

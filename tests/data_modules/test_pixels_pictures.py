@@ -9,9 +9,11 @@ import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from synthetic_dicom import stretched
 
 from data_modules.errors import InputError
+from data_modules.gray import limits, sample
 from data_modules.pixels import equalize, fit, read_gray
 
 RNG = np.random.default_rng(1)
@@ -220,6 +222,38 @@ def test_a_dead_pixel_of_a_deep_picture(tmp_path: Path, caplog: pytest.LogCaptur
     expected[9, 9] = 255
     assert np.abs(read_gray(saved(Image.fromarray(deep), tmp_path / "a.png")) - expected).max() <= 1
     assert "far from all others" in caplog.text
+
+
+@pytest.mark.parametrize("side", [8, 20, 60])
+@pytest.mark.parametrize("edged", [False, True])
+def test_a_marker_of_a_deep_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture, side: int, edged: bool) -> None:
+    """A lead letter of the highest value, with edges or without, and a black corner: the patient keeps his grays."""
+    body = np.random.default_rng(0).normal(2000, 300, (512, 512)).clip(800, 3200)
+    letter = np.zeros(body.shape)
+    letter[30 : 30 + side, 40 : 40 + side] = 1
+    letter = gaussian_filter(letter, 0.7) if edged else letter
+    deep = body + (65535 - body) * letter
+    deep[-side:, -side:] = 0
+    gray = read_gray(saved(Image.fromarray(deep.astype(np.uint16)), tmp_path / "a.png"))
+    least, most = np.percentile(body, (0.1, 99.9))
+    inside = np.s_[100:400, 100:400]
+    assert gray[40 : 20 + side, 50 : 30 + side].min(initial=255) == 255 and gray[-side:, -side:].max() == 0
+    assert np.ptp(np.percentile(gray[inside], (1, 99))) > 100
+    assert np.corrcoef(gray[inside].ravel(), body[inside].clip(least, most).ravel())[0, 1] > 0.99
+    assert "far from all others" in caplog.text
+
+
+def test_letters_and_collimation_that_leave_the_patient_his_range(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does what is more than a marker, or a tail without a gap."""
+    rng = np.random.default_rng(0)
+    body = rng.normal(1500, 250, (256, 256)).clip(0, 2500)
+    body[10:30, 10:30], body[:, :9], body[200:, :] = 4095, 0, 0
+    narrow = rng.integers(3400, 3560, (256, 256)).astype(float)
+    narrow[:60] = 0  # far from all others, but more than a marker
+    tailed = 4095 * rng.beta(1, 60, (256, 256))  # no gap
+    for values in (body, narrow, tailed):
+        assert limits(values.min(), values.max(), sample(values), "x") == (values.min(), values.max())
+    assert caplog.text == ""
 
 
 def test_blank_pictures_are_refused(tmp_path: Path) -> None:

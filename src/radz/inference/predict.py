@@ -6,6 +6,7 @@ import codecs
 import csv
 import json
 import logging
+import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from radz.inference.engine import BATCH, Radz
 from radz.inference.readings import RULE, Reading, in_words
 from radz.inference.scope import COLUMNS, Verdict, judge, plain, summary
 from radz.inference.structured_report import Reports, check_outside, report_folder
-from radz.inference.studies import Study, batches, studies_of
+from radz.inference.studies import Study, batches, check_patient, studies_of
 from radz.methods.trained import run_digest
 from radz.metrics.score_table import DERIVED
 from radz.report.heatmap_picture import overlay, tiled, write_png
@@ -32,6 +33,8 @@ from radz.version import __version__
 log = logging.getLogger(__name__)
 SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg", "")
 VOLUMES = (".nii", ".nii.gz", ".npz")
+NO_PREAMBLE = re.compile(rb"[\x02\x08]\0.\0|\0\x08\0.", re.DOTALL)
+"""how a DICOM object begins without its preamble: an element of group 2 or 8, in either order of bytes"""
 BYTES = "bytes"
 """how bytes of names that are no text are written, so that two names stay two"""
 PARTS = ("", *(f"/{name}" for name in DERIVED))
@@ -231,14 +234,17 @@ def _may_be_image(path: Path) -> bool:
 
     Pictures of a format that is not read are among them, so that the table says so.
     """
-    if path.suffix.lower() in SUFFIXES or path.name.lower().endswith((*VOLUMES, ".dcm.gz")):
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES or suffix[1:].isdigit() or path.name.lower().endswith((*VOLUMES, ".dcm.gz")):
         return True
     try:
         with path.open("rb") as file:
             start = file.read(132)
     except OSError:
         return True  # the reason becomes its error
-    return start[128:] == b"DICM" or start.startswith(SIGNATURES) or bool(other_format(start))
+    return start[128:] == b"DICM" or bool(
+        start.startswith(SIGNATURES) or NO_PREAMBLE.match(start) or other_format(start)
+    )
 
 
 def scored(
@@ -257,6 +263,7 @@ def scored(
                 try:
                     if unopened is not None:
                         raise InputError(unopened)
+                    check_patient(study)
                     images.append(model.study(study.files))
                 except InputError as error:
                     errors[study.name] = error

@@ -23,6 +23,7 @@ from data_modules.dicom import one_file
 from data_modules.dicom_kind import kind
 from data_modules.dicom_series import slice_files
 from data_modules.errors import InputError
+from radz.inference.studies import check_one_patient
 from radz.version import __version__
 
 # Both may quote patients. What is wrong with a header is told by the file, in one line.
@@ -60,8 +61,6 @@ ANSWERS = {
 PROCEDURES = {"chest_xray": codes.LN.XRUnspecifiedBodyRegion, "chest_ct": codes.LN.CTUnspecifiedBodyRegion}
 """CID 100"""
 ENGLISH = ("en", "RFC5646", "English")
-PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
-"""what tells one patient from another; empty in a header it tells nothing"""
 FILED_BY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 EMPTY_ALLOWED = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
@@ -109,10 +108,7 @@ def filed_under(images: Sequence[Dataset], where: str) -> Dataset:
     Raises:
         InputError: the images are of several patients.
     """
-    for keyword in PATIENT:
-        said = {str(image.get(keyword) or "").strip(" ^\0").casefold() for image in images} - {""}
-        if len(said) > 1:
-            raise InputError(f"{where}: its files differ in {keyword}; put those of one patient together")
+    check_one_patient(images, where)
     return max(images, key=lambda image: f"{image.get('StudyDate') or ''} {image.get('StudyTime') or ''}")
 
 

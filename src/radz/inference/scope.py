@@ -19,6 +19,7 @@ from radz.models.appearance import PERCENT, Pictures
 COLUMNS = ("in_scope", "reason")
 YES, NO, UNKNOWN = "yes", "no", ""
 NOT_MEASURED = "not measured: the run does not say what its images look like"
+TURNED = "PatientOrientation is {}, that of a mirrored or turned picture"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def judge(scope: Scope | None, modality: str, files: Sequence[str | Path], image
         scope: of the modality; None where an earlier radz kept none.
         images: uint8 [M, C, S, S], prepared as in training; or why they could not be read.
     """
-    reasons = [why for file in files if (why := _by_words(scope, modality, words_of(Path(file))))]
+    headers = [words_of(Path(file)) for file in files]
+    reasons = [why for words in headers if (why := _by_words(scope, modality, words))]
     if isinstance(images, InputError):
         if isinstance(images, OtherKind) and not reasons:
             reasons = [images.reason]
@@ -58,7 +60,9 @@ def judge(scope: Scope | None, modality: str, files: Sequence[str | Path], image
             reasons.append(f"{name} farther from training than {appearance.beyond}")
     if reasons:
         return Verdict(NO, "; ".join(dict.fromkeys(reasons)), distance)
-    return Verdict(UNKNOWN, NOT_MEASURED) if distance is None else Verdict(YES, "", distance)
+    turned = dict.fromkeys(words.orientation for words in headers if words.turned and modality == "chest_xray")
+    doubts = [*([NOT_MEASURED] if distance is None else []), *(TURNED.format(words) for words in turned)]
+    return Verdict(UNKNOWN if doubts else YES, "; ".join(doubts), distance)
 
 
 def pictures_of(images: Tensor, modality: str) -> Pictures:

@@ -15,7 +15,7 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from data_modules.counting import counted
-from data_modules.dicom import SUFFIXES, one_file
+from data_modules.dicom import one_file
 from data_modules.errors import InputError
 from data_modules.files import make_folder, replacing
 from data_modules.privacy import private_file
@@ -23,7 +23,7 @@ from radz.config.checks import known_findings
 from radz.inference.engine import Radz
 from radz.inference.readings import Reading
 from radz.inference.scope import NO, Verdict
-from radz.inference.studies import Study
+from radz.inference.studies import Study, is_dicom
 from radz.methods.trained import run_digest, weights_digest
 from radz.version import __version__
 
@@ -145,14 +145,6 @@ class Reports:
             "images": [str(image.SOPInstanceUID) for image in images],
             "findings": findings,
         }
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file that was scored is of DICOM; the folder of a series is."""
-    if path.is_dir():
-        return True
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM" or path.suffix.lower() in SUFFIXES
 
 
 def _finding(name: str, code: dict[str, str], reading: Reading, score: float) -> dict[str, Any]:

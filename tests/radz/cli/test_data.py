@@ -135,6 +135,11 @@ def test_label_writes_the_table_and_says_what_it_found(
         (["label", "csv=none.csv", "text=report", "out=o.csv"], "none.csv"),
         (["label", "csv=reports.csv", "text=reports", "out=o.csv"], "nearest is 'report'"),
         (["label", "csv=reports.csv", "text=report", "out=o.csv", "modality=mri"], "modality: 'mri' is not one of"),
+        (["label", "csv=reports.csv", "text=report", "out=new/o.csv.gz"], "out: new/o.csv.gz would be plain text"),
+        (
+            ["denoise", "nowhere", "out=o.XLSX"],
+            "out: o.XLSX would be plain text under the name of .XLSX; let it end in",
+        ),
         (["denoise"], "name the run"),
         (["denoise", "nowhere"], "nowhere"),
         (["denoise", "nowhere", "ask=-1"], "ask"),

@@ -16,6 +16,7 @@ import pytest
 import torch
 from csv_rows import rows_of
 from PIL import Image
+from pydicom.uid import generate_uid
 
 from data_modules.errors import InputError
 from data_modules.pixels import read_gray
@@ -106,6 +107,7 @@ def test_places_that_cannot_serve_are_one_line(trained_run: Path, folder: Path, 
     for source, out, message in (
         (folder, tmp_path, "out: .* is a folder; name a file in it"),
         (folder, tmp_path / "s.json", "out: .*s.json is to be a table; let its name end in .csv"),
+        (folder, tmp_path / "s.csv.gz", "^out: .*would be plain text under the name of .gz; let it end in .csv"),
         (folder, tmp_path / "file" / "s.csv", "^out: .*file: not a folder to write to"),
         (folder / "a.dcm", tmp_path / "s.csv", "is a file; give the folder"),
         (tmp_path / "absent", tmp_path / "s.csv", "no such folder"),
@@ -161,6 +163,18 @@ def test_what_is_no_chest_radiograph_is_listed_and_never_scored(
     ):  # fmt: skip
         assert part in told.pop(name)
     assert len(told) == 3 and "5 files of the system's own ignored" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["nopre_1.2.3.4", "plain", "scan.img", "big.img", "1.2.840.9"])
+def test_a_file_that_may_be_dicom_has_a_row(trained_run: Path, files: list[Path], tmp_path: Path, name: str) -> None:
+    """Without its preamble, under any name; and whatever is called by a UID."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(files[0], tmp_path / "in/a.dcm")
+    cut = {"big.img": b"\0\x08\0\x05CS", "1.2.840.9": b""}.get(name, files[0].read_bytes()[132:])
+    (tmp_path / "in" / name).write_bytes(cut)
+    (tmp_path / "in/notes.txt").write_text("notes")
+    rows = rows_of(predict_folder(str(trained_run), str(tmp_path / "in"), str(tmp_path / "s.csv"), ["mass"]))
+    assert {row["file"]: bool(row["error"]) for row in rows} == {name: True, "a.dcm": False}
 
 
 def test_a_run_that_knows_ct_does_not_score_a_radiograph(engine: Radz, files: list[Path], tmp_path: Path) -> None:
@@ -270,8 +284,8 @@ def test_a_study_of_several_files_is_scored_as_one(
     source = tmp_path / "in"
     for name in ("p1", "p2", "p3"):
         (source / name).mkdir(parents=True)
-    shutil.copy(files[0], source / "p1/pa.dcm")
-    shutil.copy(files[1], source / "p1/lateral.dcm")
+    for file, name in zip(files, ("pa.dcm", "lateral.dcm"), strict=False):
+        changed(file, source / "p1" / name, PatientID="7", PatientName="")
     shutil.copy(files[2], source / "p2/pa.dcm")
     shutil.copy(files[2], source / "p3/pa.dcm")
     (source / "p3/lateral.png").write_bytes(b"\x89PNG broken")
@@ -300,6 +314,25 @@ def test_a_study_of_several_files_is_scored_as_one(
     assert abs(float(table["visit 1"]["edema"]) - expected) < 1e-5 and table["visit 2"]["edema"] == found["p2"]["edema"]
 
 
+def test_a_study_of_two_patients_has_an_error(trained_run: Path, files: list[Path], tmp_path: Path) -> None:
+    """By whatever the headers say of the patient; what only one of them says tells nothing."""
+    for name, other in (("one", "111"), ("silent", ""), ("two", "222")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for file, patient in (("a.dcm", "111"), ("b.dcm", other)):
+            of = {"PatientID": patient, "PatientName": "", "StudyInstanceUID": generate_uid()}
+            changed(files[0], tmp_path / "in" / name / file, **of)
+        Image.fromarray(np.arange(6400, dtype=np.uint8).reshape(80, 80)).save(tmp_path / "in" / name / "c.png")
+    found = rows_of(predict_folder(
+        str(trained_run), str(tmp_path / "in"), str(tmp_path / "s.csv"), ["edema"], studies="folder"
+    ))  # fmt: skip
+    assert [row["error"] for row in found] == [
+        "",
+        "",
+        "two: its files differ in PatientID; put those of one patient together",
+    ]
+    assert [bool(row["edema"]) for row in found] == [True, True, False]
+
+
 def test_a_run_of_single_images_warns_of_studies(
     trained_run: Path, files: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -309,7 +342,7 @@ def test_a_run_of_single_images_warns_of_studies(
     (run / "config.yaml").write_text(config.replace("unit: study", "unit: image"))
     source.mkdir()
     for number in range(2):
-        shutil.copy(files[number], source / f"{number}.dcm")
+        changed(files[number], source / f"{number}.dcm", PatientID="7", PatientName="")
     predict_folder(str(run), str(source), str(tmp_path / "s.csv"), ["edema"])
     assert "was validated on single images" not in caplog.text
     predict_folder(str(run), str(source), str(tmp_path / "s.csv"), ["edema"], studies="folder")

@@ -144,6 +144,18 @@ def test_a_study_of_several_files_is_out_when_one_is(engine: Radz, folder: Path,
     assert lateral.in_scope == "yes"
 
 
+def test_a_turned_orientation_is_a_doubt(engine: Radz, folder: Path, trained_run: Path, tmp_path: Path) -> None:
+    """Not out of scope, since headers are often wrong; a CT has other orientations."""
+    known, doubt = read(trained_run)["chest_xray"], "PatientOrientation is R\\F, that of a mirrored or turned picture"
+    mirrored = changed(folder / "chest.dcm", tmp_path / "x.dcm", PatientOrientation=["R", "F"])
+    chest, files = engine.images(mirrored), [folder / "chest.dcm", mirrored, mirrored]
+    found = judge(known, "chest_xray", files, torch.cat([chest] * 3))
+    assert (found.in_scope, found.reason) == ("", doubt) and found.distance is not None
+    assert judge(None, "chest_xray", files, chest).reason == f"{NOT_MEASURED}; {doubt}"
+    assert judge(None, "chest_ct", [mirrored], chest).reason != f"{NOT_MEASURED}; {doubt}"
+    assert judge(known, "chest_xray", [folder / "hand.dcm", mirrored], chest).reason == "BodyPartExamined is HAND"
+
+
 def test_of_a_ct_the_middle_slice_is_looked_at() -> None:
     images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 3, 4, 4)
     assert pictures_of(images, "chest_ct").shape == (1, 4, 4) and pictures_of(images, "chest_ct")[0, 0, 0] == 2

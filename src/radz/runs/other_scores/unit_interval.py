@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from data_modules.errors import InputError
+
 ONE = int(np.float32(1.0).view(np.int32))
 """Floats of [0, 1] in order are the whole numbers from 0 to this."""
 ROUNDING = 1e-5
@@ -15,6 +17,30 @@ ROUNDING = 1e-5
 LEAST_PERCENT = 10.0
 """The largest of scores in percent lies above it; below, they may be probabilities that rounding took beyond 1."""
 UNIT, PERCENT, LOGITS = "unit", "percent", "logits"
+
+
+def scale_of(tables: Sequence[NDArray[np.float64]]) -> str:
+    """The scale of scores; logits where positive ones up to 10 may also be percent."""
+    distinct = _distinct(tables)
+    if not len(distinct) or (distinct[0] >= -ROUNDING and distinct[-1] <= 1 + ROUNDING):
+        return UNIT
+    percent = distinct[0] >= -ROUNDING and LEAST_PERCENT < distinct[-1] <= 100 * (1 + ROUNDING)
+    return PERCENT if percent else LOGITS
+
+
+def check_one_scale(test: Sequence[NDArray[np.float64]], val: Sequence[NDArray[np.float64]], where: str) -> None:
+    """InputError for files of two scales: thresholds of validation would mean nothing in the test.
+
+    That is where only one lies within [0, 1], or one is in percent and the other negative or beyond 100.
+    """
+    files = [tables for tables in (test, val) if len(_distinct(tables))]
+    scales = {scale_of(tables) for tables in files}
+    if len(scales) == 2 and (UNIT in scales or scale_of([*test, *val]) != PERCENT):
+        one, other = (f"from {of[0]:g} to {of[-1]:g}" for of in map(_distinct, (val, test)))
+        raise InputError(
+            f"{where} go {one} in validation and {other} in the test table, which is not one scale; give both as "
+            "probabilities, both in percent or both as logits"
+        )
 
 
 def to_unit_interval(tables: Sequence[NDArray[np.float64]]) -> tuple[list[NDArray[np.float32]], str]:
@@ -26,12 +52,7 @@ def to_unit_interval(tables: Sequence[NDArray[np.float64]]) -> tuple[list[NDArra
     differ by little (of most logits above 17): those are moved to the next free number, so that every rank, and every
     metric made of ranks, is that of the scores as given. NaN stays NaN.
     """
-    every = np.concatenate([np.ravel(table) for table in tables])
-    distinct = np.unique(every[~np.isnan(every)])
-    scale = UNIT
-    if len(distinct) and (distinct[0] < -ROUNDING or distinct[-1] > 1 + ROUNDING):
-        percent = distinct[0] >= -ROUNDING and LEAST_PERCENT < distinct[-1] <= 100 * (1 + ROUNDING)
-        scale = PERCENT if percent else LOGITS
+    distinct, scale = _distinct(tables), scale_of(tables)
     within = expit(distinct) if scale == LOGITS else (distinct / (100 if scale == PERCENT else 1)).clip(0, 1)
     mapped = within.astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
     steps = np.arange(len(distinct))
@@ -39,6 +60,11 @@ def to_unit_interval(tables: Sequence[NDArray[np.float64]]) -> tuple[list[NDArra
     numbers = np.minimum(numbers, ONE - steps[::-1])
     values = numbers.astype(np.int32).view(np.float32)
     return [_replaced(table, distinct, values) for table in tables], scale
+
+
+def _distinct(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    every = np.concatenate([np.empty(0), *map(np.ravel, tables)])
+    return np.unique(every[~np.isnan(every)])
 
 
 def _replaced(
