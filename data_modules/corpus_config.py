@@ -252,7 +252,7 @@ class CorpusConfig:
     or own. Must be said where an id of a table stands in another split of another corpus. A published corpus has its
     reader's."""
     missing: list[str] = field(default_factory=lambda: list(MISSING))
-    """Words, in any case, that count as an empty cell in columns of ids, labels and attributes."""
+    """Words, in any case, that count as an empty cell in columns of ids, labels, attributes and reports."""
     image_folder: str = ""
     """Folder of the images below root. Like root it may be a link; a link below the two may not lead out of them."""
     links: list[str] = field(default_factory=list)

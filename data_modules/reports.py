@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
+from data_modules.copied_text import plain as plain_text
+from data_modules.corpus_config import MISSING
 from data_modules.headings import HEADINGS, is_view, plain, section_of
 
 FINDINGS = "findings"
 TOLD = (FINDINGS, "impression", "addendum", "wet read")
 """Sections that tell what is seen, so that a heading of a view or a part of the body stays within them."""
+MOST = 100_000
+"""signs of a report that labels are read from"""
 MAIN = (FINDINGS, "impression", "indication", "comparison", "technique", "examination", "recommendation")
 TITLE = 5
 """Words without a full stop that may stand before the first heading and be no findings, such as FINAL REPORT."""
@@ -23,7 +27,10 @@ BEFORE = ("indication", "comparison", "technique", "examination")
 # Marks of MIMIC-CXR (___), Open-I (XXXX), older MIMIC notes ([** **]), and characters lost in a wrong decoding.
 _MARKS = re.compile(r"(?:\[\*\*.*?\*\*\]|_{2,}|\bX{3,}\b)-?|\ufffd+", re.DOTALL)
 _SPACE_BEFORE_STOP = re.compile(r"\s+([.,;:])(?=\s|$)")
-_PLACEHOLDERS = {"not given.", "not given", "nan", "none", "n/a"}
+_PLACEHOLDERS = {"not given", *MISSING}
+
+_STOP = re.compile(r"\s+([.,;:])(?=\s|$)")
+_PLACEHOLDERS = {"not given", *MISSING}
 
 _ENTITY = re.compile(r"&(?:nbsp|amp|lt|gt|quot|apos|#\d{1,5}|#x[\da-f]{1,4});", re.IGNORECASE)
 _BREAK = re.compile(
@@ -102,32 +109,13 @@ def clean(text: str) -> str:
     """Return the text without de-identification marks and lost characters, on one line; placeholders become empty."""
     text = " ".join(_MARKS.sub(" ", text).split())
     text = _SPACE_BEFORE_STOP.sub(r"\1", text)
-    return "" if text.casefold() in _PLACEHOLDERS else text
-
-
-_SIGNS: dict[int, str] = {
-    **dict.fromkeys((0xA0, 0x202F, 0x2009, 0x2007), " "), 0xFF1A: ":", 0xFEFF: "", 0xAD: "", 0x2011: "-",
-    **dict(zip(range(0xFB00, 0xFB07), ("ff", "fi", "fl", "ffi", "ffl", "st", "st"), strict=True)),
-}  # fmt: skip
-"""One sign for several of spaces and colons, letters for ligatures, nothing for soft hyphens."""
+    word = text.casefold()
+    return "" if word in _PLACEHOLDERS or word.rstrip(" .") in _PLACEHOLDERS else text
 
 
 def lines(text: str) -> str:
-    """Return the text with one kind of line end, of space and of colon, composed letters, and words in one piece.
-
-    Ligatures of a PDF become letters; tags of web pages go, and words that the end of a line broke are joined.
-    """
-    text = _ENTITY.sub(lambda match: html.unescape(match[0]), unicodedata.normalize("NFC", text))
-    text = _BROKEN.sub(_joined, _TAG.sub("", _BREAK.sub("\n", text))).translate(_SIGNS)
-    return _colons(text)
-
-
-def _joined(broken: re.Match[str]) -> str:
-    first, second = broken.groups()
-    if _HANGING.fullmatch(second):
-        return broken[0]
-    hyphen = "-" if _HYPHENED.fullmatch(first) or _HYPHENED_AFTER.fullmatch(second) else ""
-    return f"{first}{hyphen}{second}"
+    """Return the text of `copied_text.plain` with a colon behind each known heading that has another mark."""
+    return _colons(plain_text(text))
 
 
 def _colons(text: str) -> str:
@@ -142,30 +130,75 @@ def _colons(text: str) -> str:
     return "".join((*parts, text[done:]))
 
 
-def sections(text: str) -> dict[str, str]:
+@lru_cache(1)  # the training text and what is told are read one after the other
+def sections(text: str) -> Mapping[str, str]:
     """Return {section: text of `lines`}, in order; '' holds what stands before the first heading.
 
     Headings are those of `headings`. What describes a view or a part of the body belongs to the findings, or stays
     part of the impression that it stands in. Sections under variants of a heading are joined, and the last occurrence
-    of one heading wins (as in the MIMIC-CXR section parser: a report repeats it to correct itself). Where nothing is
-    headed as findings, these are what stands before the first heading or under an unknown one, and what follows an
-    indication, a comparison or a technique after a blank line.
+    of one heading wins (as in the MIMIC-CXR section parser: a report repeats it to correct itself). Where headings or
+    titles tell of another examination in between, those of each are joined instead. Where nothing is headed as
+    findings, these are what stands before the first heading or under an unknown one, and what follows an indication, a
+    comparison or a technique after a blank line.
     """
     text = lines(text)
     cuts = _cuts(text)
     found: dict[str, dict[str, str]] = {"": {"": text[: cuts[0].start] if cuts else text}}
+    examination, start = dict.fromkeys(("title", "examination", "technique"), ""), 0
     for cut, end in zip(cuts, [*(cut.start for cut in cuts[1:]), len(text)], strict=False):
         body = text[cut.body : end].strip()
+        told_of = {cut.section: plain(body)} if cut.section in examination else {}
+        title = _title(text[cut.start : cut.body], False) or _title(text[start : cut.start], start > 0)
+        examination |= {**told_of, **({"title": title} if title else {})}
+        start = cut.body
         if body:
-            bodies = found.setdefault(cut.section, {})
-            bodies.pop(cut.heading, None)
-            bodies[cut.heading] = body
+            bodies, heading = found.setdefault(cut.section, {}), " ".join((cut.heading, *examination.values()))
+            bodies.pop(heading, None)
+            bodies[heading] = body
     if cuts and FINDINGS not in found:
         _untitled(found)
     elif cuts and cuts[0].section == FINDINGS and cuts[0].heading not in HEADINGS and _tells(found[""][""]):
         found[FINDINGS] = {**found.pop(""), **found[FINDINGS]}  # Heart big. Lungs: clear
     joined = {name: "\n".join(bodies.values()).strip() for name, bodies in found.items()}
     return {name: body for name, body in joined.items() if body}
+
+
+def _title(before: str, behind: bool) -> str:
+    """The title of an examination in the last line before a heading, such as CT ABDOMEN or Abdomen:; else empty.
+
+    `behind`: the first line stands behind a heading itself, and is no title.
+    """
+    _, line_end, last = before.strip(" \t").rstrip().rpartition("\n")
+    title = last.strip(" \t:")
+    marked = last != "" and (last == last.upper() or last.endswith(":")) and (line_end != "" or not behind)
+    known = marked and len(title) <= LENGTH and section_of(title, True) in ("view", "place")
+    return plain(title) if known else ""
+
+
+_KEPT = "\u00ad"
+"""Marks the sections of a text of `kept`: `lines` takes it out of every report, and no page shows it."""
+_PART = re.compile(rf"{_KEPT}(?:({'|'.join(TOLD).upper()}):\n)?{_KEPT}([^{_KEPT}]+)")
+_OF_KEPT = re.compile(f"(?:{_PART.pattern})++")
+
+
+def told(text: str) -> dict[str, str]:
+    """{section: text} of what a report tells as seen, in order: what labels are read from; without headings, all.
+
+    Indications, comparisons and techniques are not told: they name what is asked, or what was there before. A text of
+    `kept` has these sections again.
+    """
+    if _OF_KEPT.fullmatch(text):
+        chosen = {name.casefold(): body for name, body in _PART.findall(text)}
+    else:
+        parts = sections(text[:MOST])
+        chosen = {name: body for name, body in parts.items() if name in TOLD} or {"": parts.get("", "")}
+    return {name: body.strip() for name, body in chosen.items() if clean(body)}
+
+
+def kept(text: str) -> str:
+    """What is told as one text, lines and headings included, so that whoever reads it finds the same sections."""
+    titled = ((f"{name.upper()}:\n" if name else "", body) for name, body in told(text).items())
+    return "\n\n".join(f"{_KEPT}{title}{_KEPT}{body}" for title, body in titled)
 
 
 @dataclass(frozen=True)
@@ -282,26 +315,9 @@ def _untitled(found: dict[str, dict[str, str]]) -> None:
         found[FINDINGS] = told
 
 
-def select(text: str, wanted: list[str]) -> str:
-    """Return the cleaned text of the wanted sections, joined in that order; an addendum follows the impression.
-
-    A report without headings is used whole. One with headings but none of the wanted sections gives its findings, its
-    impression, an addendum, a wet read or its last paragraph, whichever is there first: never empty because of a
-    missing heading alone.
-    """
-    found = sections(text)
-    late = ["addendum"] if "impression" in wanted else []
-    chosen = [clean(found[name]) for name in dict.fromkeys([*wanted, *late]) if name in found]
-    if chosen:  # placeholders alone, such as "none", leave nothing
-        return " ".join(part for part in chosen if part)
-    text = lines(text)
-    for name in (FINDINGS, "impression", "addendum", "wet read"):
-        if name in found:
-            return clean(found[name])
-    if found.keys() <= {""}:
-        return clean(text)
-    last = [part for part in re.split(r"\n[ \t]*\n", text) if part.strip()][-1]
-    return clean(_LINE.sub("", last, count=1))
+def without_heading(paragraph: str) -> str:
+    """A paragraph without the line end, or the words before a colon, with which it begins."""
+    return _LINE.sub("", paragraph, count=1)
 
 
 def mask_terms(text: str, terms: Iterable[str]) -> str:

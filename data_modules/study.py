@@ -118,9 +118,12 @@ class StudyTable:
     coverage: Coverage = field(default_factory=Coverage)
     numbering: tuple[str, ...] = ()
     """Per corpus, whose patient numbers it has: a name that corpora may share, `own`, or '' where nobody has said."""
+    told: list[str] = field(default_factory=list)
+    """[N], what labels are read from, as `reports.kept` has it; by default `reports`, the training texts."""
 
     def __post_init__(self) -> None:
         self.numbering = self.numbering or (OWN_PATIENTS,) * len(self.corpora)
+        self.told = self.told or self.reports
 
     def __len__(self) -> int:
         return len(self.reports)
@@ -185,7 +188,7 @@ class StudyTable:
             corpus=self.corpus[rows], study_id=self.study_id[rows], patient=self.patient[rows], split=self.split[rows],
             modality=self.modality[rows], image_paths=[self.image_paths[i] for i in images],
             image_ids=[self.image_ids[i] for i in images], rescale=self.rescale[images], image_offsets=offsets(counts),
-            reports=[self.reports[r] for r in rows], states=self.states[rows],
+            reports=[self.reports[r] for r in rows], told=[self.told[r] for r in rows], states=self.states[rows],
             attributes={name: values[rows] for name, values in self.attributes.items()},
             source_rows=self.source_rows[rows],
         )  # fmt: skip
@@ -284,6 +287,7 @@ class StudyTable:
             rescale=np.concatenate([t.rescale for t in tables]),
             image_offsets=offsets(np.concatenate([np.diff(t.image_offsets) for t in tables])),
             reports=[text for t in tables for text in t.reports],
+            told=[text for t in tables for text in t.told],
             findings=findings,
             states=states,
             coded=tuple(names for t in tables for names in t.coded),

@@ -74,4 +74,5 @@ def shuffled(table: StudyTable, seed: int) -> StudyTable:
             rows = table.rows(split, corpus)
             source[rows] = np.random.default_rng([seed, c, s]).permutation(rows)
     log.warning("data.shuffle_pairs: reports and labels no longer belong to their images (negative control)")
-    return replace(table, reports=[table.reports[i] for i in source], states=table.states[source])
+    reports, told = ([texts[i] for i in source] for texts in (table.reports, table.told))
+    return replace(table, reports=reports, told=told, states=table.states[source])

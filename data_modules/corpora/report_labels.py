@@ -1,4 +1,4 @@
-"""Labels of a corpus that are read from its reports (`labels: {from_report: rules}`)."""
+"""The reports of a corpus, and labels that are read from them (`labels: {from_report: rules}`)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,37 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from data_modules import reports as texts
+from data_modules.copied_text import garbled
 from data_modules.corpus_config import FROM_REPORT, CorpusConfig
+from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
 from data_modules.findings import STATE_NAMES, UNMENTIONED, Ontology
 from data_modules.labelling.many import Labels, label_many
+from data_modules.labelling.selected import select
 from data_modules.study import Text
 
 log = logging.getLogger(__name__)
+
+
+def read_reports(cells: Text, wanted: list[str], name: str) -> tuple[Text, Text]:
+    """Return of the reports [R] of a corpus the training texts, and what labels are read from; equal ones once.
+
+    UTF-8 that was decoded wrongly is mended and told.
+    """
+    codes, distinct = pd.factorize(cells)
+    wrong = sum(map(garbled, cells)) if any(map(garbled, distinct)) else 0
+    if wrong:
+        log.warning(
+            "%s: %s with UTF-8 that was read as another encoding (\u00c3\u00bc for \u00fc); mended where that is "
+            "sure, but export the table anew as UTF-8", name, counted(wrong, "report"),
+        )  # fmt: skip
+    read = ([select(cell, wanted) for cell in distinct], [texts.kept(cell) for cell in distinct])
+    selected, kept = (np.array(one, dtype=object)[codes] for one in read)
+    return selected, kept
 
 
 def of_reports(

@@ -14,13 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from data_modules import reports
 from data_modules.cells import blank, number, spelling, spellings
 from data_modules.corpora.csv_file import column, load, split_words
 from data_modules.corpora.ids import check_ids
 from data_modules.corpora.labels import OUTSIDE, remarks, same, states_of
 from data_modules.corpora.places import Places
-from data_modules.corpora.report_labels import of_reports
+from data_modules.corpora.report_labels import of_reports, read_reports
 from data_modules.corpora.splits import split_patients
 from data_modules.corpus_config import OWN_PATIENTS, CorpusConfig, SplitFile
 from data_modules.counting import counted
@@ -90,13 +89,12 @@ class _Source:
     def column(self, name: str, key: str) -> Text:
         return column(self.frame, name, self.path, f"{self.key}.{key}")
 
-    def optional(self, which: str, missing: bool = True) -> Text:
-        """A column by its use, '' where it has none; `missing`: words for nothing are emptied."""
+    def optional(self, which: str) -> Text:
+        """A column by its use, '' where it has none; words for nothing are emptied."""
         name = getattr(self.config.columns, which)
         if name is None:
             return np.full(len(self.frame), "", dtype=object)
-        cells = self.column(name, f"columns.{which}")
-        return blank(cells, self.config.missing)[0] if missing else cells
+        return blank(self.column(name, f"columns.{which}"), self.config.missing)[0]
 
     def quoted(self, cell: str, column: str) -> str:
         """A cell as error texts may show it: short, on one line, never of a column that tells who the patient is."""
@@ -131,7 +129,7 @@ class _Source:
         rescale = self.rescale()
         ids = self.images if self.config.columns.study is None else self.optional("study")
         patients = self.patients(ids)
-        texts = self.reports()
+        texts, told = read_reports(self.optional("report"), self.config.report_sections, self.name)
         splits = self.splits(patients)
         self.keep()
         self.identifiers(study=ids, patient=patients)
@@ -151,7 +149,7 @@ class _Source:
         if not self.alive.any():
             raise InputError(f"{self.path}: no row is left; {self.coverage.to_dict()['skipped']} were skipped")
         canonical = tuple(ontology[finding].name for finding in findings)
-        return self.grouped(ids, patients, splits, texts, canonical, states, paths, columns, rescale)
+        return self.grouped(ids, patients, splits, texts, told, canonical, states, paths, columns, rescale)
 
     def identifiers(self, **of: Text) -> None:
         """InputError for ids of standing rows that are empty or that `check_ids` refuses."""
@@ -185,12 +183,6 @@ class _Source:
             raise InputError(f"{self.where(i)}: gives one of slope and intercept; give both or neither")
         return found
 
-    def reports(self) -> Text:
-        """Return the wanted sections of every row's report; a report that several rows share is read once."""
-        codes, distinct = pd.factorize(self.optional("report", missing=False))
-        read = [reports.select(cell, self.config.report_sections) for cell in distinct]
-        return np.array(read, dtype=object)[codes]
-
     def labels(self, ontology: Ontology) -> tuple[list[str], NDArray[np.int8]]:
         """Names as typed, and int8 [R, K] states (or OUTSIDE); InputError for an unknown finding or one named twice."""
         names = [name for name, rule in self.config.labels.items() if rule.from_report is None]
@@ -218,7 +210,7 @@ class _Source:
             for line in remarks(rule, cells, key, quoted) if self.config.reader == "table" else ():
                 log.warning("%s", line)
         if self.config.reads_reports:
-            texts = self.optional("report", missing=False)
+            texts = self.optional("report")
             of_texts, more = of_reports(self.config, texts, ontology, names, self.name, self.key)
             names, states = [*names, *of_texts], np.hstack([states, more])
         return names, states
@@ -354,7 +346,7 @@ class _Source:
             self.coverage.count("image of two studies", self.rows[i], self.name)
 
     def grouped(
-        self, ids: Text, patients: Text, splits: Text, texts: Text, findings: tuple[str, ...],
+        self, ids: Text, patients: Text, splits: Text, texts: Text, told: Text, findings: tuple[str, ...],
         states: NDArray[np.int8], paths: list[str], attributes: dict[str, Text], rescale: NDArray[np.float64],
     ) -> StudyTable:  # fmt: skip
         """Rows of one study become one study of several images; they must agree in all but image and attributes."""
@@ -387,6 +379,7 @@ class _Source:
             rescale=rescale[order],
             image_offsets=offsets(np.bincount(kept_codes, minlength=len(first))),
             reports=[str(text) for text in texts[first]],
+            told=[str(text) for text in told[first]],
             findings=findings,
             states=states[first],
             coded=(findings,),

@@ -52,10 +52,10 @@ def compare(table: StudyTable, config: DataConfig, salt: bytes) -> tuple[list[di
     conflicts: list[Conflict] = []
     for number, (name, corpus) in enumerate(zip(table.corpora, config.corpora, strict=True)):
         rows = np.flatnonzero(table.corpus == number)
-        rows = rows[[table.reports[row].strip() != "" for row in rows]] if len(rows) else rows
+        rows = rows[[table.told[row] != "" for row in rows]] if len(rows) else rows
         if corpus.reads_reports or not len(rows):
             continue
-        reports = np.array([table.reports[row] for row in rows], dtype=object)
+        reports = np.array([table.told[row] for row in rows], dtype=object)
         labels = label_many(reports, corpus.modality, corpus.findings)
         for k in (table.findings.index(finding) for finding in table.coded[number]):
             finding, given = table.findings[k], table.states[rows, k]

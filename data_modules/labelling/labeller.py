@@ -61,7 +61,7 @@ class Labeller:
 
     def language(self, report: str) -> str | None:
         """The language whose small words are most frequent; None where that is one without rules, or none is sure."""
-        words = _WORD.findall(Spelt(reports.lines(report[:4000])).text.casefold())
+        words = _WORD.findall(Spelt("\n".join(reports.told(report).values())[:4000]).text.casefold())
         letters = "".join(words)
         if not letters or len(_OTHER_SCRIPT.findall(letters)) > 0.1 * len(letters):
             return None
@@ -114,6 +114,7 @@ class Labeller:
 
     def _statements(self, report: str) -> list[tuple[Sentence, list[tuple[str, Said]]]]:
         """What each sentence says of each finding, also of those that it denies as a group."""
+        report = reports.kept(report)
         language = self.language(report)
         if language is None:
             return []

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import wrap
 
 from data_modules import reports
 from data_modules.labelling.rules import waiting
 
-MOST = 100_000
-"""signs of a report that are read"""
 LONGEST = 10_000
 """Signs after which a sentence is cut at a blank: what it says takes time by the square of its length and more. What
 reaches over a cut is lost, such as a "no" before a list, so that no sentence that anybody wrote may be cut."""
 _END = re.compile(
     r"\|\s*"  # a column
     r"|(?<=[.!?;\u3002])[\"'\u201d)\]]*\s+(?=\S)"  # a stop and a blank
-    r"|(?<=[a-z\u00df-\u00ff][.;])(?=[A-Z\u00c0-\u00de])"  # a stop whose blank was forgotten
+    r"|(?:(?<=[a-z\u00df-\u00ff][.!?;])|(?<=[A-Z\u00c0-\u00de]{2}[.!?;])|(?<=\d[.;]))(?!\s)"  # a stop, no blank,
+    r"(?:[^\w?(\[+<>=/&%]|_)*+(?:(?<=[^\W\d][.;])\d{1,2}[.)]\s*+)?(?=[A-Z\u00c0-\u00de])"  # or marks, 2.
     r"|\n\s*+(?=[-*\u2022]\s|\(?\d{1,2}[.)]\s)|\n[ \t]*\n"  # items of a list, paragraphs
-    r"|\s[\"\u201c\u201d\u2022]+\s*|[\"\u201c\u201d\u2022]\s+"  # quotes and dots that stand for an item
+    r"|[\u2022\u2023\u25aa\u25cf\u25e6\u25a0]\s*|\s[\"\u201c\u201d]+\s*|[\"\u201c\u201d]\s+"  # dots, quotes
 )
 _ITEM = re.compile(r"^\s*(?:\(?(?:\d{1,2}[.)]|[a-hA-H]\))\s|[-*\u2022\"\u201c])\s*")
 _NUMBER = re.compile(
@@ -32,6 +32,8 @@ _NEAR = 40
 """signs before a number in which a bracket that it closes may open"""
 SHORT, NARROW = 60, 40
 """Signs below which a line was ended and not wrapped; NARROW where capitals do not tell that a new statement begins."""
+_CLOSED = ("", *".!?:;|\u3002")
+"""What a line may end with and needs no stop."""
 _STOPS, _MANY, _RARE = ".!?:;", 3, 10
 """A text is wrapped where, of MANY lines without a stop and more, the next word had a place on one of RARE at most."""
 _JOINS = frozenset({"or", "and", "nor", "oder", "und", "ou", "et", "ni"})
@@ -59,14 +61,12 @@ class Sentence:
 
 
 def sentences(report: str, nouns: bool = False) -> list[Sentence]:
-    """The sentences of what a report tells as seen, in order; of a report without headings, all.
+    """The sentences of what a report tells as seen (`reports.told`), in order.
 
-    Indications, comparisons and techniques are not told: they name what is asked, or what was there before.
     `nouns`: its language writes them with a capital, as German does.
     """
-    parts = reports.sections(report[:MOST])
-    chosen = {name: text for name, text in parts.items() if name in reports.TOLD} or {"": parts.get("", "")}
-    return [Sentence(name, sentence) for name, text in chosen.items() for sentence in split(text, nouns)]
+    told = reports.told(report)
+    return [Sentence(name, sentence) for name, text in told.items() for sentence in split(text, nouns)]
 
 
 def split(text: str, nouns: bool = False) -> list[str]:
@@ -87,6 +87,33 @@ def split(text: str, nouns: bool = False) -> list[str]:
     return [part for part in short if any(sign.isalpha() for sign in part)]
 
 
+def closed(text: str, german: Callable[[], bool]) -> str:
+    """The text with a stop at each line end that ends a statement and has none, so that it can stand on one line.
+
+    `german`: whether the report is, asked only where its lines end otherwise then.
+    """
+    if "\n" not in text and "\t" not in text:
+        return text
+    plain, nouns = (_open_ends(text, nouns) for nouns in (False, True))
+    parts, done = [], 0
+    for place in nouns if plain != nouns and german() else plain:
+        parts += [text[done:place].rstrip(","), "."]
+        done = place
+    return "".join((*parts, text[done:]))
+
+
+def _open_ends(text: str, nouns: bool) -> list[int]:
+    """Where sentences end at a blank, without a stop before it."""
+    places = set()
+    for first, last in _cuts(text, nouns):
+        if text[first:last].isspace():
+            while first and text[first - 1].isspace():
+                first -= 1
+            if text[first - 1 : first] not in _CLOSED:
+                places.add(first)
+    return sorted(places)
+
+
 def _within(part: str) -> list[str]:
     return [part] if len(part) <= LONGEST else wrap(part, LONGEST, break_on_hyphens=False)
 
@@ -96,7 +123,7 @@ def _cuts(text: str, nouns: bool) -> list[tuple[int, int]]:
     cuts = [(place, place) for place in _numbered(text)]
     for end in _END.finditer(text):
         before = text[max(0, end.start() - _LONG) : end.start()]
-        if end[0].strip() or "\n" in end[0] or not _SHORT.search(before):  # Dr. Smith, vs. pneumonia
+        if "|" in end[0] or "\n" in end[0] or not _SHORT.search(before):  # Dr. Smith, vs. pneumonia
             cuts.append(end.span())
     return sorted(cuts + _line_ends(text, nouns))
 

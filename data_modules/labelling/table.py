@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_modules.copied_text import garbled
 from data_modules.corpora.csv_file import column, load
 from data_modules.counting import counted
 from data_modules.errors import InputError, nearest
@@ -21,8 +22,8 @@ from data_modules.findings import ontology
 from data_modules.labelling.labeller import Labeller
 from data_modules.labelling.many import Labels, counts, label_many
 from data_modules.labelling.rules import readable
-from data_modules.labelling.sentences import MOST
 from data_modules.privacy import write_private_rows
+from data_modules.reports import MOST, clean
 from data_modules.study import Text
 
 CODES = {"present": "1", "absent": "0", "uncertain": "-1"}
@@ -120,11 +121,13 @@ def _told(table: ReportTable, labels: Sequence[Labels], modality: str) -> list[s
     lines += [f"{number} report(s) {what}; no label is read from them" for what, number in kinds.items()]
     if long := sum(len(report) > MOST for report in reports):
         lines.append(f"{long} report(s) are longer than {MOST} signs; what comes behind is not read")
+    if wrong := sum(map(garbled, reports)):
+        lines.append(f"{wrong} report(s) with UTF-8 that was read as another encoding; mended where that is sure")
     proofs = f"proofs: {table.beside} (holds sentences of reports; readable by you alone)"
     return [*lines, f"labels: {table.out}", proofs]
 
 
 def _kind(report: str, labeller: Labeller) -> str:
-    if not report.strip():
+    if not clean(report):
         return "are empty"
     return "name no finding" if labeller.language(report) else "are in no language that has rules"

@@ -108,7 +108,7 @@ def test_the_label_space_is_the_ontologys() -> None:
 def test_the_wanted_sections_only(by_hand: Path) -> None:
     assert read_by(ct_rate, by_hand, report_sections=["impression"]).reports == [""] * 3
     both = read_by(ct_rate, by_hand, report_sections=["indication", "findings"]).reports
-    assert both == ["Cough A nodule 5 mm"] * 3
+    assert both == ["Cough. A nodule 5 mm"] * 3
     cell = 'Clear. CONCLUSION: clear.",Stable'
     _edit(TABLES["reports"].format("train"), 'A ""nodule"" (5 mm)",Not given.', cell, -1)(by_hand)
     assert read_by(ct_rate, by_hand).reports[0] == "Clear. Conclusion \u2013 clear. Stable"

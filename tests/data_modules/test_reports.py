@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_modules.reports import clean, digest64, lines, mask_terms, sections, select
+from data_modules.labelling.selected import select
+from data_modules.reports import clean, digest64, lines, mask_terms, sections
 
 WORDS = st.lists(st.text(string.ascii_lowercase, min_size=1, max_size=8), min_size=1, max_size=12).map(" ".join)
 NAMES = st.lists(
@@ -75,6 +76,54 @@ def test_text_without_headings_is_used_whole(text: str) -> None:
 
 def test_wanted_sections_of_placeholders_alone_are_empty() -> None:
     assert select("Findings: none\nImpression: N/A", ["findings", "impression"]) == ""
+    assert select("FINDINGS: -\nIMPRESSION: <NA>", ["findings", "impression"]) == ""
+    assert select("FINDINGS: Missing.\nIMPRESSION: A missing rib.", ["findings", "impression"]) == "A missing rib."
+
+
+TWO = """EXAM: CT CHEST
+FINDINGS:
+There is a right pneumothorax and a small pleural effusion.
+IMPRESSION:
+Pneumothorax.
+
+EXAM: CT ABDOMEN
+FINDINGS:
+The liver is normal. No ascites.
+IMPRESSION:
+Normal abdomen."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TWO, TWO.replace("EXAM: ", ""), TWO.replace("EXAM: CT CHEST\n", "").replace("EXAM: CT ", ""),
+        TWO.replace("EXAM: CT CHEST", "Chest:").replace("EXAM: CT ABDOMEN", "Abdomen:"),
+        TWO.replace("EXAM", "TECHNIQUE"),
+        TWO.replace("EXAM: CT ABDOMEN", "CT ABDOMEN\nINDICATION: pain"),
+    ],
+)  # fmt: skip
+def test_two_examinations_are_both_told(text: str) -> None:
+    found = sections(text)
+    assert [line for line in found["findings"].splitlines() if "." in line] == [
+        "There is a right pneumothorax and a small pleural effusion.", "The liver is normal. No ascites.",
+    ]  # fmt: skip
+    assert found["impression"].startswith("Pneumothorax.") and found["impression"].endswith("Normal abdomen.")
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "",
+        "ADDENDUM: corrected.\n",
+        "EXAM: CT  Chest\n",
+        "COMPARISON: CT ABDOMEN\n",
+        "INDICATION:\nAbdomen is painful.\n",
+    ],
+)
+def test_a_report_that_repeats_a_heading_corrects_itself(again: str) -> None:
+    first, _, second = TWO.partition("EXAM: CT ABDOMEN\n")
+    found = sections(first + again + second)
+    assert (found["findings"], found["impression"]) == ("The liver is normal. No ascites.", "Normal abdomen.")
 
 
 @given(NAMES, st.data())
@@ -84,7 +133,7 @@ def test_sections_come_back_as_written(names: list[str], data: st.DataObject) ->
     text = "\n".join(f"{name.upper() if upper else name.title()}: {body}" for name, body in bodies.items())
     assert sections(text) == bodies
     wanted = data.draw(st.permutations(names))
-    assert select(text, wanted) == " ".join(part for part in (clean(bodies[name]) for name in wanted) if part)
+    assert select(text, wanted) == ". ".join(part for part in (clean(bodies[name]) for name in wanted) if part)
 
 
 @given(st.text(string.printable))
@@ -170,7 +219,7 @@ BOTH = ["findings", "impression"]
         ("FINDINGS\uff1aHeart big.\nIMPRESSION\uff1aOK.", "Heart big.", "OK."),
         ("FINDINGS: LUNGS CLEAR. HEART BIG. IMPRESSION: OK.", "LUNGS CLEAR. HEART BIG.", "OK."),
         # one line
-        ("FINAL REPORT EXAMINATION: CHEST INDICATION: cough FINDINGS: Clear IMPRESSION: OK.", "Clear", "OK."),
+        ("FINAL REPORT EXAMINATION: CHEST INDICATION: cough FINDINGS: Clear IMPRESSION: OK.", "Clear.", "OK."),
         ("INDICATION : toux. RÉSULTATS : Épanchement. CONCLUSION : Stable.", "Épanchement.", "Stable."),
         ("DATOS CLÍNICOS: tos HALLAZGOS: Derrame. CONCLUSIÓN: Estable.", "Derrame.", "Estable."),
         # headings within a line, in any case behind a stop
@@ -181,7 +230,7 @@ BOTH = ["findings", "impression"]
         ("Clinical details: Cough. Report: Clear. Opinion: OK.", "Clear.", "OK."),
         ("Indication: Cough\nComparison: None. Findings: Clear.\nImpression: OK.", "Clear.", "OK."),
         ("Cough, fever. Findings: Clear. Impression: OK. Recommendation: CT.", "Clear.", "OK."),
-        ("Indication: Cough Findings: Clear Impression: OK.", "Clear", "OK."),
+        ("Indication: Cough Findings: Clear Impression: OK.", "Clear.", "OK."),
         ("Indikation: Husten. Befund: Erguss. Beurteilung: Stabil.", "Erguss.", "Stabil."),
         ("Klinische Angaben: Husten. Befund: Im Vergleich: Erguss. Beurteilung: Stabil.",
          "Im Vergleich: Erguss.", "Stabil."),
@@ -189,7 +238,7 @@ BOTH = ["findings", "impression"]
         ("Motivo: tos. Hallazgos: Derrame. Conclusión: Estable.", "Derrame.", "Estable."),
         ("Quesito clinico: tosse. Reperto: Versamento. Conclusioni: Invariato.", "Versamento.", "Invariato."),
         ("Indicação: tosse. Achados: Derrame. Impressão: Estável.", "Derrame.", "Estável."),
-        ("Indication: Cough. Findings: Heart. Cardiac Findings: B. Impression: OK.", "Heart. Cardiac B.", "OK."),
+        ("Indication: Cough. Findings: Heart. Cardiac Findings: B. Impression: OK.", "Heart. Cardiac. B.", "OK."),
         # other marks
         ("[Indication] Cough.\n[Findings] Clear.\n[Impression] OK.", "Clear.", "OK."),
         ("[Indication]: Cough. [Findings]: Clear. [Impression]: OK.", "Clear.", "OK."),
@@ -230,7 +279,7 @@ def test_a_line_of_view_findings_and_impression_alone_is_whole() -> None:
         ("OPIS: Serce.\nWNIOSKI: Stan dobry.", "OPIS: Serce. WNIOSKI: Stan dobry."),
         ("LUNGS: Clear.\nHEART: Big.", "LUNGS: Clear. HEART: Big."),
         ("Patient 1 ? CXR: Normal", "Patient 1 ? CXR: Normal"),
-        ("PORTABLE CHEST SHOWS FLUID\nNO PNEUMOTHORAX", "PORTABLE CHEST SHOWS FLUID NO PNEUMOTHORAX"),
+        ("PORTABLE CHEST SHOWS FLUID\nNO PNEUMOTHORAX", "PORTABLE CHEST SHOWS FLUID. NO PNEUMOTHORAX"),
         ("Heart is big. Follow the plan: rest.", "Heart is big. Follow the plan: rest."),
         ("Lungs clear. Heart big. CONCLUSION: Normal.", "Lungs clear. Heart big. Normal."),
         (
@@ -240,7 +289,7 @@ def test_a_line_of_view_findings_and_impression_alone_is_whole() -> None:
         ("Siehe Befund: kein Erguss. Im Vergleich: stabil.", "Siehe Befund: kein Erguss. Im Vergleich: stabil."),
         ("Heart size < 5 cm & normal. See [1]; exam; report.", "Heart size < 5 cm & normal. See [1]; exam; report."),
         ("Big heart, seen first.\nLungs: Clear.\nBones: Fine.", "Big heart, seen first. Lungs: Clear. Bones: Fine."),
-        ("Clear since prior\nexam.\nTime 12:30\nRatio 1:2", "Clear since prior exam. Time 12:30 Ratio 1:2"),
+        ("Clear since prior\nexam.\nTime 12:30\nRatio 1:2", "Clear since prior exam. Time 12:30. Ratio 1:2"),
     ],
 )
 def test_no_text_is_lost_for_want_of_a_heading(text: str, chosen: str) -> None:

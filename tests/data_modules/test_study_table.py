@@ -44,7 +44,7 @@ def test_views_counts_and_rows() -> None:
 def test_take_keeps_images_with_their_study() -> None:
     taken = build().take([3, 1])
     assert taken.image_ids == ["i4", "i5", "i6", "i1", "i2"] and taken.image_offsets.tolist() == [0, 3, 5]
-    assert taken.reports == ["", "b"] and taken.source_rows.tolist() == [6, 3]
+    assert taken.reports == taken.told == ["", "b"] and taken.source_rows.tolist() == [6, 3]
     assert taken.attributes["view"].tolist() == ["", "AP"] and taken.states.tolist() == [[3, 3], [0, 3]]
     assert len(build().take([])) == 0
 

@@ -53,7 +53,28 @@ def test_no_cell_is_guessed(corpus: Corpus) -> None:
         corpus.rows[i].update(patientid=patient, notes=note)
     found = read(corpus)
     assert found.patient[:4].tolist() == ["0123", "0123", "1e3", "1e3"]
-    assert found.reports[:4] == ["NA", "null", "", "1.0"], "a report of NaN is the trace of an empty cell"
+    assert found.reports[:4] == ["", "", "", "1.0"]
+
+
+def test_a_report_that_is_a_word_for_nothing_is_empty_and_counted(corpus: Corpus) -> None:
+    words = ["NA", "NULL", "<NA>", "-", ".", "#N/A", "nil", "missing", "None", "nan"]
+    for row, word in zip(corpus.rows, words, strict=False):
+        row["notes"] = word
+    found = read(corpus)
+    assert found.reports[:11] == [""] * 10 + ["Report 10."] and not any(found.told[:10]) and found.told[10]
+    assert found.coverage.to_dict()["counted"] == {"empty report": 10}
+    with pytest.raises(InputError, match=r"empty report \(10 such row"):
+        read(corpus, bad=BadRows(on_empty_report="error"))
+
+
+def test_reports_that_were_decoded_wrongly_are_mended_and_told(
+    corpus: Corpus, caplog: pytest.LogCaptureFixture
+) -> None:
+    for row in corpus.rows[:3]:
+        row["notes"] = "Pleuraerg\u00c3\u00bcsse."
+    assert read(corpus).reports[2] == "Pleuraergüsse."
+    told = [record.getMessage() for record in caplog.records if "UTF-8" in record.getMessage()]
+    assert len(told) == 1 and "3 reports" in told[0]
 
 
 @pytest.mark.parametrize(

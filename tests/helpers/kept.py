@@ -98,7 +98,7 @@ def tables(draw: st.DrawFn, image: str) -> StudyTable:
         own["rescale"] = np.array(draw(st.lists(st.floats(), min_size=2 * images, max_size=2 * images))).reshape(-1, 2)
     return StudyTable(
         corpora=(draw(texts),), corpus=np.zeros(n, np.int16), image_paths=[image] * images, image_ids=column(images),
-        image_offsets=offsets(counts), reports=column(n), findings=findings,
+        image_offsets=offsets(counts), reports=column(n), told=column(n), findings=findings,
         states=np.array(states, np.int8).reshape(n, len(findings)), coded=(findings,),
         attributes={name: np.array(column(n), dtype=object) for name in column(2)}, source_rows=np.arange(n),
         coverage=coverage, **own,

@@ -155,7 +155,7 @@ def _reports(data: StudyDataModule, rows: NDArray[np.int64]) -> list[dict[str, s
         here = np.flatnonzero(data.table.corpus[rows] == number)
         if corpus.reads_reports or not len(here):
             continue
-        texts = np.array([data.table.reports[row] for row in rows[here]], dtype=object)
+        texts = np.array([data.table.told[row] for row in rows[here]], dtype=object)
         for i, one in zip(here, label_many(texts, corpus.modality, corpus.findings), strict=True):
             found[i] = {finding: proof.state for finding, proof in one.items()}
     return found

@@ -16,8 +16,8 @@ from data_modules.errors import InputError
 from data_modules.labelling import many
 from data_modules.labelling.labeller import Labeller
 from data_modules.labelling.many import label_many
-from data_modules.labelling.sentences import MOST
 from data_modules.labelling.table import label_table, read_reports
+from data_modules.reports import MOST
 
 REPORTS = (
     "FINDINGS: Small left effusion. No pneumothorax.",
@@ -25,6 +25,8 @@ REPORTS = (
     "",
     "肺野清晰,未见胸腔积液。",
     "FINDINGS:",
+    "NA",
+    "Pleuraerg\u00c3\u00bcsse beidseits.",
 )
 
 
@@ -44,11 +46,13 @@ def test_a_column_per_finding_in_the_coding_of_chexpert(table: Path, tmp_path: P
     assert list(found[0]) == ["patient", "text", "pneumothorax", "pleural_effusion", "nodule"]
     assert [tuple(row.values())[2:] for row in found[:3]] == [("0", "1", ""), ("", "", "-1"), ("", "", "")]
     assert [row["patient"] for row in found] == [f"p{i}" for i in range(len(REPORTS))]
-    assert any(line.startswith("1 report(s) are empty") for line in lines)
+    assert any(line.startswith("2 report(s) are empty") for line in lines)
+    assert any(line.startswith("1 report(s) with UTF-8") for line in lines)
     assert any(line.startswith("2 report(s) are in no language that has rules") for line in lines)
     proofs = rows_of(tmp_path / "labels_proofs.csv")
     assert [(row["row"], row["finding"], row["state"]) for row in proofs] == [
         ("2", "pneumothorax", "absent"), ("2", "pleural_effusion", "present"), ("3", "nodule", "uncertain"),
+        ("8", "pleural_effusion", "present"),
     ]  # fmt: skip
     assert proofs[1]["sentence"] == "Small left effusion." and proofs[1]["words"] == "effusion"
     for path in (out, tmp_path / "labels_proofs.csv"):

@@ -15,6 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from data_modules.errors import InputError
 from data_modules.labelling.labeller import Labeller
 from data_modules.pixels import read_gray
+from data_modules.reports import kept
 from radz import Radz
 from radz.evidence.view.frames import Frames
 from radz.evidence.view.model import NEAREST, Model
@@ -141,6 +142,7 @@ def test_a_report_is_whole_and_its_proofs_are_where_they_say(worklist: Worklist)
             name: " ".join(proof.words.split()) for name, proof in known.items()
         }
     assert known is not None and marked
+    assert all(study.report and study.report == kept(study.report) for study in worklist.studies), "as labels read it"
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_an_answer_that_knows_the_truth_brings_a_flipped_label_to_the_top(
     flipped = rows[4]
     features[:2] = 1.2 - 1.4 * truth[rows[:2]][:, [k]]  # two whose features lie, and more than
     features[4] = 0.2 + 0.6 * truth[flipped, k]  # those of the flipped one speak against its label
-    data.table.reports = [""] * len(data.table)  # which would give it away
+    data.table.told = [""] * len(data.table)  # which would give it away
     data.table.states[flipped, k] = 1 - truth[flipped, k]
     given = data.table.states.copy()
     asker = Asker(backbone, data, VqaConfig(), 12, "cpu")

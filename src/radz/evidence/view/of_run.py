@@ -141,4 +141,4 @@ class _Lists:
             File(Path(table.image_paths[i]), where, None if np.isnan(slope) else (float(slope), float(intercept)))
             for i, (slope, intercept) in zip(range(start, end), table.rescale[start:end], strict=True)
         )
-        self.studies.append(Listed(name, of.corpus, str(table.modality[row]), files, table.reports[row]))
+        self.studies.append(Listed(name, of.corpus, str(table.modality[row]), files, table.told[row]))
