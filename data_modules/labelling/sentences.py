@@ -46,6 +46,8 @@ _SHORT = re.compile(
     r"(?:^|[\s(])(?:dr|mr|mrs|vs|nr|approx|ca|resp|fig|e\.g|i\.e|z\.b|bzw|v\.a|z\.n|d\.h|u\.a|i\.v|st\.n|evtl|ggf|vgl|pat|[A-Z])\.$",
     re.IGNORECASE,
 )
+_COUNTED = re.compile(r"[^\s:=\u2013\u2014-](?:\s+|\s*[(,]\s*)n[o\u00ba\u00b0]\.$", re.IGNORECASE)
+"""Before a number: nodule no. 1, but not Nodule: no."""
 _LONG = 12
 """signs of which the last are looked at for it, more than the longest has"""
 _MARKED = re.compile(r"[_\[\ufffd]|XXX|\s[.,;:]|not given|\bnan\b|\bnone\b|n/a", re.IGNORECASE)
@@ -123,8 +125,10 @@ def _cuts(text: str, nouns: bool) -> list[tuple[int, int]]:
     cuts = [(place, place) for place in _numbered(text)]
     for end in _END.finditer(text):
         before = text[max(0, end.start() - _LONG) : end.start()]
-        if "|" in end[0] or "\n" in end[0] or not _SHORT.search(before):  # Dr. Smith, vs. pneumonia
+        if "|" in end[0] or "\n" in end[0]:
             cuts.append(end.span())
+        elif not _SHORT.search(before) and not (text[end.end() : end.end() + 1].isdigit() and _COUNTED.search(before)):
+            cuts.append(end.span())  # but Dr. Smith, vs. pneumonia
     return sorted(cuts + _line_ends(text, nouns))
 
 

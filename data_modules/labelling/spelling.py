@@ -15,6 +15,8 @@ _CONTRACTED = re.compile(
 )
 _FULL = {"ca": "can", "wo": "will"}
 _DIAMETER = re.compile(r"[\u00d8\u00f8](?=\s*[\d.,])")
+_COUNT = re.compile(r"(?<=[^\s:=\u2013\u2014-])(\s+|\s*[(,]\s*)n[o\u00ba\u00b0]\.(?=\s*\d)", re.IGNORECASE)
+"""nodule no. 1"""
 _NOTHING = str.maketrans({0x2205: "\u00d8", 0x2300: "\u00d8"})
 """Signs that stand for none, as one."""
 
@@ -53,6 +55,7 @@ class Spelt:
             self._ends.append(done + shift)
             self._shifts.append(shift)
         text = _without_boxes("".join((*parts, sentence[done:])))
+        text = _COUNT.sub(lambda count: count[1].ljust(len(count[0])), text)
         self.text = _DIAMETER.sub(" ", text.translate(_NOTHING))
 
     def written(self, place: int) -> int:

@@ -33,6 +33,12 @@ def labeller() -> Labeller:
     ("Left pleural effusion: 0 cm.", "pe-"),
     ("Left pleural effusion: 0.0 cm.", "pe-"),
     ("Left pleural effusion: 0.", "pe-"),
+    # numbers
+    ("Nodule no. 1 measures 8 mm in the right upper lobe.", "nod+"),
+    ("Nodule (no. 1) in the right upper lobe.", "nod+"),
+    ("Nodule, no. 2, in the right upper lobe is a consolidation.", "nod+ con+"),
+    ("The heart is normal. Pneumothorax: no. 2 tubes are seen.", "ptx-"),
+    ("1. Pneumothorax no. 2. Pleural effusion: yes", "ptx- pe+"),
     # not judged
     ("Pneumothorax cannot be assessed.", "ptx."),
     ("Pneumothorax: not assessed.", "ptx."),
