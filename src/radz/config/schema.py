@@ -101,7 +101,8 @@ class Experiment:
             raise InputError("dfat.gradient_cache: conflicts with trainer.strategy=fsdp, which shards the weights")
         if self.method == "clip" and self.dfat.alignment != "softmax":
             raise InputError("dfat.alignment: sigmoid conflicts with method=clip, whose loss is InfoNCE")
-        if self.scoring.headline == "local" and not self.dfat.local_weight:
+        # Of a trained run that is scored, its own dfat counts, which `radz.runs.preflight` looks at.
+        if self.scoring.headline == "local" and not self.dfat.local_weight and self.run is None:
             raise InputError("scoring.headline: local needs dfat.local_weight above 0, which trains it")
         if self.dfat.lm_weight and self.backbone.depth == "feature":
             raise InputError("backbone.depth: feature conflicts with dfat.lm_weight, which needs depth full")

@@ -24,6 +24,7 @@ from radz.evidence.config import EvidenceConfig
 from radz.methods import registry
 from radz.methods.dfat import DFAT
 from radz.methods.export_folder import is_export
+from radz.methods.trained import warn_of_changes
 from radz.metrics.headline import chosen
 from radz.metrics.score_table import ScoreTable
 from radz.models.encoder import Encoder, Sequences
@@ -31,6 +32,7 @@ from radz.models.heatmaps import Mapper, target_of
 from radz.models.losses import Features
 from radz.models.zero_shot import ZeroShot
 from radz.runs.prepare import prepare
+from radz.training.run_folder import with_kept
 
 log = logging.getLogger(__name__)
 RowNumbers = NDArray[np.int64]
@@ -159,6 +161,9 @@ def open_run(folder: Path, settings: EvidenceConfig, overrides: list[str]) -> Op
     best = _best(folder)
     experiment = load_experiment(str(folder / "config.yaml"), overrides)
     experiment.scoring.headline = chosen(experiment.scoring.headline, folder)
+    if not any(item.startswith("dkam.") for item in overrides):
+        experiment.dkam = with_kept(experiment.dkam, best.parents[1])
+        warn_of_changes(best.parents[1])
     if not registry.has_anchors(experiment.method):
         raise InputError(f"{folder}: a run of method {experiment.method} has no decoder to look into; give one of dfat")
     parts = prepare(experiment, best.parents[1], trained=True)

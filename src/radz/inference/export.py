@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -32,7 +31,7 @@ from radz.metrics.results_file import headline_in, read_results
 from radz.models import factory
 from radz.models.descriptions import load_descriptions
 from radz.models.labels import MODALITY_TEXT
-from radz.training.run_folder import load_run, read_environment
+from radz.training.run_folder import DESCRIPTIONS, SOURCES, keep_descriptions, load_run, read_environment
 from radz.version import __version__
 
 log = logging.getLogger(__name__)
@@ -113,7 +112,8 @@ def portable(experiment: Experiment) -> dict[str, Any]:
     kept = {key: data[key] for key in ("image_size", "resize", "equalize", "frames", "ct")}
     corpora = [{key: corpus[key] for key in ("modality", "findings")} for corpus in data["corpora"]]
     backbone = {key: plain["backbone"][key] for key in ("feature_layer", "image_pool", "padding")}
-    settings["dkam"]["descriptions"], settings["dkam"]["write"] = "descriptions.yaml", False
+    sources = [f"{SOURCES}/{number}.yaml" for number in range(len(experiment.dkam.sources))]
+    settings["dkam"] |= {"descriptions": DESCRIPTIONS, "sources": sources, "write": False}
     # They need a depth, or weights that train, which use of the features does not.
     settings["dfat"] |= dict.fromkeys(("lm_weight", "keep_weight", "reconstruction_weight"), 0.0)
     return {**settings, "data": {**kept, "corpora": corpora}, "backbone": backbone}
@@ -172,7 +172,7 @@ class _Trained:
         self.model.bank.save(draft / ANCHORS)
         if self.model.others is not None:
             self.model.others.save(draft / OTHER_ANCHORS)
-        shutil.copyfile(self.model.file, draft / "descriptions.yaml")
+        keep_descriptions(self.experiment.dkam, self.model.file, draft)
 
     def describe(self, draft: Path, merged: bool) -> dict[str, Any]:
         """What radz.json says of the model itself."""

@@ -38,6 +38,7 @@ from radz.models.encoder import Encoder
 from radz.models.geometry import geometry
 from radz.models.labels import finding_texts
 from radz.models.zero_shot import ClassTexts
+from radz.training.run_folder import DESCRIPTIONS, keep_descriptions
 from radz.training.trainer import lone_trainer
 
 log = logging.getLogger(__name__)
@@ -253,13 +254,7 @@ def told_of_undescribed(config: DkamConfig, findings: Sequence[str]) -> str:
 
 def descriptions_file(config: DkamConfig, folder: Path) -> Path:
     """Where a run's descriptions stand: written ones in the run folder, else the configured file."""
-    return folder / "descriptions.yaml" if config.write else find_resource(config.descriptions, "dkam.descriptions")
-
-
-def stored_descriptions(config: DkamConfig, folder: Path) -> Path:
-    """The descriptions of a trained run: those kept in its folder come first, since the configured file may change."""
-    stored = folder / "descriptions.yaml"
-    return stored if stored.is_file() else descriptions_file(config, folder)
+    return folder / DESCRIPTIONS if config.write else find_resource(config.descriptions, "dkam.descriptions")
 
 
 def check_described(config: DkamConfig, findings: Sequence[str], known: Collection[str]) -> None:
@@ -328,6 +323,8 @@ def base_encoder(task: Task, bank: AnchorBank | None, names: Sequence[str]) -> A
         bank = build_bank(encoder, settings.dkam, words, file, digest, lone_trainer(accelerator))
         if task.folder is not None and is_main_process():
             bank.replace_in(task.folder)
+    if task.folder is not None and not task.known and is_main_process():
+        keep_descriptions(settings.dkam, file, task.folder)
     return AnchoredEncoder(encoder, bank, checked_base(bank, encoder, digest, settings.backbone.path is None), file)
 
 

@@ -16,6 +16,7 @@ from radz.methods.dkam import AnchoredEncoder
 from radz.models import factory
 from radz.models.anchor_bank import AnchorBank
 from radz.models.encoder import Encoder
+from radz.training.run_folder import DESCRIPTIONS, with_kept
 
 RADZ_JSON, BACKBONE, ADAPTER, HEADS = "radz.json", "backbone", "adapter", "heads.safetensors"
 CENTRE = "centre."
@@ -50,8 +51,9 @@ def exported_experiment(folder: Path) -> tuple[Experiment, dict[str, Any]]:
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{folder / RADZ_JSON}: damaged; export the run again") from None
-    plain["dkam"] = {**plain.get("dkam", {}), "descriptions": str(folder / "descriptions.yaml")}
-    return from_plain(plain, str(folder / RADZ_JSON)), content
+    experiment = from_plain(plain, str(folder / RADZ_JSON))
+    experiment.dkam = with_kept(experiment.dkam, folder)
+    return experiment, content
 
 
 def load_export(folder: Path, depth: str = "feature", accelerator: str = "auto") -> tuple[Experiment, AnchoredEncoder]:
@@ -86,7 +88,7 @@ def load_export(folder: Path, depth: str = "feature", accelerator: str = "auto")
     if (folder / OTHER_ANCHORS).is_dir():
         others = AnchorBank.load(folder / OTHER_ANCHORS)
         others.check_base(content["base"]["digest"], backbone.hidden_size)
-    file = folder / "descriptions.yaml"
+    file = folder / DESCRIPTIONS
     return experiment, AnchoredEncoder(encoder, bank, content["base"]["digest"], file, others)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from data_modules.errors import InputError
 from data_modules.files import add_file
 from radz.backbones.folder import read_json
+from radz.config.files import digest as config_digest
 from radz.config.schema import Experiment
 from radz.methods import dkam, registry
 from radz.methods.dfat import DFAT
@@ -24,7 +26,9 @@ from radz.models.anchor_bank import AnchorBank
 from radz.models.descriptions import load_descriptions
 from radz.models.labels import LabelView
 from radz.training.checkpoint_io import load_weights
-from radz.training.run_folder import load_run, read_environment
+from radz.training.run_folder import DESCRIPTIONS, load_run, read_environment
+
+log = logging.getLogger(__name__)
 
 
 def load_trained(
@@ -47,8 +51,9 @@ def load_trained(
         raise InputError(f"{folder}: a run of method {experiment.method} has no text side; give a run of method dfat")
     experiment.cache_dir = cache_dir or experiment.cache_dir
     experiment.trainer.accelerator = accelerator or experiment.trainer.accelerator
+    warn_of_changes(folder)
     config, where = experiment.dkam, experiment.trainer.accelerator
-    bank, file = AnchorBank.load(folder / ANCHORS), dkam.stored_descriptions(config, folder)
+    bank, file = AnchorBank.load(folder / ANCHORS), dkam.descriptions_file(config, folder)
     settings = replace(experiment.backbone, **backbone)
     encoder, digest = factory.encoder(settings, experiment.dfat, experiment.seed, experiment.cache_dir, where)
     digest = dkam.checked_base(bank, encoder, digest, experiment.backbone.path is None)
@@ -79,7 +84,19 @@ def trained_experiment(folder: Path) -> Experiment:
     experiment, best = load_run(folder), folder / "checkpoints" / "best.ckpt"
     if not best.is_file():
         raise InputError(f"{best}: no such checkpoint; finish the run with its train command first")
+    warn_of_changes(folder)
     return experiment
+
+
+def warn_of_changes(folder: Path) -> None:
+    """Say where the descriptions of a run may be others than in training: an earlier radz kept no copy of them."""
+    experiment, before = load_run(folder), read_environment(folder).get("config_digest")
+    unkept = registry.has_anchors(experiment.method) and not (folder / DESCRIPTIONS).is_file()
+    if unkept and before is not None and before != (now := config_digest(experiment)):
+        log.warning(
+            "%s: its config.yaml or a file that it names (%s) is not that of the run (%s is not %s): scores by what "
+            "is described may be others; put the old one back", folder, experiment.dkam.descriptions, now, before,
+        )  # fmt: skip
 
 
 def knowledge(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -26,11 +27,12 @@ from radz.models.retrieval_features import Keeper
 from radz.report.run_report import write_report
 from radz.report.wandb_results import log_results
 from radz.runs import metrics_file, preflight, score
+from radz.runs.inputs import changed
 from radz.runs.prepare import Parts, prepare
 from radz.runs.wandb_run import run_loggers
 from radz.training.callbacks.csv_logger import CsvLog
 from radz.training.environment import environment, peak_memory_gb
-from radz.training.run_folder import check_empty, working_in
+from radz.training.run_folder import check_empty, read_environment, working_in
 from radz.training.trainer import make_trainer
 
 log = logging.getLogger(__name__)
@@ -43,10 +45,7 @@ def finish(
 
     `trained`: folder of the run that is scored, when that is not `run_dir`.
     """
-    headline = parts.module.headline
-    by_validation = registry.has_anchors(experiment.method) and experiment.scoring.headline == BY_VALIDATION
-    if by_validation and trained is not None:
-        headline = headline_of(trained)
+    headline = _headline_before(experiment, parts, trained)
     names = tuple(parts.findings)
     keeps = experiment.scoring.retrieval and experiment.trainer.strategy != "fsdp"
     if experiment.scoring.retrieval and not keeps:
@@ -58,15 +57,18 @@ def finish(
         parts.module.keeper = Keeper() if split == "test" and keeps else None
         parts.module.wordings = wordings if split == "test" else None
         splits[split] = score.score(trainer, parts.module, parts.data, split, names)
-        if split == "val" and trained is None and by_validation:
+        if split == "val" and headline is None:
             wanted = [n for n in names if experiment.scoring.primary == "all" or parts.seen[n] == "label"]
             headline = best_on_validation(splits["val"], wanted)
+    headline = headline or parts.module.headline
     kept = parts.module.keeper.gathered() if parts.module.keeper is not None else None
     cost, parts.module.keeper = metrics_file.cost(parts.module), None
     parts.module.wordings = None
     lie = parts.module.geometry(kept)  # before other pictures come
     blank = score.score(trainer, parts.module, parts.data, "test", names, sanity.blank_rows(parts.data))
     if trainer.is_global_zero:
+        if trained is not None:
+            _clear_replaced(experiment, parts, run_dir)
         if experiment.scoring.pixel_baseline:
             score.add_pixel_baseline(parts.data, splits)
         metrics = metrics_file.write_results(
@@ -87,12 +89,39 @@ def finish(
     trainer.strategy.barrier()
 
 
+def _headline_before(experiment: Experiment, parts: Parts, trained: Path | None) -> str | None:
+    """The headline scorer as it is known before scoring; None where validation is to choose it."""
+    if not registry.has_anchors(experiment.method) or experiment.scoring.headline != BY_VALIDATION:
+        return parts.module.headline
+    if trained is not None and trained_experiment(trained).scoring.headline == BY_VALIDATION:
+        return headline_of(trained)
+    if trained is not None and not len(parts.data.table.rows("val")):
+        raise InputError(
+            f"scoring.headline=validation: {trained} chose none, and these data have no val split; name a scorer"
+        )
+    return None
+
+
+def _clear_replaced(experiment: Experiment, parts: Parts, out: Path) -> None:
+    """Take away what belongs to the results in a folder that other ones replace, and say so."""
+    before = read_environment(out)
+    same = before.get("config_digest") == digest(experiment)
+    if not (out / "metrics.json").is_file() or (same and not changed(experiment, before, parts.inputs, bits=True)):
+        return
+    gone = [name for name in ("compare", "evidence", "figures", "predictions") if (out / name).is_dir()]
+    log.warning(
+        "%s: results of other settings or data are replaced, with %s; run_dir= keeps both", out, ", ".join(gone)
+    )
+    for name in gone:
+        shutil.rmtree(out / name)
+
+
 def record(experiment: Experiment, parts: Parts, run_dir: Path) -> None:
     """environment.json, and label_mapping.csv: which words of the corpora became which finding."""
     if is_main_process():
         with replacing(run_dir / "label_mapping.csv") as draft:
             label_map(parts.data, parts.seen).to_csv(draft, index=False)
-        content = {**environment(), **parts.data.environment(), **parts.digests, **peak_memory_gb(), **parts.known}
+        content = {**environment(), **parts.inputs, **peak_memory_gb(), **parts.known}
         write_json(run_dir / "environment.json", {"config_digest": digest(experiment), **content})
 
 

@@ -21,9 +21,7 @@ from data_modules.leaks import leaked
 from radz.config.files import published_prompts
 from radz.config.schema import Experiment
 from radz.config.scoring import ScoringConfig
-from radz.methods.export_folder import is_export
 from radz.methods.validation import KEY as VALIDATION
-from radz.methods.validation import validations
 from radz.methods.vqa_answers import unread
 from radz.metrics.choice import choice, chosen
 from radz.metrics.estimates import RULES
@@ -39,6 +37,7 @@ from radz.models.retrieval_features import Kept
 from radz.models.zero_shot import pair_similarity
 from radz.report.run_report import Case
 from radz.runs.task import NO_PATHOLOGY, UNREACHABLE
+from radz.runs.trained_rules import rules_for
 from radz.training.run_folder import read_environment
 from radz.training.trainer import MONITOR
 
@@ -72,7 +71,8 @@ def write_results(
             if split != "test":
                 continue
             primary = [n for n in table.findings if experiment.scoring.primary == "all" or seen[n] == "label"]
-            source, rules = _rules(table.corpus, own_rules, trained)
+            given = rules_for(table, data, own_rules, experiment.scoring, trained)
+            rules = given.rules
             often = frequency(data, table, experiment.scoring.frequency_limits)
             entry = results(
                 table, {n: seen[n] for n in table.findings}, primary, rules.thresholds if rules else None,
@@ -82,7 +82,7 @@ def write_results(
                 frequency=often and often["groups"],
             )  # fmt: skip
             entry |= {"frequency": often} if often else {}
-            entry["thresholds_from"] = source
+            given.note_in(entry)
             for values in entry["scorers"].values():
                 values["excluded"] |= _not_scored(experiment, data, table.findings)
             for name, count in unread(table.scores).items():
@@ -92,8 +92,7 @@ def write_results(
             found[table.key] = entry
     write_private_ids(data, splits, run_dir)
     described = protocol(experiment, data, splits["test"])
-    path = run_dir / "metrics.json"
-    before = (read_json(path, "delete it") or {}).get("test_evaluations", 0)
+    before = (read_json(run_dir / "metrics.json", "delete it") or {}).get("test_evaluations", 0)
     return {
         "schema": 1,
         "headline_scorer": headline,
@@ -149,20 +148,6 @@ def _published(scoring: ScoringConfig, scored: Sequence[ScoreTable]) -> dict[str
         **({"prompt_set": own} if own else {}),
         **({"prompt_sets": {name: asdict(published.sets[name]) for name in asked}} if asked else {}),
     }
-
-
-def _rules(corpus: str, own: dict[str, Rules], trained: Path | None) -> tuple[str | None, Rules | None]:
-    """Best-F1 thresholds and Platt fits, and where they are from: this corpus' validation split, else that of the
-    trained run or its export (its corpus of the same name, or its only one), else none."""
-    if corpus in own:
-        return own[corpus].split, own[corpus]
-    kept = validations(trained) if trained is not None else {}
-    for rules in [kept[corpus]] if corpus in kept else list(kept.values())[: len(kept) == 1]:
-        log.info("%s has no validation split: thresholds are those of %s in %s", corpus, rules.split, trained)
-        what = "exported" if trained is not None and is_export(trained) else "trained"
-        return f"{rules.split} of the {what} run", rules
-    log.info("%s has no validation split: its thresholds and calibration are unavailable", corpus)
-    return None, None
 
 
 def _not_scored(experiment: Experiment, data: StudyDataModule, scored: Collection[str]) -> dict[str, str]:

@@ -61,6 +61,10 @@ def before_data(experiment: Experiment) -> None:
         _weights(folder)
         _warn_of_rate(experiment)
     wordings_of(experiment.scoring.wordings)
+    if experiment.scoring.headline == "local" and not experiment.dfat.local_weight:
+        raise InputError(
+            "scoring.headline: local needs dfat.local_weight above 0 in training; name another scorer, or train with it"
+        )
     if registry.has_anchors(experiment.method) and experiment.dfat.statements_weight:
         read_wordings(find_resource(experiment.dfat.statements, "dfat.statements"))
     if registry.has_anchors(experiment.method) and experiment.dfat.sentences_weight and experiment.dfat.twins:

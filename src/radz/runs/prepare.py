@@ -37,10 +37,12 @@ class Parts:
     module: Any
 
     @property
-    def digests(self) -> dict[str, str]:
-        """Of the anchors and of the weights that the module began as, where it has them."""
+    def inputs(self) -> dict[str, Any]:
+        """What environment.json notes of the data, and the digests of the anchors and of the weights that the module
+        began as, where it has them."""
         anchors = {"anchors_digest": self.module.bank.digest()} if self.module.bank else {}
-        return anchors | ({"base_digest": self.module.base_digest} if self.module.base_digest else {})
+        base = {"base_digest": self.module.base_digest} if self.module.base_digest else {}
+        return {**self.data.environment(), **anchors, **base}
 
     @property
     def seen(self) -> dict[str, str]:

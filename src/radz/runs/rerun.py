@@ -10,10 +10,9 @@ from typing import Any
 from data_modules.counting import counted
 from data_modules.errors import InputError
 from data_modules.files import read_rows
-from radz.backbones.folder import base_change
 from radz.config.files import digest
-from radz.config.schema import Experiment
 from radz.metrics.results_file import read_results
+from radz.runs.inputs import changed
 from radz.runs.prepare import Parts
 from radz.runs.train import train
 from radz.training.environment import environment
@@ -22,12 +21,6 @@ from radz.training.run_folder import load_run, read_environment
 log = logging.getLogger(__name__)
 TOLERANCE = 0.005
 """Largest difference of a metric on other hardware or other packages, unless the user states another."""
-DIGESTS = {
-    "data_digest": "the data (studies, splits, reports or labels under data.corpora.<i>.root)",
-    "pixel_digest": "the pixels (image files, or how they are decoded)",
-    "base_digest": "the backbone (backbone.path, or its modality tokens; of a CLIP, clip.path)",
-    "anchors_digest": "the anchors (descriptions, or the backbone that encodes them)",
-}
 NOT_RESULTS = ("test_evaluations", "cost")
 NOT_REPEATED = ("pairs_per_second",)
 """Columns of metrics.csv that measure time."""
@@ -63,17 +56,8 @@ def rerun(folder: Path, run_dir: Path | None = None, tolerance: float | None = N
     same_machine = _told_changes(before, environment())
 
     def unchanged(parts: Parts) -> None:
-        now = {**parts.data.environment(), **parts.digests}
-        for key, what in DIGESTS.items():
-            # Anchors are floats, and so are the weights of a tiny backbone, which is made anew: on another machine
-            # their last bits may differ, and the numbers tell.
-            rounded = key == "anchors_digest" or (key == "base_digest" and _made_anew(experiment, before, now))
-            if key in before and before[key] != now.get(key) and (same_machine or not rounded):
-                cause = f": {base_change(before[key], str(now.get(key)))}" if key == "base_digest" else ""
-                raise InputError(
-                    f"{folder}: cannot be repeated, {what} changed since{cause} ({key}: {now.get(key)} is not "
-                    f"{before[key]})"
-                )
+        if cause := changed(experiment, before, parts.inputs, bits=same_machine):
+            raise InputError(f"{folder}: cannot be repeated, {cause}")
 
     train(experiment, unchanged)
     exact = same_machine and not before.get("gpus")
@@ -86,13 +70,6 @@ def rerun(folder: Path, run_dir: Path | None = None, tolerance: float | None = N
         )
     how = "bit for bit" if allowed == 0 else f"within {allowed:g}"
     return out, f"{counted(count, 'number')} of {folder} repeated {how}"
-
-
-def _made_anew(experiment: Experiment, before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether both runs made a tiny backbone from its seed, of one kind."""
-    named = experiment.backbone.path is not None or experiment.clip.path is not None
-    one, other = (str(digests.get("base_digest", "")).split("-")[1:] for digests in (before, now))
-    return not named and one == other
 
 
 def differences(one: Path, other: Path, tolerance: float, more: bool = False) -> tuple[int, list[str]]:
@@ -141,13 +118,13 @@ def _is_near(one: Any, other: Any, tolerance: float) -> bool:
 
 def _told_changes(before: dict[str, Any], now: dict[str, Any]) -> bool:
     """Warn of packages, revision and hardware that are not those of the run; whether all is the same."""
-    changed = []
+    others = []
     for name, version in before.get("packages", {}).items():
         if now["packages"].get(name) != version:
-            changed.append(f"{name} {now['packages'].get(name)} (was {version})")
+            others.append(f"{name} {now['packages'].get(name)} (was {version})")
     for key in ("python", "git_revision", "system", "machine", "processor", "threads", "gpus"):
         if before.get(key) != now[key]:
-            changed.append(f"{key} {now[key]} (was {before.get(key)})")
-    if changed:
-        log.warning("not the surroundings of the run: %s", "; ".join(changed))
-    return not changed
+            others.append(f"{key} {now[key]} (was {before.get(key)})")
+    if others:
+        log.warning("not the surroundings of the run: %s", "; ".join(others))
+    return not others

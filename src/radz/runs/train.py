@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from radz.models.prompts import check_prompts
 from radz.report.run_report import write_report
 from radz.runs import preflight, task
 from radz.runs.evaluate import finish, record
+from radz.runs.inputs import changed
 from radz.runs.prepare import Parts, prepare
 from radz.runs.wandb_run import run_loggers
 from radz.training import checkpoint_io, trial_steps
@@ -53,6 +55,7 @@ def train(experiment: Experiment, before: Callable[[Parts], None] | None = None)
         trial_steps.one_batch(experiment.trainer, parts.module, parts.data)
         return run_dir
     if is_finished(experiment, run_dir):
+        _check_moved(experiment, run_dir)
         log.info("%s is finished; see report.html there, or start anew with overwrite=true", run_dir)
         return run_dir
     preflight.before_data(experiment)
@@ -67,6 +70,12 @@ def _train(experiment: Experiment, run_dir: Path, before: Callable[[Parts], None
     parts = prepare(experiment, run_dir)
     if before is not None:
         before(parts)
+    if cause := changed(experiment, read_environment(run_dir), parts.inputs, bits=False):
+        raise InputError(
+            f"{run_dir}: cannot go on, {cause}; put the old ones back, choose another run_dir, or give overwrite=true"
+        )
+    if is_main_process():  # the places may be others now
+        write_text(run_dir / "config.yaml", to_yaml(experiment))
     checkpoints = run_dir / "checkpoints"
     log_file = CsvLog(run_dir / "metrics.csv")
     trainer = make_trainer(experiment.trainer, run_dir, run_loggers(experiment, run_dir, log_file))
@@ -123,7 +132,7 @@ def open_folder(experiment: Experiment, run_dir: Path) -> None:
         _check_same(experiment, run_dir)
     else:
         check_empty(run_dir)
-    write_text(run_dir / "config.yaml", to_yaml(experiment))
+        write_text(run_dir / "config.yaml", to_yaml(experiment))
     if not (run_dir / "environment.json").is_file():
         write_json(run_dir / "environment.json", {"config_digest": digest(experiment)})
 
@@ -137,6 +146,20 @@ def _check_same(experiment: Experiment, run_dir: Path) -> None:
             f"run_dir: {run_dir} holds another experiment ({found} is not {wanted}; the descriptions file counts too); "
             "choose another run_dir, or give overwrite=true"
         )
+
+
+def _check_moved(experiment: Experiment, run_dir: Path) -> None:
+    """InputError where a corpus lies elsewhere than when a run was finished, and is another by its digest."""
+    roots = [
+        [os.path.realpath(Path(corpus.root or "").expanduser()) for corpus in one.data.corpora]
+        for one in (experiment, load_run(run_dir))
+    ]
+    if roots[0] == roots[1]:
+        return
+    data = task.data_module(experiment)
+    data.setup("test")
+    if cause := changed(experiment, read_environment(run_dir), data.environment(), bits=False):
+        raise InputError(f"{run_dir} holds the results of other data: {cause}; choose another run_dir")
 
 
 @contextmanager

@@ -6,19 +6,23 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from data_modules.errors import InputError
-from data_modules.files import LOCK, alone_in, check_there, read_json
-from radz.config.files import load_experiment
+from data_modules.files import LOCK, alone_in, check_there, read_json, replacing
+from radz.config.dkam import DkamConfig
+from radz.config.files import find_resource, load_experiment
 from radz.config.schema import Experiment
 from radz.distributed import is_main_process
 
 log = logging.getLogger(__name__)
 
+DESCRIPTIONS, SOURCES = "descriptions.yaml", "sources"
+"""copies of what `dkam.descriptions` and `dkam.sources` name, which may change after training"""
 WRITTEN = {
-    "config.yaml", "environment.json", "label_mapping.csv", "descriptions.yaml", "anchors", "checkpoints",
+    "config.yaml", "environment.json", "label_mapping.csv", DESCRIPTIONS, SOURCES, "anchors", "checkpoints",
     "metrics.csv", "metrics.json", "predictions", "private", "figures", "report.html", "eval", "wandb", "audit",
     "profile", "evidence", "compare", "scope.safetensors", LOCK,
 }  # fmt: skip
@@ -26,11 +30,42 @@ WRITTEN = {
 
 
 def load_run(folder: Path) -> Experiment:
-    """The resolved experiment of a run folder."""
+    """The resolved experiment of a run folder, which reads the descriptions that are kept there."""
     check_there(folder)
     if not (folder / "config.yaml").is_file():
         raise InputError(f"{folder}: not a run folder (no config.yaml)")
-    return load_experiment(str(folder / "config.yaml"))
+    experiment = load_experiment(str(folder / "config.yaml"))
+    experiment.dkam = with_kept(experiment.dkam, folder)
+    return experiment
+
+
+def keep_descriptions(config: DkamConfig, file: Path, folder: Path) -> None:
+    """Copy the descriptions, which stand in `file`, and further sources into the folder of a run or an export."""
+    sources = [find_resource(name, f"dkam.sources.{number}") for number, name in enumerate(config.sources)]
+    places = [folder / DESCRIPTIONS, *_sources(config, folder)]
+    for place, source in zip(places, [file, *sources], strict=True):
+        if not place.is_file():
+            place.parent.mkdir(exist_ok=True)
+            with replacing(place) as draft:
+                shutil.copyfile(source, draft)
+
+
+def with_kept(config: DkamConfig, folder: Path) -> DkamConfig:
+    """The settings with the copies of `keep_descriptions` in place of the files they are of; an earlier radz kept none.
+
+    Descriptions that the backbone wrote have no other file.
+    """
+    kept = folder / DESCRIPTIONS
+    sources = [
+        str(place) if place.is_file() else name
+        for place, name in zip(_sources(config, folder), config.sources, strict=True)
+    ]
+    own = str(kept) if kept.is_file() and not config.write else config.descriptions
+    return replace(config, descriptions=own, sources=sources)
+
+
+def _sources(config: DkamConfig, folder: Path) -> list[Path]:
+    return [folder / SOURCES / f"{number}.yaml" for number in range(len(config.sources))]
 
 
 @contextmanager

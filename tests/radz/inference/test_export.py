@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ from radz.inference import export as exporting
 from radz.inference.image_processor import write_processors
 from radz.methods.trained import run_digest
 from radz.methods.validation import validations
+from radz.metrics.score_table import ScoreTable
 from radz.models.zero_shot import SCORERS
-from radz.runs import metrics_file
+from radz.runs.trained_rules import rules_for
 from radz.training.run_folder import load_run
 
 TEXTS = ["Small left pleural effusion.", "Normal.", "The heart is enlarged. No pneumothorax is seen, and no nodule."]
@@ -241,8 +243,14 @@ def test_validation_comes_along(exports: dict[bool, Path], trained_run: Path) ->
     digest = json.loads((trained_run / "environment.json").read_text())["config_digest"]
     assert run_digest(exports[True]) == run_digest(trained_run) == digest
     # Data without validation are called and calibrated by it, as they are with the run itself.
+    table = ScoreTable.read_csv(trained_run / "predictions/phantom_test.csv")
+    scoring, scores = load_run(trained_run).scoring, {"fused": table.scores["fused"]}
+    table = replace(table, corpus="another", scores=scores, rows=np.zeros(len(table), dtype=np.int64))
+    data = SimpleNamespace(table=SimpleNamespace(modality=np.array(["chest_xray"])))
     for folder, what in ((exports[True], "exported"), (trained_run, "trained")):
-        assert metrics_file._rules("another", {}, folder) == (f"phantom/val of the {what} run", of_run["phantom"])
+        given = rules_for(table, data, {}, scoring, folder)  # type: ignore[arg-type]
+        assert given.source == f"phantom/val of the {what} run" and given.lost == {} and given.rules is not None
+        assert given.rules.calibrations == {"fused": of_run["phantom"].calibrations["fused"]}
 
 
 def test_refusals_are_one_line(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

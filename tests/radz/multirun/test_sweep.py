@@ -15,7 +15,7 @@ from data_modules.errors import InputError
 from data_modules.lock import locked
 from data_modules.workers import WorkerDied
 from radz.cli.command_line import main
-from radz.config.files import experiment_roots, load_experiment
+from radz.config.files import digest, experiment_roots, load_experiment
 from radz.multirun.sweep.file import read_sweep
 from radz.multirun.sweep.search import Search, _tried
 
@@ -165,6 +165,23 @@ def test_a_grid_is_searched_whole_and_once(tmp_path: Path, trainer) -> None:
         table = pd.read_csv(Search(sweep, tmp_path / "out", []).run(count=None))
         points = set(zip(table["dfat.temperature"], table["dfat.loss"], strict=True))
         assert len(table) == len(points) == 4
+
+
+def test_points_that_differ_in_a_place_alone_are_two_runs(tmp_path: Path, trainer) -> None:
+    """No digest of an experiment holds the root of a corpus; a run that an earlier radz cut off keeps its folder."""
+    trainer()
+    roots = {"data.corpora.0.root": {"values": ["/one", "/other"]}, "dfat.temperature": {"value": 0.1}}
+    fixed = {"dfat.loss": {"value": "cross"}}
+    sweep = read_sweep(sweep_file(tmp_path, method="grid", parameters={**roots, **fixed}))
+    table = pd.read_csv(Search(sweep, tmp_path / "out", []).run(count=None))
+    assert table["run_dir"].nunique() == 2
+    assert [Path(folder, "calls").read_text() for folder in table["run_dir"]] == ["x", "x"]
+    search = Search(sweep, tmp_path / "old", [])
+    point = {"data.corpora.0.root": "/one", "dfat.temperature": 0.1, "dfat.loss": "cross"}
+    before = tmp_path / "old" / "runs" / digest(search._load(point))
+    assert search._folder(point).parent == before.parent and search._folder(point) != before
+    before.mkdir(parents=True)
+    assert search._folder(point) == before
 
 
 def test_weak_runs_are_ended_early(tmp_path: Path, trainer, monkeypatch: pytest.MonkeyPatch) -> None:

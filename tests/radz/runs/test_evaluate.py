@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from small_run import SMALL
+from small_run import BARE, FEW, SMALL
 
 from data_modules.errors import InputError
 from radz.config.files import load_experiment
+from radz.metrics.headline import best_on_validation
 from radz.metrics.score_table import ScoreTable
 from radz.metrics.split_results import thresholds_from
 from radz.runs.evaluate import evaluate_run
@@ -82,11 +84,55 @@ def test_a_corpus_of_a_test_split_alone(
         "edema": "label", "mass": "none", "lung_lesion": "none"
     }  # fmt: skip
     assert result["primary"] == ["edema"] and entry["excluded"] == {"fracture": "no known label"}
-    # Its validation split gives the thresholds.
-    known = thresholds_from(ScoreTable.read_csv(trained_run / "predictions/phantom_val.csv"))["fused"]
+    # Its validation split gives the thresholds of what was scored alike there.
+    known = thresholds_from(ScoreTable.read_csv(trained_run / "predictions/phantom_val.csv"))["anchor"]
     assert result["thresholds_from"] == "phantom/val of the trained run"
-    assert result["thresholds"]["validation"]["fused"] == {"edema": pytest.approx(known["edema"])}
-    assert "mass" in entry["unavailable"]["f1_validation"]
+    assert result["thresholds"]["validation"]["anchor"] == {"edema": pytest.approx(known["edema"])}
+    assert "mass" in result["scorers"]["anchor"]["unavailable"]["f1_validation"]
+
+
+def test_rules_of_validation_are_for_scores_of_one_make(
+    foreign: Path, trained_run: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The demo asks by five sentences and their denials, the experiment at hand by one."""
+    run = shutil.copytree(trained_run, foreign.parent / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["validation"]["phantom"]["thresholds"]["pixel32"] = {"edema": 0.5}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+
+    def scored(*overrides: str) -> dict[str, Any]:
+        found = evaluated(foreign, run, cache_dir, "scoring.wordings=", "scoring.pixel_baseline=false", *overrides)
+        return found["results"]["foreign/test"]
+
+    with caplog.at_level(logging.WARNING, "radz"):
+        result = scored()
+    assert "no thresholds, fits and conformal sets of fused, prompt" in caplog.text
+    fixed, reason = result["thresholds"]["validation"], "with other scoring.prompts"
+    assert set(fixed) == {"prompt", "description", "anchor", "fused"} and not fixed["prompt"] and not fixed["fused"]
+    assert fixed["anchor"] and fixed["description"] and result["conformal"] is None
+    for scorer in ("prompt", "fused"):
+        entry = result["scorers"][scorer]
+        assert entry["macro"]["brier"]["value"] is None and reason in entry["unavailable"]["brier"]["edema"]
+        assert reason in entry["unavailable"]["f1_validation"]["edema"]
+        assert "val split" in entry["unavailable"]["f1_validation"]["edema"]
+    parameters = result["calibration"]["parameters"]
+    assert {scorer for scorer, of in parameters.items() if of} == {"anchor", "description"}
+    assert reason in (run / "eval/foreign/report.html").read_text()
+
+    own = load_experiment(str(trained_run / "config.yaml")).scoring
+    asked = [
+        f"scoring.prompts={json.dumps(own.prompts)}",
+        f"scoring.negative_prompts={json.dumps(own.negative_prompts)}",
+    ]
+    result = scored(*asked, "scoring.headline=prompt")
+    assert result["thresholds"]["validation"]["prompt"] and result["conformal"]["findings"]["edema"]
+    for key, lost in (("prompt_features=global", {"prompt", "description"}), ("fused=authors", {"fused"}),
+                      ("aggregate=mean", set(fixed)), ("unit=image", set(fixed))):  # fmt: skip
+        found = scored(*asked, f"scoring.{key}")["thresholds"]["validation"]
+        assert {scorer for scorer, of in found.items() if not of} == lost, key
+    edema = {"edema": {"positive": ["Signs of edema."]}}
+    found = scored(*asked, f"scoring.class_prompts={json.dumps(edema)}")["scorers"]["prompt"]["unavailable"]
+    assert "scoring.class_prompts" in found["f1_validation"]["edema"]
 
 
 def test_a_network_is_scored_on_other_findings(foreign: Path, tmp_path: Path, cache_dir: Path) -> None:
@@ -158,3 +204,53 @@ def test_nothing_else_is_asked_where_wordings_are_off(foreign: Path, trained_run
     result = metrics["results"]["foreign/test"]
     assert "prompt_sets" not in result and "wordings" not in result
     assert "prompt_set" not in metrics["protocol"] and "prompt_sets" not in metrics["protocol"]
+
+
+def test_results_that_are_replaced_leave_nothing_behind(
+    foreign: Path, trained_run: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Evidence of other data beside new numbers would be taken for theirs; that of the same data stays."""
+    bare = ["scoring.wordings=", "scoring.pixel_baseline=false", "scoring.cases=0"]
+    run = Path(shutil.copytree(trained_run, foreign.parent / "run", ignore=shutil.ignore_patterns("eval")))
+    out = run / "eval/foreign"
+    evaluated(foreign, run, cache_dir, *bare)
+    for name in ("evidence/features.json", "compare/report.html", "predictions/old_test.csv"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("{}")
+    with caplog.at_level(logging.WARNING, "radz"):
+        assert evaluated(foreign, run, cache_dir, *bare)["test_evaluations"] == 2
+    assert (out / "evidence/features.json").is_file() and "replaced" not in caplog.text
+    table = foreign.parent / "foreign/table.csv"
+    table.write_text(table.read_text().replace("5.png,p5,1", "5.png,p5,0"))
+    with caplog.at_level(logging.WARNING, "radz"):
+        assert evaluated(foreign, run, cache_dir, *bare)["test_evaluations"] == 3
+    assert "eval/foreign: results of other settings or data are replaced, with compare, evidence" in caplog.text
+    assert not (out / "evidence").exists() and not (out / "compare").exists()
+    assert [path.name for path in (out / "predictions").iterdir()] == ["foreign_test.csv"]
+
+
+def test_validation_chooses_the_headline_of_an_evaluation_or_cannot(
+    foreign: Path, trained_run: Path, cache_dir: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"scoring\.headline=validation: .* no val split; name a scorer") as fault:
+        evaluated(foreign, trained_run, cache_dir, "scoring.headline=validation")
+    assert "\n" not in str(fault.value)
+    keys = [*BARE, FEW, f"run={trained_run}", f"cache_dir={cache_dir}", f"run_dir={tmp_path / 'out'}"]
+    out = evaluate_run(load_experiment("demo", [*keys, "scoring.headline=validation"]))
+    val = [ScoreTable.read_csv(out / "predictions/phantom_val.csv")]
+    seen = json.loads((trained_run / "environment.json").read_text())["seen"]["label"]
+    best = best_on_validation(val, [name for name in val[0].findings if name in seen])
+    assert json.loads((out / "metrics.json").read_text())["headline_scorer"] == best
+
+
+def test_scorer_local_is_asked_of_the_run_that_is_scored(foreign: Path, trained_run: Path, cache_dir: Path) -> None:
+    """Not of the experiment, whose section dfat says nothing of a trained run."""
+    run = Path(shutil.copytree(trained_run, foreign.parent / "run"))
+    with pytest.raises(InputError, match=r"scoring\.headline: local needs dfat\.local_weight above 0 in training"):
+        evaluated(foreign, run, cache_dir, "scoring.headline=local")
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("local_weight: 0.0", "local_weight: 1.0"))
+    with pytest.raises(InputError, match="checkpoint: its trainable parts differ"):  # it was none in training
+        evaluated(foreign, run, cache_dir, "scoring.headline=local")
+    with pytest.raises(InputError, match="local needs dfat"):
+        load_experiment("demo", ["scoring.headline=local"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
@@ -143,7 +144,9 @@ class Search:
     def _taken(self, trial: Trial, folder: str) -> tuple[TrialState, float | None] | None:
         """What an earlier run of the same point has come to; None where there is none, or it failed."""
         ended = self.study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
-        twin = next((one for one in ended if one.user_attrs.get("run_dir") == folder), None)
+        twin = next(
+            (one for one in ended if (one.user_attrs.get("run_dir"), one.params) == (folder, trial.params)), None
+        )
         if twin is None:
             return None
         log.info("run %d: the point of run %d, whose values it takes", trial.number, twin.number)
@@ -198,8 +201,14 @@ class Search:
         return TrialState.COMPLETE, best
 
     def _folder(self, params: dict[str, Any]) -> Path:
-        """The run folder of these keys, so that a run that was cut off goes on in its own."""
-        return self.out / "runs" / digest(self._load(params))
+        """The run folder of these keys, so that a run that was cut off goes on in its own.
+
+        All of them name it: the digest of an experiment leaves out where its corpora lie. An earlier radz took that
+        alone.
+        """
+        plain = self.out / "runs" / digest(self._load(params))
+        point = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:8]
+        return plain if plain.is_dir() else plain.with_name(f"{plain.name}-{point}")
 
     def _load(self, params: Mapping[str, Any]) -> Experiment:
         keys = [f"{key}={value}" for key, value in params.items()]
