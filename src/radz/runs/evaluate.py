@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 
@@ -27,7 +29,7 @@ from radz.models.retrieval_features import Keeper
 from radz.report.run_report import write_report
 from radz.report.wandb_results import log_results
 from radz.runs import metrics_file, preflight, score
-from radz.runs.inputs import changed
+from radz.runs.inputs import DIGESTS, changed
 from radz.runs.prepare import Parts, prepare
 from radz.runs.wandb_run import run_loggers
 from radz.training.callbacks.csv_logger import CsvLog
@@ -79,7 +81,7 @@ def finish(
         if lie:
             metrics["geometry"] = lie
         sanity.record(metrics, parts.data, splits["test"], blank, headline, experiment.scoring.seed, run_dir)
-        record(experiment, parts, run_dir)
+        record(experiment, parts, run_dir, read_environment(run_dir) if trained is None else None)
         if trained is None and registry.has_anchors(experiment.method):  # of what `radz predict` can load
             training_scope.write(training_scope.measure(parts.data), run_dir)
         shown = metrics_file.cases(parts.data, splits["test"], headline, experiment.scoring.cases)
@@ -109,19 +111,22 @@ def _clear_replaced(experiment: Experiment, parts: Parts, out: Path) -> None:
     if not (out / "metrics.json").is_file() or (same and not changed(experiment, before, parts.inputs, bits=True)):
         return
     gone = [name for name in ("compare", "evidence", "figures", "predictions") if (out / name).is_dir()]
-    log.warning(
-        "%s: results of other settings or data are replaced, with %s; run_dir= keeps both", out, ", ".join(gone)
-    )
+    with_these = f", with {', '.join(gone)}" if gone else ""
+    log.warning("%s: results of other settings or data are replaced%s; run_dir= keeps both", out, with_these)
     for name in gone:
         shutil.rmtree(out / name)
 
 
-def record(experiment: Experiment, parts: Parts, run_dir: Path) -> None:
-    """environment.json, and label_mapping.csv: which words of the corpora became which finding."""
+def record(experiment: Experiment, parts: Parts, run_dir: Path, begun: Mapping[str, Any] | None = None) -> None:
+    """environment.json, and label_mapping.csv: which words of the corpora became which finding.
+
+    `begun`: what a run that goes on noted; its digests stay, since its anchors may be trained ones meanwhile.
+    """
     if is_main_process():
         with replacing(run_dir / "label_mapping.csv") as draft:
             label_map(parts.data, parts.seen).to_csv(draft, index=False)
-        content = {**environment(), **parts.inputs, **peak_memory_gb(), **parts.known}
+        digests = {name: value for name, value in (begun or {}).items() if name in DIGESTS}
+        content = {**environment(), **parts.inputs, **digests, **peak_memory_gb(), **parts.known}
         write_json(run_dir / "environment.json", {"config_digest": digest(experiment), **content})
 
 

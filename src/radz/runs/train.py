@@ -70,7 +70,8 @@ def _train(experiment: Experiment, run_dir: Path, before: Callable[[Parts], None
     parts = prepare(experiment, run_dir)
     if before is not None:
         before(parts)
-    if cause := changed(experiment, read_environment(run_dir), parts.inputs, bits=False):
+    begun = read_environment(run_dir)
+    if cause := changed(experiment, begun, parts.inputs, bits=False):
         raise InputError(
             f"{run_dir}: cannot go on, {cause}; put the old ones back, choose another run_dir, or give overwrite=true"
         )
@@ -79,7 +80,7 @@ def _train(experiment: Experiment, run_dir: Path, before: Callable[[Parts], None
     checkpoints = run_dir / "checkpoints"
     log_file = CsvLog(run_dir / "metrics.csv")
     trainer = make_trainer(experiment.trainer, run_dir, run_loggers(experiment, run_dir, log_file))
-    record(experiment, parts, run_dir)
+    record(experiment, parts, run_dir, begun)
     best = checkpoints / "best.ckpt"
     with _stoppable(checkpoints):
         if parts.module.trains:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_run import BARE, FEW
 
 from data_modules.errors import InputError
 from radz.cli.command_line import main
+from radz.config.files import load_experiment
 from radz.runs.rerun import differences, rerun
+from radz.runs.train import train
 
 
 def test_a_run_repeats_bit_for_bit(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,3 +86,10 @@ def changed(run: Path, tmp_path: Path, content: dict[str, Any]) -> Path:
     file = tmp_path / "run/environment.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **content}))
     return tmp_path / "run"
+
+
+def test_anchors_that_are_encoded_again_are_compared_as_they_began(tmp_path: Path, cache_dir: Path) -> None:
+    refresh = ["dkam.anchor_refresh=every_n_steps", "dkam.anchor_refresh_steps=2"]
+    places = [f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}", "trainer.accelerator=cpu"]
+    run = train(load_experiment("demo", [*BARE, FEW, *refresh, *places]))
+    assert rerun(run, tmp_path / "again", tolerance=0)[1].endswith("repeated bit for bit")
