@@ -57,7 +57,7 @@ def _of_batch(size: int) -> tuple[Callable[[], object], Callable[[], object]]:
     image, text = _features(size, 0), _features(size, 1)
     digest, usable = torch.arange(size), torch.ones(size, dtype=torch.bool)
     return (
-        lambda: info_nce(image, text, positive_pairs(digest, "same_text"), usable, 0.05).backward(),
+        lambda: info_nce(image, text, positive_pairs(digest, digest, "same_text"), usable, 0.05).backward(),
         lambda: clip_loss(image, text).backward(),
     )
 

@@ -20,6 +20,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 from data_modules.errors import InputError, nearest
 from radz.metrics import bootstrap, intervals
 from radz.metrics.delong import Parts, covariance, delong, holm, parts
+from radz.metrics.estimates import entry
 from radz.metrics.ranking import Ranking
 
 Floats = NDArray[np.float64]
@@ -169,9 +170,7 @@ def means(n: int) -> Iterator[Row]:
                 mean.add("radz", intervals.of_mean([of[place] for place in ours]), auroc)
                 gap.add("percentile", bootstrap.interval(samples[0] - samples[1])[:2], 0.0)
                 one, other = ([of[place] for place in side] for side in (ours, theirs))
-                value = float(np.mean([a.auroc - b.auroc for a, b in zip(one, other, strict=True)]))
-                half = intervals.half_width(intervals.mean_influence(one) - intervals.mean_influence(other))
-                gap.add("radz", (value - half, value + half), 0.0)
+                gap.add("radz", intervals.of_difference(one, other), 0.0)
         for what, (mean, gap) in found.items():
             rows = {"mean": mean.row(), "difference": gap.row()}
             yield {"over": what, "AUROC": f"{auroc}",
@@ -217,10 +216,8 @@ def over_seeds(count: int, wide: float, effect: float, n: int) -> tuple[float, T
         points = np.array([[np.mean([one.auroc for one in seed]) for seed in arm] for arm in of])
         influence = np.array([[intervals.mean_influence(seed) for seed in arm] for arm in of])
         spread.append(points[0].var(ddof=1))
-        whole = intervals.of_mean([one for seed in of[0] for one in seed])
-        half = intervals.half_width((influence[1] - influence[0]).mean(axis=0))
-        value = points[1].mean() - points[0].mean()
-        apart = (value - half, value + half)
+        base, other = ([one for seed in arm for one in seed] for arm in of)
+        whole, apart = intervals.of_mean(base), intervals.of_difference(other, base)
         for tally, of_seeds, adds, of_patients, true in (
             (mean, points[0], influence[0], whole, truth[0]),
             (gap, points[1] - points[0], influence[1] - influence[0], apart, truth[1] - truth[0]),
@@ -270,14 +267,21 @@ def f1(positives: int, total: int, auroc: float, n: int) -> Row:
         ranking = Ranking(labels, rng.normal(size=total) + shift(auroc) * labels)
         drawn = bootstrap.bootstrap([ranking], np.arange(total), [(grid[best],)], REPLICATES, run)[0]
         reported.append(ranking.measure(np.ones((1, total), np.int64)).best_f1[0])
-        found.add("AUPRC", bootstrap.interval(drawn.auprc)[:2], area)
-        found.add("F1, fixed threshold", bootstrap.interval(drawn.fixed.f1[:, 0])[:2], curve[best])
-        found.add("oracle F1", bootstrap.interval(drawn.best_f1)[:2], curve[best])
+        for kind, values, truth in (
+            ("AUPRC", drawn.auprc, area), ("F1, fixed threshold", drawn.fixed.f1[:, 0], curve[best]),
+            ("oracle F1", drawn.best_f1, curve[best]),
+        ):  # fmt: skip
+            shown = entry(0.0, values)
+            found.add(kind, (_end(shown["low"]), _end(shown["high"])), truth)
     return {
         **found.row(),
         "oracle F1, mean": f"{np.mean(reported):.3f}",
         "best F1 of the population": f"{curve[best]:.3f}",
     }
+
+
+def _end(shown: float | None) -> float:
+    return float("nan") if shown is None else shown
 
 
 STUDIES: dict[str, Callable[[int], Iterator[Row]]] = {

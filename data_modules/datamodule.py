@@ -146,6 +146,11 @@ class StudyDataModule(LightningDataModule):
         policies = [corpus.policy for corpus in config.corpora]
         self.policy_loss = torch.from_numpy(policy_table(policies, table.findings, "loss", table.coded))
         self.policy_metrics = torch.from_numpy(policy_table(policies, table.findings, "metrics", table.coded))
+        # Of the whole training list: how often it has a finding must not move with how much of it is trained on.
+        self.training_shares = {
+            name: summary.frequencies(_labels(table, self.policy_metrics, rows))
+            for name in table.corpora if len(rows := table.rows("train", name))
+        }  # fmt: skip
         table = fraction_of_patients(limited(table, vars(config.limit), self.seed), config.fraction, self.seed)
         if config.shots:
             table = few_shots(table, _labels(table, self.policy_loss), config.shots, self.seed)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data_modules.corpus_config import LabelPolicy
 from data_modules.study import Coverage
@@ -33,6 +35,14 @@ def coverage_lines(coverage: Coverage) -> list[str]:
         for reason, count in found[part].items()
     ]
     return said or ["no row was left out or filtered"]
+
+
+def frequencies(labels: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share [C] of the rows in which each finding is present, of labels [N, C] (1, 0, NaN = unknown).
+
+    An unknown label counts as not present, as a blank does in the tables of the CXR-LT challenges.
+    """
+    return (labels == 1).sum(axis=0) / max(1, len(labels))
 
 
 def policy_sentence(policy: LabelPolicy) -> str:

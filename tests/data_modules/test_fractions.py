@@ -78,6 +78,17 @@ def test_the_data_module_trains_on_the_share_and_says_so(make: Make) -> None:
     assert len(module.table.rows("test")) == len(ready(make()).table.rows("test"))
 
 
+@pytest.mark.parametrize("less", [{"fraction": 0.34, "batch_size": 2}, {"shots": 1, "batch_size": 1}])
+def test_how_often_the_training_list_has_a_finding_does_not_move_with_what_is_trained_on(
+    make: Make, less: dict[str, float]
+) -> None:
+    """Arms of other shares or shots compare by the same groups of findings."""
+    whole, part = ready(make()), ready(make(**less))
+    listed, left = ((of.metric_labels(of.table.rows("train")) == 1).mean(0).tolist() for of in (whole, part))
+    assert list(part.training_shares) == ["ours"] and listed != left
+    assert part.training_shares["ours"].tolist() == whole.training_shares["ours"].tolist() == listed
+
+
 @pytest.mark.parametrize("share", [0.0, 1.5, -1.0, float("nan")])
 def test_a_share_must_be_one(share: float) -> None:
     with pytest.raises(InputError, match=r"data\.fraction=.* above 0 and at most 1"):

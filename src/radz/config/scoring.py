@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from data_modules.errors import InputError
 from radz.config.checks import Count, Seed, at_least, check_fields, prompt, words
+
+BY_SENTENCES = ("prompt", "fused", "clip", "vqa_native")
+"""scorers that compare images with the sentences of the findings"""
 
 
 @dataclass
@@ -60,6 +64,11 @@ class ScoringConfig:
     """limits in years between the age bands of the subgroups"""
     subgroup_least: Count = 10
     """a finding with fewer positives or negatives in a subgroup is listed there without numbers"""
+
+    def denied(self, findings: Collection[str]) -> list[str]:
+        """The findings that BY_SENTENCES score by what says them less what denies them; the others have no denial."""
+        own = self.class_prompts
+        return [name for name in findings if (own[name].negative if name in own else self.negative_prompts)]
 
     def __post_init__(self) -> None:
         check_fields("scoring.", self)

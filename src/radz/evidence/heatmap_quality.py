@@ -16,6 +16,7 @@ from radz.evidence import heatmap_cases, localisation
 from radz.evidence.heatmap_cases import Case
 from radz.evidence.items import FOLDER, Item
 from radz.evidence.open_run import Opened, RowNumbers
+from radz.metrics.estimates import in_words
 from radz.models import heatmaps
 from radz.report import figures
 from radz.report.heatmap_picture import overlay, write_dicom, write_png
@@ -173,10 +174,12 @@ def against_chance(whole: Mapping[str, Any], measure: str, random: str, others: 
     verdicts = []
     for chance, words in (("random", random), ("permuted", others)):
         gain = whole.get(f"{measure} minus {chance}")
-        if not gain or gain["low"] is None:
+        if not gain or gain["value"] is None:
             continue
-        verdict = "beats" if gain["low"] > 0 else "does worse than" if gain["high"] < 0 else "does not beat"
-        verdicts.append(f"{verdict} {words} ({gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}])")
+        # Without an interval every resample has the value itself.
+        low, high = (gain["value"] if gain[end] is None else gain[end] for end in ("low", "high"))
+        verdict = "beats" if low > 0 else "does worse than" if high < 0 else "does not beat"
+        verdicts.append(f"{verdict} {words} ({in_words(gain, '+.3f')})")
     return ", and ".join(verdicts)
 
 

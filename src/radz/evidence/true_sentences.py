@@ -20,7 +20,7 @@ from data_modules.counting import counted
 from radz.evidence.items import Item
 from radz.evidence.open_run import Opened, RowNumbers
 from radz.metrics import bootstrap
-from radz.metrics.estimates import in_words
+from radz.metrics.estimates import entry, in_words
 from radz.models.losses import Features
 from radz.models.sentences import Asserted, Sentences
 from radz.report import figures
@@ -134,9 +134,9 @@ def _item(run: Opened, pairs: list[Pair], nearer: NDArray[np.bool_], patients: l
 def _figure(kinds: dict[str, dict[str, float]]) -> Any:
     figure = figures.new_figure(1.1 + 0.35 * len(kinds))
     axes = figure.subplots()
-    values = [kinds[kind] for kind in kinds]
-    reach = [[one["value"] - one["low"] for one in values], [one["high"] - one["value"] for one in values]]
-    axes.errorbar([one["value"] for one in values], range(len(kinds)), xerr=reach, fmt="o", color=figures.BLUE)
+    # NaN, which is not drawn, where there is no interval.
+    value, low, high = (np.array([of[name] for of in kinds.values()], dtype=float) for name in ("value", "low", "high"))
+    axes.errorbar(value, range(len(kinds)), xerr=[value - low, high - value], fmt="o", color=figures.BLUE)
     axes.axvline(0.5, color=figures.GREY, linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set(xlim=(0, 1), ylim=(len(kinds) - 0.5, -0.5), xlabel="share nearer to the true sentence")
     axes.set_yticks(range(len(kinds)), [f"another {kind}" for kind in kinds])
@@ -147,6 +147,5 @@ def _share(nearer: NDArray[np.bool_], patients: list[str], run: Opened) -> dict[
     """Share with its interval by patient, who brings all of his sentences."""
     hits, settings = nearer[:, None].astype(float), run.settings
     samples = bootstrap.means_by_unit(hits, patients, settings.replicates, settings.seed)
-    low, high, _ = bootstrap.interval(samples)
-    rounded = [round(float(one), 4) for one in (nearer.mean(), low, high)]
-    return dict(zip(("value", "low", "high"), rounded, strict=True))
+    share = entry(float(nearer.mean()), samples[:, 0])
+    return {name: None if one is None else round(one, 4) for name, one in share.items()}

@@ -69,7 +69,7 @@ class Clip(Scored):
         text = self.encoder.texts(texts)
         with torch.autocast(self.device.type, enabled=False):
             labels = self.label_view.for_losses(batch, self.label_view.findings)
-            pairs = positive_pairs(digest, self.dfat.positives, labels)
+            pairs = positive_pairs(batch.rows, digest, self.dfat.positives, labels)
             loss = info_nce(image, text, pairs, usable, self.encoder.temperature)
         return self.log_loss(loss, batch)
 

@@ -133,9 +133,9 @@ class DFAT(Scored):
                 text = centre.training_step(text, "text", usable, of_batch)
             anchors = over_ranks(self.encoder.anchor_features, self.anchors, LARGE_BANK)
             anchors = self.encoder.of_bank(anchors).taken_from(anchors)
-            seen = self.label_view.for_losses(batch, self.bank.names)
+            seen, labels = (self.label_view.for_losses(batch, of) for of in (self.bank.names, self.pair_names))
             temperature, bias = self._temperature_and_bias(image, text, usable, anchors, seen)
-            pairs = positive_pairs(digest, self.dfat.positives, self.label_view.for_losses(batch, self.pair_names))
+            pairs = positive_pairs(batch.rows, digest, self.dfat.positives, labels)
             aligned = alignment(
                 image, text, pairs, usable, loss=self.dfat.loss, temperature=temperature,
                 global_weight=self.dfat.global_weight,

@@ -86,9 +86,9 @@ def fit(labels: ArrayLike, scores: ArrayLike) -> Platt:
 
 
 class Calibration:
-    """Brier score and calibration error of one column of probabilities under any number of row weights.
+    """Calibration error of one column of probabilities, and its Brier score under any number of row weights.
 
-    Bins hold equal numbers of the rows given; equal probabilities share one. They stay as they are under weights.
+    Bins hold equal numbers of the rows given; equal probabilities share one.
     """
 
     def __init__(self, labels: ArrayLike, probabilities: ArrayLike, units: ArrayLike | None = None) -> None:
@@ -100,12 +100,9 @@ class Calibration:
         edges = np.quantile(p, np.linspace(0, 1, BINS + 1)) if len(p) else np.zeros(BINS + 1)
         self.bin = np.searchsorted(edges[1:-1], p)
         self.labels, self.probabilities, self.unit = y, p, unit
-        # All that a resample needs are sums by patient: of squared errors, of rows, and of p - y in each bin.
+        # All that a resample needs are sums by patient: of squared errors, and of rows.
         count = int(unit.max()) + 1 if len(unit) else 0
-        gaps = np.zeros((count, BINS))
-        np.add.at(gaps, (unit, self.bin), p - y)
-        size = np.bincount(unit, minlength=count)
-        self._sums = np.column_stack([np.bincount(unit, (p - y) ** 2, count), size, gaps])  # [U, 2 + B]
+        self._sums = np.column_stack([np.bincount(unit, (p - y) ** 2, count), np.bincount(unit, minlength=count)])
 
     @staticmethod
     def joined(parts: Sequence[Calibration]) -> Calibration:
@@ -115,11 +112,19 @@ class Calibration:
         )
         return Calibration(labels, p, unit)
 
-    def measure(self, weights: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Brier score and expected calibration error [R] under weights [R, U]; NaN without weight on any row."""
+    def brier(self, weights: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Brier score [R] under weights [R, U]; NaN without weight on any row."""
         sums = weights[:, : len(self._sums)].astype(np.float64) @ self._sums
-        total = np.where(sums[:, 1] > 0, sums[:, 1], np.nan)
-        return sums[:, 0] / total, np.abs(sums[:, 2:]).sum(axis=1) / total
+        return sums[:, 0] / np.where(sums[:, 1] > 0, sums[:, 1], np.nan)
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error of the rows as they are; NaN without any.
+
+        Not of resamples: these add to a mean of absolute gaps, and no interval made of them holds what it claims.
+        """
+        gaps = np.bincount(self.bin, self.probabilities - self.labels, BINS)
+        return float(np.abs(gaps).sum() / len(self.labels)) if len(self.labels) else math.nan
 
     def curve(self) -> list[tuple[int, float, float]]:
         """Of each bin that holds rows: their number, mean probability and share of positives."""

@@ -7,7 +7,7 @@ compete, and the one with the highest score is the answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from radz.metrics.estimates import entry
 from radz.metrics.score_table import ScoreTable
 
 log = logging.getLogger(__name__)
+Denied = Mapping[str, Collection[str]]
+"""Scorer -> the findings whose score is what says them less what denies them; the others have no denial."""
 
 
 def chosen(table: ScoreTable, findings: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -27,14 +29,32 @@ def chosen(table: ScoreTable, findings: Sequence[str]) -> tuple[NDArray[np.int64
     return alone, labels[alone].argmax(axis=1)
 
 
-def choice(table: ScoreTable, findings: Sequence[str], replicates: int, seed: int) -> dict[str, Any] | None:
+def two_scales(denied: Denied, scorer: str, findings: Sequence[str]) -> str | None:
+    """Why the scores of one finding do not compare with those of another, or None.
+
+    A difference of cosines lies about 0, a cosine where all sentences of its kind lie: no fixed map makes them one
+    scale. Each finding's own ranking is as good as ever.
+    """
+    with_denial = [name for name in findings if name in denied.get(scorer, ())]
+    without = [name for name in findings if name not in with_denial]
+    if not with_denial or not without:
+        return None
+    return (
+        f"{with_denial[0]} is scored less its denial, {without[0]} is not, and such scores do not compare; give all "
+        "findings negative sentences, or none"
+    )
+
+
+def choice(
+    table: ScoreTable, findings: Sequence[str], replicates: int, seed: int, denied: Denied | None = None
+) -> dict[str, Any] | None:
     """Accuracy per scorer, with 95 % intervals by patient; None where not every finding is the answer of some row.
 
     `accuracy` takes the scores as they are: no row is judged by the others. `accuracy_standardised` first takes from
     each finding's scores their mean over all scored rows and divides by their deviation, as GLoRIA does; it is
     transductive: the answer for an image depends on which other images are scored with it. `balanced` is the mean over
     findings of the share of their rows that are answered rightly. Of m equal highest scores each counts 1/m. `chance`
-    is the share of the most frequent finding.
+    is the share of the most frequent finding. `not_compared`: scorer -> why, of those that `two_scales` speaks of.
     """
     rows = truth = np.zeros(0, dtype=np.int64)
     if set(findings) <= set(table.findings):
@@ -45,9 +65,12 @@ def choice(table: ScoreTable, findings: Sequence[str], replicates: int, seed: in
     patients = [table.patient[row] for row in rows]
     columns = [table.findings.index(name) for name in findings]
     found: dict[str, Any] = {}
+    apart = {scorer: why for scorer in table.scores if (why := two_scales(denied or {}, scorer, findings))}
+    for scorer, why in apart.items():
+        log.warning("%s: scoring.choice of %s is not measured: %s", table.key, scorer, why)
     for scorer, scores in table.scores.items():
         own = scores[rows][:, columns].astype(float)
-        if np.isnan(own).any():
+        if scorer in apart or np.isnan(own).any():
             continue
         spread = own.std(axis=0)
         level = (own - own.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
@@ -67,6 +90,7 @@ def choice(table: ScoreTable, findings: Sequence[str], replicates: int, seed: in
         "support": dict(zip(findings, counts.tolist(), strict=True)),
         "chance": float(counts.max() / len(rows)),
         "scorers": found,
+        **({"not_compared": apart} if apart else {}),
     }
 
 

@@ -93,13 +93,12 @@ class DeLong:
         return max(0.0, value - half), min(1.0, value + half)
 
     def p_value(self, first: int = 0, second: int = 1) -> float:
-        """Two-sided p of equal AUROC; 1 where the two rank all rows alike."""
+        """Two-sided p of equal AUROC; NaN where their difference shows no spread: both are 0 or 1, or rank alike."""
         c = self.covariance
         variance = c[first, first] + c[second, second] - 2 * c[first, second]
         difference = float(self.auroc[first] - self.auroc[second])
-        if variance <= 1e-14:
-            # Without spread only equal areas are no surprise; rounding leaves about 1e-17.
-            return 1.0 if abs(difference) < 1e-12 else 0.0
+        if variance <= 1e-14:  # rounding leaves about 1e-17
+            return math.nan
         return math.erfc(abs(difference) / math.sqrt(2 * variance))
 
 

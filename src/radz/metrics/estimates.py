@@ -21,10 +21,9 @@ from radz.metrics.score_table import ScoreTable
 RULES = ("oracle", "validation", "half")
 """How a threshold is chosen: best F1 on the rows measured (anew in each replicate), best F1 on validation, HALF."""
 HALF = 0.5
-OF_CALIBRATION = ("brier", "calibration_error")
 METRICS = (
     "auroc", "auprc", *(f"{name}_{rule}" for name in ("f1", "accuracy", "mcc") for rule in RULES), "sensitivity_90",
-    *OF_CALIBRATION,
+    "brier", "calibration_error",
 )  # fmt: skip
 
 Cell = tuple[str, int]
@@ -93,23 +92,18 @@ class Estimates:
     def macro(self, cells: Sequence[Cell], metric: str) -> Entry:
         """Mean over cells with its interval: of AUROC by `intervals.of_mean`, else percentiles; None without cells."""
         if not cells:
-            return entry(math.nan, np.zeros(0))
+            return _entry(math.nan, *intervals.NONE)
         point, sample = (bootstrap.macro([of[cell][metric] for cell in cells]) for of in (self.points, self.samples))
-        if metric != "auroc":
-            return entry(float(point[0]), sample)
-        return _entry(float(point[0]), *intervals.of_mean([self.parts(cell) for cell in cells]))
+        return _with_interval(metric, float(point[0]), sample, [self.parts(cell) for cell in cells])
 
     def difference(self, ours: Sequence[Cell], theirs: Sequence[Cell]) -> Entry:
         """Macro AUROC of `ours` minus `theirs`, cell by cell, with its paired interval; None without cells."""
         pairs = list(zip(ours, theirs, strict=True))
         if not pairs:
-            return _entry(math.nan, math.nan, math.nan)
+            return _entry(math.nan, *intervals.NONE)
         value = float(np.mean([self.points[a]["auroc"] - self.points[b]["auroc"] for a, b in pairs]))
-        if len(pairs) == 1 and intervals.none_reason(self.parts(ours[0])):
-            return _entry(value, math.nan, math.nan)
-        own, other = (intervals.mean_influence([self.parts(cell) for cell in side]) for side in (ours, theirs))
-        half = intervals.half_width(own - other)
-        return _entry(value, value - half, value + half)
+        own, other = ([self.parts(cell) for cell in side] for side in (ours, theirs))
+        return _entry(value, *intervals.of_difference(own, other))
 
     def micro(self, cells: Sequence[Cell]) -> dict[str, Entry]:
         """Every metric over all rows of all cells, with its interval.
@@ -129,11 +123,13 @@ class Estimates:
         points, samples = self._values(
             measures, {MICRO: Calibration.joined(fitted)} if len(fitted) == len(cells) else {}
         )
-        entries = {metric: entry(points[MICRO][metric][0], samples[MICRO][metric]) for metric in METRICS}
         # Column by column, as `Ranking.pooled` lays them out; a patient's rows of all findings go together.
         units = np.tile(self._units, len(columns))
         together = parts(labels.ravel(order="F"), scores.ravel(order="F"), units, self._patients)
-        return {**entries, "auroc": _entry(points[MICRO]["auroc"][0], *intervals.of_mean([together]))}
+        return {
+            metric: _with_interval(metric, points[MICRO][metric][0], samples[MICRO][metric], [together])
+            for metric in METRICS
+        }
 
     def _measure(self, rankings: Mapping[Cell, Ranking], rules: Mapping[Cell, Sequence[float]]) -> Both:
         once = np.ones((1, len(self.table)), dtype=np.int64)
@@ -152,19 +148,22 @@ class Estimates:
         # The same draws as those of the rankings, since they follow from the seed and the number of patients alone.
         for counts in bootstrap.draws(self._patients, self.replicates, self.seed, self._patients) if chunks else ():
             for cell, calibration in calibrations.items():
-                chunks[cell].append(np.stack(calibration.measure(counts)))
+                chunks[cell].append(calibration.brier(counts))
         for cell, calibration in calibrations.items():
-            points[cell] |= dict(zip(OF_CALIBRATION, calibration.measure(once), strict=True))
+            points[cell] |= {"brier": calibration.brier(once), "calibration_error": np.array([calibration.error])}
             # A replicate of one class is undefined for every metric alike.
             gone = np.isnan(samples[cell]["auroc"])
-            values = np.where(gone, np.nan, np.concatenate(chunks[cell], axis=1))
-            samples[cell] |= dict(zip(OF_CALIBRATION, values, strict=True))
+            samples[cell]["brier"] = np.where(gone, np.nan, np.concatenate(chunks[cell]))
         return points, samples
 
 
 def entry(point: float, samples: NDArray[np.float64]) -> Entry:
-    """A value with the percentile interval of its replicates."""
-    return _entry(point, *bootstrap.interval(samples)[:2])
+    """A value with the percentile interval of its replicates; None where its ends are one.
+
+    Resamples that are all alike, as those of a share of 0 or 1, show no spread and tell of none.
+    """
+    low, high, _ = bootstrap.interval(samples)
+    return _entry(point, *((low, high) if high - low > 1e-12 else intervals.NONE))  # rounding leaves about 1e-16
 
 
 def mean_of_seeds(seeds: Sequence[Entry], within: intervals.Interval = intervals.ANY) -> Entry:
@@ -204,6 +203,12 @@ def excluded(table: ScoreTable, scorer: str, column: int) -> str | None:
 def _entry(value: float, low: float, high: float) -> Entry:
     numbers = {"value": float(value), "low": low, "high": high}
     return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+
+
+def _with_interval(metric: str, point: float, samples: NDArray[np.float64], cells: Sequence[Parts]) -> Entry:
+    """A metric over cells: no metric has an interval where AUROC has none."""
+    of_auroc = intervals.of_mean(cells)
+    return _entry(point, *of_auroc) if metric == "auroc" or math.isnan(of_auroc[0]) else entry(point, samples)
 
 
 def _by_metric(measures: Measures) -> Values:

@@ -8,18 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 GROUPS = ("head", "medium", "tail", "unseen")
-
-
-def frequencies(labels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Share [C] of the training rows in which each finding is present, of labels [N, C] (1, 0, NaN = unknown).
-
-    An unknown label counts as not present, as a blank does in the tables of the challenges.
-    """
-    return (labels == 1).sum(axis=0) / max(1, len(labels))
 
 
 def group(share: float, limits: Sequence[float]) -> str:

@@ -24,6 +24,7 @@ _PRIOR = 6.0
 Interval = tuple[float, float]
 ANY, UNIT = (-math.inf, math.inf), (0.0, 1.0)
 """where differences lie, and where areas and shares do"""
+NONE = (math.nan, math.nan)
 
 
 def few(cell: Parts) -> str | None:
@@ -42,14 +43,19 @@ def none_reason(cell: Parts) -> str | None:
     return None
 
 
+def none_at_all(cells: Sequence[Parts]) -> bool:
+    """Whether no number over these cells has an interval: there are none, or none of them has one."""
+    return all(none_reason(cell) for cell in cells)
+
+
 def of_mean(cells: Sequence[Parts]) -> Interval:
-    """Interval of the mean AUROC of cells over the same patients; NaN for none, or for one without an interval.
+    """Interval of the mean AUROC of cells over the same patients; NaN where `none_at_all`.
 
     The distances of the cells' own intervals to their values are put together by the cells' correlation (Zou and
     Donner 2008, doi.org/10.1002/sim.3095), so that skewed intervals give a skewed one.
     """
-    if not cells or (len(cells) == 1 and none_reason(cells[0])):
-        return math.nan, math.nan
+    if none_at_all(cells):
+        return NONE
     own = np.array([_of_cell(cell) for cell in cells])
     if len(cells) == 1:
         return float(own[0, 0]), float(own[0, 1])
@@ -63,6 +69,26 @@ def of_mean(cells: Sequence[Parts]) -> Interval:
     below, above = values - own[:, 0], own[:, 1] - values
     half = [math.sqrt(max(float(side @ correlation @ side), 0.0)) / len(cells) for side in (below, above)]
     return max(0.0, float(values.mean()) - half[0]), min(1.0, float(values.mean()) + half[1])
+
+
+def of_difference(ours: Sequence[Parts], theirs: Sequence[Parts]) -> Interval:
+    """Paired interval of the mean AUROC of `ours` less that of `theirs`, cell by cell, over the same patients.
+
+    Student's t by `half_width`. An area of 0 or 1 shows no spread of its own; to either side the distance to the end of
+    its own interval is added then, as if apart from all else. NaN where `none_at_all`, or where the two rank all rows
+    alike, which shows no spread either.
+    """
+    if none_at_all(ours):
+        return NONE
+    value = float(np.mean([own.auroc - other.auroc for own, other in zip(ours, theirs, strict=True)]))
+    half = half_width(mean_influence(ours) - mean_influence(theirs))
+    added = np.zeros(2)
+    for cells, turned in ((ours, 1), (theirs, -1)):
+        for cell in cells:
+            if cell.auroc in UNIT:
+                added += (np.abs(np.array(_of_cell(cell)) - cell.auroc)[::turned] / len(ours)) ** 2
+    below, above = np.sqrt(half**2 + added).tolist()
+    return (value - below, value + above) if max(below, above) > 0 else NONE
 
 
 def mean_influence(cells: Sequence[Parts]) -> NDArray[np.float64]:

@@ -127,10 +127,12 @@ def record(
             continue
         columns, without = [table.findings.index(name) for name in names], others[table.key]
         prior = share[[data.findings.index(name) for name in names]] if len(train) else None
+        why = entry["scorers"][headline].get("not_pooled")
         checked = checks(
             table.scores[headline][:, columns], table.labels[:, columns],
             without.scores[headline][:, columns], without.labels[:, columns], prior, seed,
         )  # fmt: skip
+        checked |= {"pooled": None, "pooled_text_prior": None, "not_pooled": why} if why else {}
         entry["sanity"] = {"scorer": headline, "findings": names, **checked, "warnings": warnings(checked)}
         for text in entry["sanity"]["warnings"]:
             log.warning("sanity of %s on %s: %s", headline, table.key, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from data_modules.errors import InputError, nearest
 from radz.metrics import bootstrap, calibration, conformal
+from radz.metrics.choice import Denied, two_scales
 from radz.metrics.conformal import Sets
 from radz.metrics.delong import covariance, holm
 from radz.metrics.estimates import HALF, METRICS, Calibrations, Cell, Entry, Estimates, Thresholds, excluded
@@ -23,6 +25,8 @@ from radz.metrics.score_table import ScoreTable
 Value = TypeVar("Value")
 log = logging.getLogger(__name__)
 SEEN = ("label", "text", "none")
+RANKED = ("auroc", "auprc", "sensitivity_90")
+"""metrics that rank rows; micro, rows of all findings together"""
 NOT_KNOWN = "unknown"
 """in place of these where nobody says what training had read"""
 GROUPS = (*SEEN, NOT_KNOWN)
@@ -62,7 +66,7 @@ def results(
     table: ScoreTable, seen: Mapping[str, str], primary: Iterable[str], thresholds_validation: Thresholds | None,
     replicates: int = 1000, seed: int = 0, coverage: Mapping[str, Any] | None = None, headline: str | None = None,
     calibrations: Calibrations | None = None, sets: Mapping[str, Mapping[str, Sets]] | None = None,
-    frequency: Mapping[str, str] | None = None,
+    frequency: Mapping[str, str] | None = None, denied: Denied | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The value of `results["<corpus>/<split>"]` in metrics.json, ready for `json.dumps(allow_nan=False)`.
 
@@ -82,6 +86,7 @@ def results(
         sets: of `sets_from(validation table)`, for the answers of the headline.
         frequency: finding -> its group of `frequency.GROUPS`, for the means over the primary findings of each group;
             None where no training split says so.
+        denied: of scorers that compare with sentences; where `two_scales`, micro has none of RANKED.
     """
     chosen = list(primary)
     _check_names(table, seen, chosen, headline)
@@ -93,6 +98,10 @@ def results(
     measured = Estimates(table, thresholds_validation or {}, calibrations or {}, replicates, seed)
     rules = {"f1_validation": thresholds_validation, "brier": calibrations}
     scorers = {scorer: _scorer(measured, scorer, seen, chosen, rules, frequency) for scorer in table.scores}
+    for scorer, of in scorers.items():
+        if why := two_scales(denied or {}, scorer, [name for name in chosen if name in of["findings"]]):
+            of["micro"] |= {metric: dict.fromkeys(("value", "low", "high")) for metric in RANKED}
+            of["not_pooled"] = why
     studies = {"studies": len(set(table.study_id)), "patients": len(set(table.patient))}
     return {
         "coverage": {**studies, **(coverage or {}), **({"duplicates": len(repeated)} if repeated else {})},
@@ -157,13 +166,13 @@ def _scorer(
 def paired(measured: Estimates, pairs: Mapping[str, tuple[Cell, Cell]]) -> dict[str, dict[str, Any]]:
     """Of each finding AUROC of the first cell minus the second with its paired interval, DeLong's p and Holm's.
 
-    p is None where a class has fewer than two patients.
+    p is None where a class has fewer than two patients, or the difference shows no spread.
     """
     tests: dict[str, dict[str, Any]] = {}
     for name, (ours, theirs) in pairs.items():
         columns = [measured.parts(cell) for cell in (ours, theirs)]
-        p_value = None if none_reason(columns[0]) else covariance(columns).p_value()
-        tests[name] = {"auroc": measured.difference([ours], [theirs]), "p": p_value}
+        p_value = math.nan if none_reason(columns[0]) else covariance(columns).p_value()
+        tests[name] = {"auroc": measured.difference([ours], [theirs]), "p": None if math.isnan(p_value) else p_value}
     # Undefined tests do not count among those that are corrected for.
     tested = {name: of["p"] for name, of in tests.items() if of["p"] is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))

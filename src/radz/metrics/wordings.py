@@ -110,8 +110,7 @@ def _parts(
 def _spread(least: Sequence[Parts], most: Sequence[Parts]) -> dict[str, float | None]:
     """Paired difference of two wordings' macro AUROC; which two they are is taken as given."""
     value = float(np.mean([a.auroc - b.auroc for a, b in zip(most, least, strict=True)]))
-    half = intervals.half_width(intervals.mean_influence(most) - intervals.mean_influence(least))
-    return _between(value, value - half, value + half)
+    return _between(value, *intervals.of_difference(most, least))
 
 
 def _between(value: float, low: float, high: float) -> dict[str, float | None]:

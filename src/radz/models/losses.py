@@ -66,19 +66,17 @@ def global_mean(values: Tensor, used: Tensor) -> Tensor:
     return world()[1] * torch.where(used, values, torch.zeros_like(values)).sum() / count
 
 
-def positive_pairs(digest: Tensor, kind: str, labels: Tensor | None = None) -> Tensor:
-    """How far pairs match, [B, G] in [0, 1]; a study always matches its own text.
+def positive_pairs(studies: Tensor, digest: Tensor, kind: str, labels: Tensor | None = None) -> Tensor:
+    """How far pairs match, [B, G] in [0, 1]; a study always matches its own text, wherever it stands.
 
     Args:
+        studies: int64 [B], row of each in the table; class-aware sampling may draw one twice, here or on another rank.
         digest: int64 [B], identity of each study's text.
         kind: `diagonal` (only its own), `same_text` (every study whose text is identical), `same_labels` or `overlap`
             (see there).
         labels: as for `same_labels` and `overlap`, which need them.
     """
-    rank, size = world()
-    rows = digest.shape[0]
-    own = torch.zeros(rows, size * rows, device=digest.device)
-    own[torch.arange(rows), rank * rows + torch.arange(rows)] = 1
+    own = (studies[:, None] == gather(studies)[None, :]).float()
     if kind == "diagonal":
         return own
     if kind == "same_text":

@@ -129,9 +129,7 @@ def calibration(
         rows += [[finding, number, size, f"{p:.6g}", f"{y:.6g}"] for number, (size, p, y) in enumerate(points)]
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9)
         axes.plot([p for _, p, _ in points], [y for *_, y in points], "o-", color=BLUE, linewidth=1.2, markersize=3.5)
-        size = max(len(calibrated.labels), 1)
-        error = sum(rows_in * abs(y - p) for rows_in, p, y in points) / size
-        axes.text(0.97, 0.07, f"{error:.3f}", color=BLUE, ha="right", va="center", fontsize=8.5)
+        axes.text(0.97, 0.07, f"{calibrated.error:.3f}", color=BLUE, ha="right", va="center", fontsize=8.5)
     figure.supxlabel("probability (Platt's fit on validation)", fontsize=9)
     figure.supylabel("share of positives", fontsize=9)
     return figure, rows

@@ -20,12 +20,12 @@ from data_modules.files import read_json
 from data_modules.leaks import leaked
 from radz.config.files import published_prompts
 from radz.config.schema import Experiment
-from radz.config.scoring import ScoringConfig
+from radz.config.scoring import BY_SENTENCES, ScoringConfig
 from radz.methods.validation import KEY as VALIDATION
 from radz.methods.vqa_answers import unread
 from radz.metrics.choice import choice, chosen
 from radz.metrics.estimates import RULES
-from radz.metrics.frequency import frequencies, group
+from radz.metrics.frequency import group
 from radz.metrics.ranking import undefined_reason
 from radz.metrics.retrieval import precision, retrieval
 from radz.metrics.score_table import ScoreTable, prediction_file
@@ -79,7 +79,7 @@ def write_results(
                 experiment.scoring.replicates, experiment.scoring.seed, headline=headline,
                 calibrations=rules.calibrations if rules else None, sets=rules.sets if rules else None,
                 coverage={"skipped": coverage.skipped(table.corpus), **account},
-                frequency=often and often["groups"],
+                frequency=often and often["groups"], denied=_denied(experiment.scoring, table),
             )  # fmt: skip
             entry |= {"frequency": often} if often else {}
             given.note_in(entry)
@@ -116,12 +116,16 @@ def _beside(
     scoring = experiment.scoring
     asked = scoring.choice
     parts = {
-        "choice": choice(table, asked, scoring.replicates, scoring.seed) if asked else None,
+        "choice": choice(table, asked, scoring.replicates, scoring.seed, _denied(scoring, table)) if asked else None,
         "retrieval": retrieved(experiment, kept, table),
         "wordings": in_wordings(table, primary, scoring.replicates, scoring.seed),
         "prompt_sets": in_prompt_sets(table, primary),
     }
     return {name: part for name, part in parts.items() if part is not None}
+
+
+def _denied(scoring: ScoringConfig, table: ScoreTable) -> dict[str, list[str]]:
+    return dict.fromkeys(BY_SENTENCES, scoring.denied(table.findings))
 
 
 def protocol(experiment: Experiment, data: StudyDataModule, scored: Sequence[ScoreTable]) -> dict[str, Any]:
@@ -236,16 +240,13 @@ def retrieved(experiment: Experiment, kept: Kept | None, table: ScoreTable) -> d
 
 
 def frequency(data: StudyDataModule, table: ScoreTable, limits: Sequence[float]) -> dict[str, Any] | None:
-    """Share of the training rows of the table's corpus that have each scored finding, and its group by `limits`.
+    """Share of the training list of the table's corpus that has each scored finding, and its group by `limits`.
 
     None without a training split.
     """
-    rows = data.table.rows("train")
-    rows = rows[data.table.corpus[rows] == data.table.corpora.index(table.corpus)]
-    if not len(rows):
+    if (shares := data.training_shares.get(table.corpus)) is None:
         return None
-    labels = data.metric_labels(rows)[:, [data.findings.index(name) for name in table.findings]]
-    often = dict(zip(table.findings, frequencies(labels).tolist(), strict=True))
+    often = {name: float(shares[data.findings.index(name)]) for name in table.findings}
     groups = {name: group(share, limits) for name, share in often.items()}
     return {"limits": list(limits), "training": often, "groups": groups}
 

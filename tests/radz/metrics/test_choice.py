@@ -9,8 +9,10 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
-from radz.metrics.choice import choice
-from radz.metrics.frequency import frequencies, group
+from data_modules.summary import frequencies
+from radz.config.scoring import ClassPrompts, ScoringConfig
+from radz.metrics.choice import choice, two_scales
+from radz.metrics.frequency import group
 from radz.metrics.score_table import ScoreTable
 from radz.metrics.split_results import results
 
@@ -77,6 +79,33 @@ def test_without_an_answer_for_every_finding_there_is_no_choice(caplog: pytest.L
     assert "toy/test: scoring.choice is not measured: no row has consolidation alone" in caplog.text
     assert choice(scored, (*NAMES, "hernia"), 100, 0) is None
     assert "no row has edema or consolidation or cardiomegaly or hernia alone" in caplog.text
+
+
+def test_findings_with_and_without_a_denial_do_not_compete(caplog: pytest.LogCaptureFixture) -> None:
+    """The mean of cosines to what asserts edema beside differences to denials: numbers over findings have no answer."""
+    scored, _ = table()
+    scored.scores = {"prompt": scored.scores["prompt"], "anchor": scored.scores["prompt"]}
+    own = ScoringConfig(negative_prompts=["no {finding}"], class_prompts={"edema": ClassPrompts(["Signs of edema."])})
+    assert own.denied(scored.findings) == ["consolidation", "cardiomegaly", "mass"]
+    assert ScoringConfig(class_prompts={"edema": ClassPrompts(["a"], ["b"])}).denied(scored.findings) == ["edema"]
+    denied = {"prompt": own.denied(scored.findings)}
+    reason = "consolidation is scored less its denial, edema is not"
+    assert two_scales(denied, "prompt", NAMES).startswith(reason)
+    assert two_scales(denied, "prompt", NAMES[1:]) is two_scales(denied, "anchor", NAMES) is None
+    found = choice(scored, NAMES, 100, 0, denied)
+    assert list(found["scorers"]) == ["anchor"] and found["not_compared"]["prompt"].startswith(reason)
+    assert f"toy/test: scoring.choice of prompt is not measured: {reason}" in caplog.text
+    seen = dict.fromkeys(scored.findings, "label")
+    prompt, anchor = (
+        results(scored, seen, NAMES, {"prompt": dict.fromkeys(NAMES, 0.4)}, 100, denied=denied)["scorers"][name]
+        for name in ("prompt", "anchor")
+    )
+    for metric in ("auroc", "auprc", "sensitivity_90"):
+        assert prompt["micro"][metric] == {"value": None, "low": None, "high": None}
+        assert anchor["micro"][metric]["value"] is not None
+    # Calls at each finding's own threshold add up all the same.
+    assert prompt["micro"]["f1_validation"]["value"] is not None
+    assert prompt["not_pooled"].startswith(reason) and "not_pooled" not in anchor
 
 
 def test_groups_by_frequency() -> None:

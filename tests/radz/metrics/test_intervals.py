@@ -62,9 +62,10 @@ def test_an_auroc_of_one_has_an_interval_and_one_patient_has_none() -> None:
     assert intervals.few(cell(60, 80, 1.0)) == "20 patients with a negative, fewer than 30"
     assert intervals.few(cell(30, 80, 1.0)) is None
     assert intervals.few(cell(29, 80, 1.0)) == "29 patients with a positive, fewer than 30"
-    # In a mean over findings it counts with the variance of the model.
+    # In a mean over findings it counts with the variance of the model, beside one that has an interval.
     low, high = intervals.of_mean([lone, whole])
     assert low < intervals.of_mean([whole, whole])[0] and high == 1
+    assert np.isnan(intervals.of_mean([lone, lone])).all()
 
 
 def test_a_mean_of_equal_cells_has_their_interval_and_of_apart_ones_a_narrower() -> None:
@@ -85,6 +86,28 @@ def test_the_half_width_of_a_difference() -> None:
     assert intervals.half_width(np.zeros(5)) == 0.0
 
 
+def test_a_difference_of_areas_without_spread_is_as_wide_as_their_own_intervals() -> None:
+    """Three positives above all negatives, or below all: nothing of either area varies in the data."""
+    labels, patients = (np.arange(60) < 3).astype(float), np.arange(60)
+    best, worst = (parts(labels, sign * labels, patients, 60) for sign in (1, -1))
+    reach = 1 - intervals.of_mean([best])[0]
+    assert reach > 0.3 and intervals.of_difference([best], [best]) == pytest.approx((-reach, reach))
+    assert intervals.of_difference([best], [worst]) == pytest.approx((1 - np.hypot(reach, reach), 1))
+    # In a mean it adds to what the others show.
+    one, other = cell(20, 60, 1.0), cell(20, 60, 1.0, seed=1)
+    half = intervals.half_width(one.influence - other.influence)
+    value = (one.auroc - other.auroc) / 2
+    expected = value - np.hypot(half, reach) / 2, value + np.hypot(half, reach) / 2
+    assert intervals.of_difference([one, best], [other, best]) == pytest.approx(expected)
+
+
+def test_a_difference_without_any_spread_has_no_interval() -> None:
+    one = cell(20, 60, 1.0)
+    assert np.isnan(intervals.of_difference([one], [one])).all()
+    lone = cell(1, 60, 1.0)
+    assert np.isnan(intervals.of_difference([lone, lone], [cell(1, 60, 1.0, seed=1)] * 2)).all()
+
+
 def test_seeds_and_patients_put_together() -> None:
     points = np.array([0.70, 0.74, 0.72])
     seeds = t.ppf(0.975, 2) * 0.02 / np.sqrt(3)
@@ -97,15 +120,20 @@ def test_seeds_and_patients_put_together() -> None:
 def test_an_interval_over_seeds_ends_where_its_metric_does() -> None:
     """Two seeds far apart: Student's t with one degree of freedom reaches beyond [0, 1]."""
     points = np.array([0.40, 0.60])
-    assert ArmScores("a", "k", "g", "s", ("x",), None, points, (0.3, 0.7), np.zeros((2, 3))).estimate.low == 0.0
+    assert ArmScores("a", "k", "g", "s", ("x",), None, points, (0.3, 0.7), []).estimate.low == 0.0
     of_seeds = [{"value": value, "low": value - 0.1, "high": value + 0.1} for value in points]
     assert mean_of_seeds(of_seeds, intervals.UNIT) == {"value": pytest.approx(0.5), "low": 0.0, "high": 1.0}
     difference = mean_of_seeds(of_seeds)
     assert difference["low"] is not None and difference["low"] < 0
     undefined = [*of_seeds, {"value": 0.5, "low": None, "high": None}]
     assert mean_of_seeds(undefined, intervals.UNIT)["low"] is None
+    # Of two seeds that chose other headlines each is read by its own.
+    either = [{"scorers": {name: {"macro": {"auroc": one}} for name, one in (("s", own), ("t", other))}}
+              for own, other in (of_seeds, of_seeds[::-1])]  # fmt: skip
+    mixed = SetScores("c", "p", "m", "k", ["s", "t"], either)
+    assert mixed.macro["auroc"]["value"] == pytest.approx(0.4) and mixed.scorer == "s, t"
     results = [{"scorers": {"s": {"macro": {"auroc": one, "mcc_half": one}}}} for one in of_seeds]
-    macro = SetScores("c", "p", "m", "k", "s", results).macro
+    macro = SetScores("c", "p", "m", "k", ["s", "s"], results).macro
     assert macro["auroc"]["low"] == 0.0
     assert macro["mcc_half"] == {
         "value": pytest.approx(0.5),

@@ -51,14 +51,22 @@ def test_info_nce_on_the_diagonal_is_the_symmetric_cross_entropy() -> None:
 def test_equal_texts_share_the_mass() -> None:
     a, b = rows(0, 3), rows(1, 3)
     digest = torch.tensor([7, 7, 9])
-    pairs = positive_pairs(digest, "same_text")
+    pairs = positive_pairs(torch.arange(3), digest, "same_text")
     assert pairs.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
-    assert positive_pairs(digest, "diagonal").tolist() == torch.eye(3, dtype=torch.bool).tolist()
+    assert positive_pairs(torch.arange(3), digest, "diagonal").tolist() == torch.eye(3, dtype=torch.bool).tolist()
     weights = pairs.double() / pairs.sum(1, keepdim=True)
     log_p = (normalise(a) @ normalise(b).T / 0.1).log_softmax(1)
     log_q = (normalise(b) @ normalise(a).T / 0.1).log_softmax(1)
     expected = -((weights * log_p).sum(1).mean() + (weights * log_q).sum(1).mean()) / 2
     assert torch.isclose(info_nce(a, b, pairs, all_of(3), 0.1), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "same_text", "same_labels", "overlap"])
+def test_a_study_that_is_drawn_twice_matches_itself_in_both_places(kind: str) -> None:
+    """Row 4 of the table twice, once with a rewritten text and nothing known of it: never a negative of itself."""
+    labels = torch.tensor([[1.0, 0], [NAN, NAN], [0.0, 1]])
+    pairs = positive_pairs(torch.tensor([4, 4, 9]), torch.tensor([7, 8, 9]), kind, labels)
+    assert pairs.tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
 
 
 def test_equal_labels_match_where_all_are_known() -> None:
@@ -70,7 +78,7 @@ def test_equal_labels_match_where_all_are_known() -> None:
 
 def test_without_a_column_of_no_finding_nothing_says_that_studies_are_alike_healthy() -> None:
     labels = torch.tensor([[0.0, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 1], [1, NAN, 1]])
-    pairs = positive_pairs(torch.arange(5), "same_labels", labels)
+    pairs = positive_pairs(torch.arange(5), torch.arange(5), "same_labels", labels)
     expected = torch.eye(5, dtype=torch.bool)
     expected[2, 3] = expected[3, 2] = True
     assert torch.equal(pairs, expected.float())
@@ -81,7 +89,7 @@ def test_overlap_is_the_share_of_the_findings_of_either_study_that_both_have() -
     have = [{n for n, value in enumerate(row) if value == 1} for row in labels]
     wanted = [[len(a & b) / len(a | b) if a | b else 0.0 for b in have] for a in have]
     assert overlap(torch.tensor(labels)).tolist() == wanted
-    pairs = positive_pairs(torch.arange(6), "overlap", torch.tensor(labels))
+    pairs = positive_pairs(torch.arange(6), torch.arange(6), "overlap", torch.tensor(labels))
     assert pairs.diagonal().tolist() == [1.0] * 6 and pairs[0, 1] == 0.5 and pairs[4, 5] == 0
 
 
@@ -135,7 +143,7 @@ def test_alignment_pairs(loss: str) -> None:
         "global": nce(image.overall, text.overall),
         "global_local": 0.3 * nce(image.overall, text.overall) + 0.7 * nce(image.local, text.local),
     }[loss]
-    pairs = positive_pairs(digest, "same_text")
+    pairs = positive_pairs(torch.arange(6), digest, "same_text")
     found = alignment(image, text, pairs, all_of(6), loss=loss, temperature=0.05, global_weight=0.3)
     assert torch.isclose(found, expected)
 

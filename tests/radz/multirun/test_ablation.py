@@ -136,14 +136,25 @@ def test_numbers_are_those_of_scikit_learn(two_runs: list[Path]) -> None:
     alone = next(one for one in scores("one", two_runs[:1], "anchor") if one.group == "primary")
     beside = difference(found, alone)
     # Seed by seed: the one that both have run is the same run.
-    assert (beside.value, beside.low, beside.high, beside.seeds) == (0.0, 0.0, 0.0, 1)
+    assert (beside.value, beside.seeds) == (0.0, 1) and np.isnan([beside.low, beside.high]).all()
     assert beside.holds == alone.estimate.holds == "patients only" and alone.estimate.seeds == 1
     assert (alone.estimate.low, alone.estimate.high) == alone.of_patients
     noise = next(one for one in scores("noise", two_runs[1:], "anchor") if one.group == "primary")
     apart, turned = difference(noise, alone), difference(alone, noise)
     assert apart.value == pytest.approx(noise.points[0] - alone.points[0])
     assert (apart.low, apart.high) == pytest.approx((-turned.high, -turned.low)) and apart.low < apart.value
-    assert difference(found, found).high == 0.0
+    assert np.isnan(difference(found, found).high)
+
+
+def test_each_seed_is_read_by_the_headline_that_it_chose(two_runs: list[Path], tmp_path: Path) -> None:
+    other = shutil.copytree(two_runs[0], tmp_path / "other")
+    content = json.loads((other / "metrics.json").read_text())
+    (other / "metrics.json").write_text(json.dumps(content | {"headline_scorer": "prompt"}))
+    first = json.loads((two_runs[0] / "metrics.json").read_text())["headline_scorer"]
+    expected = [next(iter(scores("one", two_runs[:1], name))).points[0] for name in (first, "prompt")]
+    found = next(iter(scores("both", [two_runs[0], other], None)))
+    assert first != "prompt" and expected[0] != expected[1]
+    assert found.points.tolist() == expected and found.scorer == f"{first}, prompt"
 
 
 def test_other_studies_are_not_compared(two_runs: list[Path], tmp_path: Path) -> None:
@@ -203,16 +214,17 @@ def test_the_page_tells_arms_differences_and_what_is_missing(two_runs: list[Path
 
 
 def test_the_page_of_several_seeds_says_so(two_runs: list[Path], tmp_path: Path) -> None:
-    arms = [Arm("demo", "", {}, "", two_runs), Arm("ablations/turned", "", {}, "demo", two_runs[::-1])]
+    arms = [Arm("demo", "", {}, "", two_runs), Arm("ablations/half", "", {}, "demo", two_runs[:1] * 2)]
     page = write_page("Ablations: x", "", arms, {}, tmp_path, None).read_text()
     assert "of means over 2 seeds" in page and "With fewer than five seeds they are wide" in page
     table = pd.read_csv(tmp_path / "comparison.csv")
     assert set(table["interval"]) == {"patients and seeds"} and set(table["difference_seeds"].dropna()) == {2}
-    turned = table[table["arm"] == "ablations/turned"].iloc[0]
-    # Differences of +d and -d: a mean of 0 with a standard error of d.
-    apart = turned["greatest"] - turned["least"]
-    assert turned["difference"] == pytest.approx(0, abs=1e-12)
-    assert apart > 0.001 and turned["difference_high"] == pytest.approx(t.ppf(0.975, 1) * apart, rel=1e-6)
+    base, half = (table[table["arm"] == name].iloc[0] for name in ("demo", "ablations/half"))
+    # Differences of 0 and d: a mean of d / 2 with a standard error of d / 2; what patients add is little beside it.
+    apart = base["greatest"] - base["least"]
+    assert apart > 0.001 and abs(half["difference"]) == pytest.approx(apart / 2)
+    reach = t.ppf(0.975, 1) * apart / 2
+    assert reach < half["difference_high"] - half["difference"] < 1.1 * reach
 
 
 def test_faults_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -199,6 +199,23 @@ def test_published_prompts_are_scored_by_name_and_all_at_once(
     assert "Published prompts" in page and "own prompts are those of ct_clip" in page and "arXiv 2403.17834" in page
 
 
+def test_a_denial_of_one_finding_alone_leaves_no_number_over_findings(
+    foreign: Path, trained_run: Path, cache_dir: Path
+) -> None:
+    own = "scoring.class_prompts={edema: {positive: [Signs of edema.], negative: [No edema.]}}"
+    metrics = evaluated(foreign, trained_run, cache_dir, "scoring.wordings=", "scoring.primary=all", own)
+    result = metrics["results"]["foreign/test"]
+    told = {name: of.get("not_pooled", "") for name, of in result["scorers"].items()}
+    reason = "edema is scored less its denial, "
+    assert {name for name, why in told.items() if why.startswith(reason)} == {"prompt", "fused"} < set(told)
+    assert result["scorers"]["prompt"]["micro"]["auroc"]["value"] is None
+    assert result["scorers"]["prompt"]["macro"]["auroc"]["value"] is not None
+    checked = result["sanity"]
+    assert checked["scorer"] == "fused" and checked["pooled"] is checked["pooled_text_prior"] is None
+    page = (trained_run / "eval/foreign/report.html").read_text(encoding="utf-8")
+    assert f"Scores are not pooled: {reason}" in page and f"Not ranked: {reason}" in page
+
+
 def test_nothing_else_is_asked_where_wordings_are_off(foreign: Path, trained_run: Path, cache_dir: Path) -> None:
     metrics = evaluated(foreign, trained_run, cache_dir, "scoring.wordings=")
     result = metrics["results"]["foreign/test"]

@@ -43,7 +43,7 @@ class Estimate:
 class ArmScores:
     """The macro AUROC of the headline scorer of one arm on one test split and one group of findings.
 
-    Sizes: S seeds, U patients, whose order is that of the rows.
+    Sizes: S seeds.
     """
 
     arm: str
@@ -52,6 +52,7 @@ class ArmScores:
     group: str
     """a key of SEEN"""
     scorer: str
+    """those of the seeds, which may have chosen different ones"""
     findings: tuple[str, ...]
     rows: str
     """digest of studies, patients and labels"""
@@ -59,8 +60,8 @@ class ArmScores:
     """[S]"""
     of_patients: intervals.Interval
     """of the mean over seeds, as far as patients go"""
-    influence: NDArray[np.float64]
-    """[S, U], what each patient adds to a seed's macro AUROC"""
+    cells: list[list[Parts]]
+    """of each seed, those of the findings"""
 
     @property
     def estimate(self) -> Estimate:
@@ -72,26 +73,27 @@ def scores(arm: str, runs: Sequence[Path], scorer: str | None) -> list[ArmScores
     """Score the prediction files of an arm's runs, one a seed; `scorer` None is the headline of each run."""
     found = []
     metrics = [read_results(run) for run in runs]
+    names = [scorer or headline_in(one, run) for one, run in zip(metrics, runs, strict=True)]
     for key, result in metrics[0]["results"].items():
-        name = scorer or headline_in(metrics[0], runs[0])
-        if name not in result["scorers"]:
-            raise InputError(f"{runs[0]}: {key} has no scorer {name}; known: {', '.join(result['scorers'])}")
         tables = [ScoreTable.read_csv(prediction_file(run, key)) for run in runs]
         for table in tables[1:]:
             if (table.study_id, table.image_id) != (tables[0].study_id, tables[0].image_id):
                 raise InputError(f"{key}: the seeds of {arm} scored other studies; compare runs on the same data")
         every = [one["results"][key] for one in metrics]
-        known = _common(arm, key, [one["scorers"].get(name, {"findings": {}})["findings"] for one in every])
+        for name, one, run in zip(names, every, runs, strict=True):
+            if name not in one["scorers"]:
+                raise InputError(f"{run}: {key} has no scorer {name}; known: {', '.join(one['scorers'])}")
+        known = _common(arm, key, [one["scorers"][name]["findings"] for name, one in zip(names, every, strict=True)])
         groups = {seen: [f for f, of in known.items() if of == {seen}] for seen in ("label", "text", "none")}
         primary = [f for f in result["primary"] if f in known and all(f in one["primary"] for one in every)]
         for group, findings in {"primary": primary, **groups}.items():
             if findings and (group == "primary" or set(findings) != set(primary)):
-                cells = [_cells(table, name, findings) for table in tables]
+                cells = [_cells(table, name, findings) for name, table in zip(names, tables, strict=True)]
                 found.append(ArmScores(
-                    arm, key, group, name, tuple(findings), _rows(tables[0], findings),
+                    arm, key, group, ", ".join(dict.fromkeys(names)), tuple(findings), _rows(tables[0], findings),
                     np.array([np.mean([cell.auroc for cell in of]) for of in cells]),
                     intervals.of_mean([cell for of in cells for cell in of]),
-                    np.stack([intervals.mean_influence(of) for of in cells]),
+                    cells,
                 ))  # fmt: skip
     return found
 
@@ -102,8 +104,8 @@ def difference(arm: ArmScores, base: ArmScores) -> Estimate | None:
         return None
     seeds = min(len(arm.points), len(base.points))
     points = arm.points[:seeds] - base.points[:seeds]
-    half = intervals.half_width((arm.influence[:seeds] - base.influence[:seeds]).mean(axis=0))
-    return _over_seeds(points, (points.mean() - half, points.mean() + half))
+    ours, theirs = ([cell for of in one.cells[:seeds] for cell in of] for one in (arm, base))
+    return _over_seeds(points, intervals.of_difference(ours, theirs))
 
 
 def _over_seeds(

@@ -34,14 +34,20 @@ class SetScores:
     protocol: str
     measured_on: str
     key: str
-    scorer: str
+    scorers: list[str]
+    """the headline of each seed, which may have chosen another than the first"""
     results: list[dict[str, Any]]
     """the entry of metrics.json of each seed"""
 
     @property
+    def scorer(self) -> str:
+        """Those of the seeds, as words."""
+        return ", ".join(dict.fromkeys(self.scorers))
+
+    @property
     def macro(self) -> dict[str, Entry]:
         """{metric: {value, low, high}} over the primary findings, mean over seeds."""
-        every = [result["scorers"][self.scorer]["macro"] for result in self.results]
+        every = [of["scorers"][name]["macro"] for name, of in zip(self.scorers, self.results, strict=True)]
         return {
             metric: mean_of_seeds([macro[metric] for macro in every], (-1.0 if metric.startswith("mcc") else 0.0, 1.0))
             for metric in every[0]
@@ -196,8 +202,10 @@ def _sets(
                         evaluate_run(replace(experiment, run=str(run), run_dir=str(folder)))
                     metrics = read_results(folder)
                     for key, result in metrics["results"].items():
-                        one = SetScores(corpus, protocol, measured_on, key, headline_in(metrics, folder), [])
-                        of_protocol.setdefault(key, one).results.append(result)
+                        empty = SetScores(corpus, protocol, measured_on, key, [], [])
+                        one = of_protocol.setdefault(key, empty)
+                        one.scorers.append(headline_in(metrics, folder))
+                        one.results.append(result)
                 found += of_protocol.values()
         except CannotWrite:
             raise
