@@ -23,7 +23,17 @@ from radz.config.schema import Experiment
 from radz.inference.image_processor import FOUR_BIT, SQUARE, write_processors
 from radz.inference.model_card import write_card
 from radz.methods import registry, training_scope
-from radz.methods.export_folder import ADAPTER, ANCHORS, BACKBONE, CENTRE, HEADS, OTHER_ANCHORS, RADZ_JSON, is_export
+from radz.methods.export_folder import (
+    ADAPTER,
+    ANCHORS,
+    BACKBONE,
+    CENTRE,
+    HEADS,
+    OTHER_ANCHORS,
+    RADZ_JSON,
+    exported_experiment,
+    is_export,
+)
 from radz.methods.trained import load_trained
 from radz.methods.validation import KEY as VALIDATION
 from radz.methods.validation import validations
@@ -37,6 +47,13 @@ from radz.version import __version__
 log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHARD = "5GB"
+USED = (
+    "image_tokens", "text_tokens", "instruction", "text_source", "label_sentence", "text_prompt", "max_text_tokens",
+    "text_groups", "head", "head_width", "head_order", "local_pool", "token_norm", "centre", "loss", "global_weight",
+    "temperature", "local_weight", "local_temperature", "sentences_weight", "sentences_by",
+)  # fmt: skip
+"""Keys of `dfat` that features, texts and scorers need; the others say how it trained, which may need weights that
+train, a depth or a file of the user's."""
 PLAIN: dict[str, Any] = {"gradient_checkpointing": False, "compile": False, "quantize": "none"}
 """Settings of training that say nothing of the weights; LoRA of a 4-bit base is merged into the whole one."""
 
@@ -84,6 +101,7 @@ def export_run(run: str, out: str, merge: bool = True, dtype: str = "auto") -> P
             "experiment": portable(parts.experiment),
         }
         write_json(draft / RADZ_JSON, content)
+        exported_experiment(draft)  # as every use of the folder begins: what is refused there is never announced
         write_card(draft / "README.md", content, metrics, environment, experiment.data, experiment.backbone)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     log.info("%s: %.1f MB; see README.md there", target, size / 1e6)
@@ -104,9 +122,10 @@ def backbone_of(source: str) -> Iterator[str]:
 
 
 def portable(experiment: Experiment) -> dict[str, Any]:
-    """What use of the model needs of an experiment: no places, no tables, nothing of training but what it meant."""
+    """What use of the model needs of an experiment: no places, no tables, nothing of training."""
     plain = asdict(experiment)
-    settings = {key: plain[key] for key in ("name", "method", "seed", "dfat", "dkam", "scoring")}
+    settings = {key: plain[key] for key in ("name", "method", "seed", "dkam", "scoring")}
+    settings["dfat"] = {key: plain["dfat"][key] for key in USED}
     settings["trainer"] = {key: plain["trainer"][key] for key in ("max_epochs", "max_steps")}
     data = plain["data"]
     kept = {key: data[key] for key in ("image_size", "resize", "equalize", "frames", "ct")}
@@ -114,8 +133,6 @@ def portable(experiment: Experiment) -> dict[str, Any]:
     backbone = {key: plain["backbone"][key] for key in ("feature_layer", "image_pool", "padding")}
     sources = [f"{SOURCES}/{number}.yaml" for number in range(len(experiment.dkam.sources))]
     settings["dkam"] |= {"descriptions": DESCRIPTIONS, "sources": sources, "write": False}
-    # They need a depth, or weights that train, which use of the features does not.
-    settings["dfat"] |= dict.fromkeys(("lm_weight", "keep_weight", "reconstruction_weight"), 0.0)
     return {**settings, "data": {**kept, "corpora": corpora}, "backbone": backbone}
 
 

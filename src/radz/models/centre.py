@@ -51,9 +51,9 @@ class Shared(NamedTuple):
     @staticmethod
     def of(rows: Tensor, whiten: bool) -> Shared:
         """Of class texts or anchors [K, e], or sets of them [K, S, e]; nothing of fewer than three."""
-        flat = rows.flatten(0, -2)
         if len(rows) < FEWEST:
-            return Shared(torch.zeros_like(flat[0]))
+            return Shared(rows.new_zeros(rows.shape[-1]))
+        flat = rows.flatten(0, -2)
         mean = flat.mean(0)
         rest = (flat - mean).detach()
         return Shared(mean, _whitening(rest.T @ rest / len(flat)) if whiten else None)
@@ -66,7 +66,7 @@ def of_tokens(change: Callable[[Tensor], Tensor], tokens: Tensor | None) -> Tens
 
 def _whitening(covariance: Tensor) -> Tensor:
     """[e, e] to the inverse root of its mix with an even spread of the same total, scaled to keep that total."""
-    even = covariance.diagonal().mean()
+    even = covariance.diagonal().mean().clamp(min=1e-30)  # of texts that are all the same, rounding leaves less than 0
     values, directions = torch.linalg.eigh(covariance.double())
     mixed = (1 - SHRINK) * values.clamp(min=0) + SHRINK * even
     return ((directions * (even / mixed.clamp(min=1e-30)).sqrt()) @ directions.T).to(covariance.dtype)

@@ -174,12 +174,13 @@ class Encoder(nn.Module):
             texts: each distinct one is computed once and counts as often as it stands there; empty ones do not.
             most: texts that are computed together at most; their graph is then made again in the backward pass.
         """
-        times, limit = Counter(text for text in texts if text), self.config.max_text_tokens
+        # Of no text a stand-in that counts nothing: DDP waits for a gradient of every weight, such as the output layer.
+        times, limit = Counter(filter(None, texts)) or Counter({".": 0}), self.config.max_text_tokens
         words, last = self._tokens(list(times)), self.backbone.tokenizer.eos_token_id
         end = [] if last is None else [last]
         rows = [[*self.backbone.start, *row[:limit], *(end if len(row) <= limit else [])] for row in words]
         weights, loss = list(times.values()), torch.zeros((), device=self.backbone.device)
-        for group in like_lengths(list(map(len, rows)), self.text_groups, most) if rows else []:
+        for group in like_lengths(list(map(len, rows)), self.text_groups, most):
             part = [rows[i] for i in group], [weights[i] for i in group]
             one = self._foretold(*part) if most is None else checkpoint(self._foretold, *part, use_reentrant=False)
             loss = loss + one

@@ -51,6 +51,10 @@ class ExtraLoss(Protocol):
 
     weight: float
 
+    def reads(self, texts: Sequence[str]) -> list[str]:
+        """What it may read in any step where training has these texts, beside them and the descriptions of the bank: a
+        finding that it names is no unseen one."""
+
     def encode(self, encoder: Encoder, given: Given) -> Any:
         """What the loss needs beside the features of the step, with its gradient; every rank calls it equally often."""
 

@@ -29,6 +29,10 @@ class LanguageLoss:
     def __init__(self, config: DfatConfig) -> None:
         self.weight, self.most = config.lm_weight, config.gradient_cache or None
 
+    def reads(self, texts: Sequence[str]) -> list[str]:
+        """Nothing else."""
+        return []
+
     def encode(self, encoder: Encoder, given: Given) -> tuple[Tensor, int]:
         """Summed cross-entropy of the texts, and their tokens."""
         return encoder.language_loss(given.texts, self.most)

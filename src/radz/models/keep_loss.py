@@ -51,6 +51,10 @@ class KeptTexts(nn.Module):
         self.texts, self.weight, self.most = tuple(texts), config.keep_weight, config.gradient_cache
         self.register_buffer("first", torch.zeros(len(texts), width))
 
+    def reads(self, texts: Sequence[str]) -> list[str]:
+        """All that are kept."""
+        return [*self.texts]
+
     def draw(self, step: int) -> list[int]:
         """The texts of a step: the same on every rank."""
         return sorted(random.Random(step).sample(range(len(self.texts)), min(DRAWN, len(self.texts))))

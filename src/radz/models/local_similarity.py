@@ -7,6 +7,8 @@ MLIP (arXiv 2402.02045) for descriptions. Shapes: B studies, P image tokens, K t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -37,6 +39,10 @@ class LocalLoss:
 
     def __init__(self, config: DfatConfig) -> None:
         self.weight, self.temperature = config.local_weight, config.local_temperature
+
+    def reads(self, texts: Sequence[str]) -> list[str]:
+        """Nothing else."""
+        return []
 
     def encode(self, encoder: Encoder, given: Given) -> None:
         """Nothing: the features of images hold their tokens."""

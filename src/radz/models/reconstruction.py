@@ -71,6 +71,10 @@ class Reconstruction(nn.Module):
             for place, weight in enumerate(_trained(encoder))
         ]
 
+    def reads(self, texts: Sequence[str]) -> list[str]:
+        """Images alone."""
+        return []
+
     def encode(self, encoder: Encoder, given: Given) -> tuple[Tensor, Tensor]:
         """Predictions and targets [n, d], the latter layer-normalised and without gradient."""
         averages, batch = self.follow(encoder), given.batch

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -99,6 +99,11 @@ class Turns:
                 found[kind] = _turned(sentence, turned)
         return found
 
+    def all_turned(self, texts: Iterable[str]) -> list[str]:
+        """Texts with every word of a kind turned, where they hold one: all that twins of their sentences may say."""
+        kinds = [turned for turned, _ in self._kinds.values()]
+        return [_turned(text, turned) for turned in kinds for text in texts if _words_of(text, turned)]
+
 
 def _kind(pairs: list[Any], both: Sequence[Any] = ()) -> tuple[dict[str, str], list[str]]:
     """{word: what it is turned to} and the words that bar it, of a kind as the file has it; ValueError else."""
@@ -151,6 +156,10 @@ class Sentences:
         self._turns = Turns(find_resource(config.twins, "dfat.twins")) if config.twins else None
         self._labellers = {modality: Labeller(modality, known) for modality in modalities}
         self._asserted = lru_cache(REMEMBERED)(self._read)
+
+    def reads(self, texts: Sequence[str]) -> list[str]:
+        """False twins."""
+        return self._turns.all_turned(dict.fromkeys(texts)) if self._turns else []
 
     def asserted(self, report: str, modality: str) -> tuple[Asserted, ...]:
         """The sentences of a report that assert a finding, in order."""

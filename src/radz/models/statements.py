@@ -55,6 +55,17 @@ class Statements:
         self.labels = statement_labels(findings, known)
         """[2K, K], see `statement_labels`"""
 
+    def reads(self, texts: Sequence[str]) -> list[str]:
+        """Every wording of every name."""
+        return [
+            fill(wording, name, MODALITY_TEXT[modality])
+            for modality in self.modalities
+            for pairs, called in zip(self._pairs, self._names, strict=True)
+            for name in called
+            for pair in pairs
+            for wording in pair
+        ]
+
     def encode(self, encoder: Encoder, given: Given) -> dict[str, Features]:
         """{modality: features [2K, e], raw} of a statement on each finding, and then of its denial.
 

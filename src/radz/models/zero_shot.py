@@ -211,7 +211,7 @@ class ZeroShot:
         if self.encoder.centre is None:
             features = self.encoder.encode_texts(texts, BATCH)
             return features, self.encoder.of_bank(features.overall)
-        if len(of_bank) < FEWEST:
+        if min(len(of_bank), len(self.of_bank.findings)) < FEWEST:  # each finding has a sentence or more, or none
             return self.encoder.encode_texts(texts, BATCH), self.encoder.centre.shared("text_overall")
         features, count = self.encoder.encode_texts([*texts, *of_bank], BATCH, raw=True), len(texts)
         of_all, of_local = (self.encoder.of_bank(part[count:]) for part in (features.overall, features.local))

@@ -34,16 +34,14 @@ def dry_run(experiment: Experiment) -> list[str]:
     lines += [f"{part:<20} {n:>13,} trainable of {every:>15,}" for part, n, every in trainable_table(parts.module)]
     if bank := parts.module.bank:
         lines.append(f"anchors: {len(bank.names)} of dimension {bank.vectors.shape[-1]}")
-    steps = len(parts.data.table.rows("train")) // (experiment.data.batch_size * experiment.trainer.processes)
-    if experiment.trainer.overfit_batches:
-        steps = min(steps, experiment.trainer.overfit_batches)
     if parts.module.trains:
-        lines += _cost(experiment, parts, steps)
+        lines += _cost(experiment, parts)
+    steps = trial_steps.steps_per_epoch(experiment.trainer, parts.data)
     lines.append(f"steps per epoch: {steps}; run folder: {run_folder(experiment)}")
     return lines
 
 
-def _cost(experiment: Experiment, parts: Parts, steps: int) -> list[str]:
+def _cost(experiment: Experiment, parts: Parts) -> list[str]:
     """What a few steps on this machine say of the whole training."""
     try:
         step = trial_steps.measure(experiment.trainer, parts.module, parts.data)
@@ -51,7 +49,7 @@ def _cost(experiment: Experiment, parts: Parts, steps: int) -> list[str]:
         if not is_out_of_memory(error):
             raise
         return ["FLOPs per pair, memory and hours: unknown, a step does not fit into the memory of this machine"]
-    every = experiment.trainer.max_steps or steps * (experiment.trainer.max_epochs or 1)
+    every = trial_steps.steps_of_run(experiment.trainer, parts.data)
     kind = "GPU memory" if torch.cuda.is_available() else "memory of the process"
     return [
         f"FLOPs per pair: {step.flops_per_pair:.3g} (forward and backward, measured)",

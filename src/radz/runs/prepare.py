@@ -68,7 +68,8 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
     module: Any = registry.build(Task(experiment, data, tuple(findings), known, folder))
     if not known:
         read = task.training_texts(experiment, data) if registry.reads_text(experiment.method) else []
-        read += module.bank.descriptions if module.bank else ()
+        if module.bank:
+            read += [*module.bank.descriptions, *(text for one in module.extras.values() for text in one.reads(read))]
         known = {"findings": list(data.findings), "seen": task.seen_findings(data, read), **words}
     if module.bank:
         known = {**known, "texts_cut": _texts_cut(experiment, data, module.encoder, trained)}

@@ -35,7 +35,7 @@ class Measured:
 
 def one_batch(settings: TrainerConfig, module: Any, data: Any) -> None:
     """Train, validate and test on one batch each; no number, checkpoint or log is kept."""
-    trainer = _trainer(settings, fast_dev_run=True)
+    trainer = _trainer(settings, data, fast_dev_run=True)
     if module.trains:
         trainer.fit(module, datamodule=data)
     else:
@@ -48,17 +48,40 @@ def measure(settings: TrainerConfig, module: Any, data: Any) -> Measured:
     """Cost of a training step on this machine, from `STEPS` real ones. The weights of `module` change."""
     meter = _Meter(data.config.batch_size)
     limits = {"max_steps": STEPS, "max_epochs": -1, "limit_val_batches": 0, "callbacks": [meter]}
-    _trainer(settings, **limits).fit(module, datamodule=data)
+    _trainer(settings, data, **limits).fit(module, datamodule=data)
     return meter.measured()
 
 
-def _trainer(settings: TrainerConfig, **more: Any) -> pl.Trainer:
+def steps_per_epoch(settings: TrainerConfig, data: Any) -> int:
+    """Of the run itself, on all its processes."""
+    steps = len(data.table.rows("train")) // (data.config.batch_size * settings.processes)
+    return min(steps, settings.overfit_batches or steps)
+
+
+def steps_of_run(settings: TrainerConfig, data: Any) -> int:
+    """All that the run itself takes."""
+    return settings.max_steps or steps_per_epoch(settings, data) * (settings.max_epochs or 1)
+
+
+class _Trial(pl.Trainer):
+    """A few steps of a run, planned as the first ones of all that it takes: warm-ups are checked against these."""
+
+    planned: int
+
+    @property
+    def estimated_stepping_batches(self) -> int:
+        return self.planned
+
+
+def _trainer(settings: TrainerConfig, data: Any, **more: Any) -> pl.Trainer:
     precision: Any = precision_of(settings.precision, settings.accelerator)
-    return pl.Trainer(
+    trainer = _Trial(
         accelerator=settings.accelerator, devices=1, precision=precision, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         use_distributed_sampler=False, deterministic=settings.deterministic, **more,
     )  # fmt: skip
+    trainer.planned = steps_of_run(settings, data)
+    return trainer
 
 
 class _Meter(Callback):

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given as drawn_from
+from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from torch import Tensor
 
 from radz.config.scoring import ScoringConfig
-from radz.models.centre import MOMENTUM, SHRINK, Centre, Shared
+from radz.models.centre import FEWEST, MOMENTUM, SHRINK, Centre, Shared
 from radz.models.encoder import Encoder
 from radz.models.geometry import geometry
 from radz.models.losses import Features, cosine
@@ -146,10 +148,32 @@ def test_a_sink_is_not_the_whole_mean(make_encoder: Any) -> None:
     assert ranks["unit"] == pytest.approx(ranks["rms"], rel=0.01) and ranks["unit"] > ranks["none"]
 
 
-def test_of_two_no_mean_is_taken() -> None:
-    assert Shared.of(torch.ones(2, 4), whiten=True).mean.tolist() == [0.0] * 4
-    assert Shared.of(torch.ones(3, 4), whiten=False).mean.tolist() == [1.0] * 4
-    assert Shared.of(torch.ones(3, 2, 4), whiten=False).mean.tolist() == [1.0] * 4
+@drawn_from(
+    rows=st.integers(0, 5), sets=st.lists(st.integers(1, 3), max_size=1), whiten=st.booleans(), alike=st.booleans()
+)
+def test_of_fewer_than_three_nothing_is_taken(rows: int, sets: list[int], whiten: bool, alike: bool) -> None:
+    """A batch may hold no sentence at all, and rows may be all the same: what is left is finite, and can be undone."""
+    values = torch.ones(rows, *sets, 4) if alike else torch.randn(rows, *sets, 4) + 3
+    values.requires_grad_()
+    shared = Shared.of(values, whiten)
+    found = shared.taken_from(values)
+    assert found.shape == values.shape and found.isfinite().all()
+    found.square().sum().backward()
+    assert values.grad is not None and values.grad.isfinite().all()
+    if rows < FEWEST:
+        assert torch.equal(found, values) and shared.whitening is None
+    else:
+        assert torch.allclose(shared.mean, values.flatten(0, -2).mean(0), atol=1e-5)
+        assert (shared.whitening is not None) == whiten
+
+
+def test_texts_that_are_all_the_same_whiten_to_numbers() -> None:
+    """Rounding leaves their running covariance a little below zero."""
+    for seed in range(20):
+        centre = Centre(4, whiten=True)
+        row = torch.randn(1, 4, generator=torch.Generator().manual_seed(seed)) * 10
+        found = centre.training_step(features(row.expand(6, 4)), "text", torch.ones(6, dtype=torch.bool), False)
+        assert found.overall.isfinite().all() and found.local.isfinite().all()
 
 
 def inverse_root(covariance: Any) -> Any:
@@ -204,3 +228,19 @@ def test_whitened_anchors_are_less_alike(make_encoder: Any) -> None:
     assert geometry(whitened)["effective_rank"] > geometry(mean_alone)["effective_rank"] + 1
     covariance = np.cov(bank.numpy().T, bias=True)
     assert np.allclose(whitened.numpy(), mean_alone.numpy() @ inverse_root(covariance), atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("findings", [2, 3])
+def test_a_bank_of_two_findings_has_too_few_however_many_sentences(make_encoder: Any, findings: int) -> None:
+    """docs/method.md 2.4: prompts then lose the mean of reports."""
+    encoder: Encoder = make_encoder({"centre": "running"}, train="frozen").eval()
+    raw = encoder.encode_texts(REPORTS, raw=True)
+    encoder.centre.training_step(raw, "text", torch.ones(len(REPORTS), dtype=torch.bool), of_batch=False)
+    names = tuple(WORDS[:findings])
+    texts = ClassTexts(names, names, names)
+    scoring = ScoringConfig(prompts=["There is {finding}.", "{Finding}."])
+    zero = ZeroShot(encoder, texts, texts, encoder.config, scoring, ["chest_xray"])
+    anchors = encoder.encode_descriptions(list(names), "decoder")
+    zero.refresh(anchors, anchors)
+    assert torch.equal(zero.prompts()[1].mean, encoder.centre.mean("text_overall")) == (findings == 2)

@@ -34,7 +34,8 @@ folder = pathlib.Path(keys["run_dir"])
 folder.mkdir(parents=True, exist_ok=True)
 value = float(keys["dfat.temperature"])
 assert keys["dfat.loss"] != "global_local", "a run that fails"
-rows = "".join(f"{step},{value * (step + 1) / 4}\\n" for step in range(4))
+unknown = {0.07: 4, 0.09: 2}.get(value, 0)  # validations that cannot tell the metric
+rows = "".join(f"{step},{float('nan') if step < unknown else value * (step + 1) / 4}\\n" for step in range(4))
 (folder / "metrics.csv").write_text("step,val/auroc_macro\\n" + rows)
 with open(folder / "calls", "a") as file:
     file.write("x")
@@ -224,6 +225,27 @@ def test_a_sweep_whose_runs_all_fail_stops(tmp_path: Path, trainer) -> None:
         Search(sweep, tmp_path / "out", []).run(count=9)
     assert "a run that fails" in (tmp_path / "out" / "logs" / "0000.log").read_text()
     assert pd.read_csv(tmp_path / "out" / "sweep.csv")["state"].tolist() == ["fail"] * 3
+
+
+def test_a_metric_that_validation_cannot_tell_fails_the_run(tmp_path: Path, trainer) -> None:
+    """A number, where some validations have one, is what counts; without any the table has the reason."""
+    trainer()
+    points = {"dfat.temperature": {"values": [0.07, 0.09]}, "dfat.loss": {"value": "cross"}}
+    sweep = read_sweep(sweep_file(tmp_path, parameters=points, method="grid"))
+    table = pd.read_csv(Search(sweep, tmp_path / "out", []).run(count=None))
+    assert table["state"].tolist() == ["complete", "fail"] and table["validations"].tolist() == [2, 0]
+    assert table["val/auroc_macro"][0] == pytest.approx(0.09) and table["val/auroc_macro"].isna()[1]
+    assert table["reason"].isna()[0] and table["reason"][1] == "has no number of val/auroc_macro in metrics.csv"
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_one_that_no_run_can_tell_ends_the_sweep(tmp_path: Path, trainer, count: int) -> None:
+    trainer()
+    point = {"dfat.temperature": {"value": 0.07}, "dfat.loss": {"values": ["cross", "global"]}}
+    sweep = read_sweep(sweep_file(tmp_path, parameters=point))
+    with pytest.raises(InputError, match=r"runs all failed \(the last: has no number of val/auroc_macro in metrics"):
+        Search(sweep, tmp_path / "out", []).run(count=count)
+    assert set(pd.read_csv(tmp_path / "out" / "sweep.csv")["state"]) == {"fail"}
 
 
 def test_a_point_that_is_drawn_twice_is_trained_once(tmp_path: Path, trainer) -> None:

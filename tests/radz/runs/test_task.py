@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from csv_rows import rows_of
+from small_run import BARE
 
 from data_modules.batch import StudyBatch
 from data_modules.datamodule import StudyDataModule
@@ -22,6 +23,7 @@ from radz.models import factory
 from radz.models.descriptions import load_descriptions, save_descriptions
 from radz.models.labels import LabelView, label_sentence, pick
 from radz.runs import preflight, task
+from radz.runs.prepare import prepare
 from radz.runs.wandb_run import wandb_mode
 from radz.training.callbacks.csv_logger import CsvLog
 
@@ -260,3 +262,26 @@ def test_all_findings_asked_for_without_description_are_named_at_once(without_ed
         settings = experiment("scoring.headline=anchor", *keys)
         with pytest.raises(InputError, match=told):
             preflight.before_data(settings)
+
+
+WIDER = "dkam.findings=[no_finding,edema,pleural_effusion,mass,tuberculosis]"
+
+
+@pytest.mark.parametrize(
+    ("keys", "read"),
+    [
+        (["dfat.statements_weight=1"], {"mass", "tuberculosis"}),
+        (["dfat.statements_weight=0", "dfat.keep_weight=1"], {"mass", "tuberculosis"}),
+        (["dfat.statements_weight=0", "dfat.sentences_weight=1", "dfat.twins={twins}"], {"mass"}),
+        (["dfat.statements_weight=0"], set()),
+    ],
+)
+def test_what_added_losses_read_is_seen(cache_dir: Path, tmp_path: Path, keys: list[str], read: set[str]) -> None:
+    """A mass in the statement "Lung mass? Yes." is no unseen finding, whatever reports say; nor is one in a twin."""
+    twins = tmp_path / "twins.yaml"
+    twins.write_text("kind: {pairs: [[effusion, mass]]}")
+    settings = [*BARE, WIDER, f"cache_dir={cache_dir}", *(key.format(twins=twins) for key in keys)]
+    parts = prepare(load_experiment("demo", settings), None)
+    groups = task.seen_groups(ontology().names, parts.known["seen"])
+    unseen = {name for name, group in groups.items() if group == "none"}
+    assert {"mass", "tuberculosis"} - unseen == read and "hiatal_hernia" in unseen

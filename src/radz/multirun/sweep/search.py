@@ -31,7 +31,7 @@ from data_modules.workers import WorkerDied, cause
 from radz.config.files import digest, load_experiment
 from radz.config.schema import Experiment
 from radz.multirun.sweep.file import Parameter, Sweep
-from radz.multirun.sweep.table import again_of, write_results
+from radz.multirun.sweep.table import REASON, again_of, write_results
 from radz.training.run_folder import working_in
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,8 @@ class Search:
                     try:
                         for future in futures:
                             future.result()
+                        if not self._killed:
+                            self._give_up(1)
                     finally:  # an interrupt: the runs save themselves and go on with the next call
                         self._stop.set()
             finally:
@@ -124,6 +126,7 @@ class Search:
                 folder = str(self._folder(trial.params))
             except InputError as error:  # of values that fit alone, and not together
                 log.warning("run %d failed (%s): %s", trial.number, _in_words(trial.params), error)
+                trial.set_user_attr(REASON, str(error))
                 self._tell(trial, TrialState.FAIL)
                 continue
             trial.set_user_attr("run_dir", folder)
@@ -139,7 +142,7 @@ class Search:
         with self._lock:
             self.study.tell(trial, value if state is TrialState.COMPLETE else None, state)
         if state is TrialState.FAIL:
-            self._give_up()
+            self._give_up(GIVE_UP_AFTER)
 
     def _taken(self, trial: Trial, folder: str) -> tuple[TrialState, float | None] | None:
         """What an earlier run of the same point has come to; None where there is none, or it failed."""
@@ -190,7 +193,8 @@ class Search:
             return TrialState.PRUNED, best
         code = process.returncode
         if code or best is None:
-            why = cause(code) if code else f"has no {self.sweep.metric} in metrics.csv"
+            why = cause(code) if code else f"has no number of {self.sweep.metric} in metrics.csv"
+            trial.set_user_attr(REASON, why)
             log.warning("run %d failed: it %s; see %s", trial.number, why, output)
             cut_off = code < 0 or code == STOPPED
             if cut_off and not self._stop.is_set():
@@ -273,7 +277,8 @@ class Search:
             self.study.enqueue_trial(point, skip_if_exists=True)
         return min(count, len(points)) if count is not None else len(points)
 
-    def _give_up(self) -> None:
+    def _give_up(self, fewest: int) -> None:
+        """InputError where runs of so many points, or of all there are, have ended and every one failed."""
         if self._stop.is_set():
             return
         trials, again = self.study.get_trials(deepcopy=False), again_of(self.study)
@@ -281,10 +286,13 @@ class Search:
         # The same point fails again, which tells nothing of others.
         points = {tuple(sorted(trial.params.items())) for trial in ended}
         lists = [one.choices for one in self.space.values() if isinstance(one, CategoricalDistribution)]
-        every = math.prod(map(len, lists)) if len(lists) == len(self.space) else GIVE_UP_AFTER
-        if len(points) >= min(GIVE_UP_AFTER, every) and all(trial.state is TrialState.FAIL for trial in ended):
+        every = math.prod(map(len, lists)) if len(lists) == len(self.space) else fewest
+        if len(points) >= min(fewest, every) and all(trial.state is TrialState.FAIL for trial in ended):
             self._stop.set()
-            raise InputError(f"{self.sweep.name}: the first {len(ended)} runs all failed; see {self.out / 'logs'}")
+            last = ended[-1].user_attrs.get(REASON, "failed")
+            raise InputError(
+                f"{self.sweep.name}: the first {len(ended)} runs all failed (the last: {last}); see {self.out / 'logs'}"
+            )
 
 
 def _differing(known: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
@@ -318,8 +326,9 @@ def _in_words(params: Mapping[str, Any]) -> str:
 
 
 def _curve(path: Path, metric: str) -> list[float]:
-    """The values of a column of metrics.csv so far."""
-    return [float(row[metric]) for row in read_rows(path) if metric in row]
+    """The numbers of a column of metrics.csv so far; of a metric that validation cannot tell there are none."""
+    values = [float(row[metric]) for row in read_rows(path) if metric in row]
+    return [value for value in values if math.isfinite(value)]
 
 
 def _gpus() -> list[str | None]:

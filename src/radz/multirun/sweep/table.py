@@ -14,6 +14,8 @@ from data_modules.files import replacing
 from radz.multirun.sweep.file import Sweep
 
 log = logging.getLogger(__name__)
+REASON = "reason"
+"""attribute of a trial, and column: why a run failed"""
 FEWEST = 2
 """Runs from which on the picture says something."""
 
@@ -33,6 +35,7 @@ def write_results(study: optuna.Study, sweep: Sweep, out: Path) -> Path:
             sweep.metric: trial.value if trial.value is not None else _last(trial),
             "validations": len(trial.intermediate_values),
             **trial.params,
+            REASON: trial.user_attrs.get(REASON, ""),
             "run_dir": trial.user_attrs.get("run_dir", ""),
         }
         for trial in study.get_trials(deepcopy=False)
@@ -48,7 +51,7 @@ def write_results(study: optuna.Study, sweep: Sweep, out: Path) -> Path:
     varied = [p.key for p in sweep.parameters if len({str(trial.params[p.key]) for trial in complete}) > 1]
     if len(complete) >= FEWEST and varied:
         _picture(study, sweep, varied, out / "parallel_coordinates.png")
-    shown = table.drop(columns="run_dir").head(10)
+    shown = table.drop(columns=[REASON, "run_dir"]).head(10)
     log.info("%s, best first:\n%s", counted(len(table), "run"), shown.to_string(index=False, float_format="%.4g"))
     return path
 
