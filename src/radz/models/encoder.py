@@ -23,7 +23,7 @@ from data_modules.errors import InputError
 from radz.backbones import Backbone
 from radz.backbones.generation import text_logits
 from radz.config.schema import DfatConfig
-from radz.models.centre import Centre, Shared
+from radz.models.centre import FEWEST, Centre, Shared
 from radz.models.labels import MODALITY_TEXT
 from radz.models.length_groups import like_lengths
 from radz.models.losses import Features, at_least_fp32
@@ -239,6 +239,15 @@ class Encoder(nn.Module):
         if self.centre is None:
             return Shared(features.new_zeros(()))
         return Shared.of(features, self.centre.whiten)
+
+    def of_texts(self, overall: Tensor, local: Tensor, count: int) -> list[Shared]:
+        """What global and local features [K, e] of sentences of one make share, on `count` things; of few, as reports.
+
+        Sentences of one make share a direction that reports do not have, so that the mean of reports is not theirs.
+        """
+        if self.centre is not None and count < FEWEST:
+            return [self.centre.shared(f"text_{part}") for part in ("overall", "local")]
+        return [self.of_bank(part) for part in (overall, local)]
 
     def cut(self, texts: list[str]) -> Cut:
         """How many of the texts are longer than `max_text_tokens`; equal ones count once."""

@@ -211,8 +211,7 @@ class Sentences:
         usable = torch.tensor([bool(one.text) for one in own.sentences], device=device)
         everyone = gather(usable)
         overall, local = gather(own.features.overall[:count]), gather(own.features.local[:count])
-        # As of prompts, what sentences of one make share is their own (`ZeroShot`).
-        shared = [encoder.of_bank(part[everyone]) for part in (overall, local)]
+        shared = encoder.of_texts(overall[everyone], local[everyone], int(everyone.sum()))
         sentences = replace(
             own.features, overall=shared[0].taken_from(overall), local=shared[1].taken_from(local), tokens=None
         )

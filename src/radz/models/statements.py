@@ -89,8 +89,8 @@ class Statements:
         cosines = image.overall.new_zeros(len(image.overall), len(says))
         every = torch.ones(len(says), dtype=torch.bool, device=cosines.device)
         for name, text in own.items():
-            # As of prompts, what sentences of one make share is their own (`ZeroShot`).
-            overall, local = (encoder.of_bank(part).taken_from(part) for part in (text.overall, text.local))
+            shared = encoder.of_texts(text.overall, text.local, says.shape[1])
+            overall, local = shared[0].taken_from(text.overall), shared[1].taken_from(text.local)
             spoken = replace(text, overall=overall, local=local)
             of_it = torch.tensor([one == name for one in given.modalities], device=cosines.device)
             cosines = torch.where(

@@ -15,7 +15,7 @@ from torch import Tensor
 from data_modules.errors import InputError
 from radz.config.schema import DfatConfig
 from radz.config.scoring import ScoringConfig
-from radz.models.centre import FEWEST, Shared
+from radz.models.centre import Shared
 from radz.models.encoder import Encoder
 from radz.models.labels import MODALITY_TEXT
 from radz.models.local_similarity import local_similarity
@@ -204,17 +204,13 @@ class ZeroShot:
         """Features of prompts or descriptions, with `dfat.centre` less what those of the training bank share, and that
         of the global ones.
 
-        Sentences of one make share a direction that reports do not have, so the mean of reports is not theirs. That of
-        the findings to be scored would be, but then the score of one finding would depend on which others are asked
-        for, and of one alone nothing would be left.
+        That of the findings to be scored would be nearer, but then the score of one finding would depend on which
+        others are asked for, and of one alone nothing would be left.
         """
-        if self.encoder.centre is None:
-            features = self.encoder.encode_texts(texts, BATCH)
-            return features, self.encoder.of_bank(features.overall)
-        if min(len(of_bank), len(self.of_bank.findings)) < FEWEST:  # each finding has a sentence or more, or none
-            return self.encoder.encode_texts(texts, BATCH), self.encoder.centre.shared("text_overall")
-        features, count = self.encoder.encode_texts([*texts, *of_bank], BATCH, raw=True), len(texts)
-        of_all, of_local = (self.encoder.of_bank(part[count:]) for part in (features.overall, features.local))
+        bank = of_bank if self.encoder.centre is not None else []
+        kinds = min(len(bank), len(self.of_bank.findings))  # each finding has a sentence or more, or none
+        features, count = self.encoder.encode_texts([*texts, *bank], BATCH, raw=True), len(texts)
+        of_all, of_local = self.encoder.of_texts(features.overall[count:], features.local[count:], kinds)
         overall, local = of_all.taken_from(features.overall[:count]), of_local.taken_from(features.local[:count])
         return replace(features, overall=overall, local=local), of_all
 

@@ -244,3 +244,17 @@ def test_a_bank_of_two_findings_has_too_few_however_many_sentences(make_encoder:
     anchors = encoder.encode_descriptions(list(names), "decoder")
     zero.refresh(anchors, anchors)
     assert torch.equal(zero.prompts()[1].mean, encoder.centre.mean("text_overall")) == (findings == 2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("count", [2, 3])
+def test_sentences_on_fewer_than_three_things_lose_what_reports_share(make_encoder: Any, count: int) -> None:
+    """In prompts, statements and single sentences alike."""
+    encoder: Encoder = make_encoder({"centre": "running"}, train="frozen")
+    assert encoder.centre is not None
+    encoder.centre.training_step(features(torch.randn(6, 32) + 2), "text", torch.ones(6, dtype=torch.bool), False)
+    overall, local = torch.randn(2, 4, 32)
+    of_reports = [encoder.centre.mean("text_overall"), encoder.centre.mean("text_local")]
+    own = [overall.mean(0), local.mean(0)]
+    for shared, wanted in zip(encoder.of_texts(overall, local, count), of_reports if count < 3 else own, strict=True):
+        assert torch.allclose(shared.mean, wanted, atol=1e-6)
