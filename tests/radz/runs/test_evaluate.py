@@ -236,7 +236,7 @@ def test_results_that_are_replaced_leave_nothing_behind(
         (out / name).write_text("{}")
     with caplog.at_level(logging.WARNING, "radz"):
         assert evaluated(foreign, run, cache_dir, *bare)["test_evaluations"] == 2
-    assert (out / "evidence/features.json").is_file() and "replaced" not in caplog.text
+    assert (out / "evidence/features.json").is_file() and "are replaced" not in caplog.text
     table = foreign.parent / "foreign/table.csv"
     table.write_text(table.read_text().replace("5.png,p5,1", "5.png,p5,0"))
     with caplog.at_level(logging.WARNING, "radz"):
