@@ -10,7 +10,7 @@ import unicodedata
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[\da-f]{1,6}|[a-z][a-z\d]{1,30});", re.IGNORECASE)
 _BREAK = re.compile(
     r"\r\n?|[\x0b\x0c\x85\u2028\u2029]|_x000D_\n?|_x000A_|(?:\\r)?\\n|\\(?:par|line)\b ?"
-    r"|\\X(?:0[AD])+\\|\\\.(?:br|sp|sk|ce|fi|nf|in|ti)[+-]?\d*\\|(?<=[^\s\d])~+(?=(?-i:[A-Z\u00c0-\u00de]))"
+    r"|\\X(?:0[AD])+\\|\\\.(?:br|sp|sk|ce|fi|nf|in|ti)[+-]?\d*\\|(?<![\s\d~])~++(?=(?-i:[A-Z\u00c0-\u00de]))"
     r"|</?(?:p|div|li|ul|ol|dl|dt|dd|tr|td|th|table|thead|tbody|tfoot|caption|h[1-6]|hr|br|pre|center|blockquote|"
     r"section|article|html|head|title|body)(?:[ \t][^<>\n]*)?/?>",
     re.IGNORECASE,

@@ -21,6 +21,15 @@ MOST = 100_000
 MAIN = (FINDINGS, "impression", "indication", "comparison", "technique", "examination", "recommendation")
 TITLE = 5
 """Words without a full stop that may stand before the first heading and be no findings, such as FINAL REPORT."""
+CHEST = "chest"
+_CHEST = re.compile(r"\b(?:chest|thora|torace|t[o\u00f3]ra[xc]|lung|pulm|poumon|cxr)", re.IGNORECASE)
+_BEYOND = re.compile(
+    r"\b(?:abdom|addom|pelvi|head|brain|skull|sinus|neck|spine|cervical|lumbar|knee|hand|wrist|hip|shoulder|foot|ankle|"
+    r"femur|liver|kub|bauch|becken|sch[a\u00e4]del|kopf|hals|wirbels[a\u00e4]ul|bassin|cr[a\u00e2\u00e1]n|rachis|cabeza|"
+    r"cuello|columna|collo|colonna|pesco[c\u00e7]o|coluna)",
+    re.IGNORECASE,
+)
+"""Words for the chest and for other parts of the body, in the languages of the rules: what tells examinations apart."""
 BEFORE = ("indication", "comparison", "technique", "examination")
 """Sections that come before it."""
 
@@ -28,32 +37,6 @@ BEFORE = ("indication", "comparison", "technique", "examination")
 _MARKS = re.compile(r"(?:\[\*\*.*?\*\*\]|_{2,}|\bX{3,}\b)-?|\ufffd+", re.DOTALL)
 _SPACE_BEFORE_STOP = re.compile(r"\s+([.,;:])(?=\s|$)")
 _PLACEHOLDERS = {"not given", *MISSING}
-
-_STOP = re.compile(r"\s+([.,;:])(?=\s|$)")
-_PLACEHOLDERS = {"not given", *MISSING}
-
-_ENTITY = re.compile(r"&(?:nbsp|amp|lt|gt|quot|apos|#\d{1,5}|#x[\da-f]{1,4});", re.IGNORECASE)
-_BREAK = re.compile(
-    r"\r\n?|[\x0b\x0c\x85\u2028\u2029]|_x000D_\n?|_x000A_|(?:\\r)?\\n|\\\.br\\"
-    r"|<br[ \t]*/?>|</?(?:p|div|li|ul|ol|tr|table|h[1-6])(?:[ \t][^<>\n]*)?>",
-    re.IGNORECASE,
-)
-"""Ends of lines as other systems, web pages, spreadsheets, escaped text and HL7 messages write them."""
-_TAG = re.compile(r"</?(?:b|i|u|em|strong|font|span)(?:[ \t][^<>\n]*)?>", re.IGNORECASE)
-_BROKEN = re.compile(r"([^\W\d_]{2,})[-\u2010\u00ad][ \t]*\n[ \t]*(?=[^\W\d_]{2})([^\W\d_A-Z\u00c0-\u00de]+)")
-"""A word that the end of a line broke: ef-, fusion."""
-_HYPHENED = re.compile(
-    "right|left|well|ill|non|air|ground|tree|soft|follow|mid|upper|lower|high|low|mild|old|new|long|short|large|small|"
-    "thin|thick|catheter|tube|line",
-    re.IGNORECASE,
-)
-"""What keeps its hyphen before the end of a line (right-sided), and behind it."""
-_HYPHENED_AFTER = re.compile(
-    "sided|based|related|like|shaped|defined|term|up|appearing|wall|point|density|year|month|day|level|grade|tip|in|to|"
-    "glass|space|lying|standing|sized"
-)
-_HANGING = re.compile("und|oder|bzw|sowie|bis|and|or|et|ou|ed|od|ni|nor")
-"""What stands behind a hyphen that ends no word: Pleura- und Perikarderguss."""
 _STOP = re.compile(r"[^\W\d_]{2}\.(?:\s|$)")
 _SENTENCE = re.compile(r"[.;?!]\s+[^\W\d_]{2}")
 _ORDINARY = {
@@ -137,22 +120,21 @@ def sections(text: str) -> Mapping[str, str]:
     Headings are those of `headings`. What describes a view or a part of the body belongs to the findings, or stays
     part of the impression that it stands in. Sections under variants of a heading are joined, and the last occurrence
     of one heading wins (as in the MIMIC-CXR section parser: a report repeats it to correct itself). Where headings or
-    titles tell of another examination in between, those of each are joined instead. Where nothing is headed as
+    titles tell of another part of the body in between, those of each are joined instead. Where nothing is headed as
     findings, these are what stands before the first heading or under an unknown one, and what follows an indication, a
     comparison or a technique after a blank line.
     """
     text = lines(text)
     cuts = _cuts(text)
     found: dict[str, dict[str, str]] = {"": {"": text[: cuts[0].start] if cuts else text}}
-    examination, start = dict.fromkeys(("title", "examination", "technique"), ""), 0
+    region, start = CHEST, 0
     for cut, end in zip(cuts, [*(cut.start for cut in cuts[1:]), len(text)], strict=False):
         body = text[cut.body : end].strip()
-        told_of = {cut.section: plain(body)} if cut.section in examination else {}
-        title = _title(text[cut.start : cut.body], False) or _title(text[start : cut.start], start > 0)
-        examination |= {**told_of, **({"title": title} if title else {})}
+        title = _title(text[start : cut.start], start > 0), _title(text[cut.start : cut.body], False)
+        region = _region(" ".join((*title, body if cut.section in ("examination", "technique") else ""))) or region
         start = cut.body
         if body:
-            bodies, heading = found.setdefault(cut.section, {}), " ".join((cut.heading, *examination.values()))
+            bodies, heading = found.setdefault(cut.section, {}), f"{cut.heading} {region}"
             bodies.pop(heading, None)
             bodies[heading] = body
     if cuts and FINDINGS not in found:
@@ -172,7 +154,12 @@ def _title(before: str, behind: bool) -> str:
     title = last.strip(" \t:")
     marked = last != "" and (last == last.upper() or last.endswith(":")) and (line_end != "" or not behind)
     known = marked and len(title) <= LENGTH and section_of(title, True) in ("view", "place")
-    return plain(title) if known else ""
+    return title if known else ""
+
+
+def _region(text: str) -> str:
+    """The part of the body that the head of an examination names; empty where it names none."""
+    return CHEST if _CHEST.search(text) else " ".join(sorted(found[0].casefold() for found in _BEYOND.finditer(text)))
 
 
 _KEPT = "\u00ad"

@@ -20,6 +20,7 @@ from data_modules.findings import ABSENT, PRESENT, STATE_NAMES
 from data_modules.labelling.phrases import Phrases, flat
 from data_modules.labelling.rules import CUES, FOLDER, Rules, Term, languages
 from data_modules.labelling.scopes import said
+from data_modules.labelling.spelling import without_counts
 from data_modules.parsing import parse_yaml
 from data_modules.study import Text
 
@@ -82,7 +83,7 @@ def same(cell: str, wanted: str) -> bool:
 
 
 def _contains(wanted: str, cell: str) -> int:
-    text, state = folded(cell), ABSENT
+    text, state = without_counts(folded(cell)), ABSENT
     plain, words = _words(wanted)
     for found in words.finditer(text) if plain in text else ():
         before, after = SENTENCE.split(text[: found.start()])[-1], SENTENCE.split(text[found.end() :])[0]

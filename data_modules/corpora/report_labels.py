@@ -34,8 +34,8 @@ def read_reports(cells: Text, wanted: list[str], name: str) -> tuple[Text, Text]
             "%s: %s with UTF-8 that was read as another encoding (\u00c3\u00bc for \u00fc); mended where that is "
             "sure, but export the table anew as UTF-8", name, counted(wrong, "report"),
         )  # fmt: skip
-    read = ([select(cell, wanted) for cell in distinct], [texts.kept(cell) for cell in distinct])
-    selected, kept = (np.array(one, dtype=object)[codes] for one in read)
+    read = [(select(cell, wanted), texts.kept(cell)) for cell in distinct]  # both read the sections of `sections`
+    selected, kept = (np.array([pair[part] for pair in read], dtype=object)[codes] for part in (0, 1))
     return selected, kept
 
 

@@ -48,6 +48,11 @@ class Clause:
     inner: list[Match]
     """cues inside the mentions: small, in small effusion"""
 
+    @property
+    def every(self) -> list[Match]:
+        """The cues of the clause, and those in its mentions."""
+        return [*self.cues, *(cue for cue in self.inner if inside(cue, self.mentions))]
+
     def between(self, start: int, end: int, *kinds: str) -> list[Match]:
         """The cues of these kinds that begin between two places, in order."""
         found: list[Match] = []

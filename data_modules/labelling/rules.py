@@ -16,7 +16,8 @@ from data_modules.parsing import parse_yaml
 FOLDER = "labelling/rules"
 CUES = (
     "negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside", "hypothesis",
-    "unassessed", "end", "verb", "affirmed", "affirmed_after", "and", "or", "nor", "with", "nothing", "same",
+    "unassessed", "graded", "earlier", "end", "verb", "affirmed", "affirmed_after", "and", "or", "nor", "with",
+    "nothing", "same",
     "answer_no", "answer_none", "answer_maybe", "answer_nothing", "answer_yes",
 )  # fmt: skip
 """What a cue does; see the head of rules/en.yaml."""

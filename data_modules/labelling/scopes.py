@@ -154,7 +154,9 @@ def _stated(mention: Match, clause: Clause) -> Said | None:
     def first(*kinds: str) -> Match | None:
         return next((cues[kind] for kind in kinds if kind in cues), None)
 
-    if term.kind == "mask" or first("aside", "hypothesis", "past", "nothing", "unassessed"):
+    if term.kind == "mask" or first("aside", "hypothesis", "past", "nothing"):
+        return None
+    if first("unassessed") and not any(cue.what == "graded" and cue.start < mention.end for cue in clause.every):
         return None
     gone, negation = first("gone", "gone_after"), first("negated", "denied_after")
     doubt = first("doubt", "doubt_after", "either", "asked")

@@ -9,6 +9,7 @@ from textwrap import wrap
 
 from data_modules import reports
 from data_modules.labelling.rules import waiting
+from data_modules.labelling.spelling import NUMBER
 
 LONGEST = 10_000
 """Signs after which a sentence is cut at a blank: what it says takes time by the square of its length and more. What
@@ -106,13 +107,15 @@ def closed(text: str, german: Callable[[], bool]) -> str:
 
 def _open_ends(text: str, nouns: bool) -> list[int]:
     """Where sentences end at a blank, without a stop before it."""
-    places = set()
+    places, done = set(), 0
     for first, last in _cuts(text, nouns):
         if text[first:last].isspace():
-            while first and text[first - 1].isspace():
-                first -= 1
-            if text[first - 1 : first] not in _CLOSED:
-                places.add(first)
+            end = first
+            while end > done and text[end - 1].isspace():
+                end -= 1
+            if end > done and text[end - 1 : end] not in _CLOSED:
+                places.add(end)
+        done = max(done, last)
     return sorted(places)
 
 
@@ -127,7 +130,7 @@ def _cuts(text: str, nouns: bool) -> list[tuple[int, int]]:
         before = text[max(0, end.start() - _LONG) : end.start()]
         if "|" in end[0] or "\n" in end[0]:
             cuts.append(end.span())
-        elif not _SHORT.search(before) and not (text[end.end() : end.end() + 1].isdigit() and _COUNTED.search(before)):
+        elif not _SHORT.search(before) and not (_COUNTED.search(before) and NUMBER.match(text, end.end())):
             cuts.append(end.span())  # but Dr. Smith, vs. pneumonia
     return sorted(cuts + _line_ends(text, nouns))
 

@@ -15,7 +15,11 @@ _CONTRACTED = re.compile(
 )
 _FULL = {"ca": "can", "wo": "will"}
 _DIAMETER = re.compile(r"[\u00d8\u00f8](?=\s*[\d.,])")
-_COUNT = re.compile(r"(?<=[^\s:=\u2013\u2014-])(\s+|\s*[(,]\s*)n[o\u00ba\u00b0]\.(?=\s*\d)", re.IGNORECASE)
+NUMBER = re.compile(r"\d++(?![.,]?\d*\s*(?:mm|cm|x)\b)", re.IGNORECASE)
+"""that counts and does not measure"""
+_COUNT = re.compile(
+    rf"(?<=[^\s:=\u2013\u2014-])(\s+|\s*[(,]\s*)n[o\u00ba\u00b0]\.(?=\s*{NUMBER.pattern})", re.IGNORECASE
+)
 """nodule no. 1"""
 _NOTHING = str.maketrans({0x2205: "\u00d8", 0x2300: "\u00d8"})
 """Signs that stand for none, as one."""
@@ -35,7 +39,9 @@ _SIGN = re.compile(
     r"(?:[:=]\s*\(?|\()\s*(?:(?P<no>[-\u2013\u2014\u2212]+|0(?:[.,]0+)?(?:\s*(?:mm|cm|ml|%))?)|(?P<yes>\++|1)|(?P<maybe>\?))"
     r"\s*\)?(?=\s*(?:$|[;|/]|[.,](?!\d)))"  # but 0.8 cm
 )
-_BOX = re.compile(r"\[[\s_]*\]|\(\s+\)|\u2610|(?P<ticked>\[\s*[xX\u2713\u2714]\s*\]|\(\s*[xX]\s*\)|[\u2611\u2612])")
+LABEL = 4
+"""words of a label before a box that stands alone, at most"""
+_BOX = re.compile(r"\[\s*\]|\(\s+\)|\u2610|(?P<ticked>\[\s*[xX\u2713\u2714]\s*\]|\(\s*[xX]\s*\)|[\u2611\u2612])")
 
 
 class Spelt:
@@ -55,8 +61,7 @@ class Spelt:
             self._ends.append(done + shift)
             self._shifts.append(shift)
         text = _without_boxes("".join((*parts, sentence[done:])))
-        text = _COUNT.sub(lambda count: count[1].ljust(len(count[0])), text)
-        self.text = _DIAMETER.sub(" ", text.translate(_NOTHING))
+        self.text = _DIAMETER.sub(" ", without_counts(text).translate(_NOTHING))
 
     def written(self, place: int) -> int:
         """The place in the sentence of one in `text`; contractions stay whole."""
@@ -88,6 +93,11 @@ def answered(text: str, cues: Sequence[Match]) -> list[Match]:
     return [*others, *found, *(Match(one.end, one.end, "end") for one in found)]
 
 
+def without_counts(text: str) -> str:
+    """The text, of the same length, with blanks for a "no." that stands for number."""
+    return _COUNT.sub(lambda count: count[1].ljust(len(count[0])), text)
+
+
 def _answers(text: str, cue: Match) -> bool:
     if cue.end - cue.start == 1:  # Pneumothorax: N; but nodulo(s)
         return _MARKED.search(text, 0, cue.start) is not None and _CLOSED.match(text, cue.end) is not None
@@ -95,6 +105,13 @@ def _answers(text: str, cue: Match) -> bool:
     if _LED.search(text, max(0, before - 2), cue.start):
         return _CLOSED.match(text, cue.end) is not None
     return cue.what == "answer_no" and _ENDED.match(text, cue.end) is not None
+
+
+def _is_lone_box(box: re.Match[str], text: str) -> bool:
+    """Whether brackets in a text without a tick are a box; else a word may have been removed: since [ ], a scan ( )."""
+    before, behind = text[: box.start()].strip(" -*\u2022"), text[box.end() :].strip()
+    of_item = not before or before.endswith((":", "]")) or (not behind and len(before.split()) <= LABEL)
+    return box[0] == "\u2610" or (box[0][0] == "[" and of_item)
 
 
 def _without_boxes(text: str) -> str:
@@ -105,7 +122,7 @@ def _without_boxes(text: str) -> str:
     """
     boxes = list(_BOX.finditer(text))
     if not any(box["ticked"] for box in boxes):
-        boxes = [box for box in boxes if box[0][0] != "("]  # a word that was removed, as of a scan ( )
+        boxes = [box for box in boxes if _is_lone_box(box, text)]
     if not boxes:
         return text
     starts, ends = [0, *(box.end() for box in boxes)], [*(box.start() for box in boxes), len(text)]

@@ -73,9 +73,11 @@ def check_patient(study: Study) -> None:
 
 def check_one_patient(headers: Sequence[Dataset], where: str) -> None:
     """InputError where DICOM headers name several patients."""
+    numbers = {str(header.get("PatientID") or "").strip(" \0") for header in headers}
+    spelt = len(numbers) == 1 and numbers != {""}  # of one number a name may be spelt in two ways
     for keyword in PATIENT:
         said = {str(header.get(keyword) or "").strip(" ^\0").casefold() for header in headers} - {""}
-        if len(said) > 1:
+        if len(said) > 1 and not (spelt and keyword == "PatientName"):
             raise InputError(f"{where}: its files differ in {keyword}; put those of one patient together")
 
 

@@ -167,13 +167,19 @@ def entry(point: float, samples: NDArray[np.float64]) -> Entry:
 
 
 def mean_of_seeds(seeds: Sequence[Entry], within: intervals.Interval = intervals.ANY) -> Entry:
-    """Mean of one number over trainings with an interval that holds patients and seeds; None where one has none.
+    """Mean of one number over trainings with an interval that holds patients and seeds; None where none has one.
 
     The patients' part is the mean of the single intervals' distances: never less than that of the mean. `within`: as
     for `intervals.with_seeds`.
     """
-    every = [[one[name] for one in seeds] for name in ("value", "low", "high")]
-    points, lows, highs = (np.array([math.nan if n is None else n for n in column]) for column in every)
+    points = np.array([math.nan if one["value"] is None else one["value"] for one in seeds])
+    if all(one["low"] is None for one in seeds):
+        return _entry(points.mean(), *intervals.NONE)
+    # A seed whose resamples are all alike adds no distance.
+    lows, highs = (
+        np.array([point if one[end] is None else one[end] for point, one in zip(points, seeds, strict=True)])
+        for end in ("low", "high")
+    )
     return _entry(points.mean(), *intervals.with_seeds(points, (float(lows.mean()), float(highs.mean())), within))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -33,6 +34,7 @@ from radz.training.callbacks.checkpointing import LAST, PREVIOUS, usable_checkpo
 from radz.training.callbacks.csv_logger import CsvLog
 from radz.training.callbacks.signals import Stopped
 from radz.training.checkpoint_io import read_checkpoint
+from radz.training.environment import software
 from radz.training.run_folder import check_empty, clear, load_run, read_environment, working_in
 from radz.training.trainer import make_trainer
 
@@ -70,10 +72,11 @@ def _train(experiment: Experiment, run_dir: Path, before: Callable[[Parts], None
     parts = prepare(experiment, run_dir)
     if before is not None:
         before(parts)
-    begun = read_environment(run_dir)
+    begun = {} if experiment.overwrite else read_environment(run_dir)
     if cause := changed(experiment, begun, parts.inputs, bits=False):
         raise InputError(
-            f"{run_dir}: cannot go on, {cause}; put the old ones back, choose another run_dir, or give overwrite=true"
+            f"{run_dir}: cannot go on, {cause}{_other_radz(begun)}; put the old ones back, choose another run_dir, or "
+            "give overwrite=true"
         )
     if is_main_process():  # the places may be others now
         write_text(run_dir / "config.yaml", to_yaml(experiment))
@@ -96,6 +99,13 @@ def _train(experiment: Experiment, run_dir: Path, before: Callable[[Parts], None
             if trainer.is_global_zero:
                 parts.module.bank.replace_in(run_dir)
         finish(experiment, parts, trainer, run_dir)
+
+
+def _other_radz(begun: Mapping[str, Any]) -> str:
+    """What a run may also differ by: a newer radz may read the same files otherwise."""
+    now = software()
+    other = any(begun.get(key) != now[key] for key in ("git_revision", "packages"))
+    return ", or radz reads them otherwise: it is not the one that began the run (environment.json)" if other else ""
 
 
 def _fit(experiment: Experiment, parts: Parts, trainer: pl.Trainer, log_file: CsvLog, best: Path) -> None:

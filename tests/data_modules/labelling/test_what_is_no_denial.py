@@ -13,7 +13,7 @@ from data_modules.labelling.labeller import Labeller
 
 STATES = {"+": "present", "-": "absent", "?": "uncertain", ".": None}
 NAMES = {"ptx": "pneumothorax", "pe": "pleural_effusion", "card": "cardiomegaly", "con": "consolidation", "ed": "edema",
-         "nod": "nodule"}  # fmt: skip
+         "nod": "nodule", "op": "lung_opacity"}  # fmt: skip
 NORMAL = "The heart is normal.\n"
 
 
@@ -102,6 +102,49 @@ def labeller() -> Labeller:
     ("El derrame pleural está casi resuelto.", "pe+"),
     ("Il versamento pleurico non è risolto.", "pe+"),
     ("Derrame pleural não resolvido.", "pe+"),
+    # what a reviewer, and other languages, had to say of these rules
+    (
+        "FINDINGS: Compared with [___], the left effusion has increased.\n"
+        "IMPRESSION: Increased effusion compared to [___].", "pe+",
+    ),
+    ("The lungs are clear. Cardiomegaly, unchanged since [__].", "card+"),
+    ("Nodule measures [ ] x [ ] cm in the right upper lobe.", "nod+"),
+    ("There is a pleural effusion [ ] on the left.", "pe+"),
+    ("Pneumothorax discussed with Dr. [___] at 3 pm.", "ptx+"),
+    ("Pneumothorax no. 5 mm nodule in the left lung.", "ptx-"),
+    ("A pneumothorax is not seen on the last image of the series.", "ptx-"),
+    ("Pneumothorax is not present at a previous site of chest tube.", "ptx-"),
+    ("Effusion is not evident in the previous location of the drain.", "pe-"),
+    ("Effusion, not seen on prior CT, has resolved.", "pe-"),
+    ("A pneumothorax is not present before or after tube removal.", "ptx-"),
+    ("The nodule, which cannot be adequately evaluated on this study, measures 8 mm.", "nod+"),
+    ("There is a large effusion, the size of which cannot be evaluated.", "pe+"),
+    ("The size of the left pleural effusion cannot be assessed.", "pe+"),
+    ("The enlarged heart cannot be reliably assessed.", "card+"),
+    ("Mild edema could not be evaluated on the earlier film and is now present.", "ed+"),
+    ("There is an opacity at the left base, not evaluated previously.", "op+"),
+    (
+        "EXAMINATION: CHEST (PORTABLE AP)\nTECHNIQUE: Portable AP.\nFINDINGS: There is a pneumothorax.\n"
+        "IMPRESSION: Pneumothorax.\nCORRECTED REPORT:\nEXAMINATION: CHEST PORTABLE\n"
+        "FINDINGS: No pneumothorax.\nIMPRESSION: No pneumothorax.", "ptx-",
+    ),
+    (
+        "TECHNIQUE: Helical.\nFINDINGS: There is a pneumothorax.\nIMPRESSION: Pneumothorax.\n"
+        "TECHNIQUE: Helical CT.\nFINDINGS: No pneumothorax.\nIMPRESSION: No pneumothorax.", "ptx-",
+    ),
+    (
+        "EXAM: CT CHEST\nFINDINGS:\nThere is a right pneumothorax and a small pleural effusion.\n"
+        "IMPRESSION:\nPneumothorax.\n\nEXAM: CT ABDOMEN\nFINDINGS:\nThe liver is normal. No ascites.\n"
+        "IMPRESSION:\nNormal abdomen.", "ptx+",
+    ),
+    ("Il pneumotorace non è visibile nella precedente sede del drenaggio.", "ptx-"),
+    ("El neumotórax no es visible en esta radiografía.", "ptx-"),
+    ("El neumotórax no está presente en la radiografía.", "ptx-"),
+    ("O pneumotórax não está presente no exame.", "ptx-"),
+    ("Le pneumothorax n'est pas visible sur ce cliché.", "ptx-"),
+    ("Der Pneumothorax ist nicht sichtbar.", "ptx-"),
+    ("Il pneumotorace non è presente.", "ptx-"),
+    ("Il pneumotorace non è valutabile.", "ptx."),
     # no doubt
     ("There is no doubt about a pleural effusion.", "pe+"),
     ("Kein Zweifel an einem Pleuraerguss rechts.", "pe+"),

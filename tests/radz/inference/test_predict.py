@@ -316,10 +316,11 @@ def test_a_study_of_several_files_is_scored_as_one(
 
 def test_a_study_of_two_patients_has_an_error(trained_run: Path, files: list[Path], tmp_path: Path) -> None:
     """By whatever the headers say of the patient; what only one of them says tells nothing."""
-    for name, other in (("one", "111"), ("silent", ""), ("two", "222")):
+    for name, other in (("one", "111"), ("silent", ""), ("spelt", "111"), ("two", "222")):
         (tmp_path / "in" / name).mkdir(parents=True)
         for file, patient in (("a.dcm", "111"), ("b.dcm", other)):
-            of = {"PatientID": patient, "PatientName": "", "StudyInstanceUID": generate_uid()}
+            called = f"DOE^JOHN{'^^MR' * (file == 'b.dcm')}" if name == "spelt" else ""
+            of = {"PatientID": patient, "PatientName": called, "StudyInstanceUID": generate_uid()}
             changed(files[0], tmp_path / "in" / name / file, **of)
         Image.fromarray(np.arange(6400, dtype=np.uint8).reshape(80, 80)).save(tmp_path / "in" / name / "c.png")
     found = rows_of(predict_folder(
@@ -328,9 +329,10 @@ def test_a_study_of_two_patients_has_an_error(trained_run: Path, files: list[Pat
     assert [row["error"] for row in found] == [
         "",
         "",
+        "",
         "two: its files differ in PatientID; put those of one patient together",
     ]
-    assert [bool(row["edema"]) for row in found] == [True, True, False]
+    assert [bool(row["edema"]) for row in found] == [True, True, True, False]
 
 
 def test_a_run_of_single_images_warns_of_studies(

@@ -125,8 +125,11 @@ def test_an_interval_over_seeds_ends_where_its_metric_does() -> None:
     assert mean_of_seeds(of_seeds, intervals.UNIT) == {"value": pytest.approx(0.5), "low": 0.0, "high": 1.0}
     difference = mean_of_seeds(of_seeds)
     assert difference["low"] is not None and difference["low"] < 0
-    undefined = [*of_seeds, {"value": 0.5, "low": None, "high": None}]
-    assert mean_of_seeds(undefined, intervals.UNIT)["low"] is None
+    # The patients of all seeds are the same: one seed alone has no interval where its resamples are all alike.
+    alike: dict[str, float | None] = {"value": 0.5, "low": None, "high": None}
+    some = mean_of_seeds([*of_seeds, alike])
+    assert some["low"] is not None and some["value"] == pytest.approx(0.5)
+    assert mean_of_seeds([alike, alike])["low"] is None
     # Of two seeds that chose other headlines each is read by its own.
     either = [{"scorers": {name: {"macro": {"auroc": one}} for name, one in (("s", own), ("t", other))}}
               for own, other in (of_seeds, of_seeds[::-1])]  # fmt: skip

@@ -173,7 +173,9 @@ def test_files_of_two_scales_are_refused(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("test", "val", "same"),
     [
-        ([3, 98], [0.03, 0.98], False), ([0.03, 0.98], [3, 98], False), ([-4, 5], [0.1, 0.9], False),
+        ([3, 98], [0.03, 0.98], False), ([0.03, 0.98], [3, 98], False), ([-4, 5], [0.1, 0.9], True),
+            ([-4, 5], [i / 40 for i in range(40)], False), ([-0.09, 0.39], [i / 100 for i in range(40)], True),
+            ([-9, 12], [0.3, 12], True), ([0.3, 12], [-9, 12], True),
         ([3, 98], [-4, 5], False), ([3, 98], [1, 9], True), ([-4, 5], [1, 9], True), ([3, 98], [np.nan], True),
         ([0.1, 1.000001], [0.2, 0.3], True), ([3, 98], [0, 77], True),
     ],

@@ -16,6 +16,8 @@ ROUNDING = 1e-5
 """By so much a softmax may miss [0, 1]."""
 LEAST_PERCENT = 10.0
 """The largest of scores in percent lies above it; below, they may be probabilities that rounding took beyond 1."""
+MANY, BEYOND_LOGITS = 20, 30.0
+"""So many numbers within [0, 1] are no logits by chance, and what lies beyond no logit either."""
 UNIT, PERCENT, LOGITS = "unit", "percent", "logits"
 
 
@@ -31,11 +33,18 @@ def scale_of(tables: Sequence[NDArray[np.float64]]) -> str:
 def check_one_scale(test: Sequence[NDArray[np.float64]], val: Sequence[NDArray[np.float64]], where: str) -> None:
     """InputError for files of two scales: thresholds of validation would mean nothing in the test.
 
-    That is where only one lies within [0, 1], or one is in percent and the other negative or beyond 100.
+    That is where one lies within [0, 1] and the other far outside, or one is in percent and the other negative or
+    beyond 100. Files of few numbers, cosines, and logits that happen to be positive are left alone.
     """
-    files = [tables for tables in (test, val) if len(_distinct(tables))]
-    scales = {scale_of(tables) for tables in files}
-    if len(scales) == 2 and (UNIT in scales or scale_of([*test, *val]) != PERCENT):
+    scales = {scale_of(tables): _distinct(tables) for tables in (test, val) if len(_distinct(tables))}
+    unit, percent, logits = (scales.get(scale) for scale in (UNIT, PERCENT, LOGITS))
+    far = logits is not None and (logits[0] < -1 or logits[-1] > 2)
+    if unit is not None:
+        differ = percent is not None or (far and len(unit) >= MANY)
+    else:
+        differ = percent is not None and logits is not None and percent[-1] > BEYOND_LOGITS
+        differ = differ and scale_of([*test, *val]) != PERCENT
+    if differ:
         one, other = (f"from {of[0]:g} to {of[-1]:g}" for of in map(_distinct, (val, test)))
         raise InputError(
             f"{where} go {one} in validation and {other} in the test table, which is not one scale; give both as "
