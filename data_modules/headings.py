@@ -16,7 +16,7 @@ MISSPELT = 0.8
 FINDNGS, IMPRESSON, COMPARISION, INDICTION or TECHNQIUE, of which MIMIC-CXR has dozens."""
 _ENGLISH = {
     "findings": "findings, finding, findings/impression, findings and impression, findings & impression, observation, "
-    "observations, result, results, description, report, comment, comments, radiographic findings",
+    "observations, result, results, description, report, narrative, comment, comments, radiographic findings",
     "impression": "impression, impressions, conclusion, conclusions, opinion, summary, assessment, final impression, "
     "preliminary impression, impression and recommendation, impression and recommendations, "
     "impression/recommendation, impression/recommendations, conclusion and recommendations, impression/plan, "

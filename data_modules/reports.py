@@ -35,6 +35,18 @@ BEFORE = ("indication", "comparison", "technique", "examination")
 
 # Marks of MIMIC-CXR (___), Open-I (XXXX), older MIMIC notes ([** **]), and characters lost in a wrong decoding.
 _MARKS = re.compile(r"(?:\[\*\*.*?\*\*\]|_{2,}|\bX{3,}\b)-?|\ufffd+", re.DOTALL)
+_END_OF = re.compile(
+    r"\bEND OF (?:THE )?(?:IMPRESSION|FINDINGS|REPORT|DICTATION|NARRATIVE|EXAM(?:INATION)?)\b[ \t]*:?"
+    r"|\bSUMMARY[ \t]*:[ \t]*[1-9][ \t]*(?:-?[ \t]*(?:NO|NORMAL|ABNORMAL|SIGNIFICANT|POSSIBLE|PREVIOUSLY|CRITICAL)\b"
+    r"[A-Z ,/-]*)?(?=\s*(?:\n|$|I have\b|ACCESSION\b))"
+)
+"""What ends the told part of a report of Stanford's (CheXpert Plus); a code of normality follows, and who signed."""
+_SIGNED = re.compile(
+    r"\bI,?(?: the [a-z ]{5,40},?)? have (?:personally )?reviewed the (?:images?|stud(?:y|ies)|examination|films?)\b"
+    r"[^.]*\."
+    r"|\bBy:[^\n:]{1,60}\s+on:[ \t]*[\d/.-]+|\bThis report has been anonymized\.[^.]*\."
+)
+_DATE = re.compile(r"[\d\s/:.,-]+(?:hours|hrs|h|[ap]\.?m)?\.?", re.IGNORECASE)
 _SPACE_BEFORE_STOP = re.compile(r"\s+([.,;:])(?=\s|$)")
 _PLACEHOLDERS = {"not given", *MISSING}
 _STOP = re.compile(r"[^\W\d_]{2}\.(?:\s|$)")
@@ -98,7 +110,7 @@ def clean(text: str) -> str:
 
 def lines(text: str) -> str:
     """Return the text of `copied_text.plain` with a colon behind each known heading that has another mark."""
-    return _colons(plain_text(text))
+    return _colons(_SIGNED.sub("\n", _END_OF.sub("\nStatus:\n", plain_text(text))))
 
 
 def _colons(text: str) -> str:
@@ -133,7 +145,9 @@ def sections(text: str) -> Mapping[str, str]:
         title = _title(text[start : cut.start], start > 0), _title(text[cut.start : cut.body], False)
         region = _region(" ".join((*title, body if cut.section in ("examination", "technique") else ""))) or region
         start = cut.body
-        if body:
+        if cut.heading == "narrative":
+            body = _without_title(body)
+        if body and not _DATE.fullmatch(body):
             bodies, heading = found.setdefault(cut.section, {}), f"{cut.heading} {region}"
             bodies.pop(heading, None)
             bodies[heading] = body
@@ -143,6 +157,14 @@ def sections(text: str) -> Mapping[str, str]:
         found[FINDINGS] = {**found.pop(""), **found[FINDINGS]}  # Heart big. Lungs: clear
     joined = {name: "\n".join(bodies.values()).strip() for name, bodies in found.items()}
     return {name: body for name, body in joined.items() if body}
+
+
+def _without_title(narrative: str) -> str:
+    """A narrative without a first line that only says what was taken, and when: TWO VIEWS OF THE CHEST: 10/17/14."""
+    first, _, rest = narrative.partition("\n")
+    taken, _, day = first.partition(":")
+    titled = is_view(first) or (is_view(taken) and _DATE.fullmatch(day.strip()) is not None)
+    return rest.strip() if titled else narrative
 
 
 def _title(before: str, behind: bool) -> str:

@@ -80,6 +80,33 @@ def test_wanted_sections_of_placeholders_alone_are_empty() -> None:
     assert select("FINDINGS: Missing.\nIMPRESSION: A missing rib.", ["findings", "impression"]) == "A missing rib."
 
 
+@pytest.mark.parametrize(
+    "title", ["CHEST: 3-4-2015 0832 hours", "TWO VIEWS OF THE CHEST: 3/4/15.", "Chest 1 View, 3-4-2015"]
+)
+@pytest.mark.parametrize(
+    "code", ["SUMMARY:2-ABNORMAL, PREVIOUSLY REPORTED", "SUMMARY: 1-NO SIGNIFICANT ABNORMALITY", ""]
+)
+@pytest.mark.parametrize("on_one_line", [False, True])
+def test_what_surrounds_a_report_of_chexpert_plus_is_not_read(title: str, code: str, on_one_line: bool) -> None:
+    """Title, end mark, code of normality, who signed, accession number: the form of Stanford's file."""
+    told = "1. THE HEART IS LARGE.\n\n2. NO PNEUMOTHORAX."
+    report = (
+        f"NARRATIVE:\n{title}\n\nCOMPARISON: 3/2/2015.\n\nIMPRESSION:\n\n{told}\n\nEND OF IMPRESSION:\n\n"
+        f"{code}\n\n"
+        "I have personally reviewed the images for this examination and agree\nwith the report transcribed above.\n"
+        "By: Doe, Jane\n on: 3-4-2015\n\nACCESSION NUMBER:\n194"
+    )
+    report = " ".join(report.split()) if on_one_line else report
+    assert select(report, ["findings", "impression"]) == " ".join(told.split())
+
+
+def test_a_narrative_that_tells_is_read() -> None:
+    assert select("NARRATIVE:\nLungs clear\nHeart large\n\nIMPRESSION: Large heart.", ["findings"]) == (
+        "Lungs clear. Heart large"
+    )
+    assert select("SUMMARY: 2 nodules are seen.", ["impression"]) == "2 nodules are seen."
+
+
 TWO = """EXAM: CT CHEST
 FINDINGS:
 There is a right pneumothorax and a small pleural effusion.

@@ -238,7 +238,7 @@ def test_a_run_stops_on_the_agents_word_and_can_go_on(
 def test_evidence_goes_to_the_run_it_is_of_and_pictures_only_where_allowed(finished: Path, images: bool) -> None:
     table = {"header": ["finding", "pointing game"], "rows": [["mass", [0.5, 0.4, 0.6]], ["edema", 0.25]]}
     item = {"name": "heatmaps", "table": table, "pictures": [{"name": "localisation", "caption": "x"}]}
-    (finished / "evidence").mkdir()
+    (finished / "evidence").mkdir(exist_ok=True)  # another slow test may have looked at this run
     Image.new("L", (8, 8)).save(finished / "evidence/localisation.png")
     experiment = experiment_of(finished)
     assert logger_of(experiment, finished) is None and not (finished / "wandb").exists()  # never logged to W&B
