@@ -67,7 +67,11 @@ def module(folder: Path, case: dict[str, Any]) -> Step:
 
 @pytest.mark.parametrize(
     ("centre", "findings"),
-    [("none", FINDINGS), ("batch", FINDINGS), ("whiten", FINDINGS[:2])],
+    [
+        pytest.param("none", FINDINGS, marks=pytest.mark.slow),
+        ("batch", FINDINGS[:2]),
+        pytest.param("whiten", FINDINGS, marks=pytest.mark.slow),
+    ],
 )
 def test_a_step_goes_on_without(tiny_path: Path, centre: str, findings: Sequence[str]) -> None:
     """Whatever is lacking, loss and gradients are numbers."""
@@ -78,26 +82,25 @@ def test_a_step_goes_on_without(tiny_path: Path, centre: str, findings: Sequence
         assert torch.tensor(value).isfinite() and found.isfinite().all(), what
 
 
-def member(rank: int, world: int, folder: Path, tiny: Path) -> None:
-    for number, case in enumerate(CASES):
-        for what in SHARED:
-            step = module(tiny, case)
-            wrapped = nn.parallel.DistributedDataParallel(step)
-            loss = wrapped(lacking(what, slice(4 * rank, 4 * rank + 4)))
-            loss.backward()
-            value = loss.detach().clone()
-            dist.all_reduce(value)
-            if rank == 0:
-                found = torch.cat([p.grad.flatten() for p in step.parameters() if p.requires_grad])
-                torch.save({"loss": value / world, "gradients": found}, folder / f"{number} {what}.pt")
+def member(rank: int, world: int, folder: Path, tiny: Path, number: int) -> None:
+    for what in SHARED:
+        step = module(tiny, CASES[number])
+        wrapped = nn.parallel.DistributedDataParallel(step)
+        loss = wrapped(lacking(what, slice(4 * rank, 4 * rank + 4)))
+        loss.backward()
+        value = loss.detach().clone()
+        dist.all_reduce(value)
+        if rank == 0:
+            found = torch.cat([p.grad.flatten() for p in step.parameters() if p.requires_grad])
+            torch.save({"loss": value / world, "gradients": found}, folder / f"{what}.pt")
 
 
-def test_so_do_two_processes_as_one(tiny_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_so_do_two_processes_as_one(number: int, tiny_path: Path, tmp_path: Path) -> None:
     """Where one lacks what the other has, they still meet in every exchange, and every weight has a gradient."""
-    in_processes(member, 2, tmp_path, tiny_path)
-    for number, case in enumerate(CASES):
-        for what in SHARED:
-            found = torch.load(tmp_path / f"{number} {what}.pt", weights_only=True)
-            value, expected = gradients(module(tiny_path, {**case, "gradient_cache": 0}), lacking(what))
-            assert found["loss"].item() == pytest.approx(value, rel=1e-6), (case, what)
-            assert (found["gradients"] - expected).norm() <= 1e-6 * expected.norm() + 1e-9, (case, what)
+    in_processes(member, 2, tmp_path, tiny_path, number)
+    for what in SHARED:
+        found = torch.load(tmp_path / f"{what}.pt", weights_only=True)
+        value, expected = gradients(module(tiny_path, {**CASES[number], "gradient_cache": 0}), lacking(what))
+        assert found["loss"].item() == pytest.approx(value, rel=1e-6), what
+        assert (found["gradients"] - expected).norm() <= 1e-6 * expected.norm() + 1e-9, what
