@@ -22,6 +22,7 @@ from data_modules.privacy import pseudonym
 
 Text = NDArray[np.object_]
 """Object array of str."""
+AGREE = "where no table splits them, corpora with one split_seed, split_fractions and patients=NAME agree"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class StudyTable:
     coded: tuple[tuple[str, ...], ...]
     """Per corpus, the findings that it labels at all."""
     attributes: dict[str, Text]
-    """view, sex, age: [N] each, empty where unknown."""
+    """view, sex, age: [N] each, of the study's first row, empty where unknown. For results take `views`."""
     source_rows: NDArray[np.int64]
     """[N], first row of the study in its corpus table, the header being row 1."""
     coverage: Coverage = field(default_factory=Coverage)
@@ -120,10 +121,15 @@ class StudyTable:
     """Per corpus, whose patient numbers it has: a name that corpora may share, `own`, or '' where nobody has said."""
     told: list[str] = field(default_factory=list)
     """[N], what labels are read from, as `reports.kept` has it; by default `reports`, the training texts."""
+    image_views: list[str] = field(default_factory=list)
+    """[I], empty where unknown; by default that of the study."""
 
     def __post_init__(self) -> None:
         self.numbering = self.numbering or (OWN_PATIENTS,) * len(self.corpora)
         self.told = self.told or self.reports
+        if not self.image_views:
+            view = self.attributes.get("view", np.full(len(self), "", dtype=object))
+            self.image_views = view[self.image_study].tolist()
 
     def __len__(self) -> int:
         return len(self.reports)
@@ -150,6 +156,13 @@ class StudyTable:
     def image_study(self) -> NDArray[np.int64]:
         """Return int64 [I], the row of each image's study."""
         return np.repeat(np.arange(len(self)), np.diff(self.image_offsets))
+
+    def views(self, rows: ArrayLike) -> list[str]:
+        """Return the view of each of these studies; where its images have several, all of them in one order."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        spans = zip(self.image_offsets[chosen], self.image_offsets[chosen + 1], strict=True)
+        found = (sorted({view or "unknown" for view in self.image_views[start:end]}) for start, end in spans)
+        return ["" if names == ["unknown"] else " + ".join(names) for names in found]
 
     def totals(self) -> pd.DataFrame:
         """Return studies per finding (rows) and label state (columns)."""
@@ -187,7 +200,8 @@ class StudyTable:
             self,
             corpus=self.corpus[rows], study_id=self.study_id[rows], patient=self.patient[rows], split=self.split[rows],
             modality=self.modality[rows], image_paths=[self.image_paths[i] for i in images],
-            image_ids=[self.image_ids[i] for i in images], rescale=self.rescale[images], image_offsets=offsets(counts),
+            image_ids=[self.image_ids[i] for i in images], image_views=[self.image_views[i] for i in images],
+            rescale=self.rescale[images], image_offsets=offsets(counts),
             reports=[self.reports[r] for r in rows], told=[self.told[r] for r in rows], states=self.states[rows],
             attributes={name: values[rows] for name, values in self.attributes.items()},
             source_rows=self.source_rows[rows],
@@ -201,7 +215,7 @@ class StudyTable:
         kept = np.flatnonzero(keep)
         thinned = replace(
             self, image_paths=[self.image_paths[i] for i in kept], image_ids=[self.image_ids[i] for i in kept],
-            rescale=self.rescale[kept], image_offsets=offsets(counts),
+            image_views=[self.image_views[i] for i in kept], rescale=self.rescale[kept], image_offsets=offsets(counts),
         )  # fmt: skip
         return thinned.take(np.flatnonzero(counts)), kept
 
@@ -233,12 +247,15 @@ class StudyTable:
             raise InputError(
                 f"corpus {' and '.join(names)}: {leaking['person'].nunique()} patient(s) in more than one split, such "
                 f"as patient {self.who(one.index[0], salt)} ({where}); move all studies of a patient to one split"
-                + ("; without split tables, corpora with one split_seed and split_fractions agree" if several else "")
+                + (f"; {AGREE}" if several else "")
             )
         check_numbering(self, salt)
 
     def digest(self) -> str:
-        """Return 32 hexadecimal digits over the content: ids, splits, reports, labels; not where the files lie."""
+        """Return 32 hexadecimal digits over the content: ids, splits, reports, labels; not where the files lie.
+
+        Of views, that of a study's first row alone, as it was before tables knew the others: runs from then go on.
+        """
         hasher = hashlib.blake2b(digest_size=16)
         columns = [
             list(self.corpora), list(self.findings), [list(names) for names in self.coded], list(self.study_id),
@@ -284,6 +301,7 @@ class StudyTable:
             modality=np.concatenate([t.modality for t in tables]),
             image_paths=[path for t in tables for path in t.image_paths],
             image_ids=[name for t in tables for name in t.image_ids],
+            image_views=[view for t in tables for view in t.image_views],
             rescale=np.concatenate([t.rescale for t in tables]),
             image_offsets=offsets(np.concatenate([np.diff(t.image_offsets) for t in tables])),
             reports=[text for t in tables for text in t.reports],

@@ -61,8 +61,8 @@ def by_image(table: StudyTable, splits: Collection[str]) -> StudyTable:
     each = table.take(rows)
     # `take` repeats all images of a study; here they are dealt out, in order, which leaves the list as it was.
     return replace(
-        each, image_paths=table.image_paths, image_ids=table.image_ids, rescale=table.rescale,
-        image_offsets=offsets(images),
+        each, image_paths=table.image_paths, image_ids=table.image_ids, image_views=table.image_views,
+        rescale=table.rescale, image_offsets=offsets(images),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
-from data_modules.table_store import watched_glob
+from data_modules.table_store import watched, watched_glob
 
 LAYOUT = Layout(
     reader="chexpert",
@@ -49,14 +49,14 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     homes = folders_of(root)
     folders = patient_folders(root, homes)
     frames = labelled(root, homes, key)
-    if (truth := root / "groundtruth.csv").is_file():
+    if watched(truth := root / "groundtruth.csv").is_file():
         frames.append(_test(truth, root, folders, key))
     frame = pd.concat(frames).fillna("")
     frame["image"] = images(frame, folders)
     frame["study"] = frame["patient"] + "/" + frame["number"]
     frame["view"] = frame["AP/PA"].where(frame["AP/PA"] != "", frame["Frontal/Lateral"])
     frame = frame.rename(columns={"Sex": "sex", "Age": "age"})
-    if (plus := root / PLUS).is_file():
+    if watched(plus := root / PLUS).is_file():
         frame["report"] = reports(plus, key, frame)
     labels = {finding: LabelRule(name, numeric=dict(CHEXPERT_CODING)) for finding, name in LABELS.items()}
     return LAYOUT.studies(config, root, frame, root / "train.csv", labels, ontology, salt, key)
@@ -64,7 +64,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
 
 def folders_of(root: Path) -> list[Path]:
     """root, and the batch folders of the full release."""
-    return [root, *(path for path in watched_glob(root, BATCHES) if path.is_dir())]
+    return [root, *(path for path in watched_glob(root, BATCHES) if watched(path).is_dir())]
 
 
 def labelled(root: Path, homes: list[Path], key: str) -> list[pd.DataFrame]:

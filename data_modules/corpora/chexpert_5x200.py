@@ -32,6 +32,7 @@ from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
+from data_modules.table_store import watched
 
 LISTS = ("chexpert_5x200.csv", "chexpert-5x200-val-meta.csv")
 LAYOUT = Layout(
@@ -63,7 +64,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
         raise InputError(f"{path} row {row}: the path names no image; correct it")
     _alone(test, path)
     homes = folders_of(root)
-    rest = labelled(root, homes, key) if any((home / "train.csv").is_file() for home in homes) else []
+    rest = labelled(root, homes, key) if any(watched(home / "train.csv").is_file() for home in homes) else []
     others = [frame[~frame["patient"].isin(set(test["patient"]))] for frame in rest]
     own = ["patient", "number", "file", "folder", "split", "source", *(LABELS[name] for name in FIVE)]
     frame = pd.concat([*others, test[[*own, *([REPORT] if REPORT in test else [])]]]).fillna("")
@@ -73,7 +74,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     frame["study"] = of_study.mask(frame["split"] == "test", of_study + "/" + frame["file"])
     frame["Frontal/Lateral"] = frame["file"].map(lambda name: "Lateral" if "lateral" in name else "Frontal")
     frame["view"] = frame["Frontal/Lateral"]
-    if (plus := root / PLUS).is_file():
+    if watched(plus := root / PLUS).is_file():
         frame["report"] = reports(plus, key, frame.assign(study=of_study))
     elif REPORT in frame:
         frame["report"] = frame[REPORT]

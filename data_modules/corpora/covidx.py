@@ -17,6 +17,7 @@ from data_modules.corpus_config import CorpusConfig, LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
+from data_modules.table_store import watched
 
 LAYOUT = Layout(
     reader="covidx",
@@ -47,7 +48,7 @@ TYPOS = {"rnsa": "rsna"}
 
 def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return one study per image; `keep: {origin: [rsna]}` keeps the images of one source."""
-    splits = ["train", "val", "test"] if (root / "val.txt").exists() else ["train", "test"]
+    splits = ["train", "val", "test"] if watched(root / "val.txt").exists() else ["train", "test"]
     frame = pd.concat([load_list(LAYOUT.find(root, key, f"{split}.txt"), split) for split in splits])
     frame["origin"] = frame["origin"].replace(TYPOS)
     frame["image"] = frame["split"] + "/" + frame["file"]

@@ -4,7 +4,8 @@ The lists are the challenge's and the user's own; none comes with radz. The trai
 PatientID and one column of 0 and 1 per known finding. Names of files and columns and the 30 and 6 findings are those
 that the code of challenge teams reads (CXRLT_2026_training.csv; CXRLT_2026_TEST_ALL_TASK1.csv and _TASK2.csv). Whether
 the labels of the test lists, which two radiologists gave, were released, and under which names, could not be learned:
-a list is read if it has ImageID and the columns of the findings. Its images have no patients, so each counts as one.
+a list is read if it has ImageID and the columns of the findings. Its images have no patients, so each counts as one;
+patients of the training list are those of `padchest`.
 
 No labelled list of validation is known either: `split_fractions.val` of the training patients are held out.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -53,7 +55,9 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
         if watched(root / name).is_file():
             tests = load(root / name, f"{key}.root")
             column(tests, "ImageID", root / name, f"{key}.root")
-            frames.append(tests.assign(patient=tests["ImageID"], split="test", task=task, source=str(root / name)))
+            # A name without a suffix might be somebody's PatientID.
+            alone = tests["ImageID"].where(tests["ImageID"].str.contains(".", regex=False), "image " + tests["ImageID"])
+            frames.append(tests.assign(patient=alone, split="test", task=task, source=str(root / name)))
     if len(frames) == 1:
         raise MissingCorpus(f"{key}.root={root}: holds no {' or '.join(TESTS.values())}", LAYOUT.help())
     check_lists(frames, ontology, "cxr_lt_2026")
@@ -65,13 +69,14 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     frame["study"] = names.mask(frame["task"] == "2", names + "/task2")
     frame["split"] = hold_out(frame, config)
     labels = rules(frame, ontology, config, "cxr_lt_2026", path, key)
+    config = replace(config, patients=config.patients or "padchest")
     return LAYOUT.studies(config, root, frame, path, labels, ontology, salt, key)
 
 
 def _places(root: Path) -> dict[str, str]:
     """File name -> path relative to root: PadChest's numbered folders, NIH's images_001/images, or all in one."""
     patterns = ("*", "images/*", "images_*/images")
-    folders = [root, *(path for pattern in patterns for path in watched_glob(root, pattern) if path.is_dir())]
+    folders = [root, *(path for pattern in patterns for path in watched_glob(root, pattern) if watched(path).is_dir())]
     found: dict[str, str] = {}
     for folder in folders:
         inside = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"

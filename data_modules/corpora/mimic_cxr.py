@@ -74,7 +74,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
     frame = frame.join(metadata.drop(columns=frame.columns, errors="ignore"), on="dicom_id")
     frame = frame.join(labels, on="study_id").fillna("")
     frame["test_labels"] = (frame["split"] == "test").map({True: "chexpert", False: ""})
-    if (truth := root / RADIOLOGIST).is_file():
+    if watched(truth := root / RADIOLOGIST).is_file():
         _relabel(frame, truth, config, key)
     subject, study = frame["subject_id"], frame["study_id"]
     place = "files/p" + subject.str[:2] + "/p" + subject + "/s" + study

@@ -23,7 +23,7 @@ from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError
 from data_modules.findings import Ontology
 from data_modules.study import StudyTable
-from data_modules.table_store import watched_glob
+from data_modules.table_store import watched, watched_glob
 
 LAYOUT = Layout(
     reader="openi",
@@ -49,7 +49,7 @@ DECLARES = "declares an XML entity, which no report of this corpus does"
 
 def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key: str) -> StudyTable:
     """Return the studies; `keep: {projection: [Frontal]}` leaves the laterals out where the projections are there."""
-    if (root / REPORTS).is_file():
+    if watched(root / REPORTS).is_file():
         frame, path, bare = _kaggle(root, config, key)
     else:
         path = LAYOUT.find(root, key, "ecgen-radiology", "NLMCXR_reports/ecgen-radiology", REPORTS)
@@ -136,7 +136,7 @@ def _archive(root: Path, folder: Path, config: CorpusConfig, key: str) -> tuple[
 def _views(root: Path, key: str) -> dict[str, str]:
     """File name in Kaggle's form -> Frontal or Lateral, since the XML files do not tell; empty without the table."""
     path = root / PROJECTIONS
-    if not path.is_file():
+    if not watched(path).is_file():
         return {}
     frame = load(path, f"{key}.root")
     names = column(frame, "filename", path, f"{key}.root")

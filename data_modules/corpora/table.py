@@ -376,6 +376,7 @@ class _Source:
             modality=np.full(len(first), self.config.modality, dtype=object),
             image_paths=[paths[i] for i in order],
             image_ids=[self.images[i] for i in order],
+            image_views=attributes["view"][order].tolist(),
             rescale=rescale[order],
             image_offsets=offsets(np.bincount(kept_codes, minlength=len(first))),
             reports=[str(text) for text in texts[first]],

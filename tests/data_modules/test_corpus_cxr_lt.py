@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from official import KEY, edit, phantom, picture, read, refused, states, write_table
+from official import KEY, SALT, edit, phantom, picture, read, refused, states, write_table
 
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.phantom.layouts import cxr_lt, cxr_lt_2026
+from data_modules.study import StudyTable
 
 HEADER = ("dicom_id", "subject_id", "study_id", "fpath", "ViewPosition", "ViewCodeSequence_CodeMeaning")
 PROTOCOLS = Path(__file__).parents[2] / "experiments/protocols"
@@ -169,6 +170,24 @@ def test_images_of_2026_lie_in_the_folders_of_two_corpora(of_2026: Path) -> None
     assert len(set(found.split[:2])) == 1
     assert states(found, "p2.png")["alveolar_pattern"] == "present"
     assert states(found, "00000001_000.png") == {"no_finding": "absent", "alveolar_pattern": "present"}
+
+
+def test_patients_of_2026_are_those_of_padchest(of_2026: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    padchest = read("padchest", phantom("padchest", tmp_path_factory.mktemp("padchest") / "padchest"))
+    tested = padchest.patient[padchest.rows("test")[0]]
+    edit(of_2026 / "CXRLT_2026_training.csv", ",77,", f",{tested},", 2)
+    with pytest.raises(InputError, match=r"corpus padchest and cxr_lt_2026: 1 patient\(s\) in more than one split"):
+        StudyTable.concat([padchest, read("cxr_lt_2026", of_2026)]).check_splits(SALT)
+    StudyTable.concat([padchest, read("cxr_lt_2026", of_2026, patients="own")]).check_splits(SALT)
+
+
+def test_a_test_image_of_2026_is_no_patient_of_its_name(of_2026: Path) -> None:
+    picture(of_2026 / "77.png")
+    (of_2026 / "77.png").rename(of_2026 / "77")
+    edit(of_2026 / "CXRLT_2026_TEST_ALL_TASK1.csv", "00000001_000.png", "77")
+    found = read("cxr_lt_2026", of_2026)
+    assert found.patient.tolist() == ["77", "77", "image 77"]
+    found.check_splits(SALT)
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,9 @@ def test_states_of_rows_typed_by_hand(by_hand: Path) -> None:
 
 
 def test_views_and_other_columns_of_the_metadata_filter_rows(by_hand: Path) -> None:
-    assert read("mimic_cxr", by_hand).attributes["view"].tolist() == ["PA", "", "AP", "AP", "AP"]
+    found = read("mimic_cxr", by_hand)
+    assert found.attributes["view"].tolist() == ["PA", "", "AP", "AP", "AP"]
+    assert found.views(range(5)) == ["LATERAL + PA", "", "AP", "AP", "AP"]
     frontal = read("mimic_cxr", by_hand, keep=FRONTAL)
     assert "53189527" not in frontal.study_id and len(frontal.image_ids) == 4
     assert len(read("mimic_cxr", by_hand, keep={"view": ["PA", "AP", ""]}).image_ids) == 5

@@ -62,6 +62,7 @@ def test_rows_typed_by_hand(by_hand: Path) -> None:
     assert found.patient.tolist() == ["p1", "p2", "p3", "p4", "p5", "p6"]
     assert found.split.tolist()[:3] == ["test"] * 3 and set(found.split[3:]) <= {"train", "val"}
     assert found.attributes["view"].tolist() == ["PA", "AP", "PA", "PA", "PA", "PA"]
+    assert found.image_views == ["PA", "L", "AP", "PA", "PA", "PA", "PA"]
     assert found.attributes["age"].tolist() == ["84", "", "64", "55", "55", "55"]
     assert found.attributes["sex"].tolist() == ["F", "M", "M", "F", "F", "F"]
     assert found.reports[0] == "cardiomegali." and found.reports[1] == ""

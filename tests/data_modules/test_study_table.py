@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from data_modules.errors import InputError
 from data_modules.findings import ABSENT, PRESENT, UNMENTIONED
 from data_modules.privacy import pseudonym
 from data_modules.study import Coverage, StudyTable, offsets
+from data_modules.subsets import by_image
 
 
 def build(name: str = "ours", findings: tuple[str, ...] = ("edema", "mass")) -> StudyTable:
@@ -28,6 +30,7 @@ def build(name: str = "ours", findings: tuple[str, ...] = ("edema", "mass")) -> 
         image_offsets=offsets([1, 2, 1, 3]), reports=["a", "b", "c", ""],
         findings=findings, states=np.array([[1, 0], [0, 3], [1, 2], [3, 3]], np.int8), coded=(findings,),
         attributes={"view": text("PA", "AP", "PA", "")}, source_rows=np.array([2, 3, 5, 6]),
+        image_views=["PA", "AP", "L", "PA", "", "L", "AP"],
     )  # fmt: skip
 
 
@@ -47,6 +50,21 @@ def test_take_keeps_images_with_their_study() -> None:
     assert taken.reports == taken.told == ["", "b"] and taken.source_rows.tolist() == [6, 3]
     assert taken.attributes["view"].tolist() == ["", "AP"] and taken.states.tolist() == [[3, 3], [0, 3]]
     assert len(build().take([])) == 0
+
+
+def test_views_follow_their_images() -> None:
+    """First those of a study joined, in one order, then those of each image."""
+    table = build()
+    assert table.views([3, 1, 0]) == ["AP + L + unknown", "AP + L", "PA"]
+    assert table.take([3, 1]).views([0, 1]) == ["AP + L + unknown", "AP + L"]
+    assert table.without_images([0, 2, 4])[0].views([0, 1, 2]) == ["AP", "PA", "AP + L"]
+    both = StudyTable.concat([table, replace(build("b"), attributes={}, image_views=[])])
+    assert both.views([3, 7]) == ["AP + L + unknown", ""]
+    each = by_image(table, ("val", "test"))
+    assert each.views(range(len(each))) == ["PA", "AP", "L", "PA", "", "L", "AP"]
+    assert by_image(table, ("test",)).views([1, 3]) == ["AP + L", ""]
+    plain = replace(table, image_views=[])
+    assert plain.views([0, 1, 3]) == ["PA", "AP", ""]
 
 
 def test_without_images_drops_studies_that_have_none_left() -> None:
@@ -106,6 +124,12 @@ def test_digest_sees_content_and_not_the_place() -> None:
         else:
             other.attributes["view"][0] = "AP"
         assert other.digest() != table.digest(), change
+
+
+def test_digest_of_old_runs_stands() -> None:
+    """As computed before tables knew the view of each image: else no run from then could go on."""
+    assert build().digest() == "3e9fbe188dd727c505108a3701496884"
+    assert by_image(build(), ("val", "test")).digest() == "72eccd2cd9626102ea17b3a0b70c88ad"
 
 
 def test_digest_is_the_same_in_every_process() -> None:

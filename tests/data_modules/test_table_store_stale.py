@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import sys
@@ -17,6 +18,7 @@ from official import KEY
 from small_corpus import SALT, Corpus
 
 from data_modules import corpora, table_store
+from data_modules.corpora import phantom
 from data_modules.corpus_config import CorpusConfig
 from data_modules.errors import InputError
 from data_modules.findings import ontology
@@ -113,6 +115,46 @@ def test_official_layouts_see_what_their_readers_see(
     change(tmp_path / name)
     read(config, cache)
     assert len(reads) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "linked"),
+    [
+        ("chexpert", "groundtruth.csv"),
+        ("chexpert", "df_chexpert_plus_240401.csv"),
+        ("chexpert_5x200", "train.csv"),
+        ("chexpert_5x200", "df_chexpert_plus_240401.csv"),
+        ("covidx", "val.txt"),
+        ("mimic_cxr", "mimic-cxr-2.1.0-test-set-labeled.csv"),
+        ("openi", "indiana_projections.csv"),
+    ],
+)
+def test_a_linked_file_that_is_fetched_is_seen(
+    name: str, linked: str, home: Path, tmp_path: Path, cache: Path, reads: list[str]
+) -> None:
+    """As git-annex leaves it: the link is there all along, so that no folder's list of names changes."""
+    config = _copied(name, home, tmp_path)
+    path, store = tmp_path / name / linked, tmp_path / "store"
+    path.rename(store)
+    path.symlink_to(tmp_path / "fetched")
+    for _ in range(2):
+        read(config, cache)
+    assert len(reads) == 1
+    store.rename(tmp_path / "fetched")
+    read(config, cache)
+    assert len(reads) == 2
+
+
+def test_readers_look_for_nothing_unwatched() -> None:
+    """What the phantoms have all of, too. `root` must be there; the phantom's folder is named by what is in it."""
+    files = sorted(set(Path(corpora.__file__).parent.glob("*.py")) - {Path(phantom.__file__)})
+    calls = [call for file in files for call in ast.walk(ast.parse(file.read_bytes())) if isinstance(call, ast.Call)]
+    looks = [
+        call.func for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("is_file", "is_dir", "exists")
+    ]  # fmt: skip
+    bare = [look for look in map(ast.unparse, looks) if not look.startswith("watched(")]
+    assert len(looks) > 15 and set(bare) == {"root.is_dir"}
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("FINDINGS: Goitre.")])

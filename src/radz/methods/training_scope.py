@@ -137,7 +137,7 @@ def _vectors(data: StudyDataModule, rows: NDArray[np.int64]) -> tuple[dict[str, 
 
 
 def _views(table: StudyTable, modality: str) -> dict[str, int]:
-    """A table knows one view of a study: with several images it does not say which."""
+    """A study of several images counts as of no view, whatever they are."""
     rows = table.rows("train")
     rows = rows[table.modality[rows] == modality]
     column = table.attributes.get("view")

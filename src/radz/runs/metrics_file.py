@@ -208,6 +208,7 @@ def within_subgroups(
     """The headline scorer by sex, age band, view and whatever else the study table holds."""
     settings = experiment.scoring
     columns = {name: [str(cells[row]) for row in table.rows] for name, cells in data.table.attributes.items()}
+    columns |= {"view": data.table.views(table.rows)} if "view" in columns else {}
     groups = groups_of(columns, settings.age_bands)
     return subgroups(
         table, headline, groups, primary, settings.subgroup_least, settings.replicates, settings.seed

@@ -39,7 +39,7 @@ def two_views(tmp_path: Path) -> Path:
             name = f"s{study}_{view}.png"
             Image.fromarray(rng.integers(0, 255, (64, 64), dtype=np.uint8)).save(tmp_path / name)
             rows.append({"file": name, "study": f"S{study}", "patient": f"P{study}", "split": "test",
-                         "edema": study % 2, "pneumothorax": int(study < 5)})  # fmt: skip
+                         "view": ("PA", "L")[view], "edema": study % 2, "pneumothorax": int(study < 5)})  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "metadata.csv", index=False)
     (tmp_path / "two_views.yaml").write_text(
         """\
@@ -49,7 +49,7 @@ data:
   corpora:
     - reader: table
       csv: metadata.csv
-      columns: {image: file, study: study, patient: patient, split: split}
+      columns: {image: file, study: study, patient: patient, split: split, view: view}
       labels:
         edema: {column: edema, numeric: {1: present, 0: absent}}
         pneumothorax: {column: pneumothorax, numeric: {1: present, 0: absent}}
@@ -85,6 +85,7 @@ def test_units_and_aggregates_agree(two_views: Path, trained_run: Path, cache_di
     assert first["protocol_digest"] != last["protocol_digest"]
     (result,) = last["results"].values()
     column = image.findings.index("edema")
+    assert {view: one["rows"] for view, one in result["subgroups"]["view"].items()} == {"L": 12, "PA": 12}
     found = result["scorers"]["anchor"]["findings"]["edema"]
     assert (found["rows"], found["studies"], found["patients"]) == (24, 12, 12)
     expected = roc_auc_score(image.labels[:, column], image.scores["anchor"][:, column])
