@@ -7,6 +7,7 @@ import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ BASE_PARTS = {
 SEED_PART = "seed of the modality tokens"
 
 SDPA = "scaled_dot_product_attention"
+
+DAY = datetime(2024, 7, 26)
+"""today in every chat template: the day that Llama's own take where they have no clock"""
+_FORMS = {f"%{letter}": f"{DAY:%{letter}}" for letter in "aAbBcdDeFHIjmMpSTuUVwWxXyY"}
+_FORMS |= {form.replace("%", "%-"): text.lstrip("0") or "0" for form, text in _FORMS.items()}
+FIXED_TODAY = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace('{form}', '{text}')" for form, text in _FORMS.items())
+    + " }}{% endmacro %}\n"
+)
+"""what stands before a template that asks for today, in place of transformers' clock, and prints nothing itself"""
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -92,9 +104,12 @@ def check_folder(config: BackboneConfig, folder: Path) -> dict[str, Any]:
 
 
 def image_settings(folder: Path, key_of: str = "backbone.path") -> dict[str, Any]:
-    """The image processor's settings, with a mean and a spread of three numbers."""
-    settings = read_json(folder, "preprocessor_config.json")
-    settings = settings or read_json(folder, "processor_config.json").get("image_processor", {})
+    """The image processor's settings, with a mean and a spread of three numbers.
+
+    Those nested in processor_config.json come first, as in transformers 5, which saves them there alone.
+    """
+    settings = read_json(folder, "processor_config.json").get("image_processor")
+    settings = settings or read_json(folder, "preprocessor_config.json")
     for key in ("image_mean", "image_std"):
         values = settings.get(key)
         if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
@@ -309,11 +324,17 @@ def choose_template(folder: Path, tokenizer: Any, mark: str, spelled: str) -> st
 
 
 def _chat_templates(folder: Path, tokenizer: Any) -> dict[str, str]:
-    """{where: template} of a folder, the processor's first."""
+    """{where: template} of a folder, the processor's first; one that prints today's date prints that of `DAY`.
+
+    Else features change from day to day. It stands in the template, since transformers takes no function from who
+    renders one, and so reaches exports.
+    """
     files = ("chat_template.json", "processor_config.json")
     templates = {name: read_json(folder, name).get("chat_template") for name in files}
     plain = folder / "chat_template.jinja"
     templates[plain.name] = plain.read_text(encoding="utf-8") if plain.is_file() else None
     own = tokenizer.chat_template
     templates["tokenizer_config.json"] = own.get("default") if isinstance(own, dict) else own
-    return {name: template for name, template in templates.items() if isinstance(template, str) and template}
+    texts = {name: text for name, text in templates.items() if isinstance(text, str) and text}
+    undated = {name for name, text in texts.items() if "strftime_now" not in text or FIXED_TODAY in text}
+    return {name: text if name in undated else FIXED_TODAY + text for name, text in texts.items()}

@@ -28,7 +28,7 @@ class TrainerConfig:
     precision: Annotated[str, words("auto", "32-true", "64-true", "bf16-mixed")] = "auto"
     """auto (bf16-mixed on GPUs that have it, else 32-true) | 32-true | 64-true | bf16-mixed"""
     validate_every_epochs: Count = 1
-    """epochs from one validation to the next"""
+    """epochs from one validation to the next; the end of a run is validated too"""
     log_every_steps: Count = 10
     """steps from one row of metrics.csv to the next"""
     progress_bar: bool = True

@@ -119,7 +119,8 @@ def _fit(experiment: Experiment, parts: Parts, trainer: pl.Trainer, log_file: Cs
         log.info("resuming %s after step %d", best.parents[1], step)
     trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start, weights_only=True)
     if not best.is_file():
-        log.warning("trainer.max_steps ended the run before its first validation: the last weights are the best")
+        # An earlier radz trained it to an end that it did not validate, and was stopped there.
+        log.warning("%s was trained to its end without a validation: the last weights are the best", best.parents[1])
         if trainer.is_global_zero:
             with replacing(best) as draft:
                 shutil.copyfile(best.parent / LAST, draft)

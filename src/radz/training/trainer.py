@@ -107,7 +107,24 @@ def make_trainer(settings: TrainerConfig, run_dir: Path, loggers: Sequence[Logge
         trainer.strategy._timeout = timedelta(minutes=settings.timeout_minutes)  # type: ignore[attr-defined]
     # With max_steps Lightning takes a run that was saved at the end of an epoch for one within it, and skips a batch.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    _validate_the_end(trainer)
     return without_signals(trainer)
+
+
+def _validate_the_end(trainer: pl.Trainer) -> None:
+    """Validate also behind the last step of a fit, wherever `max_steps` or an epoch that is not due puts it.
+
+    What was trained since the last validation could not become best.ckpt otherwise, and be trained for nothing.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    due = loop._should_check_val_fx
+
+    def due_or_over(fetcher: Any) -> bool:
+        last_epoch = loop.batch_progress.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        over = last_epoch or trainer.global_step == trainer.max_steps
+        return due(fetcher) or (over and trainer.enable_validation)
+
+    loop._should_check_val_fx = due_or_over  # type: ignore[method-assign, assignment]
 
 
 def profiler(wanted: str, run_dir: Path) -> Profiler | None:

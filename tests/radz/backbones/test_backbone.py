@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tiny_families import load
 
 from data_modules.errors import InputError
 from radz.backbones import load_backbone
+from radz.backbones.folder import image_settings
 from radz.backbones.generation import write
 from radz.backbones.layers import layer_index
 from radz.backbones.lora import trainable_table
@@ -135,6 +137,22 @@ def test_a_padded_vocabulary_is_never_shrunk(tiny_path: Path, tmp_path: Path) ->
     model.resize_token_embeddings(640, mean_resizing=False)
     model.save_pretrained(folder)
     assert load(folder).core.get_input_embeddings().weight.shape[0] == 640
+
+
+def test_of_two_image_processors_the_one_of_transformers_is_read(tiny_path: Path, tmp_path: Path) -> None:
+    """transformers 5 saves it within processor_config.json, beside a file that transformers 4 left."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    folder = shutil.copytree(tiny_path, tmp_path / "two")
+    old = json.loads((folder / "preprocessor_config.json").read_text())
+    new = {**old, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.7, 0.8, 0.9]}
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": new}))
+    plain = CLIPImageProcessorPil.from_pretrained(folder)
+    assert list(plain.image_mean) == new["image_mean"] != old["image_mean"]
+    expected = plain(images=[image.expand(3, -1, -1).numpy() for image in PIXELS], return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(load(folder).prepare(PIXELS), expected, rtol=0, atol=1e-5)
+    (folder / "processor_config.json").write_text(json.dumps({"patch_size": 16}))
+    assert image_settings(folder) == old
 
 
 def test_sequences_hold_the_placeholders_and_one_bos(make_encoder) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoTokenizer
+from transformers.utils import chat_template_utils
 
 from data_modules.errors import InputError
 from radz.backbones import load_backbone
@@ -115,6 +117,50 @@ def test_a_spelled_image_has_the_tokens_around_it_that_the_family_knows(
     around = listed.chat("Any?", 1).partition("user\n")[2].partition("Any?")[0]
     assert around == AROUND[family]
     assert spelled.chat("Any?", 1) == f"[INST] {around}Any? [/INST]"
+
+
+DATED = {
+    "llama": "{%- if not date_string is defined %}\n    {%- set date_string = strftime_now('%d %b %Y') %}\n"
+    "{%- endif %}\n{{- 'Today Date: ' + date_string + '\n\n' }}",
+    "mistral": '{% set today = strftime_now("%Y-%m-%d") %}\nIt is {{ today }}.\n',
+    "in a macro": " \n  {% macro day(form) %}{{ strftime_now(form) }}{% endmacro %}\n"
+    "{{ day('%-d %B %y, %A, %H:%M') }} ",
+    "indented": "  {% if strftime_now is defined %}\n{{ strftime_now(format='%B') }}\n  {% endif %}\n",
+}
+"""how chat templates print today's date"""
+
+
+@pytest.mark.parametrize("name", DATED)
+def test_a_template_prints_one_date_on_every_day(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """That of plain transformers on 26 July 2024, by byte; plain transformers of what is saved prints it too."""
+
+    def clock(year: int, month: int, day: int) -> None:
+        fixed = type("Clock", (datetime,), {"now": classmethod(lambda cls, tz=None: datetime(year, month, day))})
+        monkeypatch.setattr(chat_template_utils, "datetime", fixed)
+
+    folder = shutil.copytree(tiny_path, tmp_path / "base")
+    (folder / "chat_template.jinja").write_text(DATED[name] + PARTS)
+    said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Any?"}]}]
+    clock(2024, 7, 26)
+    expected = AutoTokenizer.from_pretrained(folder).apply_chat_template(said, tokenize=False)
+    assert "26" in expected or "July" in expected
+    saved = shutil.copytree(folder, tmp_path / "saved")
+    for day in ((2026, 12, 1), (2027, 3, 25)):
+        clock(*day)
+        backbone = encoder(folder).backbone
+        assert backbone.chat("Any?", 1) == expected
+        backbone.tokenizer.save_pretrained(tmp_path / "exported")
+        shutil.copyfile(tmp_path / "exported/chat_template.jinja", saved / "chat_template.jinja")
+        assert encoder(saved).backbone.chat("Any?", 1) == expected
+        assert AutoTokenizer.from_pretrained(saved).apply_chat_template(said, tokenize=False) == expected
+    assert encoder(saved).backbone.tokenizer.chat_template == backbone.tokenizer.chat_template
+
+
+def test_a_template_without_a_date_stays_as_it_is(tiny_path: Path) -> None:
+    template = (tiny_path / "chat_template.jinja").read_text()
+    assert encoder(tiny_path).backbone.tokenizer.chat_template == template
 
 
 @pytest.mark.parametrize("template", ["{{ messages[0]['text'] + 1 }}", "Hello", "{% broken"])

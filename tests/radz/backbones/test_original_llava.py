@@ -124,6 +124,8 @@ def test_the_tower_may_come_from_its_own_folder(
 
     source = mistral.write(tmp_path / "source", tower=False, shards=1)
     tower = mistral.write_tower(tmp_path / "clip")
+    nested = {"image_processor": {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5] * 3}}
+    (tower / "processor_config.json").write_text(json.dumps(nested))
     with pytest.raises(InputError, match=r"holds no vision tower.*give tower=FOLDER"):
         import_checkpoint(str(source), str(tmp_path / "new"))
     assert main(["import", str(source), f"out={tmp_path / 'new'}", f"tower={tower}", "conversation=plain"]) == 0
@@ -132,6 +134,7 @@ def test_the_tower_may_come_from_its_own_folder(
     pixels = torch.rand(1, 3, SIDE, SIDE)
     found = model.get_image_features(pixel_values=pixels).pooler_output[0]
     assert torch.allclose(found, mistral.image_tokens(pixels)[0], atol=1e-5)
+    assert list(AutoImageProcessor.from_pretrained(tmp_path / "new").image_mean) == [0.1, 0.2, 0.3]
     proof = json.loads((tmp_path / "new/import.json").read_text())
     assert proof["tower"]["weights"] == "folder" and proof["conversation"] == "plain"
     template = AutoTokenizer.from_pretrained(tmp_path / "new").apply_chat_template
@@ -264,7 +267,7 @@ def test_wrong_towers_and_places_are_one_line(mistral: Parts, tmp_path: Path) ->
     with pytest.raises(InputError, match="no such folder"):
         import_checkpoint(str(tmp_path / "nowhere"), str(tmp_path / "new"))
     mistral.tower.save_pretrained(tmp_path / "bare")
-    with pytest.raises(InputError, match="image_mean and image_std"):
+    with pytest.raises(InputError, match=r"tower: .*bare: the image processor gives no image_mean"):
         import_checkpoint(source, str(tmp_path / "new"), str(tmp_path / "bare"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("kept")

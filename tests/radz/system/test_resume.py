@@ -110,13 +110,16 @@ def test_a_run_stopped_by_signals_goes_on_bit_for_bit(
     assert (whole / name).read_bytes() == (resumed / name).read_bytes()
 
 
-@pytest.mark.parametrize(("steps", "best"), [(2, 2), (4, 3)])
+@pytest.mark.parametrize(("steps", "validated"), [(2, [2]), (4, [3, 4])])
 @pytest.mark.slow
-def test_a_run_may_end_by_steps(tmp_path: Path, cache_dir: Path, steps: int, best: int) -> None:
-    """Three steps are an epoch: two end before any validation, four leave one step that none has seen."""
+def test_a_run_may_end_by_steps(tmp_path: Path, cache_dir: Path, steps: int, validated: list[int]) -> None:
+    """Three steps are an epoch: two end within the first, four one step behind it, and the end is validated too."""
     places = [f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}"]
     limits = ["trainer.max_epochs=null", f"trainer.max_steps={steps}"]
     run = train(load_experiment("demo", [*BARE, *LORA, *places, *limits]))
+    rows = pd.read_csv(run / "metrics.csv").dropna(subset=MONITOR)
+    assert [step + 1 for step in rows.step] == validated
+    best = int(rows.step[rows[MONITOR].idxmax()]) + 1
     for name, step in (("best", best), ("last", steps)):
         assert torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)["global_step"] == step
     assert (run / "metrics.json").is_file() and np.isfinite(Radz.from_pretrained(run).embed_texts(["edema"])).all()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import InputError
-from radz.backbones.folder import read_json, reading
+from radz.backbones.folder import image_settings, reading
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -108,11 +108,7 @@ def write_processors(
     from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
     from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-    of_tower = read_json(tower, "preprocessor_config.json") if tower else {}
-    if tower and not of_tower:
-        of_tower = read_json(tower, "processor_config.json").get("image_processor", {})
-    if tower and not {"image_mean", "image_std"} <= set(of_tower):
-        raise InputError(f"tower: {tower}: no preprocessor_config.json with image_mean and image_std")
+    of_tower = image_settings(tower, "tower") if tower else {}
     size = vision["image_size"]
     images = LlavaImageProcessorPil(
         do_pad=config.get("image_aspect_ratio") == "pad",

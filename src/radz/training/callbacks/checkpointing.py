@@ -43,9 +43,9 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt after each epoch, before the last step of an epoch and every so many steps.
+    """Writes last.ckpt after each epoch, before the last step of an epoch or of the run and every so many steps.
 
-    The one before stays as previous.ckpt. Before the last step: a stop while the epoch is validated then costs that
+    The one before stays as previous.ckpt. Before the last step: a stop while its weights are validated then costs that
     step and no more. Lightning restores weights, optimizer, schedule and counts; here are the random states of all
     processes. The order of studies is a function of seed and epoch, and the DataModule leaves out what was seen.
 
@@ -65,7 +65,8 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save between two steps, when it is time."""
         due = self.every is not None and trainer.global_step % self.every == 0
-        if due or batch_idx + 1 == trainer.num_training_batches:
+        last = trainer.global_step + 1 == trainer.max_steps or batch_idx + 1 == trainer.num_training_batches
+        if due or last:
             self.save_between_steps(trainer, batch_idx)
 
     def save_between_steps(self, trainer: pl.Trainer, batch_idx: int) -> None:
