@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache
-from importlib import resources
 
 import numpy as np
 import pandas as pd
@@ -18,10 +17,9 @@ from data_modules.corpus_config import LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import ABSENT, PRESENT, STATE_NAMES
 from data_modules.labelling.phrases import Phrases, flat
-from data_modules.labelling.rules import CUES, FOLDER, Rules, Term, languages
+from data_modules.labelling.rules import Rules, Term, languages, read_cues
 from data_modules.labelling.scopes import said
 from data_modules.labelling.spelling import without_counts
-from data_modules.parsing import parse_yaml
 from data_modules.study import Text
 
 OUTSIDE = -1
@@ -105,14 +103,8 @@ def _denied(before: str, after: str, rules: Rules) -> bool:
 @cache
 def _languages() -> list[Rules]:
     """Of every language its cues, and MENTION as the one term; the terms of findings, which take long, are not read."""
-    found = []
-    for code in languages():
-        cues = parse_yaml(resources.files("data_modules").joinpath(FOLDER, f"{code}.yaml").read_text(encoding="utf-8"))
-        phrases = Phrases(
-            ((phrase, cue) for cue in CUES for phrase in cues.get(cue, ())), code, code == "en", code == "de"
-        )
-        found.append(Rules(code, phrases, Phrases([(MENTION, Term(MENTION, "terms", MENTION))], code)))
-    return found
+    mention = Phrases([(MENTION, Term(MENTION, "terms", MENTION))], MENTION)
+    return [Rules(code, read_cues(code), mention) for code in languages()]
 
 
 @cache

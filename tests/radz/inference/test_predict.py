@@ -14,9 +14,9 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
+from changed_dicom import changed
 from csv_rows import rows_of
 from PIL import Image
-from pydicom.uid import generate_uid
 
 from data_modules.errors import InputError
 from data_modules.pixels import read_gray
@@ -50,17 +50,6 @@ def test_predict_takes_the_findings_of_the_bank(trained_run: Path, engine: Radz,
     (folder / "d.dcm").unlink()
     (found, *_) = rows_of(predict_folder(str(trained_run), str(folder), str(tmp_path / "s.csv"), []))
     assert [*found][4::4] == [name for name in engine.bank.names if name != "no_finding"]
-
-
-def changed(source: Path, target: Path, **tags: object) -> None:
-    """A copy of a DICOM file with other tags; None removes one."""
-    dataset = pydicom.dcmread(source)
-    for name, value in tags.items():
-        if value is None:
-            delattr(dataset, name)
-        else:
-            setattr(dataset, name, value)
-    dataset.save_as(target)
 
 
 def test_dicom_files_that_are_no_radiograph_are_listed(trained_run: Path, files: list[Path], tmp_path: Path) -> None:
@@ -312,27 +301,6 @@ def test_a_study_of_several_files_is_scored_as_one(
     assert list(table) == ["p3/lateral.png", "p3/pa.dcm", "visit 1", "visit 2"]
     expected = engine.score_images([together.flip(0)], ["chest_xray"], ["edema"])[0, 0]
     assert abs(float(table["visit 1"]["edema"]) - expected) < 1e-5 and table["visit 2"]["edema"] == found["p2"]["edema"]
-
-
-def test_a_study_of_two_patients_has_an_error(trained_run: Path, files: list[Path], tmp_path: Path) -> None:
-    """By whatever the headers say of the patient; what only one of them says tells nothing."""
-    for name, other in (("one", "111"), ("silent", ""), ("spelt", "111"), ("two", "222")):
-        (tmp_path / "in" / name).mkdir(parents=True)
-        for file, patient in (("a.dcm", "111"), ("b.dcm", other)):
-            called = f"DOE^JOHN{'^^MR' * (file == 'b.dcm')}" if name == "spelt" else ""
-            of = {"PatientID": patient, "PatientName": called, "StudyInstanceUID": generate_uid()}
-            changed(files[0], tmp_path / "in" / name / file, **of)
-        Image.fromarray(np.arange(6400, dtype=np.uint8).reshape(80, 80)).save(tmp_path / "in" / name / "c.png")
-    found = rows_of(predict_folder(
-        str(trained_run), str(tmp_path / "in"), str(tmp_path / "s.csv"), ["edema"], studies="folder"
-    ))  # fmt: skip
-    assert [row["error"] for row in found] == [
-        "",
-        "",
-        "",
-        "two: its files differ in PatientID; put those of one patient together",
-    ]
-    assert [bool(row["edema"]) for row in found] == [True, True, True, False]
 
 
 def test_a_run_of_single_images_warns_of_studies(

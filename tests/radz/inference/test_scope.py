@@ -9,9 +9,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
 import torch
+from changed_dicom import changed
 from PIL import Image
 from pydicom.uid import UltrasoundImageStorage
 
@@ -34,14 +34,6 @@ def engine(trained_run: Path) -> Radz:
 def files(phantom_folder: Path, engine: Radz) -> list[Path]:
     """Validation studies of the phantom, which are within the limit."""
     return sorted(phantom_folder.glob("images/val-*.dcm"))[:3]
-
-
-def changed(source: Path, target: Path, **tags: object) -> Path:
-    dataset = pydicom.dcmread(source)
-    for name, value in tags.items():
-        setattr(dataset, name, value)
-    dataset.save_as(target)
-    return target
 
 
 @pytest.fixture(scope="module")

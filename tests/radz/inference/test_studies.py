@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from changed_dicom import changed
+from csv_rows import rows_of
+from PIL import Image
+from pydicom.uid import generate_uid
 
 from data_modules.errors import InputError
+from radz.inference.predict import predict_folder
 from radz.inference.studies import Study, batches, studies_of
 
 FILES = ("a.png", "p1/pa.png", "p1/lateral.png", "p1/deep/prior.dcm", "p2/ct.nii.gz", "p2/only.png")
@@ -89,3 +95,24 @@ def test_batches_hold_so_many_files_and_every_study_once() -> None:
     studies = [Study(str(number), (Path("x"),) * size) for number, size in enumerate(sizes)]
     found = [[len(study.files) for study in part] for part in batches(studies, 4)]
     assert found == [[1, 1], [3, 1], [5], [1, 1]] and [s for part in batches(studies, 4) for s in part] == studies
+
+
+def test_a_study_of_two_patients_has_an_error(trained_run: Path, files: list[Path], tmp_path: Path) -> None:
+    """By whatever the headers say of the patient; what only one of them says tells nothing."""
+    for name, other in (("one", "111"), ("silent", ""), ("spelt", "111"), ("two", "222")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for file, patient in (("a.dcm", "111"), ("b.dcm", other)):
+            called = f"DOE^JOHN{'^^MR' * (file == 'b.dcm')}" if name == "spelt" else ""
+            of = {"PatientID": patient, "PatientName": called, "StudyInstanceUID": generate_uid()}
+            changed(files[0], tmp_path / "in" / name / file, **of)
+        Image.fromarray(np.arange(6400, dtype=np.uint8).reshape(80, 80)).save(tmp_path / "in" / name / "c.png")
+    found = rows_of(predict_folder(
+        str(trained_run), str(tmp_path / "in"), str(tmp_path / "s.csv"), ["edema"], studies="folder"
+    ))  # fmt: skip
+    assert [row["error"] for row in found] == [
+        "",
+        "",
+        "",
+        "two: its files differ in PatientID; put those of one patient together",
+    ]
+    assert [bool(row["edema"]) for row in found] == [True, True, True, False]
