@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
@@ -25,7 +25,7 @@ from radz.metrics.monitor import MONITOR
 from radz.stopping import without_signals
 from radz.training.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from radz.training.callbacks.finite import DivergenceAlert
-from radz.training.callbacks.progress import LogProgress
+from radz.training.callbacks.progress import DrawnProgress, LogProgress
 from radz.training.callbacks.signals import StopOnSignal
 from radz.training.checkpoint_io import CheckedIO
 from radz.training.fsdp import strategy
@@ -73,7 +73,7 @@ def make_trainer(settings: TrainerConfig, run_dir: Path, loggers: Sequence[Logge
     callbacks: list[Callback] = [best, last, StopOnSignal(last), DivergenceAlert()]
     if settings.progress_bar:
         drawn = sys.stdout.isatty()  # where Lightning draws
-        callbacks.append(TQDMProgressBar(refresh_rate=settings.log_every_steps) if drawn else LogProgress())
+        callbacks.append(DrawnProgress(refresh_rate=settings.log_every_steps) if drawn else LogProgress())
     # TF32 keeps 10 bits of a float32: heads, cosines and losses are computed outside autocast for more than that.
     torch.set_float32_matmul_precision("highest")
     precision: Any = precision_of(settings.precision, settings.accelerator)

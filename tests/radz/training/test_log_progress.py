@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.progress_bar import get_standard_metrics
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import CSVLogger
 
 from data_modules import progress
 from radz.config.files import load_experiment
 from radz.training.callbacks.csv_logger import CsvLog
-from radz.training.callbacks.progress import LogProgress
+from radz.training.callbacks.progress import DrawnProgress, LogProgress
 from radz.training.trainer import make_trainer
 
 
@@ -35,7 +37,14 @@ def test_a_log_has_a_line_for_each_tenth_of_the_run(
 
 
 def test_lightnings_bars_are_for_terminals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for terminal, kind in ((True, TQDMProgressBar), (False, LogProgress)):
+    for terminal, kind in ((True, DrawnProgress), (False, LogProgress)):
         monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal, raising=False)
         trainer = make_trainer(load_experiment("demo").trainer, tmp_path, [CsvLog(tmp_path / "m.csv")])
         assert type(trainer.progress_bar_callback) is kind
+
+
+@pytest.mark.parametrize("kind", [DrawnProgress, LogProgress])
+def test_no_bar_shows_four_letters_of_the_run_id(kind: Any, tmp_path: Path) -> None:
+    trainer = pl.Trainer(logger=CSVLogger(tmp_path, version="4e10ab"), callbacks=[kind()], accelerator="cpu")
+    assert "v_num" in get_standard_metrics(trainer)
+    assert kind().get_metrics(trainer, BoringModel()) == {}

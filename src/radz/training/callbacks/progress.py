@@ -1,16 +1,31 @@
-"""Progress of a run in a log: one bar over all its steps, and one over each pass of scoring."""
+"""Progress of a run: Lightning's bars where someone sees them drawn, else one over all steps and one over each pass."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.progress_bar import ProgressBar
 
 from data_modules.progress import Bar
 
 
-class LogProgress(ProgressBar):
+class OfOneRun(ProgressBar):
+    """Without the loggers' version: a run has its name on the line above, and Lightning cuts four letters of it."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What is logged for the bar."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
+class DrawnProgress(OfOneRun, TQDMProgressBar):
+    """Lightning's bars."""
+
+
+class LogProgress(OfOneRun):
     """Takes the place of Lightning's bars, which write a line for each drawing, where nobody sees them drawn."""
 
     def __init__(self) -> None:
