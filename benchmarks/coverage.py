@@ -280,12 +280,34 @@ def f1(positives: int, total: int, auroc: float, n: int) -> Row:
     }
 
 
+def rare(n: int) -> Iterator[Row]:
+    """Mean AUPRC of 6 common and 16 rare findings, 1,000 patients, with its percentiles."""
+    for count in (1, 2, 3, 4):
+        rng, found, shown = np.random.default_rng(count), [], []
+        for run in range(max(1, n // 5)):
+            labels = [of_some(positives, 1000, rng) for positives in (*[300] * 6, *[count] * 16)]
+            rankings = [Ranking(y, rng.normal(size=1000) + 1.2 * y) for y in labels]
+            drawn = bootstrap.bootstrap(rankings, np.arange(1000), [()] * len(rankings), REPLICATES, run)
+            shown.append(bootstrap.interval(bootstrap.macro([one.auprc for one in drawn]))[:2])
+            once = np.ones((1, 1000), np.int64)
+            found.append(np.mean([ranking.measure(once).auprc[0] for ranking in rankings]))
+        means_, (low, high) = np.array(found), np.array(shown).T
+        truth = means_.mean()
+        yield {
+            "positives": str(count),
+            "mean AUPRC": f"{truth:.3f}",
+            "interval": f"{low.mean():.3f} to {high.mean():.3f}",
+            "holds": f"{((low <= truth) & (truth <= high)).mean():.3f}",
+            "leaves out its own value": f"{((means_ < low) | (means_ > high)).mean():.3f}",
+        }
+
+
 def _end(shown: float | None) -> float:
     return float("nan") if shown is None else shown
 
 
 STUDIES: dict[str, Callable[[int], Iterator[Row]]] = {
-    "level": level, "cells": cells, "means": means, "seeds": seeds, "others": others
+    "level": level, "cells": cells, "means": means, "seeds": seeds, "others": others, "rare": rare
 }  # fmt: skip
 
 

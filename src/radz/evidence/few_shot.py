@@ -75,7 +75,8 @@ def compute(run: Opened) -> Item:
     names = [name for name in names if name not in left_out]
     if not names:
         raise InputError(f"evidence: fewshot: no finding that was drawn has both labels in {settings.split}; take more")
-    measured = Measured(estimates, names, numbers, settings.draws, {name: reach[name] for name in names})
+    positives = {name: len(draws[0]["plain"][name].positives) for name in names}
+    measured = Measured(estimates, names, numbers, settings.draws, positives)
     return few_shot_item.item(measured, left_out, likeness(run, near, train, draws, names), len(train), len(test))
 
 

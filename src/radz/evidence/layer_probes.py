@@ -162,8 +162,8 @@ def _item(run: Opened, places: list[Place], measured: Estimates, trained: int) -
         [
             f"Linear probes over {counted(len(names), 'finding')}, fitted on {counted(trained, 'training study')}: "
             f"macro AUROC {in_words(macro[places[0]])} on the tower, {in_words(macro[places[1]])} behind the "
-            f"projector, {in_words(macro[feature])} at the modality tokens of the feature layer; best "
-            f"{in_words(macro[best])} at {best[0]}, {best[1]}.",
+            f"projector, {in_words(macro[feature])} at the modality tokens of the feature layer; best of all "
+            f"{macro[best]['value']:.3f} at {best[0]}, {best[1]}.",
             f"Feature layer minus tower: {in_words(gain, '+.3f')}, paired.",
         ],
         {"macro": {": ".join(place): value for place, value in macro.items()}, "findings": names, "gain": gain},

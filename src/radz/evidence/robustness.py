@@ -99,7 +99,9 @@ def _less(run: Opened, measured: Estimates, name: str, than: str) -> dict[str, f
 
 
 def _item(run: Opened, images: Estimates, prompts: Estimates, words: list[str], studies: int) -> Item:
-    curves: figures.CsvRows = [["fault", "unit", "level", "auroc", "low", "high", "difference", "low", "high"]]
+    curves: figures.CsvRows = [
+        ["fault", "unit", "level", "auroc", "low", "high", "difference", "difference_low", "difference_high"]
+    ]
     scorer, whole, losses = run.scoring.headline, _macro(run, images, WHOLE), {}
     drawn: dict[str, list[tuple[float, dict[str, float | None]]]] = {}
     item = Item("robustness", "Robustness", [], {"studies": studies, "scorer": scorer, WHOLE: whole, "faults": {}})
@@ -117,8 +119,8 @@ def _item(run: Opened, images: Estimates, prompts: Estimates, words: list[str], 
         weak = min((f"{n} {f.levels[0]:g}" for n, f in FAULTS.items()), key=lambda n: float(losses[n]["value"] or 0))
         item.says.append(
             f"Scorer {scorer} on {counted(studies, 'study')} as they are: macro AUROC {in_words(whole)}. The fault "
-            f"that hurts most is {worst} ({in_words(lost[worst], '+.3f')}); of the weakest ones, {weak} "
-            f"({in_words(losses[weak], '+.3f')})."
+            f"that hurts most is {worst} ({lost[worst]['value']:+.3f}); of the weakest ones, {weak} "
+            f"({in_words({**losses[weak], 'low': None}, '+.3f')})."
         )
     item.says += _of_words(run, item, prompts, words)
     item.header = ("fault or prompts", "strength", "macro AUROC", "minus as it is")

@@ -69,11 +69,12 @@ def choice(
     for scorer, why in apart.items():
         log.warning("%s: scoring.choice of %s is not measured: %s", table.key, scorer, why)
     for scorer, scores in table.scores.items():
-        own = scores[rows][:, columns].astype(float)
+        every = scores[:, columns].astype(float)
+        own = every[rows]
         if scorer in apart or np.isnan(own).any():
             continue
-        spread = own.std(axis=0)
-        level = (own - own.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        spread = np.nanstd(every, axis=0)
+        level = (own - np.nanmean(every, axis=0)) / np.where(spread > 0, spread, 1.0)
         right = np.stack([_right(own, truth), _right(level, truth)], axis=1)
         samples = means_by_unit(right, patients, replicates, seed)
         found[scorer] = {

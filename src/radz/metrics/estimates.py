@@ -89,12 +89,23 @@ class Estimates:
             self._parts[cell] = parts(*self.table.column(*cell), self._units, self._patients)
         return self._parts[cell]
 
+    def having(self, cells: Sequence[Cell], metric: str) -> list[Cell]:
+        """Those of the cells that have a value of this metric, over which `macro` is a mean."""
+        return [cell for cell in cells if cell in self.points and math.isfinite(self.points[cell][metric][0])]
+
     def macro(self, cells: Sequence[Cell], metric: str) -> Entry:
-        """Mean over cells with its interval: of AUROC by `intervals.of_mean`, else percentiles; None without cells."""
-        if not cells:
+        """Mean over the cells `having` the metric with its interval: of AUROC by `intervals.of_mean`, else percentiles.
+
+        None without cells. Where a cell is often missing in a resample its mean is of other findings than the value, so
+        that has no interval.
+        """
+        if not (cells := self.having(cells, metric)):
             return _entry(math.nan, *intervals.NONE)
         point, sample = (bootstrap.macro([of[cell][metric] for cell in cells]) for of in (self.points, self.samples))
-        return _with_interval(metric, float(point[0]), sample, [self.parts(cell) for cell in cells])
+        own = [self.parts(cell) for cell in cells]
+        if metric != "auroc" and len(cells) > 1 and intervals.often_missing(own):
+            return _entry(float(point[0]), *intervals.NONE)
+        return _with_interval(metric, float(point[0]), sample, own)
 
     def difference(self, ours: Sequence[Cell], theirs: Sequence[Cell]) -> Entry:
         """Macro AUROC of `ours` minus `theirs`, cell by cell, with its paired interval; None without cells."""

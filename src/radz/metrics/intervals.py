@@ -17,6 +17,8 @@ from radz.metrics.delong import Parts, covariance
 
 FEW = 30
 """patients of a class below which a cell is marked"""
+LEAST = 3
+"""patients of each class that every cell of a mean needs for percentiles of resamples"""
 _LEVEL = 0.975
 _PRIOR = 6.0
 """degrees of freedom that the model's variance counts for beside that of the data; chosen by simulation"""
@@ -41,6 +43,15 @@ def none_reason(cell: Parts) -> str | None:
         if count < 2:
             return f"one patient with a {kind}; an interval needs two"
     return None
+
+
+def often_missing(cells: Sequence[Parts]) -> bool:
+    """Whether a resample of patients may well lack a class of some cell: with two patients one in seven does.
+
+    A mean over what such a resample has is one of other findings, and its percentiles may leave out the very mean that
+    they are made for; with three patients they do not. benchmarks/coverage.py simulates it (`rare`).
+    """
+    return any(min(cell.with_ones, cell.with_zeros) < LEAST for cell in cells)
 
 
 def none_at_all(cells: Sequence[Parts]) -> bool:

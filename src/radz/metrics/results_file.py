@@ -32,6 +32,13 @@ def read_results(folder: Path) -> dict[str, Any]:
     return content
 
 
+def averaged(result: dict[str, Any], scorer: str, metric: str = "auroc") -> list[str]:
+    """The primary findings over which a macro metric of a scorer is a mean: those for which it has a value."""
+    own = result["scorers"][scorer]["findings"]
+    names = result.get("primary", own)
+    return [name for name in names if name in own and (own[name].get(metric) or {}).get("value") is not None]
+
+
 def headline_in(content: dict[str, Any], folder: Path) -> str:
     """The headline scorer that metrics.json names; InputError where it names none."""
     name = content.get("headline_scorer")

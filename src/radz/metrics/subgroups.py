@@ -14,10 +14,12 @@ from radz.metrics.estimates import Estimates
 from radz.metrics.score_table import ScoreTable
 
 UNKNOWN = "unknown"
+OLDEST = 120
+"""years; more are a mistake (ChestX-ray14 holds ages such as 411Y)"""
 
 
 def age_bands(ages: Sequence[str], limits: Sequence[int]) -> list[str]:
-    """Ages as the corpora write them (`63`, `63.0`, DICOM's `063Y`, `004M`) as bands; unreadable ones are unknown."""
+    """Ages as the corpora write them (`63`, `63.0`, DICOM's `063Y`, `004M`) as bands; impossible ones are unknown."""
     names = [f"below {limits[0]}", *(f"{a} to {b - 1}" for a, b in pairwise(limits))]
     names.append(f"{limits[-1]} and above")
     bands = []
@@ -27,7 +29,7 @@ def age_bands(ages: Sequence[str], limits: Sequence[int]) -> list[str]:
             bands.append(UNKNOWN)
             continue
         years = int(parts[1]) // {"M": 12, "W": 52, "D": 365}.get(parts[2], 1)
-        bands.append(names[int(np.searchsorted(limits, years, side="right"))])
+        bands.append(names[int(np.searchsorted(limits, years, side="right"))] if years <= OLDEST else UNKNOWN)
     return bands
 
 

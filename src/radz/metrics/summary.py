@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from radz.metrics.estimates import in_words
+from radz.metrics.results_file import averaged
 
 log = logging.getLogger(__name__)
 
@@ -14,13 +15,15 @@ def log_summary(metrics: dict[str, Any]) -> None:
     """One line per corpus and scorer: macro AUROC with interval, and the groups of findings by seen."""
     for key, result in metrics["results"].items():
         log.info("%s: macro AUROC [95 %% interval] per scorer", key)
+        most = max(len(averaged(result, scorer)) for scorer in result["scorers"])
         for scorer, values in result["scorers"].items():
             groups = {"macro": values["macro"], **{f"seen={g}": v for g, v in values["macro_by_seen"].items()}}
-            cells = []
+            cells, count = [], len(averaged(result, scorer))
             for group, entry in groups.items():
                 auroc = entry["auroc"]
                 if auroc["value"] is not None:
-                    cells.append(f"{group} {in_words(auroc)}")
+                    part = f" (over {count} of {most})" if group == "macro" and count != most else ""
+                    cells.append(f"{group} {in_words(auroc)}{part}")
             mark = "*" if scorer == metrics["headline_scorer"] else " "
             log.info("%s %-12s %s", mark, scorer, "  ".join(cells))
             if (often := values.get("macro_by_frequency")) and mark == "*":

@@ -36,8 +36,7 @@ def in_wordings(table: ScoreTable, primary: Sequence[str], replicates: int, seed
             those without it, more with what is denied (`absent`), means over findings and wordings; `balanced`, of
             both; `contradiction`, the rank correlation over studies between what is said and what is denied: near 1
             where "no" is not read, below 0 where it is.
-        intervals: {name of a wording, spread, present, absent or balanced: {value, low, high}} by patient; `spread` is
-            the most less the least.
+        intervals: {name of a wording, present, absent or balanced: {value, low, high}} by patient.
         findings: those that entered.
     """
     columns = _columns(table, primary)
@@ -60,7 +59,7 @@ def in_wordings(table: ScoreTable, primary: Sequence[str], replicates: int, seed
         },
         "intervals": {
             **{name: _between(areas[name], *intervals.of_mean(own)) for name, own in cells.items()},
-            "spread": _spread(cells[ordered[0]], cells[ordered[-1]]), **told,
+            **told,
         },
         "findings": [table.findings[number] for number, _ in columns],
     }  # fmt: skip
@@ -71,8 +70,7 @@ def in_prompt_sets(table: ScoreTable, primary: Sequence[str]) -> dict[str, Any] 
     both labels.
 
     Returns:
-        auroc: {set: {value, low, high}} by patient; spread: the most less the least, paired, likewise; findings: those
-        that entered.
+        auroc: {set: {value, low, high}} by patient; spread: the most less the least; findings: those that entered.
     """
     columns = _columns(table, primary)
     if not table.prompt_sets or not columns:
@@ -83,10 +81,9 @@ def in_prompt_sets(table: ScoreTable, primary: Sequence[str]) -> dict[str, Any] 
         for name, values in table.prompt_sets.items()
     }
     areas = {name: float(np.mean([cell.auroc for cell in own])) for name, own in cells.items()}
-    ordered = sorted(areas, key=lambda name: areas[name])
     return {
         "auroc": {name: _between(areas[name], *intervals.of_mean(own)) for name, own in cells.items()},
-        "spread": _spread(cells[ordered[0]], cells[ordered[-1]]),
+        "spread": _between(max(areas.values()) - min(areas.values()), *intervals.NONE),
         "findings": [table.findings[number] for number, _ in columns],
     }
 
@@ -105,12 +102,6 @@ def _parts(
     labels: NDArray[np.float32], nearer: NDArray[np.float64], columns: Columns, units: NDArray[np.int64]
 ) -> list[Parts]:
     return [parts(labels[:, number], nearer[:, number], units, int(units.max()) + 1) for number, _ in columns]
-
-
-def _spread(least: Sequence[Parts], most: Sequence[Parts]) -> dict[str, float | None]:
-    """Paired difference of two wordings' macro AUROC; which two they are is taken as given."""
-    value = float(np.mean([a.auroc - b.auroc for a, b in zip(most, least, strict=True)]))
-    return _between(value, *intervals.of_difference(most, least))
 
 
 def _between(value: float, low: float, high: float) -> dict[str, float | None]:

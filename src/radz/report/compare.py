@@ -13,7 +13,7 @@ import numpy as np
 from data_modules.errors import InputError, nearest
 from data_modules.files import alone_in, write_rows, write_text
 from radz.metrics.calibration import Platt
-from radz.metrics.estimates import METRICS, Estimates
+from radz.metrics.estimates import METRICS, Cell, Entry, Estimates
 from radz.metrics.intervals import few
 from radz.metrics.results_file import headline_in, read_results
 from radz.metrics.score_table import ScoreTable, prediction_file
@@ -154,7 +154,7 @@ def _section(runs: Sequence[Run], key: str, folder: Path) -> dict[str, Any]:
     everywhere = [n for c, n in enumerate(table.findings) if all((run.letter, c) in measured.points for run in runs)]
     primary = [name for name in everywhere if all(name in of[run.letter]["primary"] for run in runs)]
     cells = {run.letter: measured.of(run.letter, primary) for run in runs}
-    macro = {letter: {metric: measured.macro(own, metric) for metric in METRICS} for letter, own in cells.items()}
+    macro, over = _means(measured, cells)
     difference = {run.letter: measured.difference(cells[run.letter], cells["A"]) for run in runs[1:]}
     number = {name: table.findings.index(name) for name in everywhere}
     tests = {
@@ -178,6 +178,7 @@ def _section(runs: Sequence[Run], key: str, folder: Path) -> dict[str, Any]:
         "bootstrap": drawn,
         "primary": primary,
         "macro": macro,
+        "over": over,
         "difference": difference,
         "findings": findings,
         "tests": tests,
@@ -191,6 +192,23 @@ def _section(runs: Sequence[Run], key: str, folder: Path) -> dict[str, Any]:
     }
 
 
+def _means(
+    measured: Estimates, cells: Mapping[str, Sequence[Cell]]
+) -> tuple[dict[str, dict[str, Entry]], dict[str, int]]:  # fmt: skip
+    """Macro metrics of each run, and over how many findings: those for which every run has the metric.
+
+    A run without a threshold of validation for one finding has no F1 there, and its mean would be of the others.
+    """
+    macro: dict[str, dict[str, Entry]] = {letter: {} for letter in cells}
+    over = {}
+    for metric in METRICS:
+        shared = set.intersection(*({c for _, c in measured.having(own, metric)} for own in cells.values()))
+        over[metric] = len(shared)
+        for letter, own in cells.items():
+            macro[letter][metric] = measured.macro([cell for cell in own if cell[1] in shared], metric)
+    return macro, over
+
+
 def _in_words(result: Mapping[str, Any]) -> dict[str, dict[str, float | None]] | None:
     """What other wordings and published prompts do to a run's own scores, with intervals where it has them; None where
     they were not asked.
@@ -199,7 +217,7 @@ def _in_words(result: Mapping[str, Any]) -> dict[str, dict[str, float | None]] |
         return None
     plain = {**{name: found["auroc"][name] for name in ("least", "median", "most")}, **found["negation"]}
     bare = {name: {"value": value, "low": None, "high": None} for name, value in plain.items()}
-    given = {name: value for name, value in found.get("intervals", {}).items() if name in (*bare, "spread")}
+    given = {name: value for name, value in found.get("intervals", {}).items() if name in bare}
     sets = {f"prompts_{name}": area for name, area in result.get("prompt_sets", {}).get("auroc", {}).items()}
     return {"spread": {**bare["most"], "value": plain["most"] - plain["least"]}, **bare, **given, **sets}
 
@@ -215,9 +233,9 @@ def _excluded(runs: Sequence[Run], measured: Estimates, of: Mapping[str, Any]) -
 
 
 def _write_csv(path: Path, runs: Sequence[Run], sections: Sequence[Mapping[str, Any]]) -> None:
-    """One line per split, run, finding (or `macro`) and metric; differences are to the first run."""
+    """One line per split, run, finding (or `macro`, over `findings`) and metric; differences are to the first run."""
     header = ["split", "run", "folder", "scorer", "finding", "metric", "value", "low", "high"]
-    header += ["difference", "difference_low", "difference_high", "p_delong", "p_holm"]
+    header += ["difference", "difference_low", "difference_high", "p_delong", "p_holm", "findings"]
     rows: figures.CsvRows = [header]
     for section in sections:
         for run in runs:
@@ -225,11 +243,11 @@ def _write_csv(path: Path, runs: Sequence[Run], sections: Sequence[Mapping[str, 
             gain = section["difference"].get(run.letter, {})
             for metric, values in section["macro"][run.letter].items():
                 beside = list(gain.values()) if metric == "auroc" and gain else [None] * 3
-                rows.append([*start, "macro", metric, *values.values(), *beside, None, None])
+                rows.append([*start, "macro", metric, *values.values(), *beside, None, None, section["over"][metric]])
             for name, values in (section["words"][run.letter] or {}).items():
-                rows.append([*start, "macro", f"wordings_{name}", *values.values(), *[None] * 5])
+                rows.append([*start, "macro", f"wordings_{name}", *values.values(), *[None] * 6])
             for name, by in section["findings"].items():
                 test = section["tests"].get(run.letter, {}).get(name)
                 beside = [*test["auroc"].values(), test["p"], test["p_holm"]] if test else [None] * 5
-                rows.append([*start, name, "auroc", *by[run.letter].values(), *beside])
+                rows.append([*start, name, "auroc", *by[run.letter].values(), *beside, None])
     write_rows(path, rows)

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from data_modules.errors import InputError
 from data_modules.files import read_json, read_rows, write_text
 from data_modules.parsing import parse_yaml
-from radz.metrics.results_file import read_results
+from radz.metrics.estimates import METRICS
+from radz.metrics.results_file import averaged, read_results
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.split_results import GROUPS
 from radz.report import evidence_section, figures, forest, panels
@@ -138,7 +139,9 @@ def _section(run_dir: Path, key: str, result: dict[str, Any], metrics: dict[str,
         "order": order,
         "own": own,
         "macro": scorers[headline]["macro"],
-        "primary": [name for name in result.get("primary", order) if name in own],
+        "primary": averaged(result, headline),
+        "over": {metric: len(averaged(result, headline, metric)) for metric in METRICS},
+        "scored": {scorer: len(averaged(result, scorer)) for scorer in scorers},
         "used": {group: [name for name in order if own[name]["seen"] == group] for group in GROUPS},
         "everywhere": list(dict.fromkeys([*order, *(name for s in scorers.values() for name in s["findings"])])),
         "excluded": _excluded(scorers),
@@ -206,7 +209,8 @@ def _cost(
         steps = np.nanmax(logged["step"])
         batch = config.get("data", {}).get("batch_size")
         if batch:
-            pairs = steps * batch * config.get("trainer", {}).get("devices", 1)
+            trainer = config.get("trainer", {})
+            pairs = steps * batch * trainer.get("devices", 1) * trainer.get("num_nodes", 1)
             hours = pairs / np.median(rate) / 3600
             lines.append(("hours of training steps (pairs / median rate)", number(float(hours), 3)))
     for key, words in (("peak_memory_gb", "peak memory of the process, GB"), ("peak_gpu_memory_gb", "of the GPU, GB")):

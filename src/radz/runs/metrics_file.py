@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules import privacy
@@ -177,7 +178,7 @@ def write_private_ids(data: StudyDataModule, splits: dict[str, list[ScoreTable]]
 def cases(data: StudyDataModule, scored: list[ScoreTable], headline: str, each: int) -> list[Case]:
     """Per finding the `each` best and worst studies under the headline scorer, half of them positive.
 
-    Best: positives scored highest and negatives scored lowest; worst: the other way round. Texts name row and hash.
+    Texts name row and hash.
     """
     salt = privacy.salt(data.cache_dir)
     found = []
@@ -186,13 +187,7 @@ def cases(data: StudyDataModule, scored: list[ScoreTable], headline: str, each: 
             labels, scores = table.column(headline, finding)
             if np.isnan(scores).any():
                 continue
-            up = np.argsort(scores, kind="stable")
-            positive, negative = up[labels[up] == 1], up[labels[up] == 0]
-            half = max(1, each // 2)
-            picks = {
-                "best": [*positive[::-1][:half], *negative[:half]],
-                "worst": [*positive[:half], *negative[::-1][:half]],
-            }
+            picks = best_and_worst(labels, scores, max(1, each // 2))
             for kind, positions in picks.items():
                 for i in positions:
                     row = int(table.rows[i])
@@ -200,6 +195,24 @@ def cases(data: StudyDataModule, scored: list[ScoreTable], headline: str, each: 
                     text = f"row {row}, {privacy.pseudonym(table.corpus, table.study_id[i], salt)}"
                     found.append(Case(finding, kind, float(scores[i]), int(labels[i]), picture, text))
     return found
+
+
+def best_and_worst(labels: NDArray[Any], scores: NDArray[Any], half: int) -> dict[str, list[int]]:
+    """Rows of a finding to look at: `half` of either class that are sure and right (best), sure and wrong (worst).
+
+    Worst are the positives scored lowest, no higher than all negatives; best those scored highest, higher than most
+    negatives, that are not among the worst. Of the negatives likewise, the other way round.
+    """
+    picks: dict[str, list[int]] = {"best": [], "worst": []}
+    for label, sign in ((1, 1), (0, -1)):
+        order = np.argsort(sign * scores, kind="stable")
+        own, other = order[labels[order] == label], sign * scores[labels == 1 - label]
+        level = sign * scores[own]
+        worst = own[level <= other.max(initial=-np.inf)][:half]
+        right = own[level > (np.median(other) if len(other) else -np.inf)]
+        picks["worst"] += worst.tolist()
+        picks["best"] += [row for row in right[::-1].tolist() if row not in worst][:half]
+    return picks
 
 
 def within_subgroups(

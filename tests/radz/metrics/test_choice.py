@@ -63,7 +63,16 @@ def test_rows_of_none_of_several_or_of_unknown_are_left_out() -> None:
     found = choice(scored, NAMES, 100, 0)
     assert found is not None and (found["rows"], found["left_out"]) == (57, 3)
     own = scored.scores["prompt"][3:, :3]
-    assert found["scorers"]["prompt"]["accuracy"]["value"] == pytest.approx((own.argmax(axis=1) == truth[3:]).mean())
+    one = found["scorers"]["prompt"]
+    assert one["accuracy"]["value"] == pytest.approx((own.argmax(axis=1) == truth[3:]).mean())
+    # Of a row that is left out the label is read, of all rows the scores: labels do not choose what is standardised.
+    scored.scores["prompt"][:3, 0] = [9, 7, 8]
+    found = choice(scored, NAMES, 100, 0)
+    level = StandardScaler().fit(scored.scores["prompt"][:, :3]).transform(own)
+    assert found is not None
+    assert found["scorers"]["prompt"]["accuracy_standardised"]["value"] == pytest.approx(
+        accuracy_score(truth[3:], level.argmax(axis=1))
+    )
 
 
 def test_even_scores_guess() -> None:

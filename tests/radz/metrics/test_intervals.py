@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import brentq
+from scipy.special import expit
 from scipy.stats import t
 
 from radz.metrics import intervals
 from radz.metrics.delong import Parts, parts
-from radz.metrics.estimates import mean_of_seeds
+from radz.metrics.estimates import Estimates, mean_of_seeds
+from radz.metrics.score_table import ScoreTable
 from radz.multirun.ablation.arm_scores import ArmScores
 from radz.multirun.paper.sections import SetScores
 
@@ -143,3 +145,26 @@ def test_an_interval_over_seeds_ends_where_its_metric_does() -> None:
         "low": pytest.approx(-0.7745, abs=1e-3),
         "high": 1,
     }
+
+
+@pytest.mark.parametrize(("rare", "has"), [(1, False), (2, False), (3, True)])
+def test_a_mean_of_findings_that_resamples_lack_has_no_percentiles(rare: int, has: bool) -> None:
+    """A resample without positives of a finding gives a mean of the others, which is another number."""
+    rng = np.random.default_rng(rare)
+    labels = np.zeros((200, 8), np.float32)
+    labels[:80, :2] = 1
+    labels[:rare, 2:] = 1
+    scores = expit(rng.normal(size=labels.shape) + labels).astype(np.float32)
+    names = [str(row) for row in range(200)]
+    findings = tuple(f"f{column}" for column in range(8))
+    table = ScoreTable("c", "test", np.arange(200), names, names, names, findings, labels, {"a": scores})
+    measured = Estimates(table, {}, {}, 100, 0)
+    for metric in ("auprc", "f1_oracle", "f1_half", "sensitivity_90"):
+        entry = measured.macro(measured.of("a", findings), metric)
+        assert entry["value"] is not None
+        if has:
+            assert entry["low"] < entry["value"] < entry["high"]
+        else:
+            assert entry["low"] is entry["high"] is None
+    assert measured.macro(measured.of("a", findings[:2]), "auprc")["low"] is not None
+    assert measured.macro(measured.of("a", findings), "auroc")["low"] is not None

@@ -39,8 +39,8 @@ def test_numbers_are_those_of_the_rows_and_small_cells_are_listed() -> None:
 
 
 def test_age_bands() -> None:
-    ages = ["17", "18.0", "063Y", "080Y", "", "unknown", "011M", "030M", "99"]
+    ages = ["17", "18.0", "063Y", "080Y", "", "unknown", "011M", "030M", "99", "411Y", "121", "500D"]
     assert age_bands(ages, [18, 60]) == [
         "below 18", "18 to 59", "60 and above", "60 and above", "unknown", "unknown", "below 18", "below 18",
-        "60 and above",
+        "60 and above", "unknown", "unknown", "below 18",
     ]  # fmt: skip

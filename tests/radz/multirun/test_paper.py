@@ -45,6 +45,16 @@ def test_everything_a_plan_names_is_there(preset: str) -> None:
             load_experiment(name, plan.keys)
 
 
+def test_the_findings_of_a_set_are_those_of_its_mean() -> None:
+    """Two of five have no positive on this set; of another seed the headline is a scorer without one of the rest."""
+    names = ["a", "b", "c", "d", "e"]
+    own = {name: {"auroc": {"value": 0.5}} for name in names}
+    some = {scorer: {"findings": {n: own[n] for n in names[:size]}} for scorer, size in (("x", 3), ("y", 2))}
+    result = {"primary": names, "scorers": some}
+    assert sections.SetScores("nih14", "p", "it", "nih14/test", ["x"], [result]).findings("auroc") == "3"
+    assert sections.SetScores("nih14", "p", "it", "nih14/test", ["x", "y"], [result] * 2).findings("auroc") == "2 to 3"
+
+
 def test_a_plan_is_printed_without_any_corpus(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

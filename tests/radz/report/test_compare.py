@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from csv_rows import rows_of
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from data_modules.errors import InputError
 from radz.cli.command_line import main
@@ -108,10 +108,29 @@ def test_what_other_words_do_stands_beside(runs: tuple[Path, Path]) -> None:
         assert value[run, "spread"] == pytest.approx(value[run, "most"] - value[run, "least"])
         assert 0 < value[run, "present"] < 1
     assert {line["metric"] for line in lines if line["low"]} == {
-        "wordings_spread", "wordings_present", "wordings_absent", "wordings_balanced", "wordings_prompts_chexzero"
+        "wordings_present", "wordings_absent", "wordings_balanced", "wordings_prompts_chexzero"
     }  # fmt: skip
     assert all(line["run"] == "A" for line in lines if line["low"]) and value["A", "prompts_chexzero"] == 0.7
     assert "published prompts, chexzero" in page.read_text(encoding="utf-8")
+
+
+def test_a_mean_is_over_what_every_run_has(runs: tuple[Path, Path]) -> None:
+    """A run whose validation had no threshold for one finding: its F1 would be that of the other alone."""
+    metrics = json.loads((runs[1] / "metrics.json").read_text())
+    (result,) = metrics["results"].values()
+    del result["thresholds"]["validation"]["fused"]["edema"]
+    (runs[1] / "metrics.json").write_text(json.dumps(metrics))
+    page = compare(list(runs))
+    lines = {(line["run"], line["metric"]): line for line in rows_of(page.with_name("comparison.csv"))
+             if line["finding"] == "macro"}  # fmt: skip
+    assert {(metric, line["findings"]) for (_, metric), line in lines.items() if line["findings"] != "2"} == {
+        ("f1_validation", "1"), ("accuracy_validation", "1"), ("mcc_validation", "1")
+    }  # fmt: skip
+    order = np.sort(np.r_[80:10:-1])
+    table, rule = score_table(0.6).take(order), thresholds_from(score_table(1.0, "val", 7))["fused"]["mass"]
+    own = f1_score(table.labels[:, 1], table.scores["fused"][:, 1] >= rule)
+    assert float(lines["A", "f1_validation"]["value"]) == pytest.approx(own)
+    assert page.read_text(encoding="utf-8").count("<small>over 1 of 2</small>") == 3
 
 
 def test_a_run_does_not_differ_from_its_copy(runs: tuple[Path, Path], tmp_path: Path) -> None:

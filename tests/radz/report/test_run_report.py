@@ -14,6 +14,7 @@ from csv_rows import rows_of
 from data_modules.errors import InputError
 from radz.metrics.score_table import ScoreTable, prediction_file
 from radz.metrics.split_results import results, thresholds_from
+from radz.metrics.summary import log_summary
 from radz.report.run_report import Case, write_report
 
 HOSTILE = '<script>alert("1")</script> $x_1$ & co'
@@ -224,3 +225,27 @@ def test_page_says_how_its_intervals_are_made(run_dir: Path) -> None:
     (run_dir / "metrics.json").write_text(json.dumps(metrics))
     words = " ".join(Page(write_report(run_dir).read_text(encoding="utf-8")).words.split())
     assert "DeLong's test, rows taken as independent; score the run again" in words
+
+
+def test_a_mean_over_fewer_findings_says_so(run_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The baseline cannot score `mass`, and validation gave no threshold for it."""
+    test, rules = score_table("test", 0), thresholds_from(score_table("val", 1))
+    del rules["fused"]["mass"]
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    metrics["results"] = {"ours/test": results(test, SEEN_AS, FINDINGS[:3], rules, 50, 0, headline="fused")}
+    (run_dir / "metrics.json").write_text(json.dumps(metrics))
+    text = (write_report(run_dir)).read_text(encoding="utf-8")
+    words = " ".join(Page(text).words.split())
+    assert "over 3 findings; the pixel32 baseline reaches" in words and "over the 2 of them that it can score." in words
+    assert "pixel32, 2 of 3 findings" in words and "pixel32over 2 of 3" in words and "macro, 3 findings" in words
+    assert text.count("<small>over 2 of 3</small>") == 1 + 3, "the scorer; F1, accuracy and MCC"
+    with caplog.at_level("INFO"):
+        log_summary(metrics)
+    assert caplog.text.count("(over 2 of 3)") == 1
+
+
+def test_hours_are_of_all_processes(run_dir: Path) -> None:
+    (run_dir / "metrics.csv").write_text("step,pairs_per_second\n3600,16\n")
+    (run_dir / "config.yaml").write_text("data: {batch_size: 2}\ntrainer: {devices: 4, num_nodes: 3}\n")
+    words = " ".join(Page(write_report(run_dir).read_text(encoding="utf-8")).words.split())
+    assert "(pairs / median rate)1.500" in words

@@ -91,7 +91,7 @@ def _sets(sets: Sequence[SetScores], folder: Path) -> dict[str, Any]:
     rows = [
         {
             "protocol": one.protocol, "measured_on": one.measured_on, "split": one.key, "scorer": one.scorer,
-            "studies": one.results[0]["coverage"]["studies"], "findings": len(one.results[0]["primary"]),
+            "studies": one.results[0]["coverage"]["studies"], "findings": one.findings(metric),
             "seeds": len(one.results), "interval": holds(len(one.results)), "metric": metric, **one.macro[metric],
         }
         for one in sets for metric in METRICS

@@ -18,7 +18,7 @@ from data_modules.phantom.layouts import write_layout
 from radz.config.files import digest, find_experiment, load_experiment
 from radz.evidence.compute import evidence
 from radz.metrics.estimates import Entry, mean_of_seeds
-from radz.metrics.results_file import headline_in, read_results
+from radz.metrics.results_file import averaged, headline_in, read_results
 from radz.multirun.ablation.arms import Arm, group_arms, read_arm, train_arms
 from radz.multirun.paper.plan import Plan, Section
 from radz.runs.evaluate import evaluate_run
@@ -43,6 +43,12 @@ class SetScores:
     def scorer(self) -> str:
         """Those of the seeds, as words."""
         return ", ".join(dict.fromkeys(self.scorers))
+
+    def findings(self, metric: str) -> str:
+        """Over how many findings a metric is a mean, `12 to 13` where seeds differ."""
+        every = zip(self.scorers, self.results, strict=True)
+        counts = sorted({len(averaged(of, name, metric)) for name, of in every})
+        return " to ".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
 
     @property
     def macro(self) -> dict[str, Entry]:
