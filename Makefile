@@ -9,7 +9,6 @@ CLOSED = $(if $(and $(WHEELS),$(filter-out wheelhouse,$(MAKECMDGOALS))),--no-ind
 comma := ,
 PARTS = .[dev$(if $(EXTRAS),$(comma)$(subst $() ,,$(EXTRAS)))]
 PIP = $(BIN)/pip install --quiet $(CLOSED)
-export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 # Without bytecode every process that a test starts would compile radz and its test again.
 unexport PYTHONDONTWRITEBYTECODE
 RUN_KEY = $(if $(RUN),run=$(RUN))

@@ -21,6 +21,7 @@ from radz.methods.trained import knowledge
 from radz.models.encoder import Encoder
 from radz.runs import task
 from radz.training.checkpoint_io import load_weights
+from radz.training.environment import set_threads
 from radz.training.run_folder import read_environment
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
     they need a test split alone.
     """
     pl.seed_everything(experiment.seed, verbose=False)
+    asked = registry.has_backbone(experiment.method, experiment.supervised)
+    set_threads(asked and experiment.backbone.path is None)
     data = task.data_module(experiment)
     learns = not trained and registry.needs_training_data(experiment.method, experiment.clip)
     data.setup(None if learns else "test")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,26 @@ def environment() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {**software(), "threads": torch.get_num_threads(), "gpus": gpus}
+
+
+@cache
+def _threads_of_process() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def set_threads(tiny: bool) -> None:
+    """One thread for a tiny backbone, those of the process for another; OMP_NUM_THREADS, where it is set, for all.
+
+    Tensors of a tiny backbone are so small that threads mostly wait for each other, and on a busy machine for longer
+    than they work: docs/results.md, "Threads".
+    """
+    import torch
+
+    given = _threads_of_process()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1 if tiny else given)
 
 
 def software() -> dict[str, Any]:
