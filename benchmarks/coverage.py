@@ -46,8 +46,13 @@ class Tally:
 
     def row(self) -> Row:
         """kind -> share and median width."""
-        return {kind: f"{self.share(kind):.3f} ({np.nanmedian([w for _, w in of]):.3f})"
+        return {kind: f"{self.share(kind):.3f} ({_median([w for _, w in of]):.3f})"
                 for kind, of in self._found.items()}  # fmt: skip
+
+
+def _median(widths: Sequence[float]) -> float:
+    """Of those that have one; NaN where none has."""
+    return float("nan") if np.isnan(widths).all() else float(np.nanmedian(widths))
 
 
 def shift(auroc: float, spread: float = 1.0) -> float:
