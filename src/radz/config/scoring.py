@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -39,7 +39,8 @@ class ScoringConfig:
     findings: list[str] = field(default_factory=list)
     """findings scored at test; empty: every finding with a label in the test split"""
     primary: Annotated[str, words("seen", "all")] = "seen"
-    """findings of the macro: seen (named in training labels) | all"""
+    """findings of the macro, also of that by which validation chooses epoch and scorer: seen (named in training labels)
+    | all"""
     choice: list[str] = field(default_factory=list)
     """findings of which a study has exactly one: also the accuracy of the highest score, and precision of retrieval by
     finding, over the studies that have one of them alone (CheXpert 5x200); empty: neither"""
@@ -69,6 +70,10 @@ class ScoringConfig:
         """The findings that BY_SENTENCES score by what says them less what denies them; the others have no denial."""
         own = self.class_prompts
         return [name for name in findings if (own[name].negative if name in own else self.negative_prompts)]
+
+    def of_macro(self, seen: Mapping[str, str]) -> list[str]:
+        """The findings of `primary`, of those in `seen`: finding -> `label`, `text` or `none`."""
+        return [name for name, group in seen.items() if self.primary == "all" or group == "label"]
 
     def __post_init__(self) -> None:
         check_fields("scoring.", self)

@@ -20,7 +20,8 @@ class SupervisedConfig:
     features: Annotated[str, words("global", "local", "both")] = "both"
     """of a backbone or a run of method dfat: global (modality tokens) | local (image patches) | both, side by side"""
     strengths: list[Positive] = field(default_factory=lambda: [0.001, 0.01, 0.1, 1.0])
-    """probe: inverse regularisation C for standardised features, chosen by macro AUROC on validation"""
+    """probe: inverse regularisation C for standardised features, chosen by macro AUROC on validation, over corpora and
+    findings"""
     train_encoder: bool = True
     """finetune: false trains the head alone; of a backbone, `backbone.train` and the like say what trains"""
     head: Annotated[str, words("linear", "mlp")] = "linear"

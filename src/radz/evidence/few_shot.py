@@ -154,9 +154,7 @@ def scored(
         beside[:, k] = expit((_standard(other, own) + _standard(far.anchor[:, k], near.anchor[:, k])) / 2)
         labels[positives, column], labels[absent, column] = 1, 0
     rows, columns = np.flatnonzero(~np.isnan(labels).all(1)), list(chosen)
-    fitted = logistic_regression.fit(
-        near.features[rows], labels[rows], near.features[:0], labels[:0], [strength], strength, "few shots"
-    )
+    fitted = logistic_regression.fit(near.features[rows], labels[rows], None, [strength], strength, "few shots")
     regression[:, columns] = fitted.scores(far.features)
     return dict(zip(few_shot_item.READINGS, (alone, beside, regression), strict=True))
 

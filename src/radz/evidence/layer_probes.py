@@ -24,6 +24,7 @@ from data_modules.disk import writing
 from data_modules.errors import InputError
 from radz.evidence.items import FOLDER, Item
 from radz.evidence.open_run import Opened, RowNumbers
+from radz.methods.logistic_regression import mean_and_spread
 from radz.metrics.estimates import Estimates, in_words
 from radz.models.losses import at_least_fp32
 from radz.report import figures
@@ -131,8 +132,7 @@ def probe(
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    mean, spread = train.mean(0), train.std(0)
-    spread[spread < 1e-6 * max(float(spread.max()), 1e-12)] = 1.0  # a constant feature stays 0
+    mean, spread = mean_and_spread(train)
     near, far = (train - mean) / spread, (test - mean) / spread
     probabilities = np.full((len(test), labels.shape[1]), np.nan, np.float32)
     with threadpool_limits(1):

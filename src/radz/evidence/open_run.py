@@ -170,6 +170,5 @@ def open_run(folder: Path, settings: EvidenceConfig, overrides: list[str]) -> Op
     module: Any = parts.module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     module.requires_grad_(False)
     module.begin()
-    seen = [name for name in parts.findings if parts.seen[name] == "label"]
-    primary = parts.findings if experiment.scoring.primary == "all" else seen
+    primary = experiment.scoring.of_macro(parts.seen)
     return Opened(folder, experiment.scoring, settings, parts.data, module, parts.findings, primary or parts.findings)

@@ -137,7 +137,8 @@ class Scored(LightningModule, abc.ABC):
     def validation_step(self, batch: StudyBatch, batch_idx: int) -> None:
         """Score one batch with the headline scorer."""
         scores = self.score(batch)[self.headline]
-        self.metrics.update(batch.rows, scores, pick(self.label_view.metrics(batch), self.scored_columns))
+        labels = pick(self.label_view.metrics(batch), self.scored_columns)
+        self.metrics.update(batch.rows, batch.corpus, scores, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log val/auroc_macro and the rest, equal on all ranks."""

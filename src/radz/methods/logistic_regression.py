@@ -13,8 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radz.metrics.ranking import macro_auroc, undefined_reason
+
 logger = logging.getLogger(__name__)
 Scores = NDArray[np.float32]
+Validation = tuple[NDArray[Any], Scores, NDArray[np.integer]]
+"""features [N, P], labels [N, K], 1 present, 0 absent, NaN unknown, and the number of the corpus of each study [N]"""
+ROUNDING = 8 * float(np.finfo(np.float32).eps)
+"""share of its size by which a feature that is constant may move"""
 
 
 @dataclass
@@ -38,25 +44,24 @@ class Linear:
 
 
 def fit(
-    train: NDArray[Any], labels: Scores, val: NDArray[Any], val_labels: Scores, strengths: Sequence[float],
-    fallback: float, name: str,
+    train: NDArray[Any], labels: Scores, val: Validation | None, strengths: Sequence[float], fallback: float, name: str
 ) -> Linear:  # fmt: skip
-    """Fit on training, choose one C for all findings by macro AUROC on validation.
+    """Fit on training, choose one C for all findings by macro AUROC on validation, over corpora and findings.
 
     Args:
-        train, val: [N, P]; nothing is chosen, and `val` is not read, where there is one strength.
-        labels, val_labels: float32 [N, K], 1 present, 0 absent, NaN unknown (left out).
+        train: [N, P].
+        labels: float32 [N, K], 1 present, 0 absent, NaN unknown (left out).
+        val: None where there is one strength, so that nothing is chosen.
         fallback: the C nearest to it is taken when validation cannot choose.
         name: how the log calls the baseline.
     """
-    assert len(train) == len(labels) and len(val) == len(val_labels)
+    assert len(train) == len(labels)
     columns = range(labels.shape[1])
-    fitted = [k for k in columns if _both(labels[:, k])]
+    fitted = [k for k in columns if undefined_reason(labels[:, k]) is None]
     if len(fitted) < len(columns):
         left_out = len(columns) - len(fitted)
         logger.warning("%s: %d finding(s) lack one of the two labels in training; not scored", name, left_out)
-    mean, spread = train.mean(0), train.std(0)
-    spread = np.where(spread == 0, 1.0, spread).astype(np.float32)  # collimated corners are constant
+    mean, spread = mean_and_spread(train)
     standard = _standard(train, mean, spread)
     weights = np.full((len(strengths), len(columns), train.shape[1]), np.nan, np.float32)
     bias = np.full((len(strengths), len(columns)), np.nan, np.float32)
@@ -65,10 +70,19 @@ def fit(
         _fit_path(standard[known], labels[known, k], strengths, weights[:, k], bias[:, k])
     best = 0
     if fitted and len(strengths) > 1:
-        seen = _standard(val, mean, spread)
+        assert val is not None
+        seen = _standard(val[0], mean, spread)
         found = np.stack([_scores(seen, w, b) for w, b in zip(weights, bias, strict=True)])
-        best = _choose(found, val_labels, strengths, fallback, name)
+        best = _choose(found, val[1], val[2], strengths, fallback, name)
     return Linear(weights[best], bias[best], mean.astype(np.float32), spread, float(strengths[best]))
+
+
+def mean_and_spread(train: NDArray[Any]) -> tuple[NDArray[Any], Scores]:
+    """Of features [N, P], the mean and the standard deviation [P] each; 1 in place of that of a constant one."""
+    low, high, spread = train.min(0), train.max(0), train.std(0)
+    # By the range: the deviation of equal fractions is what their sum was rounded by, and 0 by chance.
+    constant = high - low <= ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    return train.mean(0), np.where(constant | (spread == 0), 1.0, spread).astype(np.float32)
 
 
 def _standard(features: NDArray[Any], mean: NDArray[Any], spread: NDArray[Any]) -> Scores:
@@ -97,25 +111,17 @@ def _fit_path(x: Scores, y: Scores, strengths: Sequence[float], weights: Scores,
             weights[c], bias[c] = model.coef_[0], model.intercept_[0]
 
 
-def _choose(scores: Scores, labels: Scores, strengths: Sequence[float], fallback: float, name: str) -> int:
+def _choose(
+    scores: Scores, labels: Scores, corpus: NDArray[np.integer], strengths: Sequence[float], fallback: float, name: str
+) -> int:
     """Index of the C with the best macro AUROC on validation; the strongest regularisation wins a tie."""
-    from sklearn.metrics import roc_auc_score
-
-    usable = [k for k in range(labels.shape[1]) if _both(labels[:, k]) and not np.isnan(scores[0, :, k]).any()]
     order = [int(c) for c in np.argsort(strengths)]
-    if not usable:
+    usable = ~np.isnan(scores[0]).any(0)
+    macro = {c: macro_auroc(labels[:, usable], scores[c][:, usable], corpus) for c in order}
+    if np.isnan(macro[order[0]]):
         chosen = min(order, key=lambda c: abs(np.log(strengths[c] / fallback)))
         logger.warning("%s: no finding has both labels in validation; C = %g, not tuned", name, strengths[chosen])
         return chosen
-    macro: dict[int, float] = {}
-    for c in order:
-        known = ((k, ~np.isnan(labels[:, k])) for k in usable)
-        macro[c] = float(np.mean([roc_auc_score(labels[rows, k], scores[c, rows, k]) for k, rows in known]))
     best = max(order, key=lambda c: macro[c])  # max keeps the first of equals
     logger.info("%s: C = %g, validation macro AUROC %.3f", name, strengths[best], macro[best])
     return best
-
-
-def _both(labels: Scores) -> bool:
-    """Whether a column [N] holds at least one 1 and one 0."""
-    return bool((labels == 1).any() and (labels == 0).any())

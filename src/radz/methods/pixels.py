@@ -25,6 +25,7 @@ def fit_predict(
     train_labels: Scores,
     val_pixels: Pixels,
     val_labels: Scores,
+    val_corpus: NDArray[np.integer],
     test_pixels: Pixels,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Scores:
@@ -33,15 +34,15 @@ def fit_predict(
     Args:
         train_pixels, val_pixels, test_pixels: uint8 [N, S, S], any S; averaged down to 32 x 32.
         train_labels, val_labels: float32 [N, K], 1 present, 0 absent, NaN unknown (left out).
+        val_corpus: [N], number of the corpus of each study.
         strengths: values of C to choose from.
 
     Returns:
         Probabilities float32 [T, K]; a column of NaN for a finding without both labels in training.
     """
     train, val, test = (_shrink(pixels) for pixels in (train_pixels, val_pixels, test_pixels))
-    return logistic_regression.fit(train, train_labels, val, val_labels, strengths, FALLBACK, "pixel baseline").scores(
-        test
-    )
+    held = val, val_labels, val_corpus
+    return logistic_regression.fit(train, train_labels, held, strengths, FALLBACK, "pixel baseline").scores(test)
 
 
 def _shrink(pixels: Pixels) -> Scores:

@@ -49,8 +49,8 @@ class Probe(OnFeatures):
         if not any((labels[:, k] == 1).any() and (labels[:, k] == 0).any() for k in range(labels.shape[1])):
             raise InputError(f"method=probe: no finding is both present and absent in {len(labels)} training studies")
         fit = logistic_regression.fit(
-            x["train"], labels, x["val"], data.metric_labels(rows["val"]), self.config.strengths, FALLBACK,
-            self.headline,
+            x["train"], labels, (x["val"], data.metric_labels(rows["val"]), data.table.corpus[rows["val"]]),
+            self.config.strengths, FALLBACK, self.headline,
         )  # fmt: skip
         self.fitted.copy_(torch.from_numpy(~np.isnan(fit.bias)))
         for name in NUMBERS:  # a checkpoint with NaN counts as damaged

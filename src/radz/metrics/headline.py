@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from data_modules.files import read_json
-from radz.metrics.ranking import auroc, undefined_reason
+from radz.metrics.ranking import macro_auroc
 from radz.metrics.results_file import AGAIN, headline_in
 from radz.metrics.score_table import ScoreTable
 
@@ -30,24 +30,26 @@ def monitored(headline: str) -> str:
 
 
 def best_on_validation(tables: Sequence[ScoreTable], findings: Collection[str]) -> str:
-    """The scorer of the highest macro AUROC on validation tables, over corpora and `findings` with both labels.
+    """The scorer of the highest `macro_auroc` on validation tables, one for each corpus, over `findings`.
 
     One that cannot score each of these findings is left out; the first of equals wins.
     """
+    names = tables[0].findings if tables else ()
+    columns = [column for column, name in enumerate(names) if name in findings]
     macro: dict[str, float] = {}
     for scorer in tables[0].scores if tables else ():
-        values = []
-        for table in tables:
-            for name in table.findings:
-                labels, scores = table.column(scorer, name)
-                known = ~np.isnan(labels)
-                if name in findings and undefined_reason(labels) is None:
-                    sure = not np.isnan(scores[known]).any()
-                    values.append(auroc(labels[known], scores[known]) if sure else math.nan)
-        if values and not np.isnan(values).any():
-            macro[scorer] = float(np.mean(values))
+        labels, scores = (
+            np.concatenate(parts)[:, columns]
+            for parts in ([table.labels for table in tables], [table.scores[scorer] for table in tables])
+        )
+        value = macro_auroc(labels, scores, np.repeat(np.arange(len(tables)), [len(table) for table in tables]))
+        if not math.isnan(value):
+            macro[scorer] = value
     if not macro:
-        log.warning("scoring.headline=validation: validation has no finding with both labels; %s is taken", MEANWHILE)
+        log.warning(
+            "scoring.headline=validation: validation has no finding of scoring.primary with both labels; %s is taken",
+            MEANWHILE,
+        )
         return MEANWHILE
     best = max(macro, key=lambda scorer: macro[scorer])
     listed = ", ".join(f"{scorer} {value:.3f}" for scorer, value in macro.items())

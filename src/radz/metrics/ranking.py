@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -218,6 +219,31 @@ def _once(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> Me
 def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Area under the ROC curve of one finding; NaN when `undefined_reason` gives a reason. All arguments [N]."""
     return float(_once(labels, scores, weights).auroc[0])
+
+
+def with_both_labels(
+    labels: NDArray[np.floating], corpus: NDArray[np.integer]
+) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Rows with a known label, and column, of each corpus and finding with both labels there.
+
+    What is chosen on validation is measured on these: over rows of corpora of other prevalence, scores that tell the
+    hospitals apart would rank as those that find the disease.
+
+    Args:
+        labels: [N, C], 1 present, 0 absent, NaN unknown. corpus: [N], number of each row's corpus.
+    """
+    for number in np.unique(corpus):
+        for column in range(labels.shape[1]):
+            rows = np.flatnonzero((corpus == number) & ~np.isnan(labels[:, column]))
+            if undefined_reason(labels[rows, column]) is None:
+                yield rows, column
+
+
+def macro_auroc(labels: NDArray[np.floating], scores: NDArray[np.floating], corpus: NDArray[np.integer]) -> float:
+    """Mean AUROC of scores [N, C] over `with_both_labels`; NaN where there is none, or one of them lacks a score."""
+    cells = [(labels[rows, k], scores[rows, k]) for rows, k in with_both_labels(labels, corpus)]
+    values = [math.nan if np.isnan(of).any() else auroc(known, of) for known, of in cells]
+    return float(np.mean(values)) if values else math.nan
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:

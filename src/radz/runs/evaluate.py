@@ -60,8 +60,7 @@ def finish(
         parts.module.wordings = wordings if split == "test" else None
         splits[split] = score.score(trainer, parts.module, parts.data, split, names)
         if split == "val" and headline is None:
-            wanted = [n for n in names if experiment.scoring.primary == "all" or parts.seen[n] == "label"]
-            headline = best_on_validation(splits["val"], wanted)
+            headline = best_on_validation(splits["val"], experiment.scoring.of_macro(parts.seen))
     headline = headline or parts.module.headline
     kept = parts.module.keeper.gathered() if parts.module.keeper is not None else None
     cost, parts.module.keeper = metrics_file.cost(parts.module), None

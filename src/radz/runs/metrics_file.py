@@ -71,12 +71,13 @@ def write_results(
             table.write_csv(prediction_file(run_dir, table.key))
             if split != "test":
                 continue
-            primary = [n for n in table.findings if experiment.scoring.primary == "all" or seen[n] == "label"]
+            groups = {n: seen[n] for n in table.findings}
+            primary = experiment.scoring.of_macro(groups)
             given = rules_for(table, data, own_rules, experiment.scoring, trained)
             rules = given.rules
             often = frequency(data, table, experiment.scoring.frequency_limits)
             entry = results(
-                table, {n: seen[n] for n in table.findings}, primary, rules.thresholds if rules else None,
+                table, groups, primary, rules.thresholds if rules else None,
                 experiment.scoring.replicates, experiment.scoring.seed, headline=headline,
                 calibrations=rules.calibrations if rules else None, sets=rules.sets if rules else None,
                 coverage={"skipped": coverage.skipped(table.corpus), **account},

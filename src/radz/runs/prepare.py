@@ -78,7 +78,9 @@ def prepare(experiment: Experiment, folder: Path | None, trained: bool = False) 
         known = {**known, "texts_cut": _texts_cut(experiment, data, module.encoder, trained)}
     if trained and folder and not is_export(folder) and not registry.asks(experiment.method):
         load_weights(module, folder / "checkpoints" / "best.ckpt")
-    return Parts(data, findings, known, module)
+    parts = Parts(data, findings, known, module)
+    module.metrics.primary = experiment.scoring.of_macro(parts.seen)
+    return parts
 
 
 def _reworded(experiment: Experiment, data: StudyDataModule, folder: Path | None) -> dict[str, str]:

@@ -97,7 +97,7 @@ def add_pixel_baseline(data: StudyDataModule, splits: dict[str, list[ScoreTable]
     rows = np.concatenate([table.rows for table in every])
     found = fit_predict(
         pixels(train), data.loss_labels(train)[:, columns], pixels(val), data.metric_labels(val)[:, columns],
-        pixels(rows),
+        data.table.corpus[val], pixels(rows),
     )  # fmt: skip
     start = 0
     for table in every:

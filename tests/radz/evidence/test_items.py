@@ -50,7 +50,7 @@ def run(run_folder: Path) -> Opened:
 def test_a_probe_is_scikit_learns_and_leaves_unknown_labels_out() -> None:
     draw = np.random.default_rng(0)
     train, test = (draw.normal(3, 5, (n, 6)).astype(np.float32) for n in (90, 20))
-    train[:, 5] = test[:, 5] = 7  # constant
+    train[:, 5], test[:, 5] = 700.3, 701  # constant in training
     labels = np.stack([train[:, 0] > 3, draw.random(90) < 0.5, np.ones(90)], axis=1).astype(np.float32)
     labels[::3, 0] = np.nan
     found = layer_probes.probe(train, labels, test, 0.1)

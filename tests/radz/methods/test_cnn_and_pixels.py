@@ -43,6 +43,11 @@ def sets() -> tuple[np.ndarray, ...]:
     return (*planted(150, 0), *planted(80, 1), *planted(90, 2))
 
 
+def scored(train: Any, labels: Any, val: Any, val_labels: Any, test: Any, **settings: Any) -> np.ndarray:
+    """Of data of one corpus."""
+    return pixels.fit_predict(train, labels, val, val_labels, np.zeros(len(val), int), test, **settings)
+
+
 def by_hand(train: np.ndarray, labels: np.ndarray, test: np.ndarray, strength: float) -> np.ndarray:
     """The same model for one finding, from public parts and in float64."""
     blocks = [x.reshape(len(x), 32, 2, 32, 2).mean((2, 4)).reshape(len(x), -1).round() for x in (train, test)]
@@ -57,7 +62,7 @@ def test_pixel_scores_equal_scikit_learn_and_find_the_planted_signal(sets: tuple
     train, labels, val, val_labels, test, truth = sets
     labels = labels.copy()
     labels[::3, 0] = np.nan
-    scores = pixels.fit_predict(train, labels, val, val_labels, test, strengths=(0.01,))
+    scores = scored(train, labels, val, val_labels, test, strengths=(0.01,))
     assert scores.shape == (90, 3) and scores.dtype == np.float32
     for k in range(3):
         # The two ways of averaging round half grey levels differently.
@@ -72,21 +77,21 @@ def test_pixel_strength_is_the_best_on_validation(sets: tuple[np.ndarray, ...], 
     val_labels = 1 - val_labels if flipped else val_labels
     grid, macro, alone = (10.0, 1e-6, 0.01), {}, {}
     for strength in grid:
-        both = pixels.fit_predict(train, labels, val, val_labels, np.concatenate([val, test]), strengths=(strength,))
+        both = scored(train, labels, val, val_labels, np.concatenate([val, test]), strengths=(strength,))
         macro[strength] = np.mean([roc_auc_score(val_labels[:, k], both[: len(val), k]) for k in range(3)])
         alone[strength] = both[len(val) :]
     best = max(grid, key=lambda strength: macro[strength])
     assert best == (10.0 if flipped else 0.01)
-    chosen = pixels.fit_predict(train, labels, val, val_labels, test, strengths=grid)
+    chosen = scored(train, labels, val, val_labels, test, strengths=grid)
     gaps = {strength: float(np.abs(chosen - alone[strength]).max()) for strength in grid}
     assert min(gaps, key=lambda strength: gaps[strength]) == best  # not 0: a warm start ends a little elsewhere
 
 
 def test_pixel_is_deterministic_and_takes_an_empty_test_set(sets: tuple[np.ndarray, ...]) -> None:
     train, labels, val, val_labels, test, _ = sets
-    first, second = (pixels.fit_predict(train, labels, val, val_labels, test) for _ in range(2))
+    first, second = (scored(train, labels, val, val_labels, test) for _ in range(2))
     assert np.array_equal(first, second)
-    assert pixels.fit_predict(train, labels, val, val_labels, test[:0], strengths=(0.01,)).shape == (0, 3)
+    assert scored(train, labels, val, val_labels, test[:0], strengths=(0.01,)).shape == (0, 3)
 
 
 def test_pixel_gives_nan_for_a_finding_without_both_labels(
@@ -95,10 +100,10 @@ def test_pixel_gives_nan_for_a_finding_without_both_labels(
     train, labels, val, val_labels, test, _ = sets
     labels = labels.copy()
     labels[:, 1] = np.where(labels[:, 1] == 1, np.nan, 0)
-    scores = pixels.fit_predict(train, labels, val, val_labels, test, strengths=(0.01, 0.1))
+    scores = scored(train, labels, val, val_labels, test, strengths=(0.01, 0.1))
     assert np.isnan(scores[:, 1]).all() and not np.isnan(scores[:, [0, 2]]).any()
     with caplog.at_level(logging.WARNING):
-        none = pixels.fit_predict(train, np.zeros_like(labels), val, val_labels, test)
+        none = scored(train, np.zeros_like(labels), val, val_labels, test)
     assert none.shape == (90, 3) and np.isnan(none).all() and "3 finding(s) lack" in caplog.text
 
 
@@ -107,9 +112,9 @@ def test_pixel_without_validation_labels_uses_the_fallback(
 ) -> None:
     train, labels, val, val_labels, test, _ = sets
     with caplog.at_level(logging.WARNING):
-        scores = pixels.fit_predict(train, labels, val, np.full_like(val_labels, np.nan), test)
+        scores = scored(train, labels, val, np.full_like(val_labels, np.nan), test)
     assert "not tuned" in caplog.text
-    fixed = pixels.fit_predict(train, labels, val, val_labels, test, strengths=(pixels.FALLBACK,))
+    fixed = scored(train, labels, val, val_labels, test, strengths=(pixels.FALLBACK,))
     assert np.abs(scores - fixed).max() < 0.01
 
 
@@ -117,7 +122,7 @@ def test_pixel_ignores_constant_pixels(sets: tuple[np.ndarray, ...]) -> None:
     train, labels, val, val_labels, test, _ = (x.copy() for x in sets)
     for images in (train, val, test):
         images[:, :, -8:] = 0
-    assert np.isfinite(pixels.fit_predict(train, labels, val, val_labels, test, strengths=(0.01,))).all()
+    assert np.isfinite(scored(train, labels, val, val_labels, test, strengths=(0.01,))).all()
 
 
 # ---- Supervised CNN ------------------------------------------------------------------------------------------------

@@ -41,14 +41,15 @@ COUNTS, PLACE = torch.tensor([1, 3, 2]), ["chest_xray"] * 3
 def test_a_fit_equals_scikit_learn_and_is_chosen_on_validation() -> None:
     draw = np.random.default_rng(0)
     x = draw.normal(3, 5, (260, 12)).astype(np.float32)
-    x[:, 3] = 7
+    x[:160, 3], x[160:, 3] = 0.1, 0.2  # the deviation of equal fractions is rounding, not 0
     truth = draw.normal(size=(12, 2))
     y = (x @ truth + draw.normal(0, 12, (260, 2)) > (x @ truth).mean(0)).astype(np.float32)
     y[::5, 0] = np.nan
     y = np.column_stack([y, np.ones(260)]).astype(np.float32)
     parts = slice(0, 160), slice(160, 210), slice(210, 260)
     strengths = (1e-5, 0.1, 10.0)
-    found = logistic_regression.fit(x[parts[0]], y[parts[0]], x[parts[1]], y[parts[1]], strengths, 0.1, "probe")
+    val = x[parts[1]], y[parts[1]], np.zeros(50, int)
+    found = logistic_regression.fit(x[parts[0]], y[parts[0]], val, strengths, 0.1, "probe")
     scores, macro = {}, {}
     for strength in strengths:
         columns = []
@@ -65,7 +66,34 @@ def test_a_fit_equals_scikit_learn_and_is_chosen_on_validation() -> None:
         macro[strength] = np.mean([roc_auc_score(a[~np.isnan(a)], b[~np.isnan(a)]) for a, b in val])
     assert found.strength == max(strengths, key=lambda s: macro[s])
     assert np.abs(found.scores(x)[:, :2] - scores[found.strength]).max() < 2e-3
-    assert np.isnan(found.scores(x)[:, 2]).all()
+    assert np.isnan(found.scores(x)[:, 2]).all() and found.spread[3] == 1
+
+
+def test_the_strength_is_the_best_within_corpora() -> None:
+    """Rows of both corpora together would choose the one that knows best where the finding is frequent."""
+    draw = np.random.default_rng(15)
+    corpus = np.arange(320) % 2
+    y = (draw.random((320, 1)) < np.where(corpus == 1, 0.7, 0.2)[:, None]).astype(np.float32)
+    x = draw.normal(size=(320, 12)).astype(np.float32)
+    x[:, :2] += np.stack([2 * corpus, y[:, 0]], axis=1)
+    val, strengths = (x[80:], y[80:], corpus[80:]), (1e-4, 0.01, 1.0)
+    within, pooled = {}, {}
+    for strength in strengths:
+        scores = logistic_regression.fit(x[:80], y[:80], None, [strength], strength, "probe").scores(val[0])
+        pooled[strength] = roc_auc_score(val[1], scores)
+        within[strength] = np.mean([roc_auc_score(val[1][val[2] == n], scores[val[2] == n]) for n in (0, 1)])
+    found = logistic_regression.fit(x[:80], y[:80], val, strengths, 0.01, "probe").strength
+    assert found == max(within, key=lambda s: within[s]) == 1.0 and max(pooled, key=lambda s: pooled[s]) == 0.01
+
+
+@pytest.mark.parametrize("value", [0.1, 700.3, -3e-8, 0.0])
+def test_a_constant_feature_is_known_by_its_size(value: float) -> None:
+    """Also where it moves by rounding; one that is small, or moves by a ten-thousandth, is not constant."""
+    x = np.full((20_000, 3), value, np.float32)
+    x[::2, 1] = np.nextafter(x[0, 0], np.float32(np.inf))
+    x[::2, 2] = value * (1 + 1e-4) + 1e-9
+    spread = logistic_regression.mean_and_spread(x)[1]
+    assert spread[0] == spread[1] == 1 and 0 < spread[2] < 0.2
 
 
 @pytest.fixture(scope="module")

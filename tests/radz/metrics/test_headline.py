@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,20 @@ def test_the_best_on_validation_is_chosen(caplog: pytest.LogCaptureFixture) -> N
     assert "anchor, chosen by macro AUROC on validation (prompt 0.889, anchor 1.000)" in caplog.text
     flipped = [table(prompt=[fair, edema], anchor=[[1 - x for x in good], edema])]
     assert best_on_validation(flipped, ["nodule", "edema"]) == "prompt"
-    assert best_on_validation(flipped, []) == "prompt" and "no finding with both labels" in caplog.text
+    assert best_on_validation(flipped, []) == "prompt" and "has no finding of scoring.primary with both" in caplog.text
+
+
+def test_corpora_are_not_ranked_as_one() -> None:
+    """One scorer finds the disease in either of two corpora, the other knows in which it is frequent."""
+    rare, frequent = ([1, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0])
+    tables = [
+        replace(one, labels=np.array([labels, labels]).T)
+        for one, labels in (
+            (table(prompt=[[0.3, 0.3, 0.3, 0.3, 0.3, 0.3]] * 2, anchor=[[0.9, 0.8, 0.8, 0.8, 0.8, 0.8]] * 2), rare),
+            (table(prompt=[[0.9, 0.9, 0.9, 0.9, 0.9, 0.9]] * 2, anchor=[[0.2, 0.2, 0.2, 0.2, 0.2, 0.1]] * 2), frequent),
+        )
+    ]
+    assert best_on_validation(tables, ["nodule"]) == "anchor"
 
 
 def test_the_monitor_is_prompt_until_then(tmp_path: Path) -> None:

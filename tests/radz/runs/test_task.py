@@ -285,3 +285,5 @@ def test_what_added_losses_read_is_seen(cache_dir: Path, tmp_path: Path, keys: l
     groups = task.seen_groups(ontology().names, parts.known["seen"])
     unseen = {name for name, group in groups.items() if group == "none"}
     assert {"mass", "tuberculosis"} - unseen == read and "hiatal_hernia" in unseen
+    assert parts.module.metrics.primary == [name for name in parts.findings if parts.seen[name] == "label"]
+    assert set(parts.module.metrics.primary) < set(parts.findings)
