@@ -36,7 +36,7 @@ from data_modules.workers import crew
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-VERSION = 8
+VERSION = 9
 """Raise when a change of `pixels.py`, `gray.py`, `volumes.py` or `decode.py` changes what a file decodes to."""
 POOL_FROM = 500
 """Planes to decode from which starting processes pays off when the number of workers is left open."""

@@ -50,22 +50,28 @@ HINTS = {"CT": "; a CT is read from the folder of its slices"}
 
 
 def check_kind(dataset: Dataset, modality: str, where: str) -> None:
-    """OtherKind where an object says that it is no picture of `modality` (chest_xray or chest_ct)."""
+    """OtherKind where an object says that it is no picture of `modality` (chest_xray or chest_ct).
+
+    A slice of a CT is none either: its window is that of its header, and a CT is seen by those of the experiment.
+    """
     term, sop_class = kind(dataset)
     if term in OTHERS[modality]:
         held = f"Modality holds {term}"
     elif sop_class not in CLASSES[modality] and sop_class.type == "SOP Class":  # a private class has no name here
         held = f"SOPClassUID names {sop_class.name}"
         term = "CT" if sop_class == CTImageStorage else term
+    elif is_ct_slice(dataset) and sop_class not in CAPTURES:
+        held = "is one slice of a CT, which is read as a whole"
+        raise OtherKind(f"{where}: {held}; give the folder of its series", held)
     else:
         return
     raise OtherKind(f"{where}: is no {NAMES[modality]}: {held}{HINTS.get(term, '; leave the file out')}", held)
 
 
 def is_ct_slice(dataset: Dataset) -> bool:
-    """Return whether an object is of a CT, by Modality, or by its SOP class where that is blank."""
+    """Return whether an object is of a CT, by Modality or by its SOP class."""
     term, sop_class = kind(dataset)
-    return term == "CT" or (not term and sop_class == CTImageStorage)
+    return term == "CT" or (sop_class == CTImageStorage and term not in OTHERS["chest_ct"])
 
 
 def is_directory(dataset: Dataset) -> bool:

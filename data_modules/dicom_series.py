@@ -6,6 +6,7 @@ and of a column, PixelSpacing the distance between rows first. Neither file name
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,8 +25,10 @@ from data_modules.dicom import MAX_BYTES, SUFFIXES, check_deflated, one_file, pa
 from data_modules.dicom_form import PIXEL_ELEMENTS, pixel_form
 from data_modules.dicom_header import numbers, shown
 from data_modules.dicom_kind import is_ct_slice, is_directory
+from data_modules.dicom_patient import PATIENT, check_one_patient, said
 from data_modules.errors import InputError, OtherKind
 from data_modules.evenness import check_shear, is_rounded
+from data_modules.listing import is_system
 
 MAX_VOXELS = 1_000_000_000
 """Twice the largest chest CT; keeps a forged header from filling the memory."""
@@ -35,8 +38,14 @@ MULTI_FRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 HEADER_TAGS = [
     "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing",
     "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames", "SamplesPerPixel", "RescaleSlope",
-    "RescaleIntercept",
+    "RescaleIntercept", *PATIENT, "StudyInstanceUID", "FrameOfReferenceUID",
 ]  # fmt: skip
+OTHER_SUFFIXES = (
+    ".bin", ".bmp", ".csv", ".db", ".gif", ".gz", ".htm", ".html", ".img", ".inf", ".ini", ".jpeg", ".jpg", ".json",
+    ".log", ".md", ".md5", ".nii", ".npy", ".npz", ".nrrd", ".pdf", ".png", ".raw", ".sha256", ".tif", ".tiff", ".tsv",
+    ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
+)  # fmt: skip
+"""of files that are no slices, also where they are empty or begin with zeros"""
 SAME_PLACE_MM = 0.01
 UNEVEN = 0.1
 """Share of the median distance by which that of two neighbours may differ."""
@@ -60,6 +69,8 @@ class _Slice:
     """[3]: centre of the first pixel."""
     scaled: bool
     """Whether the header has a slope or an intercept."""
+    header: Dataset
+    """HEADER_TAGS"""
 
 
 def read_series(
@@ -67,12 +78,13 @@ def read_series(
 ) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Return the HU of the one CT series in a folder, int16 [columns, rows, slices], and its affine [4, 4] in RAS mm.
 
-    Files that are not DICOM, objects that are no CT slice (reports, segmentations, radiographs) and localizers are left
+    Files of other kinds, objects that are no CT slice (reports, segmentations, radiographs) and localizers are left
     out, copies of a slice read once; subfolders are not entered. `rescale`: slope and intercept in place of the slices'
     own. Padding comes back as `PADDING`.
     A gantry tilt is told in the log and read as it is, positions that an export has rounded are read (`evenness`).
-    InputError: no or several series, multi-frame files, damaged files (a slice is not dropped silently), slices that
-    differ in size, direction or scale, share a place, leave a gap or are shifted against each other.
+    InputError: no or several series, multi-frame files, damaged files (a slice is not dropped silently), slices of two
+    patients or studies, or that differ in size, direction or scale, share a place, leave a gap or are shifted against
+    each other.
     """
     slices, others = _headers(folder, where)
     if not slices:
@@ -96,16 +108,6 @@ def read_series(
     return hu.T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
-def is_slice(path: Path) -> bool:
-    """Whether a file is one of the slices of a CT, which are read together, by their folder."""
-    if path.name.lower().endswith((".png", ".jpg", ".jpeg", ".nii", ".nii.gz", ".npz")):
-        return False
-    try:
-        return is_ct_slice(dcmread(path, stop_before_pixels=True, specific_tags=["Modality", "SOPClassUID"]))
-    except Exception:  # pydicom promises no exception type; what is wrong with the file is told when it is read
-        return False
-
-
 def slice_files(folder: Path, where: str) -> list[Path]:
     """Return the files of the slices that `read_series` reads, along their normal; InputError as there."""
     return [one.path for one in _in_order(_headers(folder, where)[0], where)[0]]
@@ -116,17 +118,36 @@ def _headers(folder: Path, where: str) -> tuple[list[_Slice], int]:
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     if not paths and any(path.is_dir() for path in folder.iterdir()):
         raise InputError(f"{where}: the folder holds folders only; name the folder of a series")
-    found = [_header(path, f"{where}: file {index} of {len(paths)} by name") for index, path in enumerate(paths, 1)]
-    slices = [one for one in found if one is not None]
-    return slices, len(found) - len(slices)
+    names = {path: f"{where}: file {index} of {len(paths)} by name" for index, path in enumerate(paths, 1)}
+    found = {path: _header(path, name) for path, name in names.items() if _is_dicom(path)}
+    slices = [one for one in found.values() if one is not None]
+    patterns = {_pattern(one.path) for one in slices}
+    for path in paths:
+        if path not in found and (_pattern(path) in patterns or (slices and _is_empty(path))):
+            raise InputError(f"{names[path]} is no DICOM file, but may have been a slice; fetch it again or remove it")
+    return slices, len(paths) - len(slices)
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM" or path.suffix.lower() in SUFFIXES
+
+
+def _pattern(path: Path) -> str:
+    """The name of a file without its numbers."""
+    return re.sub(r"\d+", "0", path.name.lower())
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file may be a slice of which nothing has arrived: without bytes, or with zeros for them."""
+    if is_system(path) or path.suffix.lower() in OTHER_SUFFIXES:
+        return False
+    with path.open("rb") as stream:
+        return not stream.read(1 << 12).strip(b"\0")
 
 
 def _header(path: Path, where: str) -> _Slice | None:
     """None for what is no CT slice."""
-    with path.open("rb") as stream:
-        is_dicom = stream.read(132)[128:] == b"DICM"
-    if not is_dicom and path.suffix.lower() not in SUFFIXES:
-        return None
     with one_file(where):
         dataset = _load(path, where, header_only=True)
         if dataset.get("SOPClassUID") in MULTI_FRAME:
@@ -145,7 +166,7 @@ def _header(path: Path, where: str) -> _Slice | None:
             path, where, str(dataset.get("SeriesInstanceUID") or ""), str(dataset.get("SOPInstanceUID") or path),
             (int(dataset.Rows), int(dataset.Columns)), np.array(numbers(dataset, "PixelSpacing", where, 2)),
             _directions(dataset, where), np.array(numbers(dataset, "ImagePositionPatient", where, 3)),
-            "RescaleSlope" in dataset or "RescaleIntercept" in dataset,
+            "RescaleSlope" in dataset or "RescaleIntercept" in dataset, dataset,
         )  # fmt: skip
 
 
@@ -184,6 +205,11 @@ def _in_order(slices: list[_Slice], where: str) -> tuple[list[_Slice], float]:
     # By place too: some exports give all slices one UID.
     slices = list({(one.instance, *np.round(one.origin, 3)): one for one in slices}.values())
     first = slices[0]
+    headers = [one.header for one in slices]
+    check_one_patient(headers, where)
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+        if len(said(headers, keyword) - {""}) > 1:
+            raise InputError(f"{where}: the slices differ in {keyword}; leave those of one scan in the folder")
     for one in slices:
         if one.shape != first.shape or not np.allclose(one.pixel, first.pixel, rtol=1e-3, atol=0):
             raise InputError(f"{where}: the slices differ in their number of pixels or in PixelSpacing")

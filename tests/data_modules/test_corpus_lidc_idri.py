@@ -43,12 +43,15 @@ def annotation(series: str, *sessions: str) -> str:
     )
 
 
-def series(root: Path, place: str, uid: str, patient: str, modality: str = "CT") -> Path:
+def series(root: Path, place: str, uid: str, patient: str, modality: str = "CT", first: int = 1) -> Path:
     folder = root / place
     folder.mkdir(parents=True)
     stored = np.zeros((4, 4), dtype=np.uint16)
-    for name in ("2.dcm", "1.dcm"):
-        written(folder, stored, name, SeriesInstanceUID=uid, PatientID=patient, Modality=modality)
+    for number in (first + 1, first):
+        written(
+            folder, stored, f"{number}.dcm", SeriesInstanceUID=uid, PatientID=patient, Modality=modality,
+            ImagePositionPatient=[0, 0, number], SOPInstanceUID=f"{uid}.{number}",
+        )  # fmt: skip
     return folder
 
 
@@ -129,6 +132,12 @@ def test_series_without_annotation_and_copies_are_counted(by_hand: Path, caplog:
     }  # fmt: skip
     assert "1 annotation file(s) are of a series that has one already" in caplog.text
     assert states(found, f"{UID}.6")["nodule"] == "present", "the resubmitted one counts"
+
+
+def test_parts_of_a_series_are_no_copies(by_hand: Path) -> None:
+    series(by_hand, "rest", f"{UID}.2", "LIDC-IDRI-0001", first=3)
+    with pytest.raises(InputError, match=r"series folder 5 in the order of paths: holds other slices of a series than"):
+        read_by(lidc_idri, by_hand)
 
 
 DOCTYPE = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "b">]><LidcReadMessage/>'

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
+from synthetic_dicom import SIDES, series
 from test_volumes import phantom
-from test_volumes_series import ORIENTATIONS, SIDES, edit, refused, series
+from test_volumes_series import ORIENTATIONS, edit, refused
 
 from data_modules.errors import InputError
 from data_modules.evenness import check_shear, is_rounded

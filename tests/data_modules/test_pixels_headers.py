@@ -15,7 +15,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, RLELossless
 from synthetic_dicom import assert_gray, dataset, lut, stretched, written
 
-from data_modules.errors import InputError
+from data_modules.decode import Recipe, decode
+from data_modules.errors import InputError, OtherKind
+from data_modules.full_range import read_full_range
 from data_modules.pixels import read_gray
 
 RAMP = (np.arange(24 * 32, dtype=np.uint16).reshape(24, 32) * 5) % 4096
@@ -297,14 +299,16 @@ def test_whatever_a_decoder_raises_costs_one_file(tmp_path: Path, monkeypatch: p
 def test_an_ultrasound_is_no_radiograph(tmp_path: Path) -> None:
     """By Modality, or by the SOP class; without a Modality the caller's word counts."""
     capture, ultrasound, ct = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.2"
+    enhanced = "1.2.840.10008.5.1.4.1.1.2.1"
     for modality, sop_class, foreign in (
         ("DX", None, ()), ("CR ", capture, ("chest_ct",)), ("", None, ("chest_ct",)), ("OT", capture, ()),
         ("RF", capture, ("chest_ct",)), ("ANONYMIZED", capture, ()), (None, capture, ()), ("", "1.2.3.4", ()),
         ("US", None, ("chest_xray", "chest_ct")), ("us", capture, ("chest_xray", "chest_ct")),
         ("", ultrasound, ("chest_xray", "chest_ct")), ("DX", ultrasound, ("chest_xray", "chest_ct")),
         ("PT", "1.2.840.10008.5.1.4.1.1.128", ("chest_xray", "chest_ct")), ("XA", capture, ("chest_xray", "chest_ct")),
-        ("SEG", capture, ("chest_xray", "chest_ct")), ("CT", ct, ("chest_xray",)), ("", ct, ("chest_xray",)),
-        ("CT", capture, ("chest_xray",)),
+        ("SEG", capture, ("chest_xray", "chest_ct")), ("CT", ct, ("chest_xray", "chest_ct")),
+        ("", ct, ("chest_xray", "chest_ct")), ("OT", ct, ("chest_xray", "chest_ct")), ("CT", capture, ("chest_xray",)),
+        ("CT", "1.2.3.4", ("chest_xray", "chest_ct")), ("CT", enhanced, ("chest_xray", "chest_ct")),
     ):  # fmt: skip
         ds = dataset(RAMP)
         if sop_class:
@@ -316,10 +320,12 @@ def test_an_ultrasound_is_no_radiograph(tmp_path: Path) -> None:
         path = save(tmp_path, ds)
         for kind in ("chest_xray", "chest_ct"):
             if kind in foreign:
-                with pytest.raises(
-                    InputError, match=r"row 3: is no (chest radiograph|CT): (Modality holds|SOPClassUID)"
-                ):
+                with pytest.raises(OtherKind, match=r"row 3: is (no (chest radiograph|CT): |one slice of a CT, )"):
                     read_gray(path, "row 3", modality=kind)
+                with pytest.raises(OtherKind, match="row 3: is "):  # what caches and predicts
+                    decode(str(path), "row 3", Recipe(16), None, kind)
+                with pytest.raises(OtherKind, match="row 3: is "):  # what is looked at
+                    read_full_range(path, "row 3", modality=kind)
             else:
                 assert read_gray(path, "row 3", modality=kind).shape == RAMP.shape, (modality, sop_class, kind)
         assert read_gray(path).shape == RAMP.shape

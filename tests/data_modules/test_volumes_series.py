@@ -10,22 +10,18 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import (
-    CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     RLELossless,
     generate_uid,
 )
-from synthetic_dicom import bundled, dataset
+from synthetic_dicom import AXIAL, SIDES, bundled, dataset, series
 from test_volumes import phantom
 
 from data_modules import dicom, dicom_series
 from data_modules.errors import InputError
 from data_modules.volumes import is_volume, read_volume
 
-SIDES = (2.0, 2.5, 4.0)
-"""mm between columns, rows, slices."""
-AXIAL = np.eye(3)
 TILT = np.deg2rad(25)
 ORIENTATIONS = {
     "axial": AXIAL,
@@ -36,24 +32,6 @@ ORIENTATIONS = {
     "oblique": np.array([[1, 0, 0], [0, np.cos(TILT), np.sin(TILT)], [0, -np.sin(TILT), np.cos(TILT)]]),
 }
 """Rows: the direction in which columns, rows and slices grow, in Left, Posterior, Superior."""
-
-
-def series(folder: Path, stored: np.ndarray, axes: np.ndarray = AXIAL, **tags: Any) -> list[Path]:
-    """Write stored values [columns, rows, slices] as slices of shuffled names; returns the paths in order of space."""
-    folder.mkdir(exist_ok=True)
-    names = np.random.default_rng(1).permutation(stored.shape[2])
-    settings = {"SeriesInstanceUID": generate_uid(), "RescaleSlope": 1, "RescaleIntercept": 0} | tags
-    paths = []
-    for index, number in enumerate(names):
-        origin = np.array([-40.0, 25, -700]) + index * SIDES[2] * axes[2]
-        ds = dataset(
-            np.ascontiguousarray(stored[:, :, index].T), bits=16, SOPClassUID=CTImageStorage, Modality="CT",
-            ImageOrientationPatient=np.round(axes[:2].ravel(), 8).tolist(), PixelSpacing=[SIDES[1], SIDES[0]],
-            ImagePositionPatient=np.round(origin, 6).tolist(), InstanceNumber=int(number), **settings,
-        )  # fmt: skip
-        paths.append(folder / f"IM{number:04d}")
-        ds.save_as(paths[-1], enforce_file_format=True)
-    return paths
 
 
 def edit(path: Path, **tags: Any) -> None:
@@ -127,7 +105,8 @@ def test_other_files_and_copies_are_left_out(tmp_path: Path) -> None:
     paths = series(folder, phantom())
     expected = read_volume(folder).hu
     (folder / "069.xml").write_text("<x/>")
-    (folder / "notes").write_bytes(b"")
+    (folder / "README").write_text("notes")
+    (folder / "empty.txt").write_bytes(b"")
     (folder / "._IM0001.dcm").write_bytes(b"Mac OS X")
     (folder / "below").mkdir()
     for name in ("test-SR.dcm", "rtplan.dcm", "DICOMDIR"):
@@ -141,7 +120,7 @@ def test_other_files_and_copies_are_left_out(tmp_path: Path) -> None:
     assert np.array_equal(read_volume(folder).hu, expected)
     for path in [*paths, folder / "copy"]:
         path.unlink()
-    refused(folder, r"no CT slices \(7 other files\)")
+    refused(folder, r"no CT slices \(8 other files\)")
 
 
 def test_several_series_and_lone_slices(tmp_path: Path) -> None:
@@ -173,6 +152,9 @@ DAMAGE = {
     "scale": ({"RescaleSlope": "nan"}, "RescaleSlope holds 'nan', not finite"),
     "no scale": ({"RescaleSlope": ""}, "RescaleSlope is absent or empty; 1 number must"),
     "pixels": ({"PixelData": bytes(10)}, "less than expected|damaged or unusual"),
+    "patient": ({"PatientName": "C^D"}, "differ in PatientName; put those of one patient together"),
+    "study": ({"StudyInstanceUID": "1.2.5"}, "differ in StudyInstanceUID"),
+    "frame of reference": ({"FrameOfReferenceUID": "1.2.5"}, "differ in FrameOfReferenceUID"),
 }
 
 
@@ -180,7 +162,8 @@ DAMAGE = {
 @pytest.mark.parametrize("name", list(DAMAGE))
 def test_a_slice_that_does_not_fit(tmp_path: Path, name: str) -> None:
     tags, part = DAMAGE[name]
-    edit(series(tmp_path / "s", phantom())[3], **tags)
+    same = {"PatientName": "A^B", "StudyInstanceUID": "1.2.4", "FrameOfReferenceUID": "1.2.4"}
+    edit(series(tmp_path / "s", phantom(), **same)[3], **tags)
     refused(tmp_path / "s", part)
 
 
@@ -195,6 +178,14 @@ def test_missing_and_damaged_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         refused(tmp_path / "s", r"file \d+ of 20 by name")
         (tmp_path / "s" / name).unlink()
     paths[7].write_bytes(gone)
+    for place in (paths[0], tmp_path / "s/0A1F"):  # at an end no gap tells of it
+        whole = place.read_bytes() if place.exists() else b""
+        for content in (b"", bytes(len(gone)), *([gone[132:]] if whole else [])):
+            place.write_bytes(content)
+            refused(tmp_path / "s", r"file \d+ of 2[01] by name is no DICOM file, but may have been a slice")
+        if whole:
+            place.write_bytes(whole)
+    place.unlink()
     monkeypatch.setattr(dicom_series, "MAX_VOXELS", 1000)
     refused(tmp_path / "s", "more than 1000 voxels")
     ds = dcmread(paths[7])

@@ -10,11 +10,16 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     UID,
+    CTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     RLELossless,
     generate_uid,
 )
+
+SIDES = (2.0, 2.5, 4.0)
+"""Mm between columns, rows, slices of `series`."""
+AXIAL = np.eye(3)
 
 
 def bundled(name: str) -> Path:
@@ -70,3 +75,21 @@ def lut(values: np.ndarray, first: int, bits: int, **tags: Any) -> Dataset:
     for name, value in tags.items():
         setattr(item, name, value)
     return item
+
+
+def series(folder: Path, stored: np.ndarray, axes: np.ndarray = AXIAL, **tags: Any) -> list[Path]:
+    """Write stored values [columns, rows, slices] as slices of shuffled names; returns the paths in order of space."""
+    folder.mkdir(exist_ok=True)
+    names = np.random.default_rng(1).permutation(stored.shape[2])
+    settings = {"SeriesInstanceUID": generate_uid(), "RescaleSlope": 1, "RescaleIntercept": 0} | tags
+    paths = []
+    for index, number in enumerate(names):
+        origin = np.array([-40.0, 25, -700]) + index * SIDES[2] * axes[2]
+        ds = dataset(
+            np.ascontiguousarray(stored[:, :, index].T), bits=16, SOPClassUID=CTImageStorage, Modality="CT",
+            ImageOrientationPatient=np.round(axes[:2].ravel(), 8).tolist(), PixelSpacing=[SIDES[1], SIDES[0]],
+            ImagePositionPatient=np.round(origin, 6).tolist(), InstanceNumber=int(number), **settings,
+        )  # fmt: skip
+        paths.append(folder / f"IM{number:04d}")
+        ds.save_as(paths[-1], enforce_file_format=True)
+    return paths

@@ -18,7 +18,6 @@ from data_modules import slices
 from data_modules.config import DataConfig
 from data_modules.corpus_config import one_of
 from data_modules.decode import Recipe, decode
-from data_modules.dicom_series import is_slice
 from data_modules.dicom_words import words_of
 from data_modules.errors import InputError, OtherKind, nearest
 from data_modules.pixels import pixel_aspect, read_gray
@@ -103,15 +102,12 @@ class Radz:
         """uint8 [M, C, S, S], prepared as in training: one image of a DICOM, PNG or JPEG file, the slices of a CT.
 
         Raises:
-            InputError: unreadable, a volume where the run knows radiographs only, one slice of a CT, or a DICOM file
-                whose header says that it is neither (`data_modules.dicom_kind`).
+            InputError: unreadable, a volume where the run knows radiographs only, or a DICOM file whose header says
+                that it is no picture of the kind, such as one slice of a CT (`data_modules.dicom_kind`).
         """
         path = _one(path, "path")
         if is_volume(Path(path)) and "chest_ct" not in self.modalities:
             raise _not_a_radiograph(Path(path))
-        if self.modality(path) == "chest_ct" and is_slice(Path(path)):
-            held = "is one slice of a CT, which is scored as a whole"
-            raise OtherKind(f"{path}: {held}; give the folder of its series", held)
         return torch.from_numpy(decode(str(path), str(path), Recipe.of(self.data), None, self.modality(path)))
 
     def study(self, paths: Paths) -> Tensor:
@@ -122,11 +118,12 @@ class Radz:
         """
         paths = _several(paths, "paths")
         found = torch.cat([self.images(path) for path in paths])
-        if len(paths) > 1 and self.experiment.scoring.aggregate == "joint":
+        if self.experiment.scoring.aggregate == "joint":
             try:
                 self.encoder.check_images({self.modality(paths[0]): len(found)}, self.data.image_size)
             except InputError as error:
-                raise InputError(f"{Path(paths[0]).parent}: a study of {len(found)} images: {error}") from None
+                where = paths[0] if len(paths) == 1 else Path(paths[0]).parent
+                raise InputError(f"{where}: {error}") from None
         return found
 
     def embed_images(self, paths: Paths) -> NDArray[np.float32]:
@@ -300,13 +297,14 @@ class Radz:
         if chosen not in (known := scorers(self.experiment.dfat)):
             raise InputError(f"scorer: {chosen!r} is unknown; use one of {', '.join(known)}")
         classifier = self._classifier(tuple(names))
-        if not images:
-            return np.zeros((0, len(names)), dtype=np.float32)
-        pixels, counts = self._pixels(images)
-        with self._precision():
-            values = _stack([classifier.score(pixels, counts, modalities)[chosen]], len(names))
-        for name, column in zip(names, values.T, strict=True):
-            if np.isnan(column).any():
+        able, values = classifier.readable(chosen), np.zeros((0, len(names)), dtype=np.float32)
+        if images and all(able):
+            pixels, counts = self._pixels(images)
+            with self._precision():
+                values = _stack([classifier.score(pixels, counts, modalities)[chosen]], len(names))
+            able = [not np.isnan(column).any() for column in values.T]
+        for name, can in zip(names, able, strict=True):
+            if not can:
                 raise InputError(f"findings: {name} has no description, which scorer {chosen} needs; use scorer prompt")
         return values
 
@@ -335,7 +333,7 @@ class Radz:
         return "chest_ct" if is_volume(Path(path)) else "chest_xray"
 
     def _read(self, paths: Sequence[str | Path]) -> tuple[list[Tensor], list[str]]:
-        return [self.images(path) for path in paths], [self.modality(path) for path in paths]
+        return [self.study(path) for path in paths], [self.modality(path) for path in paths]
 
     def _pixels(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The images of N studies as one tensor, and their counts; beside three channels gray has three equal ones."""

@@ -198,6 +198,7 @@ class _Trained:
         layers = settings.get("text_config", settings)["num_hidden_layers"]
         image, text = modality_tokens(dfat.image_tokens, dfat.text_tokens)
         modalities = dict.fromkeys(corpus.modality for corpus in self.experiment.data.corpora)
+        asked = {name: dfat.instruction.format(modality=MODALITY_TEXT[name]) for name in modalities}
         described: dict[str, Any] = {
             "architecture": settings["architectures"][0],
             "base": {"folder": self.base_folder.name, "digest": self.model.base_digest},
@@ -212,13 +213,22 @@ class _Trained:
                 "image_placeholder": backbone.image_token,
                 "per_image": backbone.tokens_per_image(self.experiment.data.image_size),
             },
-            "image_prompts": {
-                name: backbone.chat(dfat.instruction.format(modality=MODALITY_TEXT[name]), 1) for name in modalities
-            },
+            "image_prompts": {name: backbone.chat(instruction, 1) for name, instruction in asked.items()},
+            "image_part": _image_part(*(backbone.chat(next(iter(asked.values())), count) for count in (1, 2, 3))),
         }  # fmt: skip
         if not merged:
             described["adapter"] = {"folder": ADAPTER, "digest": folder_digest(draft / ADAPTER, [])}
         return described
+
+
+def _image_part(one: str, two: str, three: str) -> str | None:
+    """What stands in a prompt once per image, by the prompts of one to three; None where a template counts images."""
+    length = len(two) - len(one)
+    for start in range(len(one) - length + 1):
+        part = one[start : start + length]
+        if one.count(part) == 1 and (one.replace(part, part * 2), one.replace(part, part * 3)) == (two, three):
+            return part
+    return None
 
 
 def _dtype(base: Path, wanted: str) -> str:

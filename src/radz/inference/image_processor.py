@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.config import DataConfig
+from data_modules.ct_config import CtConfig, centre_and_width
+from data_modules.slices import LUNG_HU, LUNG_SHARE
 from radz.backbones.folder import image_settings, read_json
 from radz.config.backbone import BackboneConfig
 
@@ -96,14 +98,31 @@ def limits(data: DataConfig, backbone: BackboneConfig) -> list[str]:
     if data.equalize:
         missing.append("histogram equalisation, before the resizing: `PIL.ImageOps.equalize`")
     if any(corpus.modality == "chest_ct" for corpus in data.corpora):
-        windows = ", ".join(data.ct.windows)
-        missing.append(f"CT volumes: axial slices whose channels are the windows {windows}, as `Radz` makes them")
+        missing.append(_of_ct(data.ct))
     if backbone.image_pool > 1:
         missing.append(
             f"`image_pool`: {backbone.image_pool} neighbouring image tokens are averaged behind the "
             "projector; the features of images need `Radz`"
         )
     return missing
+
+
+def _of_ct(ct: CtConfig) -> str:
+    """How a volume becomes images, in words."""
+    named = ((window, *centre_and_width(window)) for window in ct.windows)
+    windows = ", ".join(f"{window} (centre {centre:g}, width {width:g} HU)" for window, centre, width in named)
+    spread = f"the middles of {ct.slices} equal parts of the slices"
+    lung = f"{LUNG_SHARE:.0%} of the largest such area, in one run around that"
+    chosen = {
+        "lung": f"{spread} that show lung ({LUNG_HU[0]} to {LUNG_HU[1]} HU with body on all sides, more than {lung})",
+        "uniform": spread,
+        "every_mm": f"a slice every {ct.every_mm:g} mm",
+    }[ct.choice]
+    return (
+        "CT volumes: axial slices from head to feet, the front on top, the patient's right on the left, pixels square; "
+        f"{chosen}. Their channels are the windows {windows}, 0 at centre - width / 2, 255 at centre + width / 2. "
+        "`Radz.images` makes them"
+    )
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ The header follows the model cards of the Hugging Face hub.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,20 @@ def _less_mean(content: Mapping[str, Any]) -> str:
     )
 
 
+def _of_several(content: Mapping[str, Any]) -> str:
+    """How the images of a study come into its sequence."""
+    part, how = content["image_part"], content["experiment"]["scoring"]["aggregate"]
+    shared = (
+        "Its template counts images; that of several is made by `Radz` alone."
+        if part is None
+        else f"The images of a study, such as the slices of a CT, share it: `{json.dumps(part)}` (`image_part`)\n"
+        "stands there once per image, in their order, and `pixel_values` holds them all."
+    )
+    return shared if how == "joint" else f"{shared} Scores are the {how} of those of each image alone."
+
+
 def _use(content: Mapping[str, Any], data: DataConfig, backbone: BackboneConfig, merged: bool) -> str:
-    modality = next(iter(content["image_prompts"]))
+    prompts = "\n".join(f"- {name}: `{json.dumps(text)}`" for name, text in content["image_prompts"].items())
     adapter = "" if merged else 'model = PeftModel.from_pretrained(model, "adapter")  # from peft\n'
     per_image, layer = content["tokens"]["per_image"], content["feature_layer"]
     listed = "\n".join(f"- {line}." for line in limits(data, backbone))
@@ -145,10 +158,14 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTo
 model = AutoModelForImageTextToText.from_pretrained("backbone")
 {adapter}tokenizer, images = AutoTokenizer.from_pretrained("backbone"), AutoImageProcessor.from_pretrained("backbone")
 ```
-An image is the sequence `image_prompts.{modality}` of radz.json, its placeholder repeated {per_image} times
-(`tokens.per_image`), followed by the tokens of `tokens.image`, without an end token; a sentence is BOS (where there is
-one), its words, and the tokens of `tokens.text`. The feature is `hidden_states[{layer}]` at these tokens, through the
-head (`experiment.dfat.head`, `head_order`), averaged, {_less_mean(content)}of unit length.
+A study is one sequence, the prompt of its modality (`image_prompts` of radz.json):
+{prompts}
+
+{_of_several(content)}
+Each placeholder is repeated {per_image} times (`tokens.per_image`); the tokens of `tokens.image` follow, without an end
+token. A sentence is BOS (where there is one), its words, and the tokens of `tokens.text`. The feature is
+`hidden_states[{layer}]` at these tokens, through the head (`experiment.dfat.head`, `head_order`), averaged,
+{_less_mean(content)}of unit length.
 
 {step} as training did (`{data.resize}` to {data.image_size} pixels). What transformers
 alone does not do:

@@ -7,31 +7,38 @@ import csv
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from data_modules.counting import counted
 from data_modules.dicom import SUFFIXES as DICOM_SUFFIXES
-from data_modules.dicom_series import is_slice
 from data_modules.errors import InputError
 from data_modules.files import file_to_write, make_folder, replacing
 from data_modules.listing import Found, files_below
 from data_modules.pictures import SIGNATURES, other_format
 from data_modules.progress import Bar
+from data_modules.series_folders import member, parts_and_copies
 from radz.inference.engine import BATCH, Radz
 from radz.inference.readings import RULE, Reading, in_words
 from radz.inference.scope import COLUMNS, Verdict, judge, plain, summary
 from radz.inference.structured_report import Reports, check_outside, report_folder
-from radz.inference.studies import Study, batches, check_patient, studies_of
+from radz.inference.studies import Study, batches, check_patient, one_by_one, studies_of
 from radz.methods.trained import run_digest
 from radz.metrics.score_table import DERIVED
+from radz.models.labels import MODALITY_TEXT
 from radz.report.heatmap_picture import overlay, tiled, write_png
 from radz.version import __version__
 
 log = logging.getLogger(__name__)
-SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg", "")
+PICTURES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (*DICOM_SUFFIXES, *PICTURES, "")
 VOLUMES = (".nii", ".nii.gz", ".npz")
 NO_PREAMBLE = re.compile(rb"[\x02\x08]\0.\0|\0\x08\0.", re.DOTALL)
 """how a DICOM object begins without its preamble: an element of group 2 or 8, in either order of bytes"""
@@ -124,7 +131,15 @@ def studies_below(folder: Path, how: str | None) -> tuple[Found, list[Study], in
     wanted = [path for path in listing.files if _may_be_image(path)]
     if not wanted and not listing.faults:
         raise InputError(f"input: {folder}: no DICOM, PNG, JPEG, NIfTI or npz files below it")
-    images = sorted({path.parent if is_slice(path) else path for path in wanted} | listing.faults.keys())
+    slices = {path: of for path in wanted if (of := member(path)) is not None}
+    parts, copies = parts_and_copies(slices)
+    for part, other in parts.items():
+        rest = other.relative_to(folder)
+        listing.faults[part] = f"{part}: holds a part of a CT series, other slices lie in {rest}; put all in one folder"
+    if copies:
+        told = counted(len(copies), "copy")
+        log.warning("%s of CT series that another folder holds too, such as %s; each is scored", told, copies[0])
+    images = sorted({path.parent if path in slices else path for path in wanted} | listing.faults.keys())
     return listing, studies_of(images, folder, how), len(listing.files) - len(wanted)
 
 
@@ -172,6 +187,12 @@ def _tell(model: Radz, readings: Mapping[str, Mapping[str, Reading]], grouped: l
         log.info("%s of several files, %d at most, each scored as one", counted(len(several), "study"), max(several))
         if model.experiment.scoring.unit == "image":
             log.warning("the run was validated on single images (scoring.unit=image); studies of several are new to it")
+    files = [file for study in grouped for file in study.files]
+    series = {file for file in files if file.is_dir()}
+    pictures = [file for file in files if file.parent in series and file.suffix.lower() in PICTURES]
+    for modality, count in Counter(map(model.modality, pictures)).items():
+        told = counted(count, "picture")
+        log.warning("%s beside the slices of CT series, each scored as a %s study", told, MODALITY_TEXT[modality])
 
 
 def _count(studies: int, unreadable: int, others: int, listing: Found, verdicts: Sequence[Verdict]) -> None:
@@ -255,24 +276,36 @@ def scored(
     A study is scored whole or not at all: without one of its views the score would be of another kind than the others.
     `faults`: what cannot be opened, and why.
     """
+
+    def score(images: Sequence[Tensor], modalities: Sequence[str]) -> NDArray[np.float32]:
+        return model.score_images(images, modalities, names)
+
+    score([], [])  # what is wrong with the findings ends it here
     with Bar(total=len(studies), desc="predict", unit="study") as bar:
         for part in batches(studies, BATCH):
-            images, errors, verdicts = [], dict[str, InputError](), dict[str, Verdict]()
-            for study in part:
-                unopened = next((faults[file] for file in study.files if file in faults), None)
-                try:
-                    if unopened is not None:
-                        raise InputError(unopened)
-                    check_patient(study)
-                    images.append(model.study(study.files))
-                except InputError as error:
-                    errors[study.name] = error
-                modality = model.modality(study.files[0])
-                seen = errors.get(study.name) or images[-1]
-                verdicts[study.name] = judge(model.scopes.get(modality), modality, study.files, seen)
-            modalities = [model.modality(study.files[0]) for study in part if study.name not in errors]
-            scores = iter(model.score_images(images, modalities, names) if images else ())
-            for study in part:
-                fault = str(errors.get(study.name, ""))
-                yield study, fault, verdicts[study.name], [] if fault else next(scores).tolist()
+            modalities = [model.modality(study.files[0]) for study in part]
+            seen = [_seen(model, study, faults) for study in part]
+            readable = [(one, of) for one, of in zip(seen, modalities, strict=True) if isinstance(one, Tensor)]
+            found = one_by_one(score, [one for one, _ in readable], [of for _, of in readable]) if readable else []
+            rows = iter(found)
+            for study, modality, images in zip(part, modalities, seen, strict=True):
+                row = images if isinstance(images, InputError) else next(rows)
+                looked_at = row if isinstance(row, InputError) else images
+                verdict = judge(model.scopes.get(modality), modality, study.files, looked_at)
+                if isinstance(row, InputError):
+                    yield study, str(row), verdict, []
+                else:
+                    yield study, "", verdict, row.tolist()
             bar.update(len(part))
+
+
+def _seen(model: Radz, study: Study, faults: Mapping[Path, str]) -> Tensor | InputError:
+    """The images of a study, or why there are none."""
+    try:
+        for file in study.files:
+            if file in faults:
+                raise InputError(faults[file])
+        check_patient(study)
+        return model.study(study.files)
+    except InputError as error:
+        return error

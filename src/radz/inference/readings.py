@@ -18,6 +18,7 @@ from radz.metrics.conformal import ANSWERS, LEVEL, Sets
 from radz.metrics.validation_rules import Rules
 from radz.models.descriptions import finding_name
 
+FALLS = "the probability falls as the score rises, since on validation the score did not rise with the finding"
 RULE = "validation"
 """the rule of the calls: the threshold of best F1 on validation"""
 
@@ -175,8 +176,5 @@ def in_words(readings: Collection[Reading]) -> list[str]:
             f"no probability for {sum(map(len, reasons.values()))} of {counted(len(readings), 'finding')} ({listed})"
         )
     if falling := [one.finding for one in readings if one.falls]:
-        lines.append(
-            f"{', '.join(falling)}: the probability falls as the score rises, since on validation the "
-            "score did not rise with the finding; do not rely on it"
-        )
+        lines.append(f"{', '.join(falling)}: {FALLS}; do not rely on it")
     return lines

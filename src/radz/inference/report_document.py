@@ -21,9 +21,9 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from data_modules.dicom import one_file
 from data_modules.dicom_kind import kind
+from data_modules.dicom_patient import check_one_patient
 from data_modules.dicom_series import slice_files
 from data_modules.errors import InputError
-from radz.inference.studies import check_one_patient
 from radz.version import __version__
 
 # Both may quote patients. What is wrong with a header is told by the file, in one line.

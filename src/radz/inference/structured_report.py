@@ -21,7 +21,7 @@ from data_modules.files import make_folder, replacing
 from data_modules.privacy import private_file
 from radz.config.checks import known_findings
 from radz.inference.engine import Radz
-from radz.inference.readings import Reading
+from radz.inference.readings import FALLS, Reading
 from radz.inference.scope import NO, Verdict
 from radz.inference.studies import Study, is_dicom
 from radz.methods.trained import run_digest, weights_digest
@@ -148,8 +148,9 @@ class Reports:
 
 
 def _finding(name: str, code: dict[str, str], reading: Reading, score: float) -> dict[str, Any]:
-    """One finding, its values as the table has them; None where there is none."""
+    """One finding, its values as the table has them; None where there is none, and for a probability that falls."""
     value, probability, call, answer = reading.cells(score)
+    probability = "" if reading.falls else probability  # beside images nobody sees the mark that scores.json has
     return {
         "finding": name,
         "code": code,
@@ -161,7 +162,7 @@ def _finding(name: str, code: dict[str, str], reading: Reading, score: float) ->
             "validation": reading.split,
             "threshold": reading.threshold,
             "prevalence": reading.prevalence,
-            "why_none": reading.why,
+            "why_none": FALLS if reading.falls else reading.why,
         },
     }
 

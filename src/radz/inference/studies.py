@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from torch import Tensor
 
 from data_modules.corpora.csv_file import load
 from data_modules.dicom import SUFFIXES, one_file
+from data_modules.dicom_patient import PATIENT, check_one_patient
 from data_modules.errors import InputError, nearest
 from data_modules.volumes import is_volume
 
 BY_FOLDER = "folder"
 COLUMNS = ("file", "study")
-PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
-"""what tells one patient from another; empty in a header it tells nothing"""
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,6 @@ def check_patient(study: Study) -> None:
             check_one_patient(headers, study.name)
 
 
-def check_one_patient(headers: Sequence[Dataset], where: str) -> None:
-    """InputError where DICOM headers name several patients."""
-    numbers = {str(header.get("PatientID") or "").strip(" \0") for header in headers}
-    spelt = len(numbers) == 1 and numbers != {""}  # of one number a name may be spelt in two ways
-    for keyword in PATIENT:
-        said = {str(header.get(keyword) or "").strip(" ^\0").casefold() for header in headers} - {""}
-        if len(said) > 1 and not (spelt and keyword == "PatientName"):
-            raise InputError(f"{where}: its files differ in {keyword}; put those of one patient together")
-
-
 def is_dicom(path: Path) -> bool:
     """Whether a file that was scored is of DICOM; the folder of a series is."""
     if path.is_dir():
@@ -99,6 +91,20 @@ def batches(studies: Iterable[Study], most: int) -> Iterator[list[Study]]:
         part.append(study)
     if part:
         yield part
+
+
+def one_by_one(
+    compute: Callable[[Sequence[Tensor], Sequence[str]], NDArray[np.float32]],
+    images: Sequence[Tensor], modalities: Sequence[str],
+) -> list[NDArray[np.float32] | InputError]:  # fmt: skip
+    """Rows of what `compute` makes of studies at once; where it refuses that, of each alone, or why it has none."""
+    try:
+        return list(compute(images, modalities))
+    except InputError as error:
+        if len(images) == 1:
+            return [error]
+        pairs = zip(images, modalities, strict=True)
+        return [row for one, modality in pairs for row in one_by_one(compute, [one], [modality])]
 
 
 def _alone(path: Path, folder: Path) -> Study:

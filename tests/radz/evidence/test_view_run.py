@@ -102,7 +102,9 @@ def test_the_nearest_cases_are_those_of_scikit_learn(worklist: Worklist, model: 
     assert {case["study"] for case in found[:3]} <= set(places[0])
 
 
-def test_a_folder_is_scored_as_predict_does(trained_run: Path, phantom_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_is_scored_as_predict_does(
+    trained_run: Path, phantom_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for file in sorted(phantom_folder.rglob("*.dcm"))[:3]:
@@ -125,6 +127,14 @@ def test_a_folder_is_scored_as_predict_does(trained_run: Path, phantom_folder: P
         if not study.error:
             np.testing.assert_allclose(worklist.scores[number], [float(row[name]) for name in worklist.findings])
     assert [study.name for study in worklist.studies if study.error] == ["bad.png"]
+
+    engine.experiment.scoring.headline = "anchor"
+    settings, _ = read_settings([f"input={source}", "findings=swallowed coin"])
+    worklist, grouped, faults = worklist_of_folder(engine, trained_run, settings)
+    scorer = Scorer(Model(lambda: engine, worklist, Frames(worklist.recipe)), grouped, faults)
+    scorer.run()
+    assert scorer.fault.startswith("scoring stopped: findings: swallowed coin has no description")
+    assert "Traceback" not in caplog.text
 
 
 def test_a_report_is_whole_and_its_proofs_are_where_they_say(worklist: Worklist) -> None:

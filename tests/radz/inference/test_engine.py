@@ -196,7 +196,7 @@ def test_what_holds_paths_and_names_serves(engine: Radz, files: list[Path]) -> N
 
 def test_one_slice_of_a_ct_is_no_picture(engine: Radz, files: list[Path], tmp_path: Path) -> None:
     dataset = pydicom.dcmread(files[0])
-    dataset.Modality = "CT"
+    dataset.Modality, dataset.SOPClassUID = "CT", pydicom.uid.CTImageStorage
     dataset.save_as(tmp_path / "slice.dcm")
     ct = object.__new__(Radz)
     vars(ct).update(vars(engine) | {"modalities": ("chest_ct",)})

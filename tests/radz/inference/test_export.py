@@ -25,8 +25,12 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoPr
 from data_modules.errors import InputError
 from radz import Radz
 from radz.cli.command_line import main
+from radz.config.backbone import BackboneConfig
+from radz.config.files import load_experiment
 from radz.inference import export as exporting
+from radz.inference.export import _image_part
 from radz.inference.image_processor import write_processors
+from radz.inference.model_card import _use
 from radz.methods.trained import run_digest
 from radz.methods.validation import validations
 from radz.metrics.score_table import ScoreTable
@@ -70,13 +74,18 @@ class Plain:
                          for t in texts])  # fmt: skip
 
     def images(self, paths: Sequence[Path]) -> NDArray[np.float32]:
-        """[N, d]."""
-        prompt = self.about["image_prompts"]["chest_xray"]
+        """[N, d], a study each."""
+        return np.stack([self.study([path]) for path in paths])
+
+    def study(self, paths: Sequence[Path]) -> NDArray[np.float32]:
+        """[d]."""
+        prompt, part = self.about["image_prompts"]["chest_xray"], self.about["image_part"]
         placeholder = self.tokenizer.convert_ids_to_tokens(self.about["tokens"]["image_placeholder"])
+        prompt = prompt.replace(part, part * len(paths))
         prompt = prompt.replace(placeholder, placeholder * self.about["tokens"]["per_image"])
         ids = [*self.tokenizer(prompt).input_ids, *self.about["tokens"]["image"].values()]
-        rows = [self.processor(images=[Image.open(path)], return_tensors="pt")["pixel_values"] for path in paths]
-        return np.stack([self._feature(ids, "image", pixel_values=row.to(self.model.dtype)) for row in rows])
+        pixels = self.processor(images=[Image.open(path) for path in paths], return_tensors="pt")["pixel_values"]
+        return self._feature(ids, "image", pixel_values=pixels.to(self.model.dtype))
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +118,11 @@ def test_plain_transformers_gives_the_features_of_the_engine(
     assert np.ptp(of_texts, axis=0).max() > 1e-2
     assert np.abs(plain.texts(TEXTS) - of_texts).max() < 1e-4
     assert np.abs(plain.images([pictures["square"]]) - of_image).max() < 1e-4
+    for count in (2, 3):
+        study = list(pictures.values())[:count]
+        together = engine.embed_studies([engine.study(study)], ["chest_xray"])[0]
+        assert np.abs(plain.study(study) - together).max() < 1e-4
+        assert plain.study(study) @ plain.study(study[::-1]) < 1 - 1e-6  # order counts
     if not merge:
         with plain.model.disable_adapter():
             assert np.abs(plain.texts(TEXTS) - of_texts).max() > 1e-2
@@ -204,6 +218,35 @@ def test_what_the_folder_holds(exports: dict[bool, Path], trained_run: Path, cac
         "adapter" not in card
         and 'PeftModel.from_pretrained(model, "adapter")' in (exports[False] / "README.md").read_text()
     )
+
+
+def test_the_card_says_how_studies_of_several_images_and_ct_are_made(exports: dict[bool, Path]) -> None:
+    content = json.loads((exports[True] / "radz.json").read_text())
+    assert content["image_part"] == "<image>\n"
+    content["image_prompts"]["chest_ct"] = "USER: <image>\nFindings of this chest CT. ASSISTANT:"
+    data = load_experiment("demo_ct", ["data.ct.slices=16", "data.ct.windows=[lung, 350/40, pe]"]).data
+    for how, last in (("joint", "holds them all."), ("mean", "Scores are the mean of those of each image alone.")):
+        content["experiment"]["scoring"]["aggregate"] = how
+        text = _use(content, data, BackboneConfig(), True)
+        for words in (
+            r'- chest_xray: `"USER: <image>\nFindings of this chest X-ray. ASSISTANT:"`',
+            r'- chest_ct: `"USER: <image>\nFindings of this chest CT. ASSISTANT:"`', last + "\n",
+            r'share it: `"<image>\n"` (`image_part`)', "the middles of 16 equal parts of the slices that show lung",
+            "lung (centre -600, width 1500 HU), 350/40 (centre 40, width 350 HU), pe (centre 400, width 1000 HU)",
+        ):  # fmt: skip
+            assert words in text, words
+
+
+@pytest.mark.parametrize(
+    ("prompts", "part"),
+    [
+        (("U: <i>\nA", "U: <i>\n<i>\nA", "U: <i>\n<i>\n<i>\nA"), "<i>\n"),
+        (("U: a <i>b", "U: a <i>a <i>b", "U: a <i>a <i>a <i>b"), "a <i>"),
+        (("U: 1 <i>", "U: 1 <i> 2 <i>", "U: 1 <i> 2 <i> 3 <i>"), None),
+    ],
+)
+def test_what_stands_once_per_image(prompts: tuple[str, str, str], part: str | None) -> None:
+    assert _image_part(*prompts) == part
 
 
 def test_predict_takes_an_export(

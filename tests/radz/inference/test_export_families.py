@@ -96,11 +96,13 @@ class Plain:
             [*([] if bos is None else [bos]), *self.tokenizer(words, add_special_tokens=False).input_ids], "text", {}
         )
 
-    def image(self, path: Path) -> NDArray[np.float32]:
+    def study(self, *paths: Path) -> NDArray[np.float32]:
         mark = self.tokenizer.convert_ids_to_tokens(self.about["tokens"]["image_placeholder"])
-        prompt = self.about["image_prompts"]["chest_xray"].replace(mark, mark * self.about["tokens"]["per_image"])
-        square = self.square(images=[Image.open(path)], return_tensors="np")["pixel_values"][0]
-        found = self.processor(images=[square], return_tensors="pt")
+        part = self.about["image_part"]
+        prompt = self.about["image_prompts"]["chest_xray"].replace(part, part * len(paths))
+        prompt = prompt.replace(mark, mark * self.about["tokens"]["per_image"])
+        squares = list(self.square(images=[Image.open(path) for path in paths], return_tensors="np")["pixel_values"])
+        found = self.processor(images=squares, return_tensors="pt")
         images = {key: value for key, value in found.items() if key not in COUNTS}
         return self.feature(self.tokenizer(prompt).input_ids, "image", images)
 
@@ -133,9 +135,11 @@ def test_the_export_of_a_family_is_a_plain_folder(
         out = export_run(str(run), str(tmp_path / f"out{merge}"), merge)
         plain, again = Plain(family, out), Radz.from_pretrained(out)
         assert np.abs(np.stack([plain.text(words) for words in WORDS]) - texts).max() < 1e-4
-        found = np.stack([plain.image(path) for path in pictures])
+        found = np.stack([plain.study(path) for path in pictures])
         # LLaVA-NeXT's own tiles differ from the engine's by a level of 255 at most (test_backbone_families).
         assert (found * images).sum(1).min() > 0.9999 if family == "llava_next" else np.abs(found - images).max() < 1e-4
+        together = engine.embed_studies([engine.study(pictures[1:])], ["chest_xray"])[0]
+        assert together @ plain.study(*pictures[1:]) > 0.9999 > together @ images[1]
         # A merged matrix is rounded to float32 once more than matrix and adapter apart, which are the very same.
         most = 2e-5 if merge else 1e-7
         assert np.abs(again.embed_texts(WORDS) - texts).max() < most

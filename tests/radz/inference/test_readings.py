@@ -9,7 +9,8 @@ import pytest
 
 from data_modules.errors import InputError
 from data_modules.findings import ontology
-from radz.inference.readings import Reading, in_words, prevalences, reading, rules_for
+from radz.inference.readings import FALLS, Reading, in_words, prevalences, reading, rules_for
+from radz.inference.structured_report import _finding
 from radz.metrics.calibration import Platt
 from radz.metrics.conformal import Sets
 from radz.metrics.validation_rules import Rules
@@ -75,6 +76,10 @@ def test_what_is_told_is_short_and_names_the_findings() -> None:
     assert in_words(own[:1]) == []
     falling = Reading("nodule", "ours/val", 0.5, Platt(-1.0, 0.0), 3, 4, 3 / 7, 3 / 7)
     assert falling.falls and in_words([own[0], falling])[0].startswith("nodule: the probability falls as the score")
+    reported = _finding("nodule", {}, falling, 0.5)  # a structured report, beside which scores.json does not lie
+    assert (reported["probability"], reported["call"], reported["read_by"]["why_none"]) == (None, 1, FALLS)
+    risen = _finding("edema", {}, own[0], 0.75)
+    assert (risen["probability"], risen["read_by"]["why_none"]) == (0.5, None)
 
 
 def test_each_modality_is_read_by_its_own_corpus() -> None:

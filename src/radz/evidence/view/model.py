@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from data_modules.placing import to_original
 from radz.evidence.view.frames import Frames
 from radz.evidence.view.worklist import Listed, Worklist
 from radz.inference.engine import Radz
+from radz.inference.studies import one_by_one
 from radz.report.heatmap_picture import tint
 from radz.training.out_of_memory import is_out_of_memory
 
@@ -122,15 +122,8 @@ class Model:
 
     def _embedded(self, images: Mapping[int, Tensor], modalities: Sequence[str]) -> dict[int, NDArray[np.float32]]:
         """Features of studies by number, without those that the model cannot take, such as one of too many images."""
-        engine = self.engine()
-        try:
-            return dict(zip(images, engine.embed_studies(list(images.values()), modalities), strict=True))
-        except InputError:
-            found: dict[int, NDArray[np.float32]] = {}
-            for (number, one), modality in zip(images.items(), modalities, strict=True):
-                with suppress(InputError):
-                    found[number] = engine.embed_studies([one], [modality])[0]
-            return found
+        rows = one_by_one(self.engine().embed_studies, list(images.values()), modalities)
+        return {number: row for number, row in zip(images, rows, strict=True) if not isinstance(row, InputError)}
 
     def _encode(self) -> None:
         """All studies of the worklist, a few at a time; one that cannot be read has no features."""

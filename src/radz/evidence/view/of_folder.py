@@ -11,6 +11,7 @@ import numpy as np
 
 from data_modules.counting import counted
 from data_modules.decode import Recipe
+from data_modules.errors import InputError
 from radz.evidence.view.model import LAST, PAUSE, Model
 from radz.evidence.view.settings import ViewSettings
 from radz.evidence.view.worklist import File, Listed, Worklist
@@ -91,6 +92,9 @@ class Scorer(threading.Thread):
         except StopIteration:
             failed = sum(bool(study.error) for study in worklist.studies)
             log.info("%d of %s scored, %d cannot be read", number - failed, counted(number, "study"), failed)
+        except InputError as error:
+            self.fault = f"scoring stopped: {error}"
+            log.warning("view: %s", self.fault)
         except Exception as error:
             self.fault = f"scoring stopped: {type(error).__name__}"
             log.exception("view: scoring stopped")
