@@ -108,7 +108,7 @@ class Radz:
         path = _one(path, "path")
         if is_volume(Path(path)) and "chest_ct" not in self.modalities:
             raise _not_a_radiograph(Path(path))
-        return torch.from_numpy(decode(str(path), str(path), Recipe.of(self.data), None, self.modality(path)))
+        return torch.tensor(decode(str(path), str(path), Recipe.of(self.data), None, self.modality(path)))
 
     def study(self, paths: Paths) -> Tensor:
         """uint8 [M, C, S, S], the `images` of the files of one study, in their order.
