@@ -127,4 +127,5 @@ def batch(count: int, shape: Shape, seed: int = 0) -> StudyBatch:
         label_states=torch.from_numpy(rng.choice(4, (count, len(FINDINGS)), p=(0.2, 0.6, 0.1, 0.1)).astype(np.int8)),
         corpus=torch.zeros(count, dtype=torch.long),
         rows=torch.arange(count),
+        repeats=torch.zeros(count, dtype=torch.long),
     )

@@ -1,4 +1,5 @@
-"""Seeded augmentation on the batch's device; an image's draw depends on (seed, epoch, study row, image number) only."""
+"""Seeded augmentation on the batch's device; an image's draw depends on seed, epoch, study row, how often the epoch
+has drawn the study before, and image number only."""
 
 from __future__ import annotations
 
@@ -33,23 +34,27 @@ def uniform(studies: Tensor, numbers: Tensor, epoch: int, seed: int, count: int)
     return ((_mix(draws) >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
 
 
-def image_numbers(studies: Tensor) -> Tensor:
-    """Return int64 [M]: 0, 1, .. within each run of equal entries of `studies` [M]."""
+def image_numbers(studies: Tensor, repeats: Tensor) -> Tensor:
+    """Return int64 [M]: 0, 1, .. within each run of equal entries of `studies` and `repeats` [M]."""
     position = torch.arange(len(studies), device=studies.device)
     starts = torch.ones_like(studies, dtype=torch.bool)
-    starts[1:] = studies[1:] != studies[:-1]
+    starts[1:] = (studies[1:] != studies[:-1]) | (repeats[1:] != repeats[:-1])
     return position - torch.cummax(torch.where(starts, position, 0), dim=0).values
 
 
-def augment(pixels: Tensor, studies: Tensor, together: Tensor, epoch: int, seed: int, config: Augment) -> Tensor:
+def augment(
+    pixels: Tensor, studies: Tensor, repeats: Tensor, together: Tensor, epoch: int, seed: int, config: Augment
+) -> Tensor:
     """Return uint8 [M, C, H, W]: rotated, scaled, shifted, brightness and contrast changed; black beyond the border.
 
-    `studies`: int64 [M], the study row of each image; images of a study follow one another. `together`: bool [M],
-    images that all share the change of their study's first, as the slices of a volume do.
+    `studies`: int64 [M], the study row of each image; images of a study follow one another. `repeats`: int64 [M],
+    how often the epoch has drawn the study before. `together`: bool [M], images that all share the change of their
+    study's first, as the slices of a volume do.
     """
     if not config.enabled or not len(pixels):
         return pixels
-    numbers = torch.where(together, 0, image_numbers(studies))
+    # Beyond all image numbers, and nothing where a study is drawn once.
+    numbers = torch.where(together, 0, image_numbers(studies, repeats)) + (repeats << 32)
     draws = uniform(studies, numbers, epoch, seed, 7).to(torch.float32)
     signed = 2.0 * draws - 1.0
     angle = signed[:, 0] * math.radians(config.rotate_degrees)

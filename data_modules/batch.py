@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-TENSORS = ("pixels", "image_counts", "text_digest", "label_states", "corpus", "rows")
+TENSORS = ("pixels", "image_counts", "text_digest", "label_states", "corpus", "rows", "repeats")
 
 
 @dataclass
@@ -28,6 +28,8 @@ class StudyBatch:
     """int64 [B], index into the table's corpora."""
     rows: Tensor
     """int64 [B], index into the study table."""
+    repeats: Tensor
+    """int64 [B], how often the epoch has drawn each study before; above 0 with class-aware sampling only."""
 
     def __len__(self) -> int:
         return len(self.reports)

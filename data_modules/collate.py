@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from data_modules.batch import StudyBatch
 from data_modules.cache import PixelCache
+from data_modules.samplers import REPEAT
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Row numbers -> batch. Holds only what a batch needs, so that it travels to worker processes."""
+    """Items of `RowDataset` -> batch. Holds only what a batch needs, so that it travels to worker processes."""
 
     cache: PixelCache
     offsets: NDArray[np.int64]
@@ -25,7 +26,7 @@ class Collator:
     corpus: NDArray[np.int16]
 
     def __call__(self, rows: Sequence[int]) -> StudyBatch:
-        index = np.asarray(rows, dtype=np.int64)
+        repeats, index = np.divmod(np.asarray(rows, dtype=np.int64), REPEAT)
         spans = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in index]
         return StudyBatch(
             pixels=torch.from_numpy(self.cache.batch(np.concatenate(spans))),
@@ -35,4 +36,5 @@ class Collator:
             label_states=torch.from_numpy(self.states[index]),
             corpus=torch.from_numpy(self.corpus[index].astype(np.int64)),
             rows=torch.from_numpy(index),
+            repeats=torch.from_numpy(repeats),
         )

@@ -26,7 +26,7 @@ from data_modules.errors import InputError
 from data_modules.findings import Ontology, complete, ontology, policy_table
 from data_modules.labelling.reviewed import apply_reviewed
 from data_modules.loader import Loader
-from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
+from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, expected_draws, rank_and_world
 from data_modules.shots import few_shots
 from data_modules.study import StudyTable
 from data_modules.subsets import by_image, fraction_of_patients, limited, shuffled
@@ -256,8 +256,16 @@ class StudyDataModule(LightningDataModule):
         """Return float32 [n, K], 1, 0 or NaN under the metrics policy; of all studies when no rows are given."""
         return _labels(self.table, self.policy_metrics, rows)
 
+    def training_draws(self) -> NDArray[np.float64]:
+        """How often an epoch draws each training study, in the mean."""
+        rows = self.table.rows("train")
+        return expected_draws(len(rows), self._classes(rows))
+
     def _classes(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Places in `rows` of the studies that have each finding, and of those that have none."""
+        """Places in `rows` of the studies that have each finding, and of those that have none, where these are drawn
+        first."""
+        if self.config.sampling != "class_aware":
+            return []
         present = self.loss_labels(rows) == 1
         return [np.flatnonzero(column) for column in (*present.T, ~present.any(1))]
 
@@ -265,7 +273,7 @@ class StudyDataModule(LightningDataModule):
         """Shuffled by (seed, epoch), sharded by rank, incomplete last batch dropped; goes on where a resume is."""
         rows = RowDataset(self.table.rows("train"))
         shape = self.config.batch_size, self.seed, *rank_and_world()
-        classes = self._classes(rows.rows) if self.config.sampling == "class_aware" else ()
+        classes = self._classes(rows.rows)
         self._sampler = sampler = TrainSampler(rows, *shape, batches=self.overfit_batches, classes=classes)
         sampler.go_to(*self._position)
         return self._loader(rows, sampler, self.config.batch_size, drop_last=True)
@@ -324,11 +332,13 @@ class StudyDataModule(LightningDataModule):
         """Augment training batches on their device."""
         if self.trainer is None or not self.trainer.training:
             return batch
-        studies = torch.repeat_interleave(batch.rows, batch.image_counts, output_size=len(batch.pixels))
-        volumetric = torch.tensor([name == "chest_ct" for name in self.modalities], device=studies.device)
-        together = torch.repeat_interleave(volumetric[batch.corpus], batch.image_counts, output_size=len(studies))
+        volumetric = torch.tensor([name == "chest_ct" for name in self.modalities], device=batch.corpus.device)
+        studies, repeats, together = (
+            torch.repeat_interleave(of_studies, batch.image_counts, output_size=len(batch.pixels))
+            for of_studies in (batch.rows, batch.repeats, volumetric[batch.corpus])
+        )
         epoch = 0 if self.overfit_batches else int(self.trainer.current_epoch)
-        pixels = augment(batch.pixels, studies, together, epoch, self.seed, self.config.augment)
+        pixels = augment(batch.pixels, studies, repeats, together, epoch, self.seed, self.config.augment)
         return replace(batch, pixels=pixels)
 
 

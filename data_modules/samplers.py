@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 import torch.distributed
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset, DistributedSampler
+
+REPEAT = 1 << 32
+"""added to a position, and to the row that stands there, for each time that the epoch has drawn it before"""
 
 
 class RowDataset(Dataset[int]):
@@ -20,7 +24,8 @@ class RowDataset(Dataset[int]):
         return len(self.rows)
 
     def __getitem__(self, position: int) -> int:
-        return int(self.rows[position])
+        repeats, place = divmod(position, REPEAT)
+        return int(self.rows[place]) + repeats * REPEAT
 
 
 class TrainSampler(DistributedSampler[int]):
@@ -32,7 +37,8 @@ class TrainSampler(DistributedSampler[int]):
     Args:
         batches: if not 0, every epoch is the first so many batches of epoch 0.
         classes: if given, positions of the studies of each class: an epoch draws as many studies, each of a class drawn
-            first (class-aware sampling: Shen et al., ECCV 2016, arXiv 1512.05830).
+            first (class-aware sampling: Shen et al., ECCV 2016, arXiv 1512.05830). A position has a REPEAT for each
+            time that the epoch, of all ranks, has drawn it before.
     """
 
     def __init__(
@@ -59,10 +65,20 @@ class TrainSampler(DistributedSampler[int]):
         if self.classes:
             drawn = generator.integers(len(self.classes), size=count)
             order = np.array([generator.choice(self.classes[number]) for number in drawn], dtype=np.int64)
+            order += REPEAT * pd.Series(order).groupby(order).cumcount().to_numpy()
         else:
             order = generator.permutation(count)
         start, self.start = self.start, 0
         return iter(order[: self.kept][self.rank :: self.num_replicas].tolist()[start:])
+
+
+def expected_draws(count: int, classes: Sequence[NDArray[np.int64]] = ()) -> NDArray[np.float64]:
+    """How often a whole epoch of `TrainSampler` draws each of `count` studies, in the mean: [count], they sum to it."""
+    drawn = [one for one in classes if len(one)]
+    draws = np.zeros(count) if drawn else np.ones(count)
+    for one in drawn:
+        draws[one] += count / (len(drawn) * len(one))
+    return draws
 
 
 class EvalSampler(DistributedSampler[int]):

@@ -19,14 +19,15 @@ def pictures(count: int, side: int = 24) -> torch.Tensor:
 
 def changed(pixels: torch.Tensor, studies: torch.Tensor, epoch: int, seed: int, config: Augment) -> torch.Tensor:
     """Radiographs: each image of a study for itself."""
-    return augment(pixels, studies, torch.zeros_like(studies, dtype=torch.bool), epoch, seed, config)
+    once = torch.zeros_like(studies)
+    return augment(pixels, studies, once, once.bool(), epoch, seed, config)
 
 
 def test_the_slices_of_a_volume_share_their_change() -> None:
     one = pictures(1).expand(6, 3, -1, -1)
     studies = torch.tensor([4, 4, 4, 9, 9, 9])
     together = torch.tensor([True] * 3 + [False] * 3)
-    out = augment(one, studies, together, 0, 0, Augment())
+    out = augment(one, studies, torch.zeros_like(studies), together, 0, 0, Augment())
     assert torch.equal(out[0], out[1]) and torch.equal(out[0], out[2]) and out.shape == (6, 3, 24, 24)
     assert not torch.equal(out[3], out[4])
     assert torch.equal(out[0], changed(one[:1], studies[:1], 0, 0, Augment())[0]), "that of the first image"
@@ -54,6 +55,17 @@ def test_draws_differ_by_seed_epoch_study_and_image() -> None:
     assert torch.equal(torch.random.get_rng_state(), before), "the global random state is not touched"
 
 
+def test_a_study_that_is_drawn_again_is_changed_anew() -> None:
+    """Also beside its first draw in a batch; the first one is what it is where a study is drawn once."""
+    same, studies = pictures(1).expand(8, -1, -1, -1), torch.full((8,), 4)
+    repeats = torch.arange(4).repeat_interleave(2)
+    out = augment(same, studies, repeats, torch.tensor([False, False] * 3 + [True, True]), 0, 0, Augment())
+    assert len({picture.numpy().tobytes() for picture in out}) == 7 and torch.equal(out[6], out[7])
+    assert torch.equal(out[:2], changed(same[:2], studies[:2], 0, 0, Augment()))
+    alone = augment(same[4:6], studies[4:6], repeats[4:6], torch.tensor([False, False]), 0, 0, Augment())
+    assert torch.equal(out[4:6], alone)
+
+
 def test_off_and_zero_ranges_change_nothing() -> None:
     pixels, studies = pictures(3), torch.arange(3)
     assert torch.equal(changed(pixels, studies, 0, 0, Augment(enabled=False)), pixels)
@@ -75,7 +87,7 @@ def test_rotation_agrees_with_scipy() -> None:
     config = Augment(rotate_degrees=20, scale=[1, 1], translate=0, brightness=0, contrast=0)
     studies = torch.arange(8)
     out = changed(pixels, studies, 0, 3, config).numpy()
-    angles = 20 * (2 * uniform(studies, image_numbers(studies), 0, 3, 7)[:, 0].numpy() - 1)
+    angles = 20 * (2 * uniform(studies, torch.zeros_like(studies), 0, 3, 7)[:, 0].numpy() - 1)
     for image, rotated, angle in zip(pixels.numpy(), out, angles, strict=True):
         expected = ndimage.rotate(image[0].astype(float), angle, reshape=False, order=1)
         inner = (slice(12, -12), slice(12, -12))
@@ -102,4 +114,5 @@ def test_generator_is_uniform_and_uncorrelated() -> None:
 
 
 def test_image_numbers_count_within_a_study() -> None:
-    assert image_numbers(torch.tensor([3, 3, 8, 1, 1, 1, 3])).tolist() == [0, 1, 0, 0, 1, 2, 0]
+    studies, repeats = torch.tensor([3, 3, 8, 1, 1, 1, 3, 3]), torch.tensor([0, 0, 0, 2, 2, 2, 1, 2])
+    assert image_numbers(studies, repeats).tolist() == [0, 1, 0, 0, 1, 2, 0, 0]

@@ -253,9 +253,16 @@ def test_class_aware_sampling_draws_findings_before_studies(make: Make) -> None:
         loader = module.train_dataloader()
         for epoch in range(60):
             loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-            share[name] += [row for batch in loader for row in batch.rows.tolist()]  # type: ignore[attr-defined]
+            batches = list(loader)
+            rows = [row for batch in batches for row in batch.rows.tolist()]  # type: ignore[attr-defined]
+            repeats = [number for batch in batches for number in batch.repeats.tolist()]  # type: ignore[attr-defined]
+            assert repeats == [rows[:n].count(row) for n, row in enumerate(rows)]
+            share[name] += rows
     rows = plain.table.rows("train")
     assert set(share["class_aware"]) <= set(rows.tolist())
+    for name, module in (("uniform", plain), ("class_aware", aware)):
+        found = np.bincount(share[name], minlength=rows.max() + 1)[rows] / 60
+        assert np.allclose(found, module.training_draws(), atol=0.35) and module.training_draws().sum() == len(rows)
     groups = [set(rows[column].tolist()) for column in (*present.T, ~present.any(1)) if column.any()]
     drawn = [sum(row in group for row in share["class_aware"]) / len(share["class_aware"]) for group in groups]
     once = [len(group) / len(rows) for group in groups]

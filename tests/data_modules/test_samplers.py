@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from data_modules.samplers import EvalSampler, RowDataset, TrainSampler, rank_and_world
+from data_modules.samplers import REPEAT, EvalSampler, RowDataset, TrainSampler, rank_and_world
 
 
 def order(n: int, batch: int, seed: int, epoch: int, rank: int = 0, world: int = 1) -> list[int]:
@@ -88,8 +88,8 @@ def test_ranks_may_be_made_even() -> None:
 
 
 def test_class_aware_epochs_draw_each_class_as_often(world: int = 2) -> None:
-    """One study in 500 has the rare finding: it is drawn in a third of the steps. Ranks share one order; a resume goes
-    on in it; an empty class is no class."""
+    """One study in 500 has the rare finding: it is drawn in a third of the steps. Ranks share one order, in
+    which each place says how often its study was drawn before; a resume goes on in it; an empty class is no class."""
     rare, common = np.array([7]), np.arange(0, 500, 2)
     classes = [rare, common, np.array([], dtype=np.int64), np.arange(500)]
 
@@ -100,7 +100,10 @@ def test_class_aware_epochs_draw_each_class_as_often(world: int = 2) -> None:
 
     ranks = [list(sampler(rank)) for rank in range(world)]
     assert [list(sampler(rank)) for rank in range(world)] == ranks
-    every = [position for pair in zip(*ranks, strict=True) for position in pair]
+    places = [place for pair in zip(*ranks, strict=True) for place in pair]
+    every = [place % REPEAT for place in places]
+    assert [place // REPEAT for place in places] == [every[:n].count(one) for n, one in enumerate(every)]
+    assert RowDataset(range(500, 1000))[7 + 3 * REPEAT] == 507 + 3 * REPEAT
     assert len(every) == 496 and 0.27 < every.count(7) / 496 < 0.40
     assert 0.60 < np.mean([position % 2 == 0 for position in every if position != 7]) < 0.90
     later = sampler(1)

@@ -89,6 +89,7 @@ def studies(seed: int = 2, rows: Sequence[int] = range(8), told: Sequence[str] =
         torch.cat([pixels[row] for row in rows]), counts, reports,
         torch.tensor([told.index(report) for report in reports]),
         torch.tensor([STATES[row] for row in rows], dtype=torch.int8), torch.zeros_like(counts), torch.tensor(rows),
+        torch.zeros_like(counts),
     )  # fmt: skip
 
 

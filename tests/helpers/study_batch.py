@@ -17,5 +17,5 @@ def study_batch(
     n, zeros = len(counts), torch.zeros(len(counts), dtype=torch.int64)
     return StudyBatch(
         pixels[: sum(counts)], torch.tensor(counts), list(reports) or [""] * n, torch.arange(n) if reports else zeros,
-        torch.zeros(n, 2, dtype=torch.int8) if states is None else states, zeros, torch.arange(n),
+        torch.zeros(n, 2, dtype=torch.int8) if states is None else states, zeros, torch.arange(n), zeros,
     )  # fmt: skip

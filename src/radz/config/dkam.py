@@ -41,8 +41,9 @@ class DkamConfig:
     category: Annotated[str, words("softmax", "sigmoid")] = "softmax"
     """loss against the anchors: softmax (a study's findings share the mass, the paper) | sigmoid (each pair alone)"""
     logit_adjustment: NotNegative = 0.0
-    """times the log-odds of each finding among the training labels, added to its logits in this loss alone, so that a
-    rare finding need not outscore common ones; 1 takes the frequency out, 0 is off"""
+    """times the log-odds of each finding among the labels that training draws (softmax: the log of its share), added to
+    its logits in this loss alone, so that a rare finding need not outscore common ones; 1 takes the frequency out, 0 is
+    off"""
     focus_present: NotNegative = 0.0
     """power of the probability of error by which terms of present findings shrink in the sigmoid; 0 is off"""
     focus_absent: NotNegative = 0.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from data_modules import slices
 from data_modules.config import DataConfig
@@ -31,7 +32,7 @@ from radz.inference.scope import judge
 from radz.methods import training_scope
 from radz.methods.dkam import AnchoredEncoder
 from radz.methods.export_folder import is_export
-from radz.methods.trained import headline_of, load_trained
+from radz.methods.trained import headline_of, load_trained, precision_of_run
 from radz.methods.training_scope import Scope
 from radz.methods.validation import validations
 from radz.metrics.validation_rules import Rules
@@ -41,6 +42,7 @@ from radz.models.heatmaps import Mapper, target_of
 from radz.models.losses import normalise
 from radz.models.zero_shot import ZeroShot, scorers
 from radz.training.environment import usable_device
+from radz.training.trainer import precision_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,8 +68,15 @@ TAKES: dict[str, tuple[tuple[type, ...], str]] = {
 class Radz:
     """A trained run: its encoder, its anchors and its way of preparing pixels."""
 
-    def __init__(self, experiment: Experiment, model: AnchoredEncoder, device: str = "cpu") -> None:
+    def __init__(
+        self, experiment: Experiment, model: AnchoredEncoder, device: str = "cpu", precision: str = "32-true"
+    ) -> None:
         """Use `from_pretrained`."""
+        self._half = precision == "bf16-mixed" and (torch.device(device).type == "cpu" or has_bf16("gpu"))
+        if precision != "32-true" and not self._half:
+            log.warning(
+                "the run computed in %s, and %s computes in float32: scores may be slightly others", precision, device
+            )
         self.experiment, self.device = experiment, device
         self.data: DataConfig = experiment.data
         self.modalities = tuple(dict.fromkeys(corpus.modality for corpus in experiment.data.corpora))
@@ -84,7 +93,7 @@ class Radz:
         """Load a finished run folder, or what `radz export` made of it.
 
         Args:
-            device: such as cpu or cuda:1; None is the GPU where there is one. A GPU computes as in training.
+            device: such as cpu or cuda:1; None is the GPU where there is one. It computes in the precision of the run.
 
         Raises:
             InputError: neither of the two, or its parts do not belong together, or there is no such device.
@@ -94,7 +103,7 @@ class Radz:
         experiment, model = load_trained(path, others=True, accelerator=where)
         if not is_export(path):
             experiment.scoring.headline = headline_of(path)
-        engine = Radz(experiment, model, place)
+        engine = Radz(experiment, model, place, precision_of_run(path) or precision_of("auto", where))
         engine.validations, engine.scopes = validations(path), training_scope.read(path)
         return engine
 
@@ -308,10 +317,13 @@ class Radz:
                 raise InputError(f"findings: {name} has no description, which scorer {chosen} needs; use scorer prompt")
         return values
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        """The precision in which a Trainer would compute on this device."""
+    @contextmanager
+    def _precision(self, within_step: bool = True) -> Iterator[None]:
+        """As the Trainer of the run computed: reduced within a step alone, and on CPUs with plain attention then."""
         kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" and has_bf16("gpu"))
+        plain = sdpa_kernel(SDPBackend.MATH) if self._half and kind == "cpu" else nullcontext()
+        with plain, torch.autocast(kind, torch.bfloat16, enabled=self._half and within_step):
+            yield
 
     def _classifier(self, names: tuple[str, ...]) -> ZeroShot:
         """Class texts and anchors of findings; encoded once for each set of them."""
@@ -321,7 +333,7 @@ class Radz:
             anchors = self._model.class_anchors(texts, config, accelerator)
             of_bank = factory.class_texts(self.bank.names, self._model.file, self.data, config.aspects)
             one = ZeroShot(self.encoder, texts, of_bank, self.experiment.dfat, self.experiment.scoring, self.modalities)
-            with self._precision():
+            with self._precision(within_step=False):
                 one.refresh(self.bank.vectors.to(self.device), anchors.to(self.device))
             self._classifiers[names] = one
         return self._classifiers[names]

@@ -73,6 +73,10 @@ class Clip(Scored):
             loss = info_nce(image, text, pairs, usable, self.encoder.temperature)
         return self.log_loss(loss, batch)
 
+    def on_train_batch_end(self, outputs: Any, batch: StudyBatch, batch_idx: int) -> None:
+        """Keep the temperature within its bounds."""
+        self.encoder.keep_temperature()
+
     def configure_optimizers(self) -> Any:
         """AdamW; norms, biases and the temperature are not decayed."""
         parts = {"clip": (self.config.learning_rate, self.named_parameters())}

@@ -36,14 +36,14 @@ from radz.models.extra_losses import ADDED, extra_losses, without_losses
 from radz.models.first_loss import FirstLoss, FirstPairs
 from radz.models.geometry import of_encoder, told_of_sinks
 from radz.models.gradient_cache import cached_features
-from radz.models.labels import LabelView, batch_texts, label_view, training_log_odds
+from radz.models.labels import LabelView, batch_texts, label_view, training_prior
 from radz.models.losses import Features, Focus, alignment, of_both_sides, positive_pairs
 from radz.models.prompts import check_prompts
 from radz.models.retrieval_features import Keeper, Kept
 from radz.models.zero_shot import ClassTexts, ZeroShot
 from radz.training.checkpoint_io import check_weights, content_digest
 from radz.training.fsdp import local, shard
-from radz.training.optimizer import adamw
+from radz.training.optimizer import adamw, keep_scale
 
 log = logging.getLogger(__name__)
 FIRST_BIAS = -2.0
@@ -56,8 +56,6 @@ LARGE_BANK = 512
 """anchors from which on the ranks share the work of the anchor head"""
 SAMPLE = 256
 """studies of the test whose features show their geometry"""
-LARGEST_SCALE = math.log(100)
-"""of a learned temperature, as in CLIP: it lies between .01 and 1"""
 
 
 class DFAT(Scored):
@@ -71,7 +69,8 @@ class DFAT(Scored):
         class_anchors: raw vectors [C, d], or sets [C, S, d], of those findings, NaN rows where there is none.
         modalities: one for each corpus that `StudyBatch.corpus` counts.
         extras: losses that are added, by name, as `extra_losses` makes them.
-        prior: log-odds [K] of the findings of the bank in training, where `dkam.logit_adjustment` asks for them.
+        prior: [K], see `training_prior`, of the findings of the bank, where `dkam.logit_adjustment` asks for them.
+        seed: of what added losses draw.
     """
 
     bank: AnchorBank
@@ -79,10 +78,10 @@ class DFAT(Scored):
     def __init__(
         self, encoder: Encoder, bank: AnchorBank, labels: LabelView, texts: ClassTexts, of_bank: ClassTexts,
         class_anchors: Tensor, dfat: DfatConfig, dkam: DkamConfig, scoring: ScoringConfig, modalities: Sequence[str],
-        extras: Mapping[str, ExtraLoss] | None = None, prior: Tensor | None = None,
+        extras: Mapping[str, ExtraLoss] | None = None, prior: Tensor | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.dkam, self.extras = dkam, dict(extras or {})
+        self.dkam, self.extras, self.seed = dkam, dict(extras or {}), seed
         self.added = nn.ModuleDict({name: one for name, one in self.extras.items() if isinstance(one, nn.Module)})
         self.strict_loading = False  # frozen weights are not in the checkpoint; on_load_checkpoint checks the rest
         self.encoder, self.bank, self.dfat, self.gradient_clip = encoder, bank, dfat, dfat.gradient_clip
@@ -121,7 +120,7 @@ class DFAT(Scored):
         if self.refreshes and self.global_step and self.global_step % self.dkam.anchor_refresh_steps == 0:
             self.refresh_anchors()
         texts, digest = batch_texts(batch, self.label_view, self.dfat, self.modalities)
-        given = Given(self.global_step, batch, texts, modalities_of(batch, self.modalities))
+        given = Given(self.global_step, batch, texts, modalities_of(batch, self.modalities), self.seed)
         image, text = self._features(batch, texts)
         own = {name: extra.encode(self.encoder, given) for name, extra in self.extras.items()}
         usable = torch.tensor([bool(words) for words in texts], device=self.device)
@@ -245,7 +244,7 @@ class DFAT(Scored):
     def on_train_batch_end(self, outputs: Any, batch: StudyBatch, batch_idx: int) -> None:
         """Keep a learned temperature within its bounds; log study-report pairs per second over all ranks."""
         if self.log_scale is not None:
-            local(self.log_scale.detach()).clamp_(0, LARGEST_SCALE)
+            keep_scale(self.log_scale)
         seconds = time.perf_counter() - self._started
         self.log("pairs_per_second", len(batch) * world()[1] / seconds, prog_bar=True)
 
@@ -392,8 +391,9 @@ def build(task: Task) -> DFAT:
     of_bank = factory.class_texts(model.bank.names, model.file, experiment.data, experiment.dkam.aspects)
     known, view, names = known_findings(experiment.data), label_view(data), model.bank.names
     extras = {} if task.known else extra_losses(experiment.dfat, model.encoder, model.bank, known, data.modalities)
-    prior = training_log_odds(view, data, names) if experiment.dkam.logit_adjustment else None
-    given = view, texts, of_bank, anchors, *sections, data.modalities, extras, prior
+    adjusted, kind = experiment.dkam.logit_adjustment, experiment.dkam.category
+    prior = training_prior(view, data, names, kind) if adjusted else None
+    given = view, texts, of_bank, anchors, *sections, data.modalities, extras, prior, experiment.seed
     module = DFAT(model.encoder, model.bank, *given)
     module.train()
     log_trainable(module)

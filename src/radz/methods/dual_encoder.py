@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.errors import InputError
+from radz.training.optimizer import LARGEST_SCALE, keep_scale
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class TwoTowers(nn.Module, abc.ABC):
     ) -> None:  # fmt: skip
         super().__init__()
         self.model: Any = model
+        self._first_scale = model.logit_scale.item()
         self.image_size, self.context, self.width = image_size, context, width
         deviation = torch.tensor(std)
         self.register_buffer("_scale", (factor / deviation)[:, None, None], persistent=False)
@@ -56,8 +58,12 @@ class TwoTowers(nn.Module, abc.ABC):
 
     @property
     def temperature(self) -> Tensor:
-        """What similarities are divided by in training; CLIP never goes below 1/100."""
-        return (-self.model.logit_scale.clamp(max=4.6052)).exp()
+        """What similarities are divided by in training; it starts as the folder has it."""
+        return (-self.model.logit_scale).exp()
+
+    def keep_temperature(self) -> None:
+        """After a step: between 1/100 and 1, as in CLIP, or as far beyond as the folder has it (SigLIP: 1/117)."""
+        keep_scale(self.model.logit_scale, min(0.0, self._first_scale), max(LARGEST_SCALE, self._first_scale))
 
     def check_side(self, side: int) -> None:
         """InputError where images of `side` pixels do not fit the tower."""

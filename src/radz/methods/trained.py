@@ -114,6 +114,18 @@ def headline_of(folder: Path) -> str:
     return chosen(load_run(folder).scoring.headline, folder)
 
 
+def precision_of_run(folder: Path) -> str | None:
+    """`trainer.precision` as it came out where a run, or the run that was exported, made its scores; None where an
+    earlier radz exported it.
+    """
+    if is_export(folder):
+        return read_json(folder, RADZ_JSON).get("precision")
+    noted, settings = read_environment(folder), load_run(folder).trainer
+    # An earlier radz noted the GPUs alone.
+    of_machine = "bf16-mixed" if noted.get("gpus") and settings.accelerator != "cpu" else "32-true"
+    return noted.get("precision") or (of_machine if settings.precision == "auto" else settings.precision)
+
+
 def run_digest(folder: Path) -> str | None:
     """The digest of the experiment of a run, or of the run that was exported; None where an earlier radz wrote none."""
     if is_export(folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -12,12 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.errors import InputError
+from data_modules.labelling.phrases import Phrases
+from data_modules.labelling.rules import Rules, Term, read_cues
+from data_modules.labelling.scopes import said
+from data_modules.labelling.sentences import split
 
 UNREAD = 0.5
 """score of an answer that cannot be parsed; nothing else gives it"""
 WRITTEN = "_written"
 """how the names of scorers end that are parsed from free answers"""
-_LETTERS = re.compile(r"\W*[A-Z](?!\w)(?:\W+(?:and\W+)?[A-Z](?!\w))*")
+_LETTERS = re.compile(
+    r"\W*(?P<lead>(?:(?i:the|my|would|think|believe|say|choose|pick|it|is|are|be|correct|right|best|final|answers?|"
+    r"options?|choices?|letters?)\b\W*|I\b(?= [a-z])\W*)*)(?P<letters>[A-Z](?!\w)(?:\W+(?:and\W+)?[A-Z](?!\w))*)"
+)
+_DENIAL = re.compile(r"\b(no|not|none|nothing|never|neither|nor|without|cannot|absen(ce|t)|exclud\w+)\b|n['\u2019]t\b")
 
 
 def letters(count: int) -> list[str]:
@@ -50,25 +59,45 @@ def read_choice(answer: str, names: Sequence[str], marks: Sequence[str], none: s
         marks: the letters of the names, then that of `none` where there is one; empty where names are the answers.
         none: the last option, '' where there is none.
 
-    An answer that begins with letters (`B`, `A, C.`) names those; one that does not names the options whose words it
-    holds. It cannot be read when neither is there.
+    Named are options whose letters the answer begins with (`B`, `A, C.`, `The answer is B`) and those whose words it
+    holds, but for what it denies. It cannot be read where neither is there, or where it denies and does not say what.
     """
     options = [*names, *([none] if none else [])]
-    chosen: set[int] = set()
+    chosen, rest = _begun(answer, marks)
+    for place in sorted(range(len(options)), key=lambda place: -len(options[place])):
+        rest = re.sub(rf"(?<!\w){re.escape(options[place])}(?!\w)", _stand_in(place), rest, flags=re.IGNORECASE)
+    stated: dict[int, bool] = {}
+    for sentence in split(rest):
+        found = {int(one.finding): one.state != "absent" for one in said(sentence, _rules(len(options)))}
+        if (found or chosen) and all(found.values()) and _DENIAL.search(sentence.lower()):
+            return [UNREAD] * len(names)
+        stated |= {place: there or stated.get(place, False) for place, there in found.items()}
+    read = dict.fromkeys(chosen, True) | stated
+    return [float(read.get(place, False)) if read else UNREAD for place in range(len(names))]
+
+
+def _begun(answer: str, marks: Sequence[str]) -> tuple[list[int], str]:
+    """Places of the letters that an answer begins with and what stands behind them; none and all of it, else."""
     begun = _LETTERS.match(answer) if marks else None
-    # "A small effusion." begins with an article: a word in small letters follows.
-    if begun and not re.match(r" [a-z]", answer[begun.end() :]):
-        chosen = {marks.index(letter) for letter in re.findall(r"(?<!\w)[A-Z](?!\w)", begun[0]) if letter in marks}
-    if not chosen:
-        rest = answer.lower()
-        for place in sorted(range(len(options)), key=lambda place: -len(options[place])):
-            pattern = rf"(?<!\w){re.escape(options[place].lower())}(?!\w)"
-            if re.search(pattern, rest):
-                chosen.add(place)
-                rest = re.sub(pattern, " ", rest)
-    if not chosen:
-        return [UNREAD] * len(names)
-    return [float(place in chosen) for place in range(len(names))]
+    if begun is None:
+        return [], answer
+    letters_of, rest = begun["letters"], answer[begun.end() :]
+    # "A small effusion." and "I see one." begin with words.
+    if letters_of in ("A", "I") and not begun["lead"] and re.match(r" \w", rest):
+        return [], answer
+    return [marks.index(letter) for letter in re.findall(r"\b[A-Z]\b", letters_of) if letter in marks], rest
+
+
+def _stand_in(place: int) -> str:
+    """A word that no text holds, for the option there: the words of options may hold those that deny."""
+    return "zzz" + "".join(chr(ord("a") + int(digit)) for digit in str(place))
+
+
+@cache
+def _rules(count: int) -> Rules:
+    """What English reports deny with, and so many options as what they speak of."""
+    terms = ((_stand_in(place), Term(str(place), "terms", _stand_in(place))) for place in range(count))
+    return Rules("en", read_cues("en"), Phrases(terms, "options"))
 
 
 def over_read_images(values: Tensor, counts: Tensor, how: str) -> Tensor:

@@ -15,6 +15,9 @@ from data_modules.batch import StudyBatch
 from radz.models.encoder import Encoder
 from radz.models.losses import Features
 
+SEEDS_APART = 1_000_000_007
+"""between the draws of two seeds: odd, since torch reads the lower 32 bits alone, and more than a run has steps"""
+
 
 @dataclass
 class Given:
@@ -26,6 +29,13 @@ class Given:
     """B texts as training reads them, empty where a study has none"""
     modalities: Sequence[str]
     """B keys of MODALITY_TEXT"""
+    seed: int = 0
+    """of the run"""
+
+    @property
+    def draw(self) -> int:
+        """The number that random draws of this step begin with, the same on every rank."""
+        return self.step + self.seed * SEEDS_APART
 
 
 @dataclass

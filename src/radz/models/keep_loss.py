@@ -55,9 +55,9 @@ class KeptTexts(nn.Module):
         """All that are kept."""
         return [*self.texts]
 
-    def draw(self, step: int) -> list[int]:
-        """The texts of a step: the same on every rank."""
-        return sorted(random.Random(step).sample(range(len(self.texts)), min(DRAWN, len(self.texts))))
+    def draw(self, number: int) -> list[int]:
+        """The texts of a step; `number`: see `Given.draw`."""
+        return sorted(random.Random(number).sample(range(len(self.texts)), min(DRAWN, len(self.texts))))
 
     @torch.no_grad()
     def measure(self, encoder: Encoder) -> None:
@@ -73,7 +73,7 @@ class KeptTexts(nn.Module):
         """Raw means [n, d] at the modality tokens behind the texts of this step; the first one measures before."""
         if given.step == 0:
             self.measure(encoder)
-        texts = [self.texts[place] for place in self.draw(given.step)]
+        texts = [self.texts[place] for place in self.draw(given.draw)]
         if not self.most:
             return encoder.encode_descriptions(texts, "decoder")
 
@@ -85,7 +85,7 @@ class KeptTexts(nn.Module):
 
     def loss(self, encoder: Encoder, given: Given, encoded: Encoded, own: Tensor, bias: Tensor) -> Tensor:
         """See `ExtraLoss`; from 0 to 4, no nats. Every rank has the same texts, and so the same loss."""
-        return similarity_change(own, self.first[self.draw(given.step)].to(own))
+        return similarity_change(own, self.first[self.draw(given.draw)].to(own))
 
 
 def similarity_change(now: Tensor, then: Tensor) -> Tensor:

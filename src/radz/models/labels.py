@@ -14,9 +14,12 @@ from data_modules.datamodule import StudyDataModule
 from data_modules.findings import NO_FINDING, UNCERTAIN, Ontology, ontology
 from data_modules.reports import digest64
 from radz.config.schema import DfatConfig
+from radz.models.losses import category_targets
 
 MODALITY_TEXT = {"chest_xray": "chest X-ray", "chest_ct": "chest CT"}
 """the modalities, in words of a prompt"""
+FIXED_POINT = 100
+"""steps towards it; one where all labels are known"""
 
 
 @dataclass
@@ -72,9 +75,7 @@ def with_no_finding(labels: Tensor, stated: Tensor, findings: Sequence[str]) -> 
     """
     if NO_FINDING not in findings:
         return labels
-    column, known = list(findings).index(NO_FINDING), ontology()
-    # What an experiment adds to the ontology is a pathology.
-    diseases = [k for k, name in enumerate(findings) if name not in known or known[name].pathology]
+    column, diseases = list(findings).index(NO_FINDING), pathologies(findings)
     unknown = labels[:, column].isnan() & bool(diseases)
     healthy = unknown & (stated[:, diseases] == 0).all(1)
     diseased = (labels[:, diseases] == 1).any(1)
@@ -84,19 +85,42 @@ def with_no_finding(labels: Tensor, stated: Tensor, findings: Sequence[str]) -> 
     return completed
 
 
+def pathologies(findings: Sequence[str]) -> list[int]:
+    """Places of those that no_finding excludes; what an experiment adds to the ontology is one."""
+    known = ontology()
+    return [k for k, name in enumerate(findings) if name not in known or known[name].pathology]
+
+
 def _apply(policy: Tensor, states: Tensor, corpus: Tensor) -> Tensor:
     table = policy.to(states.device)
     columns = torch.arange(table.shape[1], device=table.device)
     return table[corpus[:, None], columns, states.long()]
 
 
-def training_log_odds(view: LabelView, data: StudyDataModule, findings: Sequence[str]) -> Tensor:
-    """Log-odds [K] of findings among the training studies whose label is known; half a study of either is added."""
+def training_prior(view: LabelView, data: StudyDataModule, findings: Sequence[str], category: str) -> Tensor:
+    """What common findings have ahead in the logits [K] of the category loss, as training draws its studies.
+
+    Added to the logits, it makes equal similarities the best that features can have which say nothing: for the
+    sigmoid the log-odds among known labels; for the softmax the logs of the shares of the mass, which unknown labels
+    turn from means into the fixed point of hidden columns (Hunter 2004, MM for Bradley-Terry models). Half a study of
+    each kind is added.
+
+    Args:
+        category: `dkam.category`.
+    """
     rows = data.table.rows("train")
     states, corpus = (torch.from_numpy(np.asarray(part)[rows]) for part in (data.table.states, data.table.corpus))
     labels = view.of_states(states, corpus.long(), findings)
-    present, absent = ((labels == value).sum(0) + 0.5 for value in (1, 0))
-    return torch.log(present / absent)
+    draws = torch.from_numpy(data.training_draws()).to(labels.dtype)
+    if category == "sigmoid":
+        present, absent = (draws @ (labels == value).to(draws.dtype) + 0.5 for value in (1, 0))
+        return torch.log(present / absent)
+    target, known, used = category_targets(labels)
+    mass, seen, draws = draws[used] @ target[used] + 0.5, known[used].to(draws.dtype), draws[used]
+    shares = torch.ones_like(mass)
+    for _ in range(FIXED_POINT):
+        shares = mass / ((draws / (seen @ shares)) @ seen + 0.5 * len(mass) / shares.sum())
+    return torch.log(shares / shares.sum())
 
 
 def batch_texts(

@@ -222,9 +222,10 @@ def known_cross_entropy(logits: Tensor, labels: Tensor, focus: Focus | None = No
     target = labels.nan_to_num(0.0).to(logits.dtype)
     if not focus:
         return global_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), known)
-    wrong = (logits.sigmoid() - focus.margin).clamp(min=1e-12)  # 0 to a power below 1 has no gradient
+    # 0 to a power below 1 has no gradient.
+    short, wrong = (-logits).sigmoid().clamp(min=1e-12), (logits.sigmoid() - focus.margin).clamp(min=1e-12)
     absent = torch.log1p(-wrong.clamp(max=1 - 1e-7)) if focus.margin else F.logsigmoid(-logits)
-    of_present = logits.sigmoid().neg().add(1.0).pow(focus.present) * F.logsigmoid(logits)
+    of_present = short.pow(focus.present) * F.logsigmoid(logits)
     return global_mean(-torch.where(target > 0, of_present, wrong.pow(focus.absent) * absent), known)
 
 
@@ -269,8 +270,8 @@ def category(
         usable: bool [B], studies that have this modality.
         temperature: a number, or a tensor [1] that is learned.
         bias: [1] added to every logit of the sigmoid.
-        prior: [K] added to the logits of either loss, such as log-odds of the findings, so that similarities need not
-            say how common each one is (logit adjustment: Menon et al., ICLR 2021, arXiv 2007.07314).
+        prior: [K] added to the logits, as `radz.models.labels.training_prior` makes it, so that similarities need not
+            say how common each finding is (logit adjustment: Menon et al., ICLR 2021, arXiv 2007.07314).
         focus: of the sigmoid.
 
     Returns:

@@ -29,7 +29,7 @@ never tells all of what is hidden"""
 TINY = 1e-4
 """added to a variance, as VICReg does: its root has a gradient at 0"""
 APART = 1_000_003
-"""between the seeds of two steps: more than a table has rows"""
+"""between the generators of two steps: more than a table has rows"""
 
 Images = tuple[Tensor, Tensor, Sequence[str]]
 """pixels, image counts and modalities as `Encoder.encode_images` takes them"""
@@ -85,10 +85,10 @@ class Reconstruction(nn.Module):
             ((part, batch.image_counts[rows], given.modalities[rows]), batch.rows[rows].tolist())
             for part, rows in zip(pixels, starts, strict=True)
         ]
-        targets = torch.cat([self.targets(encoder, averages, *part, given.step) for part in parts])
+        targets = torch.cat([self.targets(encoder, averages, *part, given.draw) for part in parts])
 
         def of_part(images: Images, places: Sequence[int]) -> Compute:
-            return lambda: (self.predictions(encoder, images, places, given.step),)
+            return lambda: (self.predictions(encoder, images, places, given.draw),)
 
         computed = [of_part(*part) for part in parts]
         if not self.most:
@@ -96,10 +96,10 @@ class Reconstruction(nn.Module):
         predicted = cached(computed, encoder.backbone.device, encoder, self)
         return torch.cat([part for (part,) in predicted]), targets
 
-    def predictions(self, encoder: Encoder, images: Images, rows: Sequence[int], step: int) -> Tensor:
+    def predictions(self, encoder: Encoder, images: Images, rows: Sequence[int], draw: int) -> Tensor:
         """Of the masked tokens [n, d], in order, from what is left of each image."""
         given = encoder.image_sequences(*images)
-        masked = self.masked(given.content, rows, step)
+        masked = self.masked(given.content, rows, draw)
         # Nothing of a masked token is left in channels beyond d either, which some backbones read in later layers.
         token = F.pad(self.token, (0, given.embeddings.shape[-1] - len(self.token))).to(given.embeddings.dtype)
         embeddings = torch.where(masked[..., None], token, given.embeddings)
@@ -110,7 +110,7 @@ class Reconstruction(nn.Module):
 
     @torch.no_grad()
     def targets(
-        self, encoder: Encoder, averages: list[Tensor], images: Images, rows: Sequence[int], step: int
+        self, encoder: Encoder, averages: list[Tensor], images: Images, rows: Sequence[int], draw: int
     ) -> Tensor:  # fmt: skip
         """States of the same tokens [n, d] where none is masked, of the averaged weights and without dropout."""
         training = encoder.training
@@ -119,18 +119,19 @@ class Reconstruction(nn.Module):
             given = encoder.image_sequences(*images)
             states = encoder.backbone.decode(given.embeddings, given.mask, given.content)
         encoder.train(training)
-        chosen = at_least_fp32(states[self.masked(given.content, rows, step)])
+        chosen = at_least_fp32(states[self.masked(given.content, rows, draw)])
         with torch.autocast(states.device.type, enabled=False):
             return F.layer_norm(chosen, chosen.shape[-1:])
 
-    def masked(self, content: Tensor, rows: Sequence[int], step: int) -> Tensor:
+    def masked(self, content: Tensor, rows: Sequence[int], draw: int) -> Tensor:
         """Bool [B, T], true at the image tokens that are masked.
 
-        By table row and step: the same however studies are shared out over ranks and chunks.
+        By table row and `Given.draw`: the same however studies are shared out over ranks and chunks.
         """
         masks = []
         for row, tokens in zip(rows, content.sum(1).tolist(), strict=True):
-            order = torch.randperm(tokens, generator=torch.Generator().manual_seed(step * APART + row))
+            generator = torch.Generator().manual_seed((draw * APART + row) % 2**63)
+            order = torch.randperm(tokens, generator=generator)
             masks.append(order < max(1, round(self.share * tokens)))
         masked = torch.zeros_like(content)
         masked[content] = torch.cat(masks).to(content.device)

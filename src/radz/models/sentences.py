@@ -183,12 +183,12 @@ class Sentences:
     def draw(self, given: Given) -> tuple[list[Asserted], list[str]]:
         """S sentences of each study, in order and filled up with empty ones, and a twin of each or an empty text.
 
-        The same for the same step and study, whatever rank it is on.
+        The same for the same seed, step and study, whatever rank it is on.
         """
         drawn: list[Asserted] = []
         twins: list[str] = []
         for text, modality, row in zip(given.texts, given.modalities, given.batch.rows.tolist(), strict=True):
-            rng = random.Random(f"{given.step} {row}")
+            rng = random.Random(f"{given.draw} {row}")
             every = list(dict.fromkeys(self.asserted(text, modality)))
             chosen = rng.sample(every, min(self.count, len(every)))
             twins += [rng.choice(one.twins)[1] if one.twins else "" for one in chosen] + [""] * (

@@ -24,7 +24,7 @@ from data_modules.findings import NO_FINDING, Ontology
 from data_modules.parsing import parse_yaml
 from radz.models.encoder import Encoder
 from radz.models.extra_loss import Encoded, Given
-from radz.models.labels import MODALITY_TEXT, finding_text
+from radz.models.labels import MODALITY_TEXT, finding_text, pathologies, with_no_finding
 from radz.models.losses import Features, category, cosine, global_mean, trained_pairs
 from radz.models.prompts import fill
 
@@ -71,7 +71,7 @@ class Statements:
 
         All modalities, whatever a batch holds, so that ranks call the decoder equally often.
         """
-        drawn = {modality: self.draw(MODALITY_TEXT[modality], given.step) for modality in self.modalities}
+        drawn = {modality: self.draw(MODALITY_TEXT[modality], given.draw) for modality in self.modalities}
         return {
             name: encoder.encode_texts([*said, *denied], raw=True, groups=1) for name, (said, denied) in drawn.items()
         }
@@ -101,13 +101,13 @@ class Statements:
         of_images = statement_loss(said, denied, encoded.labels, encoded.settings["temperature"], bias)
         return (of_images + torch.stack(of_anchors).mean()) / 2
 
-    def draw(self, modality: str, step: int) -> tuple[list[str], list[str]]:
-        """One statement on each finding, and its denial: the same draw for the same step on every rank.
+    def draw(self, modality: str, number: int) -> tuple[list[str], list[str]]:
+        """One statement on each finding, and its denial.
 
         Args:
-            modality: in words.
+            modality: in words. number: see `Given.draw`.
         """
-        rng, said, denied = random.Random(step), [], []
+        rng, said, denied = random.Random(number), [], []
         for pairs, called in zip(self._pairs, self._names, strict=True):
             name, (one, other) = rng.choice(called), rng.choice(pairs)
             said.append(fill(one, name, modality))
@@ -180,11 +180,15 @@ def statement_labels(findings: Sequence[str], known: Ontology) -> Tensor:
     """What K statements and then their K denials say of the findings, [2K, K] as `category_targets` has labels.
 
     A statement says its finding, of which it leaves the wider ones open, and no other; a denial says its own alone.
+    No pathology, such as a support device, and no_finding leave each other open.
     """
-    count = len(findings)
+    count, diseases = len(findings), pathologies(findings)
     said = torch.eye(count)
     for row, finding in enumerate(findings):
         wider = known.ancestors(finding) if finding in known else ()
-        said[row, [place for place, other in enumerate(findings) if other in wider]] = torch.nan
+        free = set(range(count)) - {row, *diseases} if finding == NO_FINDING else ()
+        said[row, [place for place, other in enumerate(findings) if other in wider or place in free]] = torch.nan
+    # That a statement names nothing else is no word on health: stated is its own finding alone.
+    said = with_no_finding(said, said.masked_fill(said == 0, torch.nan), findings)
     denied = torch.full((count, count), torch.nan).fill_diagonal_(0.0)
     return torch.cat([said, denied])

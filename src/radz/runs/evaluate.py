@@ -35,7 +35,7 @@ from radz.runs.wandb_run import run_loggers
 from radz.training.callbacks.csv_logger import CsvLog
 from radz.training.environment import environment, peak_memory_gb
 from radz.training.run_folder import check_empty, read_environment, working_in
-from radz.training.trainer import make_trainer
+from radz.training.trainer import make_trainer, precision_of
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,9 @@ def record(experiment: Experiment, parts: Parts, run_dir: Path, begun: Mapping[s
         with replacing(run_dir / "label_mapping.csv") as draft:
             label_map(parts.data, parts.seen).to_csv(draft, index=False)
         digests = {name: value for name, value in (begun or {}).items() if name in DIGESTS}
-        content = {**environment(), **parts.inputs, **digests, **peak_memory_gb(), **parts.known}
+        precision = precision_of(experiment.trainer.precision, experiment.trainer.accelerator)
+        made = {**environment(), "precision": precision, **peak_memory_gb()}
+        content = {**made, **parts.inputs, **digests, **parts.known}
         write_json(run_dir / "environment.json", {"config_digest": digest(experiment), **content})
 
 

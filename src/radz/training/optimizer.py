@@ -8,11 +8,15 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from data_modules.errors import InputError
+from radz.training.fsdp import local
 
 TOKEN_ROWS = ("embed_tokens", "trainable_tokens_")
 """in the names of the decoder's embedding table, and of its modality rows where they alone train"""
+LARGEST_SCALE = math.log(100)
+"""of a learned temperature, as in CLIP: it lies between .01 and 1"""
 
 
 Named = tuple[str, torch.nn.Parameter]
@@ -64,6 +68,14 @@ def adamw(
 
 def _is_decayed(name: str, parameter: torch.nn.Parameter) -> bool:
     return parameter.ndim > 1 and not any(rows in name for rows in TOKEN_ROWS)
+
+
+def keep_scale(scale: Tensor, least: float = 0.0, most: float = LARGEST_SCALE) -> None:
+    """After a step, bring a learned logarithm of 1 / temperature back between its bounds.
+
+    The weight itself: a clamp in the loss would leave one that has passed them without a gradient.
+    """
+    local(scale.detach()).clamp_(least, most)
 
 
 def learning_rate_factor(step: int, total_steps: int, warmup: float) -> float:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import torch
+import yaml
 from PIL import Image
 
 import radz
 from data_modules.errors import InputError
 from radz import Radz
 from radz.config.files import find_resource
+from radz.config.trainer import TrainerConfig
+from radz.methods.base import run_rows
+from radz.methods.trained import precision_of_run
 from radz.models import factory
 from radz.models.descriptions import FIELDS, load_descriptions, save_descriptions
 from radz.models.zero_shot import SCORERS
+from radz.runs.prepare import prepare
+from radz.training.run_folder import load_run
+from radz.training.trainer import make_trainer
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +54,48 @@ def test_scores_equal_the_predictions_of_the_run(
     expected = table[[f"{scorer or 'fused'}/{name}" for name in names]].to_numpy()
     assert np.abs(found.to_numpy() - expected).max() < 1e-5
     assert expected.std(axis=0).min() > 0
+
+
+def test_scores_are_made_in_the_precision_of_the_run(trained_run: Path, files: list[Path], tmp_path: Path) -> None:
+    """As a Trainer makes them in bf16-mixed: images in bfloat16, but the texts of findings, before its steps, not."""
+    parts = prepare(load_run(trained_run), trained_run, trained=True)
+    trainer = make_trainer(TrainerConfig(precision="bf16-mixed", progress_bar=False), tmp_path, [])
+    try:
+        _, wanted = run_rows(trainer, parts.module, parts.data, parts.data.table.rows("test"))
+    finally:
+        torch.backends.cuda.enable_flash_sdp(True)
+    folder = shutil.copytree(trained_run, tmp_path / "run")
+    noted = json.loads((folder / "environment.json").read_text())
+    assert noted["precision"] == precision_of_run(folder) == "32-true"
+    (folder / "environment.json").write_text(json.dumps({**noted, "precision": "bf16-mixed"}))
+    engine = Radz.from_pretrained(folder)
+    for scorer in SCORERS:
+        assert np.abs(engine.score(files, parts.findings, scorer).to_numpy() - wanted[scorer]).max() < 1e-6
+    assert torch.backends.cuda.flash_sdp_enabled()
+
+
+@pytest.mark.parametrize(
+    ("noted", "trainer", "found"),
+    [
+        ({"precision": "32-true", "gpus": ["H200"]}, {}, "32-true"),
+        ({"gpus": ["H200"]}, {}, "bf16-mixed"),
+        ({"gpus": ["H200"]}, {"accelerator": "cpu"}, "32-true"),
+        ({"gpus": []}, {}, "32-true"),
+        ({}, {"precision": "64-true"}, "64-true"),
+    ],
+)
+def test_the_precision_of_earlier_runs_follows_from_their_machine(
+    trained_run: Path, tmp_path: Path, noted: dict[str, Any], trainer: dict[str, str], found: str
+) -> None:
+    config = yaml.safe_load((trained_run / "config.yaml").read_text())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, "trainer": {**config["trainer"], **trainer}}))
+    (tmp_path / "environment.json").write_text(json.dumps(noted))
+    assert precision_of_run(tmp_path) == found
+
+
+def test_a_precision_that_is_not_to_be_had_is_told(engine: Radz, caplog: pytest.LogCaptureFixture) -> None:
+    Radz(engine.experiment, engine._model, "cpu", "64-true")
+    assert "the run computed in 64-true, and cpu computes in float32" in caplog.text
 
 
 def test_scores_do_not_depend_on_the_other_files_or_findings(engine: Radz, files: list[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from radz.config.schema import ClipConfig, DfatConfig
 from radz.config.scoring import ScoringConfig
 from radz.methods.clip import SCORER, Clip
 from radz.methods.clip_huggingface import ClipEncoder, _tokenizer, write_tiny_clip
+from radz.methods.dual_encoder import TwoTowers
 from radz.models.labels import LabelView
 from radz.models.prompts import Wording
 from radz.models.zero_shot import ClassTexts
@@ -150,6 +152,37 @@ def test_training_lowers_the_loss_of_its_pairs(folders: dict[str, Path], kind: s
     assert made.training_step(pairs, 0) < 0.7 * loss
     frozen = module(folders[kind])
     assert not frozen.trains and not any(p.requires_grad for p in frozen.parameters())
+
+
+class Towers(TwoTowers):
+    """A temperature and nothing else."""
+
+    image_parts = ()
+
+    def __init__(self, scale: float) -> None:
+        model = torch.nn.Module()
+        model.logit_scale = torch.nn.Parameter(torch.tensor([scale]))
+        super().__init__(model, 64, 40, 24, [0.5] * 3, [0.5] * 3)
+
+    def images(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels
+
+    def texts(self, texts: list[str]) -> torch.Tensor:
+        return torch.zeros(len(texts), 24)
+
+
+@pytest.mark.parametrize(("first", "least"), [(4.765, 0.0), (4.0, 0.0), (-0.5, -0.5)])
+def test_learning_starts_at_the_temperature_of_the_folder(folders: dict[str, Path], first: float, least: float) -> None:
+    """4.765 is that of SigLIP, beyond CLIP's limit of log 100: it has its gradient, and may fall, but not rise."""
+    made = module(folders["clip"], train=True)
+    made.encoder = Towers(first)
+    scale, temperature = made.encoder.model.logit_scale, made.encoder.temperature
+    temperature.backward()
+    assert temperature.item() == pytest.approx(math.exp(-first)) == pytest.approx(-scale.grad.item())
+    for moved, kept in ((first, first), (0.3, 0.3), (9.0, max(first, math.log(100))), (-9.0, least)):
+        scale.data.fill_(moved)
+        made.on_train_batch_end(None, batch([1]), 0)
+        assert scale.item() == pytest.approx(kept)
 
 
 def test_faults_of_a_folder_name_the_key(folders: dict[str, Path], tiny_path: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def studies(part: slice = slice(None)) -> StudyBatch:
     return StudyBatch(
         torch.cat([pixels[i] for i in rows]), counts[part], REPORTS[part],
         torch.tensor([digest64(REPORTS[i]) for i in rows]), states[part], torch.zeros_like(counts[part]),
-        torch.tensor(list(rows)),
+        torch.tensor(list(rows)), torch.zeros_like(counts[part]),
     )  # fmt: skip
 
 

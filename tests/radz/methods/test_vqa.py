@@ -207,11 +207,23 @@ def test_yes_and_no_are_read(answer: str, value: float) -> None:
         ("B", [0, 1]), ("A.", [1, 0]), ("A, B", [1, 1]), ("A and B.", [1, 1]), ("B. pleural effusion", [0, 1]),
         ("C", [0, 0]), ("A small pleural effusion is seen", [0, 1]), ("It shows a nodule.", [1, 0]),
         ("None of these", [0, 0]), ("effusion", [0.5, 0.5]), ("D", [0.5, 0.5]), ("", [0.5, 0.5]),
+        ("The answer is B", [0, 1]), ("**Answer: B**", [0, 1]), ("I think option A", [1, 0]), ("B is right.", [0, 1]),
+        ("A. nodule, B. pleural effusion", [1, 1]), ("I see a nodule", [1, 0]), ("C. None of these", [0, 0]),
+        ("There is no nodule, but pleural effusion.", [0, 1]), ("B. Pleural effusion is not seen", [0, 0]),
+        ("nodule: no. pleural effusion: yes", [0, 1]), ("It may be a nodule", [1, 0]), ("No edema. Nodule.", [1, 0]),
+        ("The answer is A as it shows", [1, 0]), ("The answer is not B", [0.5, 0.5]), ("Not nodule", [0.5, 0.5]),
+        ("B. Not seen", [0.5, 0.5]),
     ],
 )  # fmt: skip
 def test_choices_are_read(answer: str, value: list[float]) -> None:
     names = ("nodule", "pleural effusion")
     assert vqa_answers.read_choice(answer, names, ("A", "B", "C"), "None of these") == value
+
+
+def test_an_option_that_holds_a_denial_denies_nothing() -> None:
+    names = ("no abnormal finding", "edema")
+    for answer, value in {"No abnormal finding.": [1, 0], "B. Edema": [0, 1], "No edema": [0, 0]}.items():
+        assert vqa_answers.read_choice(answer, names, ("A", "B"), "") == value
 
 
 def test_longer_names_are_read_first() -> None:

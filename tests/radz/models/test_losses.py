@@ -255,6 +255,16 @@ def test_the_asymmetric_loss_is_that_of_its_formula(focus: Focus) -> None:
     assert torch.equal(logits.grad[5], torch.zeros(3, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("focus", [Focus(0.5, 0, 0), Focus(0, 0.5, 0), Focus(0.5, 0.5, 0.05)])
+def test_the_asymmetric_loss_of_sure_scores_is_finite(focus: Focus) -> None:
+    """In float32, where a probability of 1 leaves nothing of the other."""
+    logits = torch.tensor([[17.0, -17], [200, -200], [-200, 200]], requires_grad=True)
+    loss = known_cross_entropy(logits, torch.tensor([[1.0, 0], [1, 0], [1, 0]]), focus)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
+    assert logits.grad[2, 0] < -0.1
+
+
 def test_a_prior_is_added_to_the_logits_of_either_loss() -> None:
     """What is common need not be similar: with the log-odds of its labels, equal similarities are no error."""
     features, anchors, prior = rows(0), rows(1)[:3], torch.tensor([-3.0, 0.0, 1.0], dtype=torch.float64)

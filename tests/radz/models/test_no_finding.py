@@ -27,7 +27,7 @@ def told(states: list[list[int]], policy: LabelPolicy, wanted: tuple[str, ...] =
     table = torch.from_numpy(policy_table([policy], FINDINGS, "loss"))
     view = LabelView(FINDINGS, FINDINGS, table, table)
     one = torch.zeros(len(states), dtype=torch.int64)
-    batch = StudyBatch(one, one, [""] * len(states), one, torch.tensor(states, dtype=torch.int8), one, one)
+    batch = StudyBatch(one, one, [""] * len(states), one, torch.tensor(states, dtype=torch.int8), one, one, one)
     return view.for_losses(batch, wanted)
 
 

@@ -75,18 +75,18 @@ def test_a_twin_turned_again_is_the_sentence(words: list[str]) -> None:
         assert twin != sentence and turns.twins(twin, [])[kind] == sentence
 
 
-def given(step: int, rows: list[int]) -> Given:
+def given(step: int, rows: list[int], seed: int = 0) -> Given:
     texts = ["", REPORT, "Normal chest radiograph.", "Pleural effusion."]
     count = torch.ones(len(rows), dtype=torch.int64)
     nothing = torch.zeros(len(rows), dtype=torch.int64)
     batch = StudyBatch(
         torch.zeros(len(rows), 1, 2, 2, dtype=torch.uint8), count, [texts[row] for row in rows], nothing,
-        torch.zeros(len(rows), 3, dtype=torch.int8), nothing, torch.tensor(rows),
+        torch.zeros(len(rows), 3, dtype=torch.int8), nothing, torch.tensor(rows), nothing,
     )  # fmt: skip
-    return Given(step, batch, batch.reports, ["chest_xray"] * len(rows))
+    return Given(step, batch, batch.reports, ["chest_xray"] * len(rows), seed)
 
 
-def test_what_is_drawn_depends_on_step_and_study_alone(sentences: Sentences) -> None:
+def test_what_is_drawn_depends_on_seed_step_and_study_alone(sentences: Sentences) -> None:
     seen = set()
     for step in range(40):
         drawn, twins = sentences.draw(given(step, [0, 1, 2, 3]))
@@ -96,6 +96,8 @@ def test_what_is_drawn_depends_on_step_and_study_alone(sentences: Sentences) -> 
         assert len({one.text for one in alone}) == 3
         seen |= {one.text for one in alone}
     assert len(seen) == 5
+    seeds = [[sentences.draw(given(step, [1], seed))[0] for step in range(9)] for seed in (0, 1, 2)]
+    assert seeds[0] != seeds[1] != seeds[2] != seeds[0]
 
 
 def test_a_study_without_any_match_or_negative_leaves_the_loss_finite() -> None:

@@ -53,6 +53,13 @@ def test_a_statement_leaves_wider_findings_open_and_a_denial_all_others() -> Non
     torch.testing.assert_close(found, torch.tensor([*said, *denied]), equal_nan=True)
 
 
+def test_a_device_and_health_say_nothing_of_each_other() -> None:
+    """A support device is no pathology: who is healthy may have one, and who has one may be healthy."""
+    found, nan = statement_labels(("support_devices", "no_finding", "edema"), ontology())[:3], float("nan")
+    said = torch.tensor([[1, nan, 0], [nan, 1, 0], [0, 0, 1]])
+    torch.testing.assert_close(found, said, equal_nan=True)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

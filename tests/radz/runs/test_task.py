@@ -140,7 +140,9 @@ def view() -> LabelView:
 def test_policies_are_applied_by_corpus_and_state() -> None:
     states = torch.tensor([[0, 1], [2, 3], [2, 3]], dtype=torch.int8)
     empty = torch.zeros(3, dtype=torch.int64)
-    batch = StudyBatch(torch.zeros(3, 1, 2, 2), empty + 1, [""] * 3, empty, states, torch.tensor([0, 0, 1]), empty)
+    batch = StudyBatch(
+        torch.zeros(3, 1, 2, 2), empty + 1, [""] * 3, empty, states, torch.tensor([0, 0, 1]), empty, empty
+    )
     found = view().loss(batch)
     assert torch.equal(found.nan_to_num(9), torch.tensor([[0.0, 1.0], [9.0, 0.0], [1.0, 9.0]]))
     assert torch.equal(view().metrics(batch).nan_to_num(9), torch.tensor([[0.0, 1.0], [9.0, 9.0], [9.0, 9.0]]))
