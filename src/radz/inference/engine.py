@@ -32,7 +32,7 @@ from radz.inference.scope import judge
 from radz.methods import training_scope
 from radz.methods.dkam import AnchoredEncoder
 from radz.methods.export_folder import is_export
-from radz.methods.trained import headline_of, load_trained, precision_of_run
+from radz.methods.trained import computed_in, headline_of, load_trained
 from radz.methods.training_scope import Scope
 from radz.methods.validation import validations
 from radz.metrics.validation_rules import Rules
@@ -100,10 +100,11 @@ class Radz:
         """
         path, place = Path(_one(folder, "folder")).expanduser(), usable_device(device)
         where = "cpu" if torch.device(place).type == "cpu" else "gpu"
-        experiment, model = load_trained(path, others=True, accelerator=where)
+        precision, dtype = computed_in(path)
+        experiment, model = load_trained(path, others=True, accelerator=where, dtype=dtype)
         if not is_export(path):
             experiment.scoring.headline = headline_of(path)
-        engine = Radz(experiment, model, place, precision_of_run(path) or precision_of("auto", where))
+        engine = Radz(experiment, model, place, precision or precision_of("auto", where))
         engine.validations, engine.scopes = validations(path), training_scope.read(path)
         return engine
 

@@ -34,7 +34,7 @@ from radz.methods.export_folder import (
     exported_experiment,
     is_export,
 )
-from radz.methods.trained import load_trained, precision_of_run
+from radz.methods.trained import computed_in, load_trained
 from radz.methods.validation import KEY as VALIDATION
 from radz.methods.validation import validations
 from radz.metrics.results_file import headline_in, read_results
@@ -96,7 +96,7 @@ def export_run(run: str, out: str, merge: bool = True, dtype: str = "auto") -> P
             "known": known,
             "headline_scorer": headline_in(metrics, folder),
             "run": environment.get("config_digest"),
-            "precision": precision_of_run(folder),
+            **dict(zip(("precision", "backbone_dtype"), computed_in(folder), strict=True)),
             "thresholds": {key: of.get("thresholds", {}) for key, of in metrics["results"].items()},
             VALIDATION: {corpus: rules.plain() for corpus, rules in validations(folder).items()},
             "experiment": portable(parts.experiment),

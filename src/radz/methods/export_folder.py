@@ -56,8 +56,10 @@ def exported_experiment(folder: Path) -> tuple[Experiment, dict[str, Any]]:
     return experiment, content
 
 
-def load_export(folder: Path, depth: str = "feature", accelerator: str = "auto") -> tuple[Experiment, AnchoredEncoder]:
-    """Experiment and model of an export folder, its decoder as deep as `backbone.depth` would say.
+def load_export(
+    folder: Path, depth: str = "feature", accelerator: str = "auto", dtype: str = "auto"
+) -> tuple[Experiment, AnchoredEncoder]:
+    """Experiment and model of an export folder, `depth` and `dtype` as in `backbone`.
 
     `accelerator`: where it will compute, as in `trainer.accelerator`.
 
@@ -65,7 +67,7 @@ def load_export(folder: Path, depth: str = "feature", accelerator: str = "auto")
         InputError: a part is missing, damaged, or was changed after the export.
     """
     experiment, content = exported_experiment(folder)
-    experiment.backbone.depth, experiment.trainer.accelerator = depth, accelerator
+    experiment.backbone.depth, experiment.backbone.dtype, experiment.trainer.accelerator = depth, dtype, accelerator
     experiment.scoring.headline = content.get("headline_scorer", experiment.scoring.headline)
     merged = content["backbone"]["merged"]
     place = folder / BACKBONE

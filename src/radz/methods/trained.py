@@ -39,13 +39,16 @@ def load_trained(
     Args:
         others: encode all that is described beyond the bank, while the base weights that do so are at hand.
         accelerator, cache_dir: in place of the run's own.
-        backbone: keys of `backbone` that the model is loaded with in place of the run's own; an export has its depth.
+        backbone: keys of `backbone` that the model is loaded with in place of the run's own; an export takes depth and
+            dtype.
 
     Raises:
         InputError: a run without a text side, or its parts do not belong together.
     """
     if is_export(folder):
-        return load_export(folder, backbone.get("depth", "feature"), accelerator or "auto")
+        return load_export(
+            folder, backbone.get("depth", "feature"), accelerator or "auto", backbone.get("dtype", "auto")
+        )
     experiment = load_run(folder)
     if not registry.has_anchors(experiment.method):
         raise InputError(f"{folder}: a run of method {experiment.method} has no text side; give a run of method dfat")
@@ -114,16 +117,20 @@ def headline_of(folder: Path) -> str:
     return chosen(load_run(folder).scoring.headline, folder)
 
 
-def precision_of_run(folder: Path) -> str | None:
-    """`trainer.precision` as it came out where a run, or the run that was exported, made its scores; None where an
-    earlier radz exported it.
+def computed_in(folder: Path) -> tuple[str | None, str]:
+    """`trainer.precision` and `backbone.dtype` as they came out where a run, or the run that was exported, made its
+    scores; None and auto where an earlier radz exported it.
     """
     if is_export(folder):
-        return read_json(folder, RADZ_JSON).get("precision")
-    noted, settings = read_environment(folder), load_run(folder).trainer
+        content = read_json(folder, RADZ_JSON)
+        return content.get("precision"), content.get("backbone_dtype", "auto")
+    noted, run = read_environment(folder), load_run(folder)
     # An earlier radz noted the GPUs alone.
-    of_machine = "bf16-mixed" if noted.get("gpus") and settings.accelerator != "cpu" else "32-true"
-    return noted.get("precision") or (of_machine if settings.precision == "auto" else settings.precision)
+    on_gpu = bool(noted.get("gpus")) and run.trainer.accelerator != "cpu"
+    precision, dtype = run.trainer.precision, run.backbone.dtype
+    auto = ("bf16-mixed", "bfloat16") if on_gpu else ("32-true", "float32")
+    precision = noted.get("precision") or (auto[0] if precision == "auto" else precision)
+    return precision, noted.get("backbone_dtype") or (auto[1] if dtype == "auto" else dtype)
 
 
 def run_digest(folder: Path) -> str | None:

@@ -23,6 +23,7 @@ from radz.methods.trained import headline_of, trained_experiment
 from radz.metrics import sanity
 from radz.metrics.headline import BY_VALIDATION, best_on_validation
 from radz.metrics.summary import log_summary
+from radz.models.factory import on_device
 from radz.models.geometry import geometry
 from radz.models.prompts import wordings_of
 from radz.models.retrieval_features import Keeper
@@ -125,8 +126,9 @@ def record(experiment: Experiment, parts: Parts, run_dir: Path, begun: Mapping[s
         with replacing(run_dir / "label_mapping.csv") as draft:
             label_map(parts.data, parts.seen).to_csv(draft, index=False)
         digests = {name: value for name, value in (begun or {}).items() if name in DIGESTS}
-        precision = precision_of(experiment.trainer.precision, experiment.trainer.accelerator)
-        made = {**environment(), "precision": precision, **peak_memory_gb()}
+        trainer = experiment.trainer
+        made = {**environment(), "precision": precision_of(trainer.precision, trainer.accelerator), **peak_memory_gb()}
+        made["backbone_dtype"] = on_device(experiment.backbone, trainer.accelerator).dtype
         content = {**made, **parts.inputs, **digests, **parts.known}
         write_json(run_dir / "environment.json", {"config_digest": digest(experiment), **content})
 

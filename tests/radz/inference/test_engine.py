@@ -22,7 +22,7 @@ from radz import Radz
 from radz.config.files import find_resource
 from radz.config.trainer import TrainerConfig
 from radz.methods.base import run_rows
-from radz.methods.trained import precision_of_run
+from radz.methods.trained import computed_in
 from radz.models import factory
 from radz.models.descriptions import FIELDS, load_descriptions, save_descriptions
 from radz.models.zero_shot import SCORERS
@@ -66,7 +66,7 @@ def test_scores_are_made_in_the_precision_of_the_run(trained_run: Path, files: l
         torch.backends.cuda.enable_flash_sdp(True)
     folder = shutil.copytree(trained_run, tmp_path / "run")
     noted = json.loads((folder / "environment.json").read_text())
-    assert noted["precision"] == precision_of_run(folder) == "32-true"
+    assert (noted["precision"], noted["backbone_dtype"]) == computed_in(folder) == ("32-true", "float32")
     (folder / "environment.json").write_text(json.dumps({**noted, "precision": "bf16-mixed"}))
     engine = Radz.from_pretrained(folder)
     for scorer in SCORERS:
@@ -77,20 +77,20 @@ def test_scores_are_made_in_the_precision_of_the_run(trained_run: Path, files: l
 @pytest.mark.parametrize(
     ("noted", "trainer", "found"),
     [
-        ({"precision": "32-true", "gpus": ["H200"]}, {}, "32-true"),
-        ({"gpus": ["H200"]}, {}, "bf16-mixed"),
-        ({"gpus": ["H200"]}, {"accelerator": "cpu"}, "32-true"),
-        ({"gpus": []}, {}, "32-true"),
-        ({}, {"precision": "64-true"}, "64-true"),
+        ({"precision": "32-true", "backbone_dtype": "float32", "gpus": ["H200"]}, {}, ("32-true", "float32")),
+        ({"gpus": ["H200"]}, {}, ("bf16-mixed", "bfloat16")),
+        ({"gpus": ["H200"]}, {"accelerator": "cpu"}, ("32-true", "float32")),
+        ({"gpus": []}, {}, ("32-true", "float32")),
+        ({}, {"precision": "64-true"}, ("64-true", "float32")),
     ],
 )
 def test_the_precision_of_earlier_runs_follows_from_their_machine(
-    trained_run: Path, tmp_path: Path, noted: dict[str, Any], trainer: dict[str, str], found: str
+    trained_run: Path, tmp_path: Path, noted: dict[str, Any], trainer: dict[str, str], found: tuple[str, str]
 ) -> None:
     config = yaml.safe_load((trained_run / "config.yaml").read_text())
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, "trainer": {**config["trainer"], **trainer}}))
     (tmp_path / "environment.json").write_text(json.dumps(noted))
-    assert precision_of_run(tmp_path) == found
+    assert computed_in(tmp_path) == found
 
 
 def test_a_precision_that_is_not_to_be_had_is_told(engine: Radz, caplog: pytest.LogCaptureFixture) -> None:
