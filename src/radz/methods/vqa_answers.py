@@ -22,6 +22,7 @@ UNREAD = 0.5
 """score of an answer that cannot be parsed; nothing else gives it"""
 WRITTEN = "_written"
 """how the names of scorers end that are parsed from free answers"""
+STAND_IN = "zzz"
 _LETTERS = re.compile(
     r"\W*(?P<lead>(?:(?i:the|my|would|think|believe|say|choose|pick|it|is|are|be|correct|right|best|final|answers?|"
     r"options?|choices?|letters?)\b\W*|I\b(?= [a-z])\W*)*)(?P<letters>[A-Z](?!\w)(?:\W+(?:and\W+)?[A-Z](?!\w))*)"
@@ -60,17 +61,21 @@ def read_choice(answer: str, names: Sequence[str], marks: Sequence[str], none: s
         none: the last option, '' where there is none.
 
     Named are options whose letters the answer begins with (`B`, `A, C.`, `The answer is B`) and those whose words it
-    holds, but for what it denies. It cannot be read where neither is there, or where it denies and does not say what.
+    holds, but for what it denies. It cannot be read where neither is there, or where it may deny what it names: `Not
+    nodule`, `B is not seen`. What it denies besides, as in `B. No other abnormality`, counts for nothing.
     """
     options = [*names, *([none] if none else [])]
     chosen, rest = _begun(answer, marks)
     for place in sorted(range(len(options)), key=lambda place: -len(options[place])):
         rest = re.sub(rf"(?<!\w){re.escape(options[place])}(?!\w)", _stand_in(place), rest, flags=re.IGNORECASE)
     stated: dict[int, bool] = {}
-    for sentence in split(rest):
+    for number, sentence in enumerate(split(rest)):
         found = {int(one.finding): one.state != "absent" for one in said(sentence, _rules(len(options)))}
-        if (found or chosen) and all(found.values()) and _DENIAL.search(sentence.lower()):
-            return [UNREAD] * len(names)
+        if (denial := _DENIAL.search(sentence.lower())) and all(found.values()):
+            before = denial.start() < sentence.find(STAND_IN) and not {*found} <= {*chosen}
+            behind = not found and number == 0 and any(place < len(names) for place in chosen)
+            if before or (behind and "no other" not in sentence.lower()):
+                return [UNREAD] * len(names)
         stated |= {place: there or stated.get(place, False) for place, there in found.items()}
     read = dict.fromkeys(chosen, True) | stated
     return [float(read.get(place, False)) if read else UNREAD for place in range(len(names))]
@@ -90,7 +95,7 @@ def _begun(answer: str, marks: Sequence[str]) -> tuple[list[int], str]:
 
 def _stand_in(place: int) -> str:
     """A word that no text holds, for the option there: the words of options may hold those that deny."""
-    return "zzz" + "".join(chr(ord("a") + int(digit)) for digit in str(place))
+    return STAND_IN + "".join(chr(ord("a") + int(digit)) for digit in str(place))
 
 
 @cache

@@ -33,7 +33,9 @@ def float_keys(section: Any, prefix: str = "") -> Iterator[str]:
 KEYS = list(float_keys(Experiment))
 
 
-@pytest.mark.parametrize("value", ["inf", "-.inf", ".nan", "1e999"])
+@pytest.mark.parametrize(
+    "value", [".nan", *(pytest.param(one, marks=pytest.mark.slow) for one in ("inf", "-.inf", "1e999"))]
+)
 @pytest.mark.parametrize("key", KEYS)
 def test_a_number_that_is_not_finite_is_one_line(key: str, value: str) -> None:
     with pytest.raises(InputError) as caught:

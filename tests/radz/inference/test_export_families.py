@@ -141,7 +141,7 @@ def test_the_export_of_a_family_is_a_plain_folder(
         together = engine.embed_studies([engine.study(pictures[1:])], ["chest_xray"])[0]
         assert together @ plain.study(*pictures[1:]) > 0.9999 > together @ images[1]
         # A merged matrix is rounded to float32 once more than matrix and adapter apart, which are the very same.
-        most = 2e-5 if merge else 1e-7
+        most = 2e-5 if merge else 5e-6  # some processors round a product by where its numbers lie in memory
         assert np.abs(again.embed_texts(WORDS) - texts).max() < most
         assert np.abs(again.embed_images(pictures) - images).max() < most
         scores = [one.score(pictures, ["edema", "fracture"], "anchor") for one in (engine, again)]

@@ -65,14 +65,8 @@ def module(folder: Path, case: dict[str, Any]) -> Step:
     return make(folder, Step, **EVERY, **{**case, "backbone": backbone})  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(
-    ("centre", "findings"),
-    [
-        pytest.param("none", FINDINGS, marks=pytest.mark.slow),
-        ("batch", FINDINGS[:2]),
-        pytest.param("whiten", FINDINGS, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("centre", "findings"), [("none", FINDINGS), ("batch", FINDINGS[:2]), ("whiten", FINDINGS)])
 def test_a_step_goes_on_without(tiny_path: Path, centre: str, findings: Sequence[str]) -> None:
     """Whatever is lacking, loss and gradients are numbers."""
     for what in LACKS:

@@ -212,7 +212,11 @@ def test_yes_and_no_are_read(answer: str, value: float) -> None:
         ("There is no nodule, but pleural effusion.", [0, 1]), ("B. Pleural effusion is not seen", [0, 0]),
         ("nodule: no. pleural effusion: yes", [0, 1]), ("It may be a nodule", [1, 0]), ("No edema. Nodule.", [1, 0]),
         ("The answer is A as it shows", [1, 0]), ("The answer is not B", [0.5, 0.5]), ("Not nodule", [0.5, 0.5]),
-        ("B. Not seen", [0.5, 0.5]),
+        ("B. Not seen", [0.5, 0.5]), ("B, not A", [0.5, 0.5]), ("No consolidation but nodule", [0.5, 0.5]),
+        ("B. Pleural effusion. No other abnormality.", [0, 1]), ("A. No other abnormality.", [1, 0]),
+        ("B. Fluid at the base. The lungs show no consolidation.", [0, 1]), ("A. Nodule, without edema.", [1, 0]),
+        ("C. None of the above", [0, 0]), ("It shows a nodule with no consolidation.", [1, 0]),
+        ("Nodule cannot be excluded.", [1, 0]), ("There is a nodule. No acute disease.", [1, 0]),
     ],
 )  # fmt: skip
 def test_choices_are_read(answer: str, value: list[float]) -> None:

@@ -91,6 +91,7 @@ def test_a_corpus_of_a_test_split_alone(
     assert "mass" in result["scorers"]["anchor"]["unavailable"]["f1_validation"]
 
 
+@pytest.mark.slow
 def test_rules_of_validation_are_for_scores_of_one_make(
     foreign: Path, trained_run: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -135,6 +136,7 @@ def test_rules_of_validation_are_for_scores_of_one_make(
     assert "scoring.class_prompts" in found["f1_validation"]["edema"]
 
 
+@pytest.mark.slow
 def test_a_network_is_scored_on_other_findings(foreign: Path, tmp_path: Path, cache_dir: Path) -> None:
     places = [f"run_dir={tmp_path / 'cnn'}", f"cache_dir={cache_dir}", "scoring.pixel_baseline=false", "cnn.width=4"]
     run = train(load_experiment("demo_cnn", [*SMALL, *places]))
@@ -223,6 +225,7 @@ def test_nothing_else_is_asked_where_wordings_are_off(foreign: Path, trained_run
     assert "prompt_set" not in metrics["protocol"] and "prompt_sets" not in metrics["protocol"]
 
 
+@pytest.mark.slow
 def test_results_that_are_replaced_leave_nothing_behind(
     foreign: Path, trained_run: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,6 +31,7 @@ def edited(trained_run: Path, tmp_path: Path) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_with_its_own_descriptions(
     edited: Path, trained_run: Path, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -88,6 +88,7 @@ def changed(run: Path, tmp_path: Path, content: dict[str, Any]) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_anchors_that_are_encoded_again_are_compared_as_they_began(tmp_path: Path, cache_dir: Path) -> None:
     refresh = ["dkam.anchor_refresh=every_n_steps", "dkam.anchor_refresh_steps=2"]
     places = [f"run_dir={tmp_path / 'run'}", f"cache_dir={cache_dir}", "trainer.accelerator=cpu"]

@@ -68,6 +68,7 @@ def scored(two_views: Path, run: Path, cache_dir: Path, *keys: str) -> tuple[Sco
     return ScoreTable.read_csv(file), json.loads((out / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_units_and_aggregates_agree(two_views: Path, trained_run: Path, cache_dir: Path) -> None:
     joint, first = scored(two_views, trained_run, cache_dir)
     mean, _ = scored(two_views, trained_run, cache_dir, "scoring.aggregate=mean")
