@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pydicom import Dataset
@@ -23,5 +24,11 @@ def check_one_patient(headers: Sequence[Dataset], where: str) -> None:
 
 
 def said(headers: Sequence[Dataset], keyword: str) -> set[str]:
-    """Return the values of an element of text, whose capitals and padding do not count; empty where it is absent."""
-    return {str(raw(header, keyword) or "").strip(" ^\0").casefold() for header in headers}
+    """Return the values of an element of text; empty where it is absent.
+
+    Capitals and padding do not count, nor what stands between the words of a name or the numbers of a date.
+    """
+    texts = {str(raw(header, keyword) or "").strip(" \0").casefold() for header in headers}
+    if keyword == "PatientName":
+        return {" ".join(sorted(re.findall(r"\w+", text))) for text in texts}
+    return {re.sub(r"\D", "", text) for text in texts} if keyword == "PatientBirthDate" else texts

@@ -27,8 +27,7 @@ from data_modules.dicom_header import numbers, shown
 from data_modules.dicom_kind import is_ct_slice, is_directory
 from data_modules.dicom_patient import PATIENT, check_one_patient, said
 from data_modules.errors import InputError, OtherKind
-from data_modules.evenness import check_shear, is_rounded
-from data_modules.listing import is_system
+from data_modules.evenness import check_shear, is_even
 
 MAX_VOXELS = 1_000_000_000
 """Twice the largest chest CT; keeps a forged header from filling the memory."""
@@ -40,15 +39,7 @@ HEADER_TAGS = [
     "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames", "SamplesPerPixel", "RescaleSlope",
     "RescaleIntercept", *PATIENT, "StudyInstanceUID", "FrameOfReferenceUID",
 ]  # fmt: skip
-OTHER_SUFFIXES = (
-    ".bin", ".bmp", ".csv", ".db", ".gif", ".gz", ".htm", ".html", ".img", ".inf", ".ini", ".jpeg", ".jpg", ".json",
-    ".log", ".md", ".md5", ".nii", ".npy", ".npz", ".nrrd", ".pdf", ".png", ".raw", ".sha256", ".tif", ".tiff", ".tsv",
-    ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
-)  # fmt: skip
-"""of files that are no slices, also where they are empty or begin with zeros"""
 SAME_PLACE_MM = 0.01
-UNEVEN = 0.1
-"""Share of the median distance by which that of two neighbours may differ."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +112,9 @@ def _headers(folder: Path, where: str) -> tuple[list[_Slice], int]:
     names = {path: f"{where}: file {index} of {len(paths)} by name" for index, path in enumerate(paths, 1)}
     found = {path: _header(path, name) for path, name in names.items() if _is_dicom(path)}
     slices = [one for one in found.values() if one is not None]
-    patterns = {_pattern(one.path) for one in slices}
+    patterns, suffixes = {_pattern(one.path) for one in slices}, {_suffix(one.path) for one in slices} - {None}
     for path in paths:
-        if path not in found and (_pattern(path) in patterns or (slices and _is_empty(path))):
+        if path not in found and (_pattern(path) in patterns or (_suffix(path) in suffixes and _is_empty(path))):
             raise InputError(f"{names[path]} is no DICOM file, but may have been a slice; fetch it again or remove it")
     return slices, len(paths) - len(slices)
 
@@ -134,14 +125,18 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _pattern(path: Path) -> str:
-    """The name of a file without its numbers."""
-    return re.sub(r"\d+", "0", path.name.lower())
+    """The name of a file without its numbers, of which hashes and UUIDs are one."""
+    name = re.sub(r"(?<![a-z])(?=[a-f-]*\d)[0-9a-f]{6,}(-[0-9a-f]{4,})*", "0", path.name.lower())
+    return re.sub(r"\d+", "0", name)
+
+
+def _suffix(path: Path) -> str | None:
+    """The suffix of a file without digits, as UIDs end in them; None for a word alone, such as DONE or README."""
+    return path.suffix.lower().strip(".0123456789") or ("" if re.search(r"\d", path.name) else None)
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a file may be a slice of which nothing has arrived: without bytes, or with zeros for them."""
-    if is_system(path) or path.suffix.lower() in OTHER_SUFFIXES:
-        return False
+    """Whether nothing has arrived of a file: it has no bytes, or zeros for them."""
     with path.open("rb") as stream:
         return not stream.read(1 << 12).strip(b"\0")
 
@@ -208,7 +203,9 @@ def _in_order(slices: list[_Slice], where: str) -> tuple[list[_Slice], float]:
     headers = [one.header for one in slices]
     check_one_patient(headers, where)
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
-        if len(said(headers, keyword) - {""}) > 1:
+        count = len(said(headers, keyword) - {""})
+        # One that is drawn anew for each file, as some anonymisers do, says nothing of what belongs together.
+        if count > 1 and not (first.series and count == len(slices)):
             raise InputError(f"{where}: the slices differ in {keyword}; leave those of one scan in the folder")
     for one in slices:
         if one.shape != first.shape or not np.allclose(one.pixel, first.pixel, rtol=1e-3, atol=0):
@@ -226,11 +223,10 @@ def _in_order(slices: list[_Slice], where: str) -> tuple[list[_Slice], float]:
     same = np.flatnonzero(gaps < SAME_PLACE_MM)
     if same.size:
         raise InputError(f"{where}: {same.size} slices lie where another lies, the first at {places[same[0]]:.1f} mm")
-    usual = float(np.median(gaps))
-    worst = int(np.argmax(np.abs(gaps - usual)))
-    normal = _normal(first)
     origins = np.array([slices[index].origin for index in order])
-    if abs(gaps[worst] - usual) > UNEVEN * usual and not is_rounded(origins, normal, UNEVEN):
+    if not is_even(origins, _normal(first)):
+        usual = float(np.median(gaps))
+        worst = int(np.argmax(np.abs(gaps - usual)))
         raise InputError(
             f"{where}: slices are missing or unevenly spaced: {gaps[worst]:.2f} mm between two of them at "
             f"{places[worst]:.1f} mm, {usual:.2f} mm between most"

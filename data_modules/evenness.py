@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from data_modules.errors import InputError
 
 log = logging.getLogger(__name__)
+UNEVEN = 0.1
+"""Share of the median distance by which that of two neighbours may differ."""
 UNITS_MM = (1.0, 0.1, 0.01)
 """To which exports round positions."""
 SHIFT_MM = 1.0
@@ -18,6 +20,13 @@ TILT_DEGREES = 1.0
 """Above it a tilt is told: at 300 mm of chest the ends are then 5 mm apart."""
 TILT_MOST = 30.0
 """No gantry tilts further; beyond it the positions are at fault."""
+
+
+def is_even(origins: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:
+    """Return whether positions [N, 3], in order along `normal`, are evenly spaced, or were before they were rounded."""
+    gaps = np.diff(origins @ normal)
+    usual = np.median(gaps)
+    return bool(np.abs(gaps - usual).max() <= UNEVEN * usual) or is_rounded(origins, normal, UNEVEN)
 
 
 def is_rounded(origins: NDArray[np.float64], normal: NDArray[np.float64], uneven: float) -> bool:

@@ -32,7 +32,7 @@ from data_modules.dicom import MALFORMED
 from data_modules.errors import InputError, MissingCorpus
 from data_modules.findings import Ontology
 from data_modules.listing import is_system
-from data_modules.series_folders import member, parts_and_copies
+from data_modules.series_folders import member
 from data_modules.study import StudyTable
 from data_modules.table_store import watched
 
@@ -67,7 +67,7 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
         raise MissingCorpus(f"{key}.root={root}: holds no annotation of a CT (.xml); fetch them too", LAYOUT.help())
     rows: dict[int, dict[str, str]] = {}
     left_out: Counter[str] = Counter()
-    seen: dict[str, Path] = {}
+    seen: dict[str, int] = {}
     for number, folder in enumerate(folders, start=1):
         header = _header(folder, f"{root} series folder {number} in the order of paths")
         series = str(header.get("SeriesInstanceUID", ""))
@@ -75,11 +75,15 @@ def read(config: CorpusConfig, root: Path, ontology: Ontology, salt: bytes, key:
             left_out["series that are no CT"] += 1
         elif series not in readings:
             left_out["CT series without an annotation file"] += 1
-        elif series in seen:
-            _check_copy(seen[series], folder, f"{root} series folder {number} in the order of paths")
-            left_out["further copies of a series"] += 1
         else:
-            seen[series] = folder
+            if series in seen:
+                left_out["further copies of a series"] += 1
+                if not _is_fuller(
+                    folder, folders[seen[series] - 1], f"{root} series folder {number} in the order of paths"
+                ):
+                    continue
+                del rows[seen[series]]
+            seen[series] = number
             rows[number] = {
                 "image": folder.relative_to(root).as_posix(), "study": series,
                 "patient": str(header.get("PatientID", "")), **readings[series].labels(),
@@ -126,11 +130,15 @@ def _header(folder: Path, where: str) -> Dataset:
         raise InputError(f"{where}: its first file cannot be read as DICOM; fetch the series again") from None
 
 
-def _check_copy(first: Path, again: Path, where: str) -> None:
-    """InputError where two folders of one series hold parts of it."""
-    paths = [watched(path) for folder in (first, again) for path in folder.iterdir() if _is_dicom(path)]
-    if parts_and_copies({path: of for path in paths if (of := member(path)) is not None})[0]:
+def _is_fuller(folder: Path, earlier: Path, where: str) -> bool:
+    """Whether a folder holds slices that an earlier one of its series lacks; InputError where both lack some."""
+    own, first = (
+        {of.place for path in place.iterdir() if _is_dicom(path) and (of := member(watched(path))) and of.series}
+        for place in (folder, earlier)
+    )
+    if own - first and first - own:
         raise InputError(f"{where}: holds other slices of a series than an earlier folder; put all of them in one")
+    return bool(own - first)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from official import SALT, missing, refused, states
 from official_ct import hounsfield, laid_out_ct, read_by
+from pydicom.uid import CTImageStorage
 from synthetic_dicom import written
 
 from data_modules.corpora import lidc_idri
@@ -50,6 +51,7 @@ def series(root: Path, place: str, uid: str, patient: str, modality: str = "CT",
     for number in (first + 1, first):
         written(
             folder, stored, f"{number}.dcm", SeriesInstanceUID=uid, PatientID=patient, Modality=modality,
+            SOPClassUID=CTImageStorage, PixelSpacing=[1, 1], ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
             ImagePositionPatient=[0, 0, number], SOPInstanceUID=f"{uid}.{number}",
         )  # fmt: skip
     return folder
@@ -132,6 +134,18 @@ def test_series_without_annotation_and_copies_are_counted(by_hand: Path, caplog:
     }  # fmt: skip
     assert "1 annotation file(s) are of a series that has one already" in caplog.text
     assert states(found, f"{UID}.6")["nodule"] == "present", "the resubmitted one counts"
+
+
+@pytest.mark.parametrize(("place", "kept"), [("copy", "LIDC-IDRI/"), ("A", "LIDC-IDRI/"), ("whole", "whole")])
+def test_of_two_copies_the_whole_one_is_taken(by_hand: Path, place: str, kept: str) -> None:
+    lacks = series(by_hand, place, f"{UID}.2", "LIDC-IDRI-0001")
+    if place == "whole":
+        (lacks,) = (by_hand / "LIDC-IDRI").glob(f"*/*/{UID}.2")
+    (lacks / "2.dcm").unlink()
+    found = read_by(lidc_idri, by_hand)
+    path = Path(found.image_paths[found.study_id.tolist().index(f"{UID}.2")])
+    assert len(found) == 3 and path.relative_to(by_hand).as_posix().startswith(kept)
+    assert found.coverage.filtered["lidc_idri: further copies of a series"] == 1
 
 
 def test_parts_of_a_series_are_no_copies(by_hand: Path) -> None:

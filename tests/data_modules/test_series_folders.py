@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import SecondaryCaptureImageStorage
 from synthetic_dicom import series
 
 from data_modules.series_folders import Member, member, parts_and_copies
@@ -21,6 +22,13 @@ def found(root: Path) -> tuple[dict[str, str], list[str]]:
     members = {path: of for path in sorted(root.glob("*/*")) if (of := member(path)) is not None}
     parts, copies = parts_and_copies(members)
     return {part.name: other.name for part, other in parts.items()}, [copy.name for copy in copies]
+
+
+def edit(path: Path, **tags: Any) -> None:
+    dataset = dcmread(path)
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
 
 
 def copied(paths: list[Path], to: Path) -> None:
@@ -56,15 +64,55 @@ def test_scans_of_their_own_are_no_parts(tmp_path: Path, tags: dict[str, Any]) -
     assert found(tmp_path) == ({}, [])
 
 
+NEXT = {"ImagePositionPatient": [-40, 25, -676]}
+"""of the slice that follows those of HU"""
+
+
+@pytest.mark.parametrize(
+    ("tags", "is_part"),
+    [
+        (NEXT, True),
+        (NEXT | {"PatientID": ""}, True),
+        (NEXT | {"StudyInstanceUID": ""}, True),
+        (NEXT | {"FrameOfReferenceUID": ""}, True),
+        (NEXT | {"PatientID": "P2"}, False),
+        (NEXT | {"FrameOfReferenceUID": "1.2.6"}, False),
+        (NEXT | {"PixelSpacing": [1, 1]}, False),
+        (NEXT | {"Rows": 2, "Columns": 8}, False),
+        (NEXT | {"ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}, False),
+        (NEXT | {"SOPClassUID": SecondaryCaptureImageStorage}, False),
+        ({"ImagePositionPatient": [-40, 25, -670]}, False),
+        ({"ImagePositionPatient": None}, False),
+    ],
+    ids=str,
+)
+def test_a_slice_in_another_folder_is_a_part_if_both_make_one_volume(
+    tmp_path: Path, tags: dict[str, Any], is_part: bool
+) -> None:
+    series(tmp_path / "a", HU, **TAGS, FrameOfReferenceUID="1.2.5")
+    (path,) = series(tmp_path / "b", HU[..., :1], **TAGS, FrameOfReferenceUID="1.2.5")
+    edit(path, **tags)
+    assert found(tmp_path) == ({"a": "b", "b": "a"} if is_part else {}, [])
+
+
+def test_parts_whose_uids_are_drawn_for_each_file(tmp_path: Path) -> None:
+    for number, path in enumerate(series(tmp_path / "a", HU, **TAGS)):
+        edit(path, StudyInstanceUID=f"1.2.{number}", FrameOfReferenceUID=f"1.3.{number}")
+    copied(sorted((tmp_path / "a").iterdir()), tmp_path / "copy")
+    assert found(tmp_path) == ({}, ["copy"])
+    next((tmp_path / "copy").iterdir()).unlink()
+    assert found(tmp_path) == ({"copy": "a"}, [])
+
+
 def test_a_localizer_and_what_is_no_slice_belong_to_no_series(tmp_path: Path) -> None:
     (first, second, *_) = series(tmp_path / "a", HU, **TAGS)
     slice_ = member(first)
-    assert slice_ is not None and slice_.series == ("P1", "1.2.3", "1.2.4")
-    assert slice_.place == "[-40.0, 25.0, -700.0]" and slice_.instance == dcmread(first).SOPInstanceUID
+    assert slice_ is not None and slice_.series == "1.2.4" and slice_.owners == ("P1", "1.2.3", "")
+    assert slice_.place == (-40, 25, -700) and slice_.instance == dcmread(first).SOPInstanceUID
     dataset = dcmread(first)
     dataset.ImageType, dataset.ImagePositionPatient = ["ORIGINAL", "PRIMARY", "LOCALIZER"], None
     dataset.save_as(first)
-    assert member(first) == Member(("P1", "1.2.3", ""), "[]", dataset.SOPInstanceUID)
+    assert member(first) == Member("")
     plain = second.read_bytes()[132:]
     for name, content, is_slice in (
         ("x.dcm", plain, True), ("x", plain, False), ("x.png", second.read_bytes(), False), ("x.dcm", b"no", False),

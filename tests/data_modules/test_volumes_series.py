@@ -106,7 +106,9 @@ def test_other_files_and_copies_are_left_out(tmp_path: Path) -> None:
     expected = read_volume(folder).hu
     (folder / "069.xml").write_text("<x/>")
     (folder / "README").write_text("notes")
-    (folder / "empty.txt").write_bytes(b"")
+    for marker in ("empty.txt", "DONE", "Icon\r", "series.done", "x1.lock", "mask.mha", "IM0001.dcm.tmp", "defaced"):
+        (folder / marker).write_bytes(b"")
+    (folder / "mask.dat").write_bytes(bytes(9000))
     (folder / "._IM0001.dcm").write_bytes(b"Mac OS X")
     (folder / "below").mkdir()
     for name in ("test-SR.dcm", "rtplan.dcm", "DICOMDIR"):
@@ -120,7 +122,7 @@ def test_other_files_and_copies_are_left_out(tmp_path: Path) -> None:
     assert np.array_equal(read_volume(folder).hu, expected)
     for path in [*paths, folder / "copy"]:
         path.unlink()
-    refused(folder, r"no CT slices \(8 other files\)")
+    refused(folder, r"no CT slices \(16 other files\)")
 
 
 def test_several_series_and_lone_slices(tmp_path: Path) -> None:
@@ -167,6 +169,28 @@ def test_a_slice_that_does_not_fit(tmp_path: Path, name: str) -> None:
     refused(tmp_path / "s", part)
 
 
+@pytest.mark.parametrize(
+    ("tags", "other"),
+    [
+        ({"StudyInstanceUID": "1.2.{}"}, {}),
+        ({"FrameOfReferenceUID": "1.2.{}"}, {}),
+        ({"PatientBirthDate": "19500101"}, {"PatientBirthDate": "1950.01.01"}),
+        ({"PatientID": "7", "PatientName": "A^B"}, {"PatientID": "", "PatientName": "B, a"}),
+        ({"PatientID": "7", "PatientName": "A^B"}, {"PatientName": "C^B"}),
+    ],
+    ids=str,
+)
+def test_slices_that_differ_in_what_says_nothing(tmp_path: Path, tags: dict[str, str], other: dict[str, str]) -> None:
+    paths = series(tmp_path / "s", phantom())
+    for number, path in enumerate(paths):
+        edit(path, **{key: value.format(number) for key, value in tags.items()})
+    edit(paths[1], **other)
+    assert read_volume(tmp_path / "s").hu.shape[2] == len(paths)
+    if not other:  # nothing says that these belong together
+        edit(paths[1], **{key: value.format(0) for key, value in tags.items()})
+        refused(tmp_path / "s", "differ in")
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_missing_and_damaged_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = series(tmp_path / "s", phantom())
@@ -186,6 +210,12 @@ def test_missing_and_damaged_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         if whole:
             place.write_bytes(whole)
     place.unlink()
+    for stem in ("3fa85f64-5717-4562-b3fc-2c963f66af", "aaaaaa", "1.2.84."):
+        for number, path in enumerate(paths):
+            paths[number] = path.rename(tmp_path / f"s/{stem}{number + 10}")
+        (tmp_path / "s" / (other := stem.replace("5", "c").replace("aaaaaa", "bbcdea") + "99")).write_bytes(b"<html>")
+        refused(tmp_path / "s", r"file \d+ of 21 by name is no DICOM file, but may have been a slice")
+        (tmp_path / "s" / other).unlink()
     monkeypatch.setattr(dicom_series, "MAX_VOXELS", 1000)
     refused(tmp_path / "s", "more than 1000 voxels")
     ds = dcmread(paths[7])

@@ -21,6 +21,8 @@ Validation = tuple[NDArray[Any], Scores, NDArray[np.integer]]
 """features [N, P], labels [N, K], 1 present, 0 absent, NaN unknown, and the number of the corpus of each study [N]"""
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
 """share of its size by which a feature that is constant may move"""
+NOISE = 1e-6
+"""share of the largest deviation of a feature up to which another's is noise"""
 
 
 @dataclass
@@ -82,7 +84,9 @@ def mean_and_spread(train: NDArray[Any]) -> tuple[NDArray[Any], Scores]:
     low, high, spread = train.min(0), train.max(0), train.std(0)
     # By the range: the deviation of equal fractions is what their sum was rounded by, and 0 by chance.
     constant = high - low <= ROUNDING * np.maximum(np.abs(low), np.abs(high))
-    return train.mean(0), np.where(constant | (spread == 0), 1.0, spread).astype(np.float32)
+    # Noise about 0 beside other features is no feature either.
+    constant |= spread <= NOISE * spread.max(where=~constant, initial=0)
+    return train.mean(0), np.where(constant, 1.0, spread).astype(np.float32)
 
 
 def _standard(features: NDArray[Any], mean: NDArray[Any], spread: NDArray[Any]) -> Scores:

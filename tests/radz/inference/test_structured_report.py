@@ -296,6 +296,7 @@ def test_a_series_is_one_report_with_all_its_slices(tmp_path: Path, place: str, 
             "IssuerOfPatientID",
         ),
         ({"PatientBirthDate": "19500101"}, {"PatientBirthDate": "19600101"}, "PatientBirthDate"),
+        ({"PatientID": "7", "PatientName": "ALPHA^ANNA"}, {"PatientName": "Alpha, Anna"}, None),
         ({"PatientID": "7", "PatientName": "ALPHA^ANNA"}, {"PatientID": "7", "PatientName": "Alpha^Anna^^"}, None),
     ],
 )

@@ -94,6 +94,9 @@ def test_a_constant_feature_is_known_by_its_size(value: float) -> None:
     x[::2, 2] = value * (1 + 1e-4) + 1e-9
     spread = logistic_regression.mean_and_spread(x)[1]
     assert spread[0] == spread[1] == 1 and 0 < spread[2] < 0.2
+    rng = np.random.default_rng(0)
+    x[:, 1], x[:, 2] = rng.normal(0, 1e-9, len(x)), rng.normal(0, 1, len(x))
+    assert logistic_regression.mean_and_spread(x)[1] == pytest.approx([1, 1, 1], abs=0.05), "noise stays small"
 
 
 @pytest.fixture(scope="module")
