@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
     r"It is recommended to use `self\.log\(",  # what is logged per epoch is equal on all ranks already
+    r"Checkpoint directory .* exists and is not empty",  # that of the run which goes on
     r"You're resuming from a checkpoint that ended before the epoch ended",  # the sampler's place is in the checkpoint
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen towers are meant to be
 )
