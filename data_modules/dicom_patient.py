@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from unicodedata import normalize
 
 from pydicom import Dataset
 
@@ -26,9 +27,11 @@ def check_one_patient(headers: Sequence[Dataset], where: str) -> None:
 def said(headers: Sequence[Dataset], keyword: str) -> set[str]:
     """Return the values of an element of text; empty where it is absent.
 
-    Capitals and padding do not count, nor what stands between the words of a name or the numbers of a date.
+    Capitals and padding do not count, nor what stands between the words of a name or the numbers of a date; of a name
+    in several scripts the first counts.
     """
-    texts = {str(raw(header, keyword) or "").strip(" \0").casefold() for header in headers}
+    texts = {normalize("NFKC", str(raw(header, keyword) or "")).strip(" \0").casefold() for header in headers}
     if keyword == "PatientName":
-        return {" ".join(sorted(re.findall(r"\w+", text))) for text in texts}
+        first = (text.strip("=").partition("=")[0].replace("'", "") for text in texts)
+        return {" ".join(re.findall(r"\w+", text)) for text in first}
     return {re.sub(r"\D", "", text) for text in texts} if keyword == "PatientBirthDate" else texts

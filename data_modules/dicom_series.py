@@ -40,6 +40,8 @@ HEADER_TAGS = [
     "RescaleIntercept", *PATIENT, "StudyInstanceUID", "FrameOfReferenceUID",
 ]  # fmt: skip
 SAME_PLACE_MM = 0.01
+ON_ITS_WAY = (".part", ".partial", ".tmp", ".crdownload")
+"""what programs put behind the name of a file that has not arrived"""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _pattern(path: Path) -> str:
 
 def _suffix(path: Path) -> str | None:
     """The suffix of a file without digits, as UIDs end in them; None for a word alone, such as DONE or README."""
+    path = path.with_suffix("") if path.suffix.lower() in ON_ITS_WAY else path
     return path.suffix.lower().strip(".0123456789") or ("" if re.search(r"\d", path.name) else None)
 
 
@@ -204,8 +207,9 @@ def _in_order(slices: list[_Slice], where: str) -> tuple[list[_Slice], float]:
     check_one_patient(headers, where)
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
         count = len(said(headers, keyword) - {""})
+        filled = sum(said([header], keyword) != {""} for header in headers)
         # One that is drawn anew for each file, as some anonymisers do, says nothing of what belongs together.
-        if count > 1 and not (first.series and count == len(slices)):
+        if count > 1 and not (first.series and count == filled > 2):
             raise InputError(f"{where}: the slices differ in {keyword}; leave those of one scan in the folder")
     for one in slices:
         if one.shape != first.shape or not np.allclose(one.pixel, first.pixel, rtol=1e-3, atol=0):

@@ -12,6 +12,10 @@ from data_modules.errors import InputError
 log = logging.getLogger(__name__)
 UNEVEN = 0.1
 """Share of the median distance by which that of two neighbours may differ."""
+LOST = 5
+"""slices that may be missing where two parts of a scan meet"""
+ROUNDED_MM = 4.0
+"""More than rounding to a whole mm adds to a gap, along any normal."""
 UNITS_MM = (1.0, 0.1, 0.01)
 """To which exports round positions."""
 SHIFT_MM = 1.0
@@ -25,8 +29,30 @@ TILT_MOST = 30.0
 def is_even(origins: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:
     """Return whether positions [N, 3], in order along `normal`, are evenly spaced, or were before they were rounded."""
     gaps = np.diff(origins @ normal)
-    usual = np.median(gaps)
+    usual, most = float(np.median(gaps)), float(gaps.max())
+    if usual <= 0 or most - usual > ROUNDED_MM:
+        return usual > 0 and bool(np.abs(gaps - usual).max() <= UNEVEN * usual)
     return bool(np.abs(gaps - usual).max() <= UNEVEN * usual) or is_rounded(origins, normal, UNEVEN)
+
+
+def on_one_line(origins: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:
+    """Return whether positions [N, 3] lie on one line, tilted or not, as those of the slices of one scan do."""
+    along = origins @ normal
+    along, beside = along - along.mean(), origins - np.outer(along, normal)
+    beside = beside - beside.mean(0)
+    slope = along @ beside / max(float(along @ along), 1e-12)
+    return bool(np.linalg.norm(beside - np.outer(along, slope), axis=1).max() <= SHIFT_MM)
+
+
+def lacks_little(gaps: NDArray[np.float64], most: int) -> bool:
+    """Return whether gaps [N] are even but for `most` of them, in each of which at most LOST slices have a place."""
+    usual = float(np.median(gaps))
+    if usual <= 0:
+        return False
+    steps = gaps / usual
+    whole = np.rint(steps)
+    near = np.abs(steps - whole) <= UNEVEN
+    return bool(near.all() and whole.min() > 0 and (whole > 1).sum() <= most and whole.max() <= LOST + 1)
 
 
 def is_rounded(origins: NDArray[np.float64], normal: NDArray[np.float64], uneven: float) -> bool:

@@ -15,7 +15,7 @@ from data_modules.dicom import SUFFIXES
 from data_modules.dicom_header import numbers, raw
 from data_modules.dicom_kind import is_ct_slice, kind
 from data_modules.errors import InputError
-from data_modules.evenness import is_even
+from data_modules.evenness import is_even, lacks_little, on_one_line
 
 PICTURES = (".png", ".jpg", ".jpeg", ".nii", ".nii.gz", ".npz")
 """what is not looked into"""
@@ -74,8 +74,8 @@ def member(path: Path) -> Member | None:
 def parts_and_copies(members: Mapping[Path, Member]) -> tuple[dict[Path, Path], list[Path]]:
     """Return each folder that lacks slices of its series with another that has them, and the folders with copies.
 
-    Scans that an export has given one UID are not parts of each other: they have two slices at one place, or share none
-    and do not lie evenly as one.
+    Scans that an export has given one UID are not parts of each other: they have two slices at one place, do not lie on
+    one line, or share none and do not lie evenly as one, but for a few slices lost where they meet.
 
     Args:
         members: file -> what `member` returned.
@@ -108,8 +108,13 @@ def _of_one_owner(found: list[tuple[Path, Member]]) -> Iterator[list[tuple[Path,
     for folder, one in found:
         key = tuple(owner if says else "" for owner, says in zip(one.owners, said, strict=True))
         by.setdefault(key, []).append((folder, one))
+    blank = [key for key in by if "" in key]
     for key in by:
-        alike = [other for other in by if all(a == b or not a or not b for a, b in zip(key, other, strict=True))]
+        alike = (
+            [key]
+            if not blank
+            else [other for other in by if all(a == b or not a or not b for a, b in zip(key, other, strict=True))]
+        )
         if not any(other.count("") < key.count("") for other in alike):
             yield [one for other in alike for one in by[other]]
 
@@ -121,7 +126,11 @@ def _related(folders: dict[Path, dict[Place, str]], forms: NDArray[np.float64]) 
     if len(np.unique(places, axis=0)) < len(slices) or not np.allclose(forms, forms[0], rtol=1e-3, atol=1e-3):
         return
     normal = np.cross(*forms[0, -6:].reshape(2, 3))
-    even = len(slices) > 1 and is_even(places[np.argsort(places @ normal)], normal)
+    if not on_one_line(places, normal):
+        return
+    ordered = places[np.argsort(places @ normal)]
+    # Slices may be lost where two parts meet.
+    even = len(slices) > 1 and (is_even(ordered, normal) or lacks_little(np.diff(ordered @ normal), len(folders) - 1))
     if not even and len(slices) == sum(map(len, folders.values())):
         return
     earlier = set[frozenset[Place]]()

@@ -75,6 +75,9 @@ NEXT = {"ImagePositionPatient": [-40, 25, -676]}
         (NEXT | {"PatientID": ""}, True),
         (NEXT | {"StudyInstanceUID": ""}, True),
         (NEXT | {"FrameOfReferenceUID": ""}, True),
+        ({"ImagePositionPatient": [-40, 25, -672]}, True),
+        ({"ImagePositionPatient": [-40, 25, -640]}, False),
+        ({"ImagePositionPatient": [-20, 25, -676]}, False),
         (NEXT | {"PatientID": "P2"}, False),
         (NEXT | {"FrameOfReferenceUID": "1.2.6"}, False),
         (NEXT | {"PixelSpacing": [1, 1]}, False),
@@ -93,6 +96,21 @@ def test_a_slice_in_another_folder_is_a_part_if_both_make_one_volume(
     (path,) = series(tmp_path / "b", HU[..., :1], **TAGS, FrameOfReferenceUID="1.2.5")
     edit(path, **tags)
     assert found(tmp_path) == ({"a": "b", "b": "a"} if is_part else {}, [])
+
+
+def test_copies_of_one_slice_are_copies(tmp_path: Path) -> None:
+    paths = series(tmp_path / "a", HU[..., :1], **TAGS)
+    copied(paths, tmp_path / "copy")
+    assert found(tmp_path) == ({}, ["copy"])
+
+
+def test_scans_side_by_side_under_one_uid_are_no_parts(tmp_path: Path) -> None:
+    """At whole mm, where their places along the body are those of one scan, twice."""
+    series(tmp_path / "a", HU, **TAGS)
+    for path in series(tmp_path / "b", HU, **TAGS):
+        x, y, z = dcmread(path).ImagePositionPatient
+        edit(path, ImagePositionPatient=[x + 20, y, z])
+    assert found(tmp_path) == ({}, [])
 
 
 def test_parts_whose_uids_are_drawn_for_each_file(tmp_path: Path) -> None:

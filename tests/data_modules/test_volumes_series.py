@@ -174,8 +174,10 @@ def test_a_slice_that_does_not_fit(tmp_path: Path, name: str) -> None:
     [
         ({"StudyInstanceUID": "1.2.{}"}, {}),
         ({"FrameOfReferenceUID": "1.2.{}"}, {}),
+        ({"FrameOfReferenceUID": "1.2.{}"}, {"FrameOfReferenceUID": ""}),
+        ({"PatientName": "A^B=\u5c71"}, {"PatientName": "a b"}),
         ({"PatientBirthDate": "19500101"}, {"PatientBirthDate": "1950.01.01"}),
-        ({"PatientID": "7", "PatientName": "A^B"}, {"PatientID": "", "PatientName": "B, a"}),
+        ({"PatientID": "7", "PatientName": "A^B"}, {"PatientID": "", "PatientName": "A, b"}),
         ({"PatientID": "7", "PatientName": "A^B"}, {"PatientName": "C^B"}),
     ],
     ids=str,
@@ -197,7 +199,8 @@ def test_missing_and_damaged_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     gone = paths[7].read_bytes()
     paths[7].unlink()
     refused(tmp_path / "s", r"8\.00 mm between two of them at -676\.0 mm, 4\.00 mm between most")
-    for name, content in (("cut", gone[:-99]), ("cut", gone[:300]), ("IM0007.dcm", b""), ("IM0007.dcm", b"no DICOM")):
+    for name, content in (("cut", gone[:-99]), ("cut", gone[:300]), ("IM0007.dcm", b""), ("IM0007.dcm", b"no DICOM"),
+                          ("IM0099.part", b"")):  # fmt: skip
         (tmp_path / "s" / name).write_bytes(content)
         refused(tmp_path / "s", r"file \d+ of 20 by name")
         (tmp_path / "s" / name).unlink()

@@ -129,6 +129,8 @@ def computed_in(folder: Path) -> tuple[str | None, str]:
     on_gpu = bool(noted.get("gpus")) and run.trainer.accelerator != "cpu"
     precision, dtype = run.trainer.precision, run.backbone.dtype
     auto = ("bf16-mixed", "bfloat16") if on_gpu else ("32-true", "float32")
+    if precision == "auto" and "precision" in noted:
+        auto = (noted["precision"], "bfloat16" if noted["precision"] == "bf16-mixed" else "float32")
     precision = noted.get("precision") or (auto[0] if precision == "auto" else precision)
     return precision, noted.get("backbone_dtype") or (auto[1] if dtype == "auto" else dtype)
 

@@ -23,10 +23,17 @@ UNREAD = 0.5
 WRITTEN = "_written"
 """how the names of scorers end that are parsed from free answers"""
 STAND_IN = "zzz"
+BARE = 3
+"""words of a sentence that denies what was named before: No. Not seen."""
 _LETTERS = re.compile(
     r"\W*(?P<lead>(?:(?i:the|my|would|think|believe|say|choose|pick|it|is|are|be|correct|right|best|final|answers?|"
     r"options?|choices?|letters?)\b\W*|I\b(?= [a-z])\W*)*)(?P<letters>[A-Z](?!\w)(?:\W+(?:and\W+)?[A-Z](?!\w))*)"
 )
+_BESIDE = re.compile(
+    r"\b(?:no|nothing|without)\s+(?:other|further|additional|else|more)\b.*|\b(?:with no|without)\b.*"
+    r"|(?:\b(?:cannot|can not|could not|not)|n['\u2019]t)\s+(?:be\s+)?(?:excluded|ruled out)\b"
+)
+"""what denies nothing that is named: no other lesion, with no consolidation, cannot be excluded"""
 _DENIAL = re.compile(r"\b(no|not|none|nothing|never|neither|nor|without|cannot|absen(ce|t)|exclud\w+)\b|n['\u2019]t\b")
 
 
@@ -71,10 +78,10 @@ def read_choice(answer: str, names: Sequence[str], marks: Sequence[str], none: s
     stated: dict[int, bool] = {}
     for number, sentence in enumerate(split(rest)):
         found = {int(one.finding): one.state != "absent" for one in said(sentence, _rules(len(options)))}
-        if (denial := _DENIAL.search(sentence.lower())) and all(found.values()):
-            before = denial.start() < sentence.find(STAND_IN) and not {*found} <= {*chosen}
-            behind = not found and number == 0 and any(place < len(names) for place in chosen)
-            if before or (behind and "no other" not in sentence.lower()):
+        if all(found.values()) and _DENIAL.search(_BESIDE.sub(" ", sentence.lower())):
+            begun = number == 0 and any(place < len(names) for place in chosen)
+            again = (chosen or stated) and (len(sentence.split()) <= BARE or re.search(r"\b[A-Z]\b", sentence))
+            if found or begun or again:
                 return [UNREAD] * len(names)
         stated |= {place: there or stated.get(place, False) for place, there in found.items()}
     read = dict.fromkeys(chosen, True) | stated

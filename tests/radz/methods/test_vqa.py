@@ -216,7 +216,13 @@ def test_yes_and_no_are_read(answer: str, value: float) -> None:
         ("B. Pleural effusion. No other abnormality.", [0, 1]), ("A. No other abnormality.", [1, 0]),
         ("B. Fluid at the base. The lungs show no consolidation.", [0, 1]), ("A. Nodule, without edema.", [1, 0]),
         ("C. None of the above", [0, 0]), ("It shows a nodule with no consolidation.", [1, 0]),
-        ("Nodule cannot be excluded.", [1, 0]), ("There is a nodule. No acute disease.", [1, 0]),
+        ("Nodule cannot be excluded.", [1, 0]), ("There is a nodule. The lungs show no disease.", [1, 0]),
+        ("B. Nothing else", [0, 1]), ("A. No further findings.", [1, 0]), ("A. No additional lesion.", [1, 0]),
+        ("A nodule cannot be identified.", [0.5, 0.5]), ("Nodule isn't there", [0.5, 0.5]),
+        ("Nodule is not likely", [0.5, 0.5]), ("nodule: not", [0.5, 0.5]), ("A. nodule. No.", [0.5, 0.5]),
+        ("A. Nodule. Not seen.", [0.5, 0.5]), ("nodule. No.", [0.5, 0.5]),
+        ("A. Nodule is not what it shows", [0.5, 0.5]), ("B. No other lesion. B is not seen", [0.5, 0.5]),
+        ("A. I am not certain, no other option fits", [0.5, 0.5]), ("nodule, not mass", [0.5, 0.5]),
     ],
 )  # fmt: skip
 def test_choices_are_read(answer: str, value: list[float]) -> None:
