@@ -29,10 +29,10 @@ TILT_MOST = 30.0
 def is_even(origins: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:
     """Return whether positions [N, 3], in order along `normal`, are evenly spaced, or were before they were rounded."""
     gaps = np.diff(origins @ normal)
-    usual, most = float(np.median(gaps)), float(gaps.max())
-    if usual <= 0 or most - usual > ROUNDED_MM:
-        return usual > 0 and bool(np.abs(gaps - usual).max() <= UNEVEN * usual)
-    return bool(np.abs(gaps - usual).max() <= UNEVEN * usual) or is_rounded(origins, normal, UNEVEN)
+    usual = float(np.median(gaps))
+    even = bool(np.abs(gaps - usual).max() <= UNEVEN * usual)
+    # The pairs that rounding is judged by are many: a gap beyond it spares them.
+    return usual > 0 and (even or (gaps.max() - usual <= ROUNDED_MM and is_rounded(origins, normal, UNEVEN)))
 
 
 def on_one_line(origins: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:

@@ -108,13 +108,10 @@ def _of_one_owner(found: list[tuple[Path, Member]]) -> Iterator[list[tuple[Path,
     for folder, one in found:
         key = tuple(owner if says else "" for owner, says in zip(one.owners, said, strict=True))
         by.setdefault(key, []).append((folder, one))
-    blank = [key for key in by if "" in key]
+    blank = any("" in key for key in by)  # else each key is like itself alone
     for key in by:
-        alike = (
-            [key]
-            if not blank
-            else [other for other in by if all(a == b or not a or not b for a, b in zip(key, other, strict=True))]
-        )
+        others = by if blank else [key]
+        alike = [other for other in others if all(a == b or not a or not b for a, b in zip(key, other, strict=True))]
         if not any(other.count("") < key.count("") for other in alike):
             yield [one for other in alike for one in by[other]]
 
