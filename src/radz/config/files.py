@@ -7,6 +7,7 @@ A fault is one line that names the key, the file that set it and, for an unknown
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -14,12 +15,13 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from data_modules.errors import InputError, nearest
 from data_modules.keys import names
 from radz.config import class_prompts, prompt_sets
 from radz.config.checks import known_findings
+from radz.config.layers import lay, put, value_at
 from radz.config.overrides import apply_override, check_keys, displace, instantiate, read_layer, set_keys
 from radz.config.schema import Experiment
 
@@ -81,11 +83,11 @@ def load_experiment(name: str, overrides: typing.Sequence[str] = ()) -> Experime
     path = find_experiment(name)
     recipes, items = split_recipes(overrides)
     origin: dict[str, str] = {}
-    merged = OmegaConf.create()
+    merged: dict[str, Any] = {}
     for first in [path, *map(find_recipe, recipes)]:
         for file, layer in _layers(first):
             check_keys(layer, Experiment, "", str(file), origin)
-            merged.merge_with(layer)
+            lay(merged, layer)
             _make_room(merged, set_keys(layer))
     _make_room(merged, set().union(*(apply_override(merged, item, origin) for item in items)))
     if not merged.get("name"):
@@ -93,29 +95,29 @@ def load_experiment(name: str, overrides: typing.Sequence[str] = ()) -> Experime
     return _checked(merged, origin, str(path))
 
 
-def _make_room(merged: DictConfig, keys: set[str]) -> None:
+def _make_room(merged: dict[str, Any], keys: set[str]) -> None:
     """Take away what `keys`, all set by one layer, exclude."""
     displace(merged, keys)
     prompt_sets.displace_denied(merged, keys)
 
 
-def _checked(merged: DictConfig, origin: dict[str, str], path: str) -> Experiment:
+def _checked(merged: dict[str, Any], origin: dict[str, str], path: str) -> Experiment:
     """The experiment, with the sentences of published prompts, and of a file, in place of their name."""
     if prompt_sets.is_named(merged):
         try:
             prompt_sets.spell_out(merged, published_prompts())
         except InputError as error:
             raise InputError(f"{error} (in {origin.get(prompt_sets.PROMPTS, path)})") from None
-    file = OmegaConf.select(merged, class_prompts.KEY, throw_on_resolution_failure=False)
+    file = value_at(merged, class_prompts.KEY)
     if not isinstance(file, str):
         return instantiate(merged, origin, path)
-    OmegaConf.update(merged, class_prompts.KEY, {}, merge=False)
+    put(merged, class_prompts.KEY, {})
     known = known_findings(instantiate(merged, origin, path).data)
     try:
         own = class_prompts.read_class_prompts(find_resource(file, class_prompts.KEY), known)
     except InputError as error:
         raise InputError(f"{error} (in {origin.get(class_prompts.KEY, path)})") from None
-    OmegaConf.update(merged, class_prompts.KEY, own, merge=False)
+    put(merged, class_prompts.KEY, own)
     return instantiate(merged, origin, path)
 
 
@@ -137,7 +139,7 @@ def from_plain(content: dict[str, Any], source: str) -> Experiment:
     """
     origin: dict[str, str] = {}
     check_keys(content, Experiment, "", source, origin)
-    return _checked(OmegaConf.create(content), origin, source)
+    return _checked(copy.deepcopy(content), origin, source)
 
 
 NEWER = {

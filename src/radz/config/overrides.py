@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from data_modules.corpus_config import FROM_REPORT, KINDS, CorpusConfig, LabelRule
 from data_modules.errors import InputError, nearest
 from data_modules.parsing import YamlLoader, parse_yaml, yaml_fault
+from radz.config.layers import put, value_at
 from radz.config.reasons import place
 from radz.config.schema import Experiment
 
@@ -149,7 +150,7 @@ def check_keys(value: Any, kind: Any, prefix: str, source: str, origin: dict[str
             check_keys(item, _child(kind, str(i)), f"{prefix}.{i}", source, origin)
 
 
-def apply_override(config: DictConfig, item: str, origin: dict[str, str]) -> set[str]:
+def apply_override(config: dict[str, Any], item: str, origin: dict[str, str]) -> set[str]:
     """Apply one `key=value`; the value is YAML unless the field is a string. Returns the keys that it sets."""
     key, separator, text = item.partition("=")
     if not separator or not key:
@@ -180,8 +181,8 @@ def apply_override(config: DictConfig, item: str, origin: dict[str, str]) -> set
         check_keys(value, kind, key, COMMAND_LINE, origin)
     origin[key] = COMMAND_LINE
     try:
-        OmegaConf.update(config, key, value, merge=True)
-    except (OmegaConfBaseException, IndexError, ValueError, TypeError):
+        put(config, key, value)
+    except (IndexError, ValueError):
         raise InputError(f"{key}: no such place in the experiment (on {COMMAND_LINE})") from None
     return set_keys(value, key)
 
@@ -193,18 +194,18 @@ def set_keys(layer: Any, prefix: str = "") -> set[str]:
     return set().union(*inner) | ({prefix} if prefix and layer is not None else set())
 
 
-def displace(merged: DictConfig, keys: set[str]) -> None:
+def displace(merged: dict[str, Any], keys: set[str]) -> None:
     """Set to null what excludes one of `keys`, all set by one layer, unless that layer sets it too."""
     for group in EXCLUSIVE:
         for key, pattern in ((key, pattern) for key in keys for pattern in group if fnmatch.fnmatchcase(key, pattern)):
             names = [part for part, wanted in zip(key.split("."), pattern.split("."), strict=True) if wanted == "*"]
             for other in (other for other in group if other != pattern):
                 place = other.replace("*", "{}").format(*names)
-                if place not in keys and OmegaConf.select(merged, place) is not None:
-                    OmegaConf.update(merged, place, None)
+                if place not in keys and value_at(merged, place) is not None:
+                    put(merged, place, None)
 
 
-def instantiate(merged: DictConfig, origin: dict[str, str], path: str) -> Experiment:
+def instantiate(merged: dict[str, Any], origin: dict[str, str], path: str) -> Experiment:
     """Types, interpolations and the checks of the dataclasses."""
     try:
         structured = OmegaConf.merge(_schema(Experiment), merged)
@@ -213,7 +214,7 @@ def instantiate(merged: DictConfig, origin: dict[str, str], path: str) -> Experi
         return typing.cast(Experiment, OmegaConf.to_object(structured))
     except OmegaConfBaseException as error:
         key, reason = place(error)
-        corpora = OmegaConf.to_container(merged).get("data", {}).get("corpora")  # type: ignore[union-attr]
+        corpora = value_at(merged, "data.corpora")
         corpora = corpora if isinstance(corpora, list) else []
         for number, corpus in enumerate(corpus for corpus in corpora if isinstance(corpus, dict)):
             # OmegaConf names a key inside a list from the list's item on.

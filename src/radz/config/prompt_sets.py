@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
 from data_modules.errors import InputError, nearest
 from data_modules.parsing import parse_yaml
 from radz.config.checks import prompt
+from radz.config.layers import put, value_at
 
 FILE = "prompts/published.yaml"
 """below the experiments folder"""
@@ -86,28 +86,28 @@ def read_published(path: Path) -> Published:
     return Published(sets, left_out)
 
 
-def is_named(config: DictConfig) -> bool:
+def is_named(config: dict[str, Any]) -> bool:
     """Whether `scoring.prompts` is a name, where sentences would be a list."""
-    return isinstance(OmegaConf.select(config, PROMPTS, throw_on_resolution_failure=False), str)
+    return isinstance(value_at(config, PROMPTS), str)
 
 
-def displace_denied(merged: DictConfig, keys: set[str]) -> None:
+def displace_denied(merged: dict[str, Any], keys: set[str]) -> None:
     """A name that one layer sets takes the place of denied sentences of the layers below it."""
     if PROMPTS in keys and NEGATIVE not in keys and is_named(merged):
         merged["scoring"].pop(NEGATIVE.partition(".")[2], None)
 
 
-def spell_out(merged: DictConfig, published: Published) -> None:
+def spell_out(merged: dict[str, Any], published: Published) -> None:
     """Put the sentences of a named set in place of its name.
 
     Raises:
         InputError: no such set, one sentence where a list belongs, or denied sentences beside a name.
     """
-    name = str(OmegaConf.select(merged, PROMPTS))
+    name = value_at(merged, PROMPTS)
     if "{" in name or " " in name.strip():
         raise InputError(f"{PROMPTS}: {name!r} is one sentence; put it in a list, or give the name of a published set")
     found = published.named(name)
-    if OmegaConf.select(merged, NEGATIVE) is not None:
+    if value_at(merged, NEGATIVE) is not None:
         raise InputError(f"{NEGATIVE}: conflicts with {PROMPTS}={name}, which has its own; leave out one of them")
-    OmegaConf.update(merged, PROMPTS, list(found.positive), merge=False)
-    OmegaConf.update(merged, NEGATIVE, list(found.negative), merge=False)
+    put(merged, PROMPTS, list(found.positive))
+    put(merged, NEGATIVE, list(found.negative))
