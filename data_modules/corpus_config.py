@@ -57,8 +57,8 @@ class LabelRule:
     equals: str | None = None
     """Present where the whole cell is this text (in any case), absent elsewhere."""
     contains: str | None = None
-    """Present where the cell contains this text as words (in any case), absent elsewhere; where the sentence negates it
-    the cell is outside the coding. For lists of terms, not for reports."""
+    """Present where the cell contains this text as words (in any case), absent elsewhere; where the sentence negates or
+    doubts it, or tells of another time, the cell is outside the coding. For lists of terms, not for reports."""
     token: str | None = None
     """Present where one of the cell's parts (cut at `separator`) is this text (in any case), absent elsewhere."""
     separator: str = "|"

@@ -16,6 +16,8 @@ from data_modules.headings import HEADINGS, is_view, plain, section_of
 FINDINGS = "findings"
 TOLD = (FINDINGS, "impression", "addendum", "wet read")
 """Sections that tell what is seen, so that a heading of a view or a part of the body stays within them."""
+UNTOLD = "hold no findings, only headings, an indication, a comparison, a technique or the like"
+"""What is said of reports in which `told` finds nothing."""
 MOST = 100_000
 """signs of a report that labels are read from"""
 MAIN = (FINDINGS, "impression", "indication", "comparison", "technique", "examination", "recommendation")
@@ -30,7 +32,8 @@ _BEYOND = re.compile(
     re.IGNORECASE,
 )
 """Words for the chest and for other parts of the body, in the languages of the rules: what tells examinations apart."""
-BEFORE = ("indication", "comparison", "technique", "examination")
+INDICATION = "indication"
+BEFORE = (INDICATION, "comparison", "technique", "examination")
 """Sections that come before it."""
 
 # Marks of MIMIC-CXR (___), Open-I (XXXX), older MIMIC notes ([** **]), and characters lost in a wrong decoding.
@@ -51,6 +54,11 @@ _SPACE_BEFORE_STOP = re.compile(r"\s+([.,;:])(?=\s|$)")
 _PLACEHOLDERS = {"not given", *MISSING}
 _STOP = re.compile(r"[^\W\d_]{2}\.(?:\s|$)")
 _SENTENCE = re.compile(r"[.;?!]\s+[^\W\d_]{2}")
+_STATEMENT = re.compile(
+    r"(?<=[.;?!])\s+(?=[^\W\d_])|\n\s*(?=\W{0,3}(?:[A-Z\u00c0-\u00de]|\d{1,2}[.)]\s))|(?<=\b[Nn]one)\s*\n\s*|"
+    r"(?:(?<=\b[Nn]one|NONE|\b\d{4}|XXXX)|(?<=___)|(?<=available))[ \t]+(?=[A-Z\u00c0-\u00de])"
+)
+"""Behind the first statement of a comparison or a technique: a stop, a line, a date or "none"."""
 _ORDINARY = {
     "advice", "aspect", "comment", "comments", "contrast", "description", "diagnosis", "dose", "esame", "follow-up",
     "modality", "motif", "prior", "priors", "protocol", "reason", "report", "result", "results", "symptoms", "views",
@@ -134,7 +142,8 @@ def sections(text: str) -> Mapping[str, str]:
     of one heading wins (as in the MIMIC-CXR section parser: a report repeats it to correct itself). Where headings or
     titles tell of another part of the body in between, those of each are joined instead. Where nothing is headed as
     findings, these are what stands before the first heading or under an unknown one, and what follows an indication, a
-    comparison or a technique after a blank line.
+    comparison or a technique after a blank line. Where that leaves nothing told, they are what stands behind the first
+    statement of the last of those sections, unless that is an indication: what is asked, or known, has statements too.
     """
     text = lines(text)
     cuts = _cuts(text)
@@ -152,7 +161,7 @@ def sections(text: str) -> Mapping[str, str]:
             bodies.pop(heading, None)
             bodies[heading] = body
     if cuts and FINDINGS not in found:
-        _untitled(found)
+        _untitled(found, next((cut.section for cut in reversed(cuts) if cut.section in BEFORE), INDICATION))
     elif cuts and cuts[0].section == FINDINGS and cuts[0].heading not in HEADINGS and _tells(found[""][""]):
         found[FINDINGS] = {**found.pop(""), **found[FINDINGS]}  # Heart big. Lungs: clear
     joined = {name: "\n".join(bodies.values()).strip() for name, bodies in found.items()}
@@ -306,8 +315,8 @@ def _tells(text: str) -> bool:
     return len(text.split()) > TITLE or _STOP.search(text) is not None
 
 
-def _untitled(found: dict[str, dict[str, str]]) -> None:
-    """Give the findings what no heading claims for another section."""
+def _untitled(found: dict[str, dict[str, str]], last: str) -> None:
+    """Give the findings what no heading claims for another section; `last`: the last of BEFORE."""
     told: dict[str, str] = {}
     for name, bodies in list(found.items()):
         if name == "":
@@ -320,6 +329,11 @@ def _untitled(found: dict[str, dict[str, str]]) -> None:
                 first, *rest = re.split(r"\n[ \t]*\n", body, maxsplit=1)
                 if rest:
                     bodies[heading], told[f"after {heading}"] = first, rest[0]
+    if not told and last != INDICATION and last in found and found.keys().isdisjoint(TOLD):
+        heading, body = found[last].popitem()
+        first, *rest = _STATEMENT.split(body, maxsplit=1)
+        found[last][heading] = first
+        told = {f"after {heading}": part for part in rest}
     if told:
         found[FINDINGS] = told
 

@@ -17,12 +17,18 @@ from data_modules.study import Text
 log = logging.getLogger(__name__)
 ROUNDED = re.compile(r"[+-]?[0-9]([.,][0-9]+)?e\+[0-9]{2,3}", re.IGNORECASE)
 """A number as a spreadsheet shows it when it has lost its last digits."""
-DATE = re.compile(
-    r"[0-9]{1,2}[-. ](jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|"
-    r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[-. ][0-9]{2}",
-    re.IGNORECASE,
+_ENGLISH = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_GERMAN = "Jan|J\u00e4n|Feb|M\u00e4r|Mrz|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez"
+_ROMANCE = (  # Spanish, French, Italian, Portuguese
+    "ene|feb|mar|abr|may|jun|jul|ago|sept?|oct|nov|dic|janv|f[\u00e9e]vr|mars|avr|mai|juin|juil|ao[\u00fbu]t|"
+    "d[\u00e9e]c|gen|apr|mag|giu|lug|ott|jan|fev|dez"
 )
-"""What a spreadsheet makes of 1-3 or MAR1."""
+DATE = re.compile(
+    rf"[0-9]{{1,2}}[-. ](?i:{_ENGLISH})|(?i:{_ENGLISH})[-. ][0-9]{{2}}|"
+    rf"[0-9]{{1,2}}(?:[-. ]|\. )(?:{_GERMAN})|(?:{_GERMAN})[-. ][0-9]{{2}}|"
+    rf"[0-9]{{1,2}}[-/](?:{_ROMANCE}|set|out)\.?|(?:{_ROMANCE})\.?[-/][0-9]{{2}}"
+)
+"""What a spreadsheet makes of 1-3 or MAR1, also one in another language, in its case; set-01 may be a set."""
 EXACT = 15
 """Digits of a number that a spreadsheet keeps."""
 CROWD, MOST = 20, 0.3

@@ -17,7 +17,7 @@ from data_modules.corpus_config import LabelRule
 from data_modules.errors import InputError
 from data_modules.findings import ABSENT, PRESENT, STATE_NAMES
 from data_modules.labelling.phrases import Phrases, flat
-from data_modules.labelling.rules import Rules, Term, languages, read_cues
+from data_modules.labelling.rules import CUES, Rules, Term, languages, read_cues
 from data_modules.labelling.scopes import said
 from data_modules.labelling.spelling import without_counts
 from data_modules.study import Text
@@ -27,21 +27,37 @@ OUTSIDE = -1
 BEFORE = re.compile(
     r"\b(no|not|non|without|w/o|den(ies|ied|ying)|neg|negative|free of|absen(ce|t)|never|neither|nor|"
     r"rule[ds]? out|r/o|exclud(e[sd]?|ing)|resolved|kein\w*|ohne|nicht|pas|sans|sin|sem|senza|nessun\w*|"
-    r"geen|niet|zonder)\b"
+    r"geen|niet|zonder)\b|"
+    r"(?<![^\W_])(h/o|s/p|f/u|hx|ddx?|susp|poss|prob|fragl|prior|previous|suspe[ck]t\w*)[\s:.]*$"
 )
 AFTER = re.compile(
     r"\b(negative|excluded|absent|ruled out|not|unlikely|resolved|ausgeschlossen|nicht|afwezig)\b|"
-    r"^ ?[:=] ?(n|f|false)\b"
+    r"^ ?[:=] ?(n|f|false)\b|^\W*(ddx?|susp|poss|prob|fragl)\b"
 )
-"""Words of a sentence that negate what stands after or before them; rather too many, since their cells are refused.
+"""Words of a sentence that negate or doubt what stands after or before them; rather too many, since their cells are
+refused.
 
-What else denies in the languages of `labelling/rules` is known from there.
+What else does in the languages of `labelling/rules` is known from there.
 """
 MENTION = "zzz"
 """stands for the text of a rule where those rules look at its sentence"""
-SENTENCE = re.compile(r"[.;|\n]")
+FORE = ("denied_after", "doubt_after", "gone_after")
+"""Kinds of cues that stand before a finding in a list, though behind it in a sentence."""
+OF_CELLS = tuple(kind for kind in CUES if kind != "nothing")
+"""Kinds that turn a cell: in a list of terms, "other lesion" is one."""
+SENTENCE = re.compile(r"[.;|\n]|(?<=\w\?)\s")
+SHORT = re.compile(r"(?<![^\W_])([^\W\d_]|dd|evtl|susp|poss|prob|fragl|st|zust|verd)\.")
+"""An abbreviation, whose stop ends no sentence: V.a., Z. n., evtl."""
 ALIKE = 0.85
 """Likeness from which on a cell may be a misspelt rule."""
+TOLD = 3
+"""Distinct cells that a line on them shows."""
+OPEN = ("doubt", "doubt_after", "either", "unassessed", "answer_maybe", "answer_nothing")
+"""Kinds of cues that leave a finding open where the whole cell is one: fraglich, possible, nicht beurteilbar."""
+UNCLEAR = frozenset({"maybe", "unclear", "unsure", "unklar", "unsicher", "dudoso", "incierto", "incerto", "incertain"})
+"""Words of tables for the same that reports have not."""
+WORDS = 3
+"""Words of the longest of these cells."""
 SHOWN = 20
 """Distinct cells of a column up to which they are shown; more may be identifiers."""
 
@@ -50,7 +66,7 @@ def state_of(rule: LabelRule, cell: str) -> int:
     """Return the state of one stripped cell, or OUTSIDE. Case, blanks and kinds of hyphen do not count.
 
     Numbers compare as numbers, also with a decimal comma: 1, 1.0, 1,0 and 01 are the same. OUTSIDE under `contains` is
-    a cell whose sentence negates the text.
+    a cell whose sentence does not call the text present.
     """
     if rule.numeric is not None:
         for value, state in rule.numeric.items():
@@ -83,20 +99,26 @@ def same(cell: str, wanted: str) -> bool:
 def _contains(wanted: str, cell: str) -> int:
     text, state = without_counts(folded(cell)), ABSENT
     plain, words = _words(wanted)
+    cuts = list(SENTENCE.finditer(SHORT.sub(r"\1 ", text)))
     for found in words.finditer(text) if plain in text else ():
-        before, after = SENTENCE.split(text[: found.start()])[-1], SENTENCE.split(text[found.end() :])[0]
-        if BEFORE.search(before) or AFTER.search(after) or any(_denied(before, after, rules) for rules in _languages()):
+        start = max((cut.end() for cut in cuts if cut.end() <= found.start()), default=0)
+        end = min((cut.start() for cut in cuts if cut.start() >= found.end()), default=len(text))
+        before, after = text[start : found.start()], text[found.end() : end]
+        if BEFORE.search(before) or AFTER.search(after) or any(_unsure(before, after, rules) for rules in _languages()):
             return OUTSIDE
         state = PRESENT
     return state
 
 
-def _denied(before: str, after: str, rules: Rules) -> bool:
-    """Whether what stands between two parts of a sentence is denied in a language: Erguss: nein; aucun épanchement."""
-    if any(one.state == "absent" for one in said(f"{before} {MENTION} {after}", rules)):
+def _unsure(before: str, after: str, rules: Rules) -> bool:
+    """Whether what stands between two parts of a sentence is in a language not called present.
+
+    It is denied, doubted, asked, or told of another time or person: Erguss: nein; V.a. Pneumonie; history of pneumonia.
+    """
+    if [one.state for one in said(f"{before} {MENTION} {after}", rules)] != ["present"]:
         return True
     # A report says that a finding is unlikely; a list may have it in front: unlikely effusion.
-    backward = (cue for cue in rules.cues.found(flat(before)) if cue.what in ("denied_after", "gone_after"))
+    backward = (cue for cue in rules.cues.found(flat(before)) if cue.what in FORE)
     return any(not before[cue.end :].strip(" :") for cue in backward)
 
 
@@ -104,7 +126,7 @@ def _denied(before: str, after: str, rules: Rules) -> bool:
 def _languages() -> list[Rules]:
     """Of every language its cues, and MENTION as the one term; the terms of findings, which take long, are not read."""
     mention = Phrases([(MENTION, Term(MENTION, "terms", MENTION))], MENTION)
-    return [Rules(code, read_cues(code), mention) for code in languages()]
+    return [Rules(code, read_cues(code, OF_CELLS), mention) for code in languages()]
 
 
 @cache
@@ -151,7 +173,8 @@ def remarks(rule: LabelRule, cells: Text, key: str, quoted: Callable[[str], str]
 
     def tell(some: list[str], what: str) -> None:
         if some:
-            lines.append(f"{key}: {sum(parts[part] for part in some)} cell(s), such as {quoted(some[0])}, {what}")
+            shown = ", ".join(dict.fromkeys(map(quoted, some[:TOLD])))
+            lines.append(f"{key}: {sum(parts[part] for part in some)} cell(s), such as {shown}, {what}")
 
     if kind == "contains":
         tell(rest, f"hold '{wanted}' only inside a longer word and count as absent")
@@ -163,10 +186,24 @@ def remarks(rule: LabelRule, cells: Text, key: str, quoted: Callable[[str], str]
             )
         tell([part for part in matched if part != wanted], f"are written otherwise and count as '{wanted}'")
         tell(like, f"are not '{wanted}', though like it, and count as absent")
+        others = [part for part in rest if part not in like and number(part) is None]
+        longer = dict.fromkeys(part for part in others if _words(wanted)[1].search(folded(part)))
+        tell(list(longer), f"hold '{wanted}' beside other text and count as absent")
+        unsettled = [part for part in others if kind == "equals" and part not in longer and _leaves_open(part)]
+        tell(unsettled, "leave the finding open and count as absent")
     if parts and not matched:
         shown = ", ".join(dict.fromkeys(map(quoted, parts))) if len(parts) <= SHOWN else "many values"
         lines.append(f"{key}.{kind}: no cell of column '{rule.column}' has '{wanted}' (it holds {shown})")
     return lines
+
+
+def _leaves_open(cell: str) -> bool:
+    """Whether a cell says nothing but that the finding is in doubt or was not judged, in some language."""
+    text = flat(cell).strip(" ().:?")
+    return text in UNCLEAR or any(
+        cue.what in OPEN and cue.end - cue.start == len(text)
+        for rules in (_languages() if 0 < len(text.split()) <= WORDS else ()) for cue in rules.cues.found(text)
+    )  # fmt: skip
 
 
 def _like(cell: str, wanted: str) -> bool:

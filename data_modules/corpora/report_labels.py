@@ -72,6 +72,9 @@ def of_reports(
         *((states == STATE_NAMES.index(state)).sum() for state in ("present", "absent", "uncertain")),
         empty, len(labels),
     )  # fmt: skip
+    silent = [report for report, one in zip(reports, labels, strict=True) if not one and texts.clean(report)]
+    if untold := sum(not texts.told(report) for report in silent):
+        log.warning("%s: %d report(s) %s; every finding is unmentioned there", name, untold, texts.UNTOLD)
     if not chosen:
         raise InputError(
             f"{key}.labels.{FROM_REPORT}: no report speaks of a finding as present; columns.report must hold reports "

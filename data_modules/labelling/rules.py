@@ -123,10 +123,10 @@ def read_rules(
     return Rules(language, read_cues(language), Phrases(said, key, plural, umlauts), groups)
 
 
-def read_cues(language: str) -> Phrases:
+def read_cues(language: str, kinds: Iterable[str] = CUES) -> Phrases:
     """The cues of a language alone: its terms take far longer to read."""
     cues = _file(f"{language}.yaml")
-    marks = ((phrase, cue) for cue in CUES for phrase in cues.get(cue, ()))
+    marks = ((phrase, cue) for cue in kinds for phrase in cues.get(cue, ()))
     return Phrases(marks, f"rules/{language}.yaml", language == "en", language == "de")
 
 

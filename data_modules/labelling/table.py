@@ -23,7 +23,7 @@ from data_modules.labelling.labeller import Labeller
 from data_modules.labelling.many import Labels, counts, label_many
 from data_modules.labelling.rules import readable
 from data_modules.privacy import write_private_rows
-from data_modules.reports import MOST, clean
+from data_modules.reports import MOST, UNTOLD, clean, told
 from data_modules.study import Text
 
 CODES = {"present": "1", "absent": "0", "uncertain": "-1"}
@@ -130,4 +130,6 @@ def _told(table: ReportTable, labels: Sequence[Labels], modality: str) -> list[s
 def _kind(report: str, labeller: Labeller) -> str:
     if not clean(report):
         return "are empty"
+    if not told(report):
+        return UNTOLD
     return "name no finding" if labeller.language(report) else "are in no language that has rules"

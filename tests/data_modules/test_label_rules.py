@@ -94,9 +94,19 @@ def test_rules_by_hand(rule: LabelRule, cell: str, state: int) -> None:
         ("Erguss", ["Erguss: nein", "Ausschluss Erguss", "Ausschluß von Erguß", "Erguss nicht nachweisbar"]),
         ("neumotórax", ["neumotórax: negativo", "sin neumotórax"]),
         ("vocht", ["zonder vocht", "vocht afwezig"]),
+        ("Pneumonie", [
+            "V.a. Pneumonie", "V. a. Pneumonie", "Z.n. Pneumonie", "Pneumonie?", "Pneumonie? Erguss",
+            "fragl. Pneumonie", "DD Pneumonie / Atelektase", "Pneumonie, DD Atelektase", "suspekt: Pneumonie",
+            "Erguss; evtl. Pneumonie",
+        ]),
+        ("pneumonia", [
+            "possible pneumonia", "likely pneumonia", "? pneumonia", "history of pneumonia", "h/o pneumonia",
+            "family history of pneumonia", "evaluate for pneumonia", "prior pneumonia", "poss. pneumonia",
+            "pneumonia vs atelectasis", "pneumonia:", "pneumonia; no pneumonia",
+        ]),
     ],
 )  # fmt: skip
-def test_a_cell_that_denies_the_text_is_refused(wanted: str, cells: list[str]) -> None:
+def test_a_cell_that_does_not_call_the_text_present_is_refused(wanted: str, cells: list[str]) -> None:
     rule = LabelRule("c", contains=wanted)
     assert [cell for cell in cells if state_of(rule, cell) != OUTSIDE] == []
 
@@ -106,8 +116,9 @@ def test_a_cell_that_denies_something_else_is_accepted() -> None:
         "effusion": [
             "effusion, no pneumothorax", "effusion and no pneumothorax", "effusion: yes", "effusion (+)",
             "effusion = 1", "mass; effusion", "mass/effusion", "Effusion|No mass", "small effusion", "effusion 2019-05",
-            "likely effusion", "effusion: yes, mass: no", "effusion has increased",
+            "mass? effusion", "other effusion", "effusion: yes, mass: no", "effusion has increased",
         ],
+        "Pneumonie": ["V.a. Erguss; Pneumonie", "V.a. Erguss. Pneumonie", "Pneumonie/Atelektase"],
         "Erguss": ["Erguss, keine Stauung", "Erguss und keine Stauung", "Erguss: ja", "Erguss re. 12.5.2019"],
         "Pneumonia": ["Pneumonia/Viral/COVID-19", "todo/Pneumonia"],
         "edema": ["pneumothorax unlikely, edema"],
@@ -158,6 +169,15 @@ def test_what_a_rule_makes_of_its_cells_is_told() -> None:
     assert told(["abnormal", "normal"], contains="normal") == [
         "labels.x: 1 cell(s), such as 'abnormal', hold 'normal' only inside a longer word and count as absent"
     ]
+    assert told(["ja", "ja, links", "ja (klein)", "fraglich", "unklar", "nein", "2"], equals="ja") == [
+        "labels.x: 2 cell(s), such as 'ja, links', 'ja (klein)', hold 'ja' beside other text and count as absent",
+        "labels.x: 2 cell(s), such as 'fraglich', 'unklar', leave the finding open and count as absent",
+    ]
+    assert told(["Effusion|Mass", "Effusion;Mass", "Effusion (small)|Mass", "possible"], token="Effusion") == [
+        "labels.x: 2 cell(s), such as 'Effusion;Mass', 'Effusion (small)', hold 'Effusion' beside other text and count "
+        "as absent"
+    ]
+    assert told(["1", "2.1", "0"], equals="1") == [], "other numbers"
     assert told(["Mass", "Edema"], equals="Hernia") == [
         "labels.x.equals: no cell of column 'finding' has 'Hernia' (it holds 'Mass', 'Edema')"
     ]

@@ -324,6 +324,34 @@ def test_no_text_is_lost_for_want_of_a_heading(text: str, chosen: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("INDICATION: A.\nCOMPARISON: None.\nTECHNIQUE: PA and lateral.\nSmall effusion.\nNo mass.",
+         "Small effusion.\nNo mass."),
+        ("INDICATION: Cough. COMPARISON: None. The lungs are clear. No mass.", "The lungs are clear. No mass."),
+        ("COMPARISON: None Lungs clear. No mass.", "Lungs clear. No mass."),
+        ("COMPARISON: None\nlungs clear.", "lungs clear."),
+        ("COMPARISON: CT chest 3/4/2011 Lungs clear. No mass.", "Lungs clear. No mass."),
+        ("TECHNIQUE: PA\n1. Effusion.\n2. Mass.", "1. Effusion.\n2. Mass."),
+        ("Fragestellung: Husten\nTechnik: p.a.\nErguss links.\nEMPFEHLUNG: CT.", "Erguss links."),
+        # the first statement goes on
+        ("TECHNIQUE: Two views were\nobtained. Heart big.", "Heart big."),
+        ("COMPARISON: Film with a\nleft effusion.\nHeart big.", "Heart big."),
+        # what is asked or known is no finding
+        ("INDICATION: Rule out pneumonia. Known effusion.", None),
+        ("COMPARISON: None.\nINDICATION: Cough.\nKnown effusion.", None),
+        ("INDICATION: Cough. Known effusion. COMPARISON: 3/4/2011.", None),
+        # something is told
+        ("INDICATION: A.\nTECHNIQUE: PA. Upright.\nIMPRESSION: OK.", None),
+        ("INDICATION: A.\n\nHeart big.\n\nCOMPARISON: None. Upright.", "Heart big."),
+    ],
+)  # fmt: skip
+def test_findings_behind_a_comparison_or_a_technique(text: str, seen: str | None) -> None:
+    """Where nothing else is told, they begin behind its first statement."""
+    assert sections(text).get("findings") == seen
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("Pleural ef-\nfusion, Cardio-\n  megaly", "Pleural effusion, Cardiomegaly"),

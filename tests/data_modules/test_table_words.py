@@ -39,7 +39,15 @@ def test_a_word_for_nothing_is_no_patient(corpus: Corpus, word: str) -> None:
     assert "row 3" in (message := refused(corpus)) and "patient column is empty" in message and "2 such" in message
 
 
-@pytest.mark.parametrize("ids", [("1.23457E+14", "P2"), ("1,23457E+14", "P2"), ("1e+05", "P2"), ("3-Mar", "P2")])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        (one, "P2") for one in (
+            "1.23457E+14", "1,23457E+14", "1e+05", "3-Mar", "MAR-01", "01. Mrz", "Mrz 01", "1. Okt", "01-ene", "ene-01",
+            "01-janv", "janv.-01", "01-f\u00e9vr", "01-d\u00e9c.", "01-gen", "ott-01", "01/fev", "01/set",
+        )
+    ],
+)  # fmt: skip
 def test_a_spreadsheet_s_number_or_date_is_no_patient(corpus: Corpus, ids: tuple[str, ...]) -> None:
     patients(corpus, *ids)
     assert "row 2" in (message := refused(corpus)) and "spreadsheet" in message and ids[0] not in message
@@ -65,6 +73,8 @@ def test_one_patient_in_two_spellings(corpus: Corpus, ids: tuple[str, str]) -> N
 def test_ids_that_differ_are_left_alone(corpus: Corpus) -> None:
     patients(corpus, "0123", "1e3", "10", "100", "1.10", "1.1", "P1", "P10", "a-1", "b-1", "1-02-3", "A.0")
     assert read(corpus).patient[:3].tolist() == ["0123", "1e3", "10"]
+    patients(corpus, "SET-01", "OUT-12", "set-02", "GEN-01", "MRZ-01", "ENE 12", "mars 12", "mai-2019", "1.okt")
+    assert read(corpus).patient[0] == "SET-01"
 
 
 def test_ids_of_rows_that_the_filter_removes_are_not_judged(corpus: Corpus) -> None:

@@ -57,6 +57,13 @@ def test_all_findings_that_some_report_calls_present(corpus: Corpus, caplog: pyt
     assert "2 of 12 report(s) say nothing of any" in caplog.text
 
 
+def test_reports_without_findings_are_told(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
+    corpus.rows[0]["notes"] = "COMPARISON: None.\nINDICATION: Rule out pneumonia. Known effusion."
+    found = read(corpus, labels=ALL)
+    assert "pneumonia" not in found.findings and column(found, "pleural_effusion")[0] == UNMENTIONED
+    assert "1 report(s) hold no findings, only headings, an indication" in caplog.text
+
+
 def test_the_mapping_says_what_was_read(corpus: Corpus, tmp_path: Path) -> None:
     own = {"covid19": LabelRule("finding", contains="COVID-19")}
     corpus.write()
