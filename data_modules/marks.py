@@ -2,7 +2,7 @@
 
 Published: boxes of NIH ChestX-ray14 (BBox_List_2017.csv, 8 findings of 880 images; Wang et al., CVPR 2017), of RSNA
 (stage_2_train_labels.csv), of ChestX-Det10 and ChestX-Det, run-length masks of SIIM. Coordinates are pixels of the
-original image.
+published image: in a copy of another size each would lie elsewhere, so such a copy is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from data_modules.errors import InputError
 
 Mask = NDArray[np.bool_]
 NIH_BOXES = "BBox_List_2017.csv"
+PUBLISHED = (1024, 1024)
+"""(H, W) of the images of all releases with marks that are read here"""
+SIZE_FILE = "marks_size.txt"
+"""in the folder of a corpus whose tables of marks are of images of another size: width x height, such as 512x512"""
 NIH_WORDS = {word: finding for finding, words in chestxray14.NAMES.items() for word in words}
 
 
@@ -95,6 +99,8 @@ class Drawn:
     """
 
     rows: Mapping[str, Sequence[tuple[str, str, Draw]]]
+    size: tuple[int, int] = PUBLISHED
+    """(H, W) of the images that they were drawn in"""
     cut: set[str] = field(default_factory=set)
 
     def marked(self, image_id: str) -> bool:
@@ -102,14 +108,23 @@ class Drawn:
         return stem(image_id) in self.rows
 
     def masks(self, image_id: str, shape: tuple[int, ...]) -> dict[str, Mask]:
-        """See `Marks`; marks of one finding are united. InputError for a mark outside of the image."""
+        """See `Marks`; marks of one finding are united.
+
+        Raises:
+            InputError: an image of another size than the marks are of, or a mark outside of it.
+        """
         found: dict[str, Mask] = {}
         for finding, place, draw in self.rows.get(stem(image_id), ()):
+            if shape != self.size:
+                raise InputError(
+                    f"{place}: its image is {shape[1]} x {shape[0]} pixels, and the marks are of images of "
+                    f"{self.size[1]} x {self.size[0]}; give the images in their published size, or, if you scaled the "
+                    f"table too, the size in {SIZE_FILE} in the folder of the corpus"
+                )
             mask = draw(shape)
             if mask is None or not mask.any():
                 raise InputError(
-                    f"{place}: the mark does not lie in its image of {shape[1]} x {shape[0]} pixels; "
-                    "give the images in their published size"
+                    f"{place}: the mark does not lie in its image of {shape[1]} x {shape[0]} pixels; correct the row"
                 )
             if isinstance(draw, Box) and draw.beyond(shape):
                 self.cut.add(place)
@@ -169,7 +184,7 @@ def _nih(root: Path, key: str) -> Marks | None:
         numbers = [part for cell in cells for part in cell.strip("[]").split(",") if part.strip()]
         draw = Box(*_numbers(numbers, path, row))
         rows.setdefault(stem(name), []).append((words[word.casefold()], f"{path} row {row}", draw))
-    return Drawn(rows)
+    return Drawn(rows, _size(root))
 
 
 def _rsna(root: Path, key: str) -> Marks | None:
@@ -183,7 +198,7 @@ def _rsna(root: Path, key: str) -> Marks | None:
             rows.setdefault(name, []).extend(
                 (finding, f"{path} row {row}", draw) for finding in ("pneumonia", "lung_opacity")
             )
-    return Drawn(rows)
+    return Drawn(rows, _size(root))
 
 
 def _chestxdet(root: Path, key: str) -> Marks:
@@ -197,7 +212,7 @@ def _chestxdet(root: Path, key: str) -> Marks:
                 rows.setdefault(stem(entry.name), []).append(
                     (findings[word], f"{root / file} row {entry.row}", Box(*sides))
                 )
-    return Drawn(rows)
+    return Drawn(rows, _size(root))
 
 
 def _siim(root: Path, key: str) -> Marks | None:
@@ -209,7 +224,18 @@ def _siim(root: Path, key: str) -> Marks | None:
             rows.setdefault(name, []).append(
                 ("pneumothorax", f"{path} row {row}", runs([int(n) for n in text.split()]))
             )
-    return Drawn(rows)
+    return Drawn(rows, _size(root))
+
+
+def _size(root: Path) -> tuple[int, int]:
+    """(H, W) of the images that the marks of a folder are of."""
+    path = root / SIZE_FILE
+    if not path.is_file():
+        return PUBLISHED
+    words = re.fullmatch(r"\s*(\d{1,5})\s*x\s*(\d{1,5})\s*", path.read_text(encoding="utf-8", errors="replace"))
+    if not words:
+        raise InputError(f"{path}: must hold width x height in pixels, such as 512x512, and nothing else")
+    return int(words[2]), int(words[1])
 
 
 def _numbers(cells: Sequence[str], path: Path, row: int) -> list[float]:

@@ -37,26 +37,28 @@ def placement(shape: tuple[int, int], size: int, resize: str) -> tuple[tuple[int
 
 
 def to_original(
-    grid: NDArray[np.floating], shape: tuple[int, int], size: int, resize: str, aspect: float = 1.0
-) -> NDArray[np.float32]:
+    grid: NDArray[np.floating], shape: tuple[int, int], size: int, resize: str, aspect: float = 1.0,
+    covered: float | None = None,
+) -> NDArray[np.float32]:  # fmt: skip
     """Values of a grid of patches as a map float32 [.., H, W] in the pixels of the original image, bilinear.
 
     Pixels that the square does not show (`crop`) are NaN.
 
     Args:
-        grid: [.., g, g], one value for each square of size / g pixels; slices are mapped one by one.
+        grid: [.., g, g], one value for each square of covered / g pixels; slices are mapped one by one.
         shape, size, resize: as for `placement`. aspect: as for `square_shape`, what `fit` was given.
+        covered: pixels of the square's side that the patches lie on, from its top left; None is all.
     """
     from scipy.ndimage import map_coordinates
 
     if grid.ndim > 2:
-        return np.stack([to_original(one, shape, size, resize, aspect) for one in grid])
+        return np.stack([to_original(one, shape, size, resize, aspect, covered) for one in grid])
     new, corner = placement(square_shape(shape, aspect), size, resize)
     axes, shown = [], []
     for side, length, start, patches in zip(shape, new, corner, grid.shape, strict=True):
         place = (np.arange(side) + 0.5) * length / side + start
         shown.append((place >= 0) & (place <= size))
-        axes.append(place * patches / size - 0.5)
+        axes.append(place * patches / (covered or size) - 0.5)
     rows, columns = np.meshgrid(*axes, indexing="ij")
     # Beyond the middle of the outermost patch its value holds on.
     values: NDArray[np.float32] = map_coordinates(grid.astype(np.float32), [rows, columns], order=1, mode="nearest")

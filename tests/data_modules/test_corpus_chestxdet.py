@@ -17,7 +17,7 @@ from PIL import Image
 from data_modules import audit
 from data_modules.corpus_config import CorpusConfig, SplitFractions
 from data_modules.errors import InputError, MissingCorpus
-from data_modules.marks import marks
+from data_modules.marks import SIZE_FILE, marks
 
 NONE_HELD = SplitFractions(train=1.0, val=0.0, test=0.0)
 TRAIN = [
@@ -37,6 +37,7 @@ def by_hand(tmp_path: Path) -> Path:
     """Three images, typed as the lists of ChestX-Det10 have them."""
     _write(tmp_path / "train.json", TRAIN)
     _write(tmp_path / "test.json", TEST)
+    (tmp_path / SIZE_FILE).write_text("10x12", encoding="utf-8")
     for split, entries in (("train", TRAIN), ("test", TEST)):
         for entry in entries:
             picture(tmp_path / f"{split}_data" / str(entry["file_name"]))
@@ -92,7 +93,7 @@ def test_boxes_lie_where_the_list_says(by_hand: Path) -> None:
     np.testing.assert_array_equal(fibrosis, wanted)
     both = found.masks("test_data/36199.png", (12, 10))
     assert {name: int(mask.sum()) for name, mask in both.items()} == {"nodule": 9, "pleural_effusion": 40}
-    with pytest.raises(InputError, match=r"train\.json row 1: the mark does not lie in its image of 4 x 4"):
+    with pytest.raises(InputError, match=r"train\.json row 1: its image is 4 x 4 pixels, and the marks are"):
         found.masks("train_data/36204.png", (4, 4))
     assert found.cut == set()
     _write(by_hand / "test.json", [TEST[0] | {"boxes": [[5, 1, 8, 4], [-1, 8, 10.5, 14]]}])

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from official import edit, laid_out, missing, picture, read, refused, states, write_table
+from official import KEY, edit, laid_out, missing, picture, read, refused, states, write_table
 
 from data_modules.corpora.rsna import check_classes
-from data_modules.corpus_config import SplitFractions
+from data_modules.corpus_config import CorpusConfig, SplitFractions
 from data_modules.errors import InputError
+from data_modules.marks import marks
 
 BOXES, CLASSES, IMAGES = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv", "stage_2_train_images"
 NORMAL = "003d8fa0-6bf1-40ed-b54c-ac657f8495c5"
@@ -63,6 +64,10 @@ def test_phantom_in_its_layout(root: Path) -> None:
     assert len(found) == 34 < len(rows) and found.totals().loc["no_finding", "present"] > 0
     assert found.totals().loc["pneumonia", "present"] == rows.loc[rows["Target"] == 1, "patientId"].nunique() > 0
     assert all("stage_2_test_images" not in path for path in found.image_paths)
+    known = marks(CorpusConfig(reader="rsna", root=str(root)), KEY)
+    assert known is not None  # its images are smaller than the release's, and the folder says so
+    drawn = [bool(known.masks(name, (64, 64))) for name in found.image_ids]
+    assert sum(drawn) == found.totals().loc["pneumonia", "present"]
 
 
 def test_split_is_of_images_and_needs_no_order(root: Path, tmp_path: Path) -> None:

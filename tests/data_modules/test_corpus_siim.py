@@ -15,8 +15,9 @@ from synthetic_dicom import written
 
 from data_modules.corpora.csv_file import load
 from data_modules.corpora.siim import _images
-from data_modules.corpus_config import BadRows, SplitFractions
+from data_modules.corpus_config import BadRows, CorpusConfig, SplitFractions
 from data_modules.errors import InputError
+from data_modules.marks import marks
 
 ROOT = "1.2.276.0.7230010.3.1"
 IMAGES = {name: f"{ROOT}.4.8323329.{number}" for name, number in (("one", 14508), ("two", 1034), ("three", 300))}
@@ -98,6 +99,9 @@ def test_phantom_in_its_layout(root: Path, caplog: pytest.LogCaptureFixture) -> 
     assert totals["present"] > 0 and totals["absent"] > 0 and totals["present"] + totals["absent"] == 33
     rows = load(root / "train-rle.csv", KEY)["ImageId"]
     assert len(rows) > rows.nunique()
+    known = marks(CorpusConfig(reader="siim", root=str(root)), KEY)
+    assert known is not None  # its images are smaller than the release's, and the folder says so
+    assert sum(bool(known.masks(name, (64, 64))) for name in found.image_ids) == totals["present"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from data_modules.corpora import phantom
 from data_modules.corpus_config import CorpusConfig, PhantomConfig, SplitCounts
 from data_modules.ct_config import CtConfig
 from data_modules.errors import InputError
-from data_modules.marks import marks, runs
+from data_modules.marks import PUBLISHED, SIZE_FILE, marks, runs
 from data_modules.phantom.project import thickness
 from data_modules.phantom.study import patients, sample_study, sample_view
 from data_modules.phantom.truth import LOCATED, truth
@@ -21,6 +21,7 @@ from data_modules.volumes import read_volume
 
 
 def test_boxes_of_nih(tmp_path: Path) -> None:
+    (tmp_path / SIZE_FILE).write_text("8x5", encoding="utf-8")
     (tmp_path / "BBox_List_2017.csv").write_text(
         "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
         "00000001_000.png,Infiltrate,2,1,3.0,2\n00000001_000.png,Infiltrate,6,1,1,1\n"
@@ -52,7 +53,7 @@ def test_forms_of_the_box_list_of_nih(tmp_path: Path, header: str, row: str) -> 
     (tmp_path / "BBox_List_2017.csv").write_text(f"{header}\r\n{row}\r\n", encoding="utf-8", newline="")
     found = marks(CorpusConfig(reader="chestxray14", root=str(tmp_path)), "data.corpora.0")
     assert found is not None
-    mask = found.masks("images/a.png", (5, 8))["infiltration"]
+    mask = found.masks("images/a.png", PUBLISHED)["infiltration"]
     assert mask[1:3, 2:5].all() and mask.sum() == 6
 
 
@@ -76,6 +77,7 @@ def test_a_box_list_that_does_not_parse_names_its_row(tmp_path: Path, text: str,
 def test_boxes_of_rsna_stand_for_both_of_its_findings(tmp_path: Path) -> None:
     text = "patientId,x,y,width,height,Target\na,1,0,2,2,1\na,4,3,1,1,1\nb,,,,,0\n"
     (tmp_path / "stage_2_train_labels.csv").write_text(text, encoding="utf-8")
+    (tmp_path / SIZE_FILE).write_text("5x4", encoding="utf-8")
     found = marks(CorpusConfig(reader="rsna", root=str(tmp_path)), "data.corpora.0")
     assert found is not None and not found.marked("stage_2_train_images/b.dcm")
     mask = found.masks("stage_2_train_images/a.dcm", (4, 5))
@@ -89,6 +91,7 @@ def test_masks_of_siim_run_down_the_columns(tmp_path: Path) -> None:
     (tmp_path / "train-rle.csv").write_text(
         "ImageId, EncodedPixels\n1.2.4.7, 4 2 3 1\n1.2.4.7, 0 1\n1.2.4.8,-1\n1.2.4.9, 19 9\n", encoding="utf-8"
     )
+    (tmp_path / SIZE_FILE).write_text("5x4", encoding="utf-8")
     found = marks(CorpusConfig(reader="siim", root=str(tmp_path)), "data.corpora.0")
     assert found is not None and not found.marked("dicom-images-train/1/2/1.2.4.8.dcm")
     mask = found.masks("dicom-images-train/1/2/1.2.4.7.dcm", (4, 5))["pneumothorax"]
@@ -97,6 +100,37 @@ def test_masks_of_siim_run_down_the_columns(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row 5: the mark does not lie in its image"):
         found.masks("1.2.4.9.dcm", (4, 5))
     np.testing.assert_array_equal(runs([1, 2])((2, 2)), [[False, True], [True, False]])
+
+
+PUBLISHED_MARKS = [
+    ("chestxray14", "BBox_List_2017.csv", "Image Index,Finding Label,Bbox [x,y,w,h],,,\na.png,Mass,300,200,50,40\n"),
+    ("rsna", "stage_2_train_labels.csv", "patientId,x,y,width,height,Target\na,300,200,50,40,1\n"),
+    ("siim", "train-rle.csv", f"ImageId, EncodedPixels\na,{300 * 1024 + 200} 40\n"),
+    ("chestxdet", "train.json", '[{"file_name": "a.png", "syms": ["Mass"], "boxes": [[300, 200, 350, 240]]}]'),
+]
+
+
+@pytest.mark.parametrize(("reader", "file", "text"), PUBLISHED_MARKS)
+def test_marks_of_images_of_another_size_are_refused(tmp_path: Path, reader: str, file: str, text: str) -> None:
+    """They would lie elsewhere, some of them inside of the smaller image without a word."""
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    if reader == "chestxdet":
+        (tmp_path / "test.json").write_text('[{"file_name": "b.png", "syms": [], "boxes": []}]', encoding="utf-8")
+    config = CorpusConfig(reader=reader, root=str(tmp_path))
+    found = marks(config, "data.corpora.0")
+    assert found is not None
+    for mask in found.masks("a.png", (1024, 1024)).values():
+        assert mask[200:240, 300].all() and not mask[:200].any() and not mask[240:].any()
+    for shape in ((512, 512), (2048, 2048), (1024, 512)):
+        with pytest.raises(InputError, match=f"is {shape[1]} x {shape[0]} pixels, and the marks are of images of 1024"):
+            found.masks("a.png", shape)
+    (tmp_path / SIZE_FILE).write_text("512 x 400\n", encoding="utf-8")
+    scaled = marks(config, "data.corpora.0")
+    with pytest.raises(InputError, match="is 1024 x 1024 pixels, and the marks are of images of 512 x 400; give"):
+        scaled.masks("a.png", (1024, 1024))  # type: ignore[union-attr]
+    (tmp_path / SIZE_FILE).write_text("512", encoding="utf-8")
+    with pytest.raises(InputError, match=r"marks_size\.txt: must hold width x height in pixels, such as 512x512"):
+        marks(config, "data.corpora.0")
 
 
 def test_corpora_without_marks_have_none(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from data_modules.findings import ontology
 from data_modules.labelling.labeller import Labeller
+from data_modules.marks import SIZE_FILE
 from data_modules.parsing import parse_json
 from data_modules.pixels import read_gray
 
@@ -89,6 +90,12 @@ class Case:
         """Write the image as PNG or JPEG, by the suffix of `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(self.gray).save(path, quality=quality)  # PNG takes no notice of it
+
+
+def write_marks_size(cases: Sequence[Case], out: Path) -> None:
+    """Say what images the table of marks is of, since they are smaller than those of the release."""
+    height, width = cases[0].gray.shape
+    (out / SIZE_FILE).write_text(f"{width}x{height}\n", encoding="utf-8")
 
 
 @cache

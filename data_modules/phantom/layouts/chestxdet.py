@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_modules.phantom.layouts.case import Case
+from data_modules.phantom.layouts.case import Case, write_marks_size
 
 LABELS = (
     "Atelectasis", "Calcification", "Consolidation", "Effusion", "Emphysema", "Fibrosis", "Fracture", "Mass", "Nodule",
@@ -31,6 +31,7 @@ def write(cases: list[Case], out: Path) -> None:
         lists[split].append({"file_name": name, "syms": found, "boxes": [_box(case, n) for n in range(len(found))]})
     for split, entries in lists.items():
         (out / f"{split}.json").write_text(json.dumps(entries[::-1]), encoding="utf-8")
+    write_marks_size(cases, out)
 
 
 def _box(case: Case, number: int) -> list[int]:

@@ -10,7 +10,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from data_modules.phantom.layouts.case import Case, write_csv
+from data_modules.phantom.layouts.case import Case, write_csv, write_marks_size
 
 
 def write(cases: list[Case], out: Path) -> None:
@@ -36,6 +36,7 @@ def write(cases: list[Case], out: Path) -> None:
     shutil.copyfile(cases[0].image, out / "stage_2_test_images" / f"{_name(len(cases))}.dcm")
     write_csv(out / "stage_2_train_labels.csv", ["patientId", "x", "y", "width", "height", "Target"], boxes)
     write_csv(out / "stage_2_detailed_class_info.csv", ["patientId", "class"], classes[::-1])
+    write_marks_size(cases, out)
 
 
 def _name(number: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from data_modules.phantom.layouts.case import Case, write_csv
+from data_modules.phantom.layouts.case import Case, write_csv, write_marks_size
 
 UID = "1.2.276.0.7230010.3.1"
 """Root of the UIDs of the release; study, series and image go on with 2, 3 and 4."""
@@ -34,6 +34,7 @@ def write(cases: list[Case], out: Path) -> None:
             first.append([image, "-1" if case.number % 3 else " -1"])
     more.append([f"{UID}.4.8323329.0", " -1"])
     write_csv(out / "train-rle.csv", ["ImageId", " EncodedPixels"], first + more)
+    write_marks_size(cases, out)
 
 
 def _numbers(case: Case) -> list[tuple[int, int]]:

@@ -208,6 +208,10 @@ class Backbone(nn.Module, abc.ABC):
         self.check_side(side)
         return self.pooled_grid(self.grid(side)) ** 2
 
+    def covered(self, side: int) -> float:
+        """Pixels of an image of `side` that patches lie on, from its top left; no token sees the rest of the side."""
+        return side
+
     def pooled_grid(self, grid: int) -> int:
         """A side of the grid after `image_pool`."""
         if grid % self._pool:

@@ -47,6 +47,11 @@ class LlavaBackbone(Backbone):
         """Patches along a side."""
         return self.tile_grid
 
+    def covered(self, side: int) -> float:
+        """See `Backbone`; SigLIP's 384 pixels hold 27 patches of 14, which are 378."""
+        vision = self.model.config.vision_config
+        return side * self.tile_grid * vision.patch_size / vision.image_size
+
     def tokens_per_image(self, side: int) -> int:
         """See `Backbone`; class and register tokens that are kept count too."""
         return super().tokens_per_image(side) + self._kept

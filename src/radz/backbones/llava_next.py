@@ -45,6 +45,10 @@ class LlavaNextBackbone(LlavaBackbone):
         """Patches along a side of the part of the tiles that the image covers."""
         return min(self._canvas(side)) * self.tile_grid
 
+    def covered(self, side: int) -> float:
+        """See `Backbone`; of several tiles each has its own rest, and a map of all has none at its end."""
+        return super().covered(side) if self.grid(side) == self.tile_grid else side
+
     def tokens_per_image(self, side: int) -> int:
         """The view's grid, and that of the tiles with a newline token after each row."""
         fine = self.pooled_grid(self.grid(side))

@@ -25,7 +25,8 @@ class SmolVlmBackbone(Backbone):
         config = self.model.config
         side = self.image_size = config.vision_config.image_size
         # The connector makes a token of a square of patches.
-        self._grid = side // config.vision_config.patch_size // config.scale_factor
+        token = config.vision_config.patch_size * config.scale_factor
+        self._grid, self._covered = side // token, side // token * token
         self.processor_changes = {"size": {"longest_edge": side}}
         most = (settings.get("max_image_size") or {}).get("longest_edge")
         if most != side:
@@ -41,6 +42,10 @@ class SmolVlmBackbone(Backbone):
                 f"backbone.path: {folder}: the tokenizer lacks {' and '.join(sorted(lacks))}, the tokens around an "
                 "image; tokenizer and weights are of different models"
             )
+
+    def covered(self, side: int) -> float:
+        """See `Backbone`."""
+        return self._covered
 
     def idle_tower_parts(self) -> list[nn.Module]:
         """The patch projection, as in LLaVA."""

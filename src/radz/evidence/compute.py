@@ -19,7 +19,7 @@ from radz.evidence import (
     true_sentences,
     words_by_layer,
 )
-from radz.evidence.config import read_settings
+from radz.evidence.config import FITTED, read_settings
 from radz.evidence.items import FOLDER, Item, write_item
 from radz.evidence.open_run import Opened, check_run, open_run
 from radz.report import evidence_section, figures
@@ -49,6 +49,8 @@ def evidence(folder: Path, items: list[str]) -> Path:
     """
     settings, overrides = read_settings(items)
     check_run(folder)
+    if settings.split == "train" and not settings.only:
+        log.warning("evidence: %s are left out: they are fitted on the training studies", " and ".join(FITTED))
     if "phrases" in settings.items:
         phrase_grounding.listed(settings)  # faults of the file are told before anything is computed
     with working_in(folder, "RUN"):

@@ -14,6 +14,8 @@ from radz.config.checks import seed_range
 from radz.config.reasons import place
 
 ITEMS = ("heatmaps", "phrases", "layers", "words", "sentences", "robustness", "features", "attention", "fewshot")
+FITTED = ("layers", "fewshot")
+"""items that are fitted on training studies, and so say nothing of those"""
 
 
 @dataclass
@@ -21,7 +23,7 @@ class EvidenceConfig:
     """Keys of `radz evidence RUN key=value ...`."""
 
     only: list[str] = field(default_factory=list)
-    """items to compute; empty: all of ITEMS, phrases only where their file is given"""
+    """items to compute; empty: all of ITEMS, phrases only where their file is given, FITTED not of split=train"""
     split: str = "test"
     """studies that are looked at"""
     studies: int = 400
@@ -64,6 +66,11 @@ class EvidenceConfig:
                 "PadChest-GR (.json)"
             )
         one_of("split", self.split, SPLITS)
+        if self.split == "train" and (fitted := [item for item in self.only if item in FITTED]):
+            raise InputError(
+                f"split: {' and '.join(fitted)} would be scored on the training studies that they are fitted on; "
+                "give split=val or test, or leave them out of only="
+            )
         one_of("target", self.target, ("headline", "anchor", "prompt"))
         studies = ("studies", "train_studies", "heatmap_studies", "robustness_studies", "attention_studies")
         lowest = {**dict.fromkeys(studies, 4), "batch_size": 1, "overlays": 1, "draws": 1, "replicates": 100}
@@ -76,7 +83,8 @@ class EvidenceConfig:
     @property
     def items(self) -> list[str]:
         """What is computed, in order."""
-        return self.only or [item for item in ITEMS if item != "phrases" or self.phrases]
+        out = {*(FITTED if self.split == "train" else ()), *(() if self.phrases else ("phrases",))}
+        return self.only or [item for item in ITEMS if item not in out]
 
 
 def read_settings(items: Sequence[str]) -> tuple[EvidenceConfig, list[str]]:

@@ -24,10 +24,14 @@ def compute(run: Opened) -> Item:
     """Map the split's studies; beside it, how far neighbours share a finding in the features themselves."""
     rows = run.rows(run.settings.split, run.settings.studies)
     labels, features = run.labels(rows), encoded(run, rows)
-    if len(rows) <= NEIGHBOURS:
-        raise InputError(f"evidence: features: {len(rows)} studies are too few for a map; raise studies=")
+    people = run.data.table.people[rows]
+    if len(rows) - np.unique(people, return_counts=True)[1].max() < NEIGHBOURS:
+        raise InputError(
+            f"evidence: features: {len(rows)} studies are too few for a map: each needs {NEIGHBOURS} of other patients "
+            "beside it; raise studies="
+        )
     places = mapped(features, run.settings.seed)
-    near = neighbours(features)
+    near = neighbours(features, people)
     item = Item("features", "Feature map", [], {"findings": {}}, header=("finding", "studies", "present", "neighbours"))
     data: figures.CsvRows = [["study", "x", "y", *run.findings]]
     for row, place, of_study in zip(rows, places, labels, strict=True):
@@ -43,8 +47,8 @@ def compute(run: Opened) -> Item:
             gains.append(share / base)
     if gains:
         item.says.append(
-            f"Of the {NEIGHBOURS} nearest studies (cosine, in the features) of a study with a finding, "
-            f"{np.mean(gains):.2f} times as many have it as of all studies, on average over "
+            f"Of the {NEIGHBOURS} nearest studies of other patients (cosine, in the features) of a study with a "
+            f"finding, {np.mean(gains):.2f} times as many have it as of all studies, on average over "
             f"{counted(len(gains), 'finding')}; 1 would be no order. Distances in the map itself mean little."
         )
     caption = f"t-SNE (perplexity {PERPLEXITY}, seed {run.settings.seed}) of {len(rows)} studies; blue: present."
@@ -75,11 +79,11 @@ def mapped(features: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     return places
 
 
-def neighbours(features: NDArray[np.float32]) -> NDArray[np.int64]:
-    """[N, NEIGHBOURS] nearest other rows of normalised features [N, e]."""
+def neighbours(features: NDArray[np.float32], people: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[N, NEIGHBOURS] nearest rows of other patients (`people` [N]) of normalised features [N, e]."""
     similarity = features @ features.T
-    # A study is nearest to itself, which tells nothing.
-    np.fill_diagonal(similarity, -np.inf)
+    # A study is nearest to itself, and then to others of its patient, which tells nothing of findings.
+    similarity[people[:, None] == people] = -np.inf
     return np.argsort(-similarity, axis=1, kind="stable")[:, :NEIGHBOURS]
 
 

@@ -91,7 +91,8 @@ def cases(run: Opened, known: Sequence[Marks | None], rows: RowNumbers) -> Itera
                 log.warning("evidence: heatmaps: an image is left out: %s", error)
                 continue
             aspect = pixel_aspect(Path(table.image_paths[place])) if image.ndim == 2 else 1.0
-            placed = image.shape[-2:], data.config.image_size, data.config.resize, aspect
+            side = data.config.image_size
+            placed = image.shape[-2:], side, data.config.resize, aspect, run.encoder.backbone.covered(side)
             for finding, of_finding in grids.items():
                 heat = {
                     kind: to_original(values[here], *placed).reshape(image.shape) for kind, values in of_finding.items()

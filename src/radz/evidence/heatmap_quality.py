@@ -59,7 +59,10 @@ def compute(run: Opened) -> Item:
     for modality, rows in chosen.items():
         _of_modality(run, item, known, modality, rows, list(columns))
     if not item.pictures:
-        raise InputError("evidence: heatmaps: no study of the split has one of the scored findings")
+        raise InputError(
+            "evidence: heatmaps: no study of the split that could be looked at has one of the scored findings; "
+            "warnings above say what was left out"
+        )
     if cut := sorted(set().union(*(of_corpus.cut for of_corpus in known if of_corpus))):
         log.warning(
             "evidence: heatmaps: %s with boxes that reach beyond their image, such as %s",

@@ -25,10 +25,6 @@ from radz.metrics import bootstrap
 from radz.metrics.estimates import entry
 from radz.metrics.ranking import auroc
 
-SIDE = 64
-"""side in pixels that maps and marks of different images are compared at when permuted"""
-SLICES = 16
-"""and, of volumes, slices"""
 MEASURES = ("pointing", "dice", "iou", "pixel_auroc")
 CNR = "cnr"
 SLICE_MEASURES = ("slice_hit", "slice_auroc")
@@ -127,14 +123,13 @@ def table(located: Sequence[Marked], seed: int) -> pd.DataFrame:
         share = float(np.mean([case.mask.mean() for case in group]))
         other = _derangement(len(group), generator)
         for kind in tuple(group[0].maps):
-            small = [_small(case.maps[kind]) for case in group]
             for number, case in enumerate(group):
                 # A map that is even wherever the model saw the image: its measures are those of a random pixel.
                 own, marked = case.maps[kind], case.mask
                 even = np.where(np.isfinite(own), 0.0, np.nan)
                 maps = {"": (own, marked), "random/": (even, marked)}
                 if other is not None:
-                    maps["permuted/"] = small[other[number]], _small(marked.astype(np.float32)) >= 0.5
+                    maps["permuted/"] = _at_shape(group[other[number]].maps[kind], marked.shape), marked
                 line: dict[str, Any] = {"row": case.row, "patient": case.patient, "finding": finding, "map": kind}
                 for level, (heat, mask) in maps.items():
                     line |= {f"{level}{name}": value for name, value in _measured(heat, mask, share).items()}
@@ -202,7 +197,7 @@ def _derangement(count: int, generator: np.random.Generator) -> NDArray[np.int64
     return partner
 
 
-def _small(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[.., H, W] at SLICES x SIDE x SIDE, nearest pixel: of the whole image, so that maps of other shapes compare."""
-    sides = zip((SLICES, SIDE, SIDE)[-image.ndim :], image.shape, strict=True)
-    return image[np.ix_(*(((np.arange(new) + 0.5) * side / new).astype(int) for new, side in sides))]
+def _at_shape(heat: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A map [.., H, W] of another image in the shape of this one's mark, which loses nothing so; nearest pixel."""
+    sides = zip(shape, heat.shape, strict=True)
+    return heat[np.ix_(*(((np.arange(new) + 0.5) * side / new).astype(int) for new, side in sides))]

@@ -101,15 +101,16 @@ class Opened:
         return self.encoder.image_sequences(batch.pixels, batch.image_counts, self.modalities(batch))
 
     def spoken(self, texts: list[str]) -> Features:
-        """Features of K sentences, raw, less what they share: as of prompts, what sentences of one make share is their
-        own.
+        """Features of K sentences, less what they share: as of prompts, what sentences of one make share is their own;
+        one or two lose what reports share.
         """
         with torch.no_grad():
             parts = [
                 self.encoder.encode_texts(texts[n : n + TOGETHER], raw=True) for n in range(0, len(texts), TOGETHER)
             ]
             found = Features.join(parts)
-            overall, local = (self.encoder.of_bank(side).taken_from(side) for side in (found.overall, found.local))
+            shared = self.encoder.of_texts(found.overall, found.local, len(texts))
+            overall, local = shared[0].taken_from(found.overall), shared[1].taken_from(found.local)
             return replace(found, overall=overall, local=local)
 
     def labels(self, rows: RowNumbers) -> NDArray[np.float32]:

@@ -74,6 +74,8 @@ class Grounded:
     resize: str
     aspect: float
     """height of a pixel over its width"""
+    covered: float
+    """see `Backbone.covered`"""
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -83,7 +85,7 @@ class Grounded:
     @property
     def maps(self) -> dict[str, NDArray[np.float32]]:
         """[H, W] under KIND, NaN where a crop cut off."""
-        return {KIND: to_original(self.grid, self.shape, self.size, self.resize, self.aspect)}
+        return {KIND: to_original(self.grid, self.shape, self.size, self.resize, self.aspect, self.covered)}
 
 
 def listed(settings: EvidenceConfig) -> tuple[list[Phrase], int]:
@@ -190,7 +192,8 @@ def _of_image(run: Opened, one: Placed, grids: NDArray[np.float32]) -> Iterator[
             log.warning("evidence: phrases: a phrase is left out: %s", error)
             continue
         placed = (shape[0], shape[1]), grid.copy(), config.image_size, config.resize, aspect
-        yield Grounded(one.row, phrase.category, patient, phrase, *placed)
+        covered = run.encoder.backbone.covered(config.image_size)
+        yield Grounded(one.row, phrase.category, patient, phrase, *placed, covered)
 
 
 def _spoken(run: Opened, texts: list[str]) -> Tensor:

@@ -253,10 +253,15 @@ class Radz:
         """`heatmap` of several findings at once, [C, H, W] or [C, slices, H, W], for what `names` returned."""
         of_findings = self.patch_maps(self.images(path), self.modality(path), names, kind).swapaxes(0, 1)
         image = self.grays(path)
-        size, resize = self.data.image_size, self.data.resize
-        if image.ndim == 3:
-            return to_original(of_findings, image.shape[-2:], size, resize)
-        return to_original(of_findings[:, 0], image.shape, size, resize, pixel_aspect(Path(path)))
+        volume = image.ndim == 3
+        aspect = 1.0 if volume else pixel_aspect(Path(path))
+        maps = of_findings if volume else of_findings[:, 0]
+        return to_original(maps, image.shape[-2:], self.data.image_size, self.data.resize, aspect, self.covered)
+
+    @property
+    def covered(self) -> float:
+        """Pixels of the square's side that patches lie on, see `Backbone.covered`."""
+        return self.encoder.backbone.covered(self.data.image_size)
 
     def patch_maps(self, images: Tensor, modality: str, names: Words, kind: str = "attention") -> NDArray[np.float32]:
         """Maps [M, C, g, g] over the patches of a study's M images, for what `study`, `modality`, `names` returned."""

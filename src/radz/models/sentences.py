@@ -134,8 +134,10 @@ def _words_of(text: str, words: Sequence[str] | Mapping[str, str]) -> set[str]:
 
 def _turned(sentence: str, turned: Mapping[str, str]) -> str:
     def other(match: re.Match[str]) -> str:
-        word = turned[match[0].lower()]
-        return word.capitalize() if match[0][:1].isupper() else word
+        found, word = match[0], turned[match[0].lower()]
+        if found.isupper() and len(found) > 1:
+            return word.upper()
+        return word.capitalize() if found[0].isupper() else word
 
     return _pattern(tuple(turned)).sub(other, sentence)
 

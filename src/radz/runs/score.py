@@ -79,13 +79,14 @@ def tables(
 def add_pixel_baseline(data: StudyDataModule, splits: dict[str, list[ScoreTable]]) -> None:
     """Fit the 32-pixel logistic regression on the training split and add its scores to every table.
 
-    Data without a training split have no such baseline.
+    Data without a training split, or without a validation split that chooses its strength, have no such baseline.
     """
     from radz.methods.pixels import fit_predict
 
-    if not len(data.table.rows("train")):
-        log.info("no %s: these data have no training split to fit it on", PIXEL_BASELINE)
-        return
+    for split, words in (("train", "training split to fit it on"), ("val", "validation split to choose its strength")):
+        if not len(data.table.rows(split)):
+            log.info("no %s: these data have no %s", PIXEL_BASELINE, words)
+            return
 
     def pixels(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         return np.stack([data.cache.picture(int(image)) for image in data.table.image_offsets[rows]])

@@ -103,6 +103,19 @@ def test_every_tower_gives_the_tokens_of_transformers(parts: Path, tmp_path: Pat
     assert settings["image_mean"] == [0.4, 0.5, 0.6]
 
 
+def test_patches_that_do_not_divide_the_image_cover_less_of_it(parts: Path, tmp_path: Path) -> None:
+    """As SigLIP's 384 pixels hold 27 patches of 14: the last pixels reach no token, and maps end before them."""
+    tower = write_tower(tmp_path / "tower", "SiglipVision", image_size=SIDE + 6)
+    backbone = opened(assemble(str(parts / "llama"), str(tower), str(tmp_path / "out")))
+    assert backbone.covered(SIDE + 6) == SIDE and opened(parts / "both").covered(SIDE) == SIDE
+    pixels = torch.randint(0, 256, (1, 3, SIDE + 6, SIDE + 6), dtype=torch.uint8)
+    other = pixels.clone()
+    other[..., SIDE:] = 255 - other[..., SIDE:]
+    with torch.no_grad():
+        seen, same = (backbone.image_embeddings(backbone.prepare(one)) for one in (pixels, other))
+    assert torch.equal(seen, same)
+
+
 def test_a_tower_that_trains_leaves_idle_parts_alone(parts: Path, tmp_path: Path) -> None:
     """Every weight that moves has a part in the features: DDP would wait for the gradient of another."""
     for name in TOWERS:
@@ -133,6 +146,37 @@ def test_a_fresh_tower_speaks_as_loudly_as_words(parts: Path, tmp_path: Path) ->
     assert weights[0] == weights[1] != weights[2]
 
 
+@pytest.mark.parametrize(
+    ("tower", "dtype", "read_as", "kept"),
+    [
+        ("clip", "auto", "float32", "bfloat16"),
+        ("clip", "float32", "float32", "float32"),
+        ("clip", "float16", "float32", "float16"),
+        ("new", "auto", "float32", "bfloat16"),
+        ("new", "bfloat16", "float32", "bfloat16"),
+    ],
+)
+def test_parts_of_two_dtypes_are_joined_in_one(
+    parts: Path, tmp_path: Path, tower: str, dtype: str, read_as: str, kept: str
+) -> None:
+    """A decoder in bfloat16, as most are published, with a tower in float32."""
+    loader: Any = transformers.AutoModelForCausalLM
+    source = shutil.copytree(parts / "llama", tmp_path / "llama")
+    loader.from_pretrained(source, dtype=torch.bfloat16).save_pretrained(source)
+    of = {"shape": TowerShape(SIDE, PATCH, width=64, layers=2, heads=2)} if tower == "new" else {}
+    given = tower if tower == "new" else str(parts / tower)
+    folder = assemble(str(source), given, str(tmp_path / "out"), dtype=dtype, **of)
+    whole: Any = transformers.LlavaForConditionalGeneration
+    weights = whole.from_pretrained(folder, dtype="auto").state_dict()
+    assert {weight.dtype for weight in weights.values()} == {getattr(torch, kept)}
+    proof = json.loads((folder / "assembly.json").read_text())
+    assert (proof["tower"]["read_as"], proof["dtype"]) == (read_as, kept)
+    if tower != "new":
+        own = transformers.CLIPVisionModel.from_pretrained(parts / tower).state_dict()  # type: ignore[attr-defined]
+        table = {key.removeprefix("model.vision_tower."): weight for key, weight in weights.items()}
+        assert all(torch.equal(table[name], weight.to(getattr(torch, kept))) for name, weight in own.items())
+
+
 @pytest.fixture(scope="module")
 def gguf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
     """A GGUF file, the model and the tokenizer in it."""
@@ -141,11 +185,15 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
     return file, write_gguf(file, tokenizer), tokenizer
 
 
-def test_a_gguf_file_keeps_weights_words_and_manners(gguf: tuple[Path, Any, Any], tmp_path: Path) -> None:
+def test_a_gguf_file_keeps_weights_words_and_manners(
+    gguf: tuple[Path, Any, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Of SmolLM2's kind: strings are joined, a system prompt comes by itself, padding is the end of a turn."""
     file, model, tokenizer = gguf
     assert main(["assemble", f"decoder={file}", "tower=new", "image_size=56", "patch_size=14", "width=64", "layers=2",
                  "heads=2", f"out={tmp_path / 'out'}"]) == 0  # fmt: skip
+    said = capfd.readouterr().err
+    assert "\r" not in said and len(re.findall("GGUF tensors.*100%", said)) == 1  # a log keeps every drawing of a bar
     folder = tmp_path / "out"
     check_images(folder)
     ids = torch.tensor([tokenizer(TEXT).input_ids])

@@ -109,6 +109,9 @@ def test_to_original_by_hand() -> None:
     found = to_original(np.array([[0.0, 4.0], [8.0, 12.0]]), (4, 4), 4, "pad")
     np.testing.assert_allclose(found[0], [0, 1, 3, 4], atol=1e-6)
     np.testing.assert_allclose(found[:, 0], [0, 2, 6, 8], atol=1e-6)
+    # Of 5 pixels the patches hold 4: the last one is seen by none and takes the value beside it.
+    found = to_original(np.array([[0.0, 4.0], [8.0, 12.0]]), (5, 5), 5, "pad", covered=4)
+    np.testing.assert_allclose(found[0], [0, 1, 3, 4, 4], atol=1e-6)
 
 
 def test_measures_by_hand_and_against_scikit_learn() -> None:
@@ -205,6 +208,23 @@ def test_volumes_that_know_their_slice_beat_chance_and_noise_does_not(right: boo
         for chance in localisation.CHANCES:
             assert above(whole[f"{measure} minus {chance}"]) == right, (measure, chance)
     assert whole["slice_hit"]["value"] == pytest.approx(lines.groupby("finding")["slice_hit"].mean().mean())
+
+
+@pytest.mark.parametrize("shape", [(24, 40, 70), (150, 100)])
+def test_a_map_of_all_images_is_no_better_than_that_of_others(shape: tuple[int, ...]) -> None:
+    """One map that knows nothing of any image, and marks of one pixel in one slice, which a coarser grid would lose."""
+    axes = np.meshgrid(*((np.arange(side) + 0.5) / side for side in shape), indexing="ij")
+    heat, found = np.exp(-sum((axis - 0.4) ** 2 for axis in axes)).astype(np.float32), []
+    for number in range(5):
+        mask = np.zeros(shape, dtype=bool)
+        mask[tuple((np.array(shape) * (0.2 + 0.1 * number)).astype(int))] = True
+        mask[tuple((np.array(shape) * 0.4).astype(int))] = number % 2 == 0
+        found.append(localisation.Located(number, "a", f"p{number}", mask, {"similarity": heat}))
+    lines = localisation.table(found, 0)
+    measures = [name for name in localisation.MEASURES + localisation.SLICE_MEASURES if name in lines]
+    assert np.isfinite(lines[[f"permuted/{name}" for name in measures]].to_numpy()).all()
+    for name in measures:
+        assert (lines[name] == lines[f"permuted/{name}"]).all(), name
 
 
 def volume(quality: float, row: int = 0) -> Case:

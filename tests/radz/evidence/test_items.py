@@ -25,7 +25,7 @@ from data_modules.errors import InputError
 from data_modules.placing import to_original
 from radz import Radz
 from radz.cli.command_line import main
-from radz.evidence import attention, feature_map, layer_probes, words_by_layer
+from radz.evidence import attention, compute, feature_map, heatmap_cases, layer_probes, words_by_layer
 from radz.evidence.config import ITEMS, EvidenceConfig, read_settings
 from radz.evidence.open_run import Opened, open_run
 from radz.evidence.perturbations import FAULTS, perturbed
@@ -133,9 +133,10 @@ def parts(run: Opened, batch: StudyBatch) -> tuple[torch.Tensor, torch.Tensor, l
     return batch.pixels, batch.image_counts, run.modalities(batch)
 
 
-def test_the_engine_gives_the_same_map(run: Opened, run_folder: Path) -> None:
+def test_the_engine_gives_the_same_map(run: Opened, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = int(run.rows("test", 1)[0])
     path, name = run.data.table.image_paths[run.data.table.image_offsets[row]], run.findings[1]
+    present = int(next(one for one in run.rows("test", 99) if run.labels(np.array([one]))[0, 1] == 1))
     model = Radz.from_pretrained(run_folder)
     one = parts(run, next(run.batches(np.array([row]), 1)))
     for kind, grid in (
@@ -145,6 +146,17 @@ def test_the_engine_gives_the_same_map(run: Opened, run_folder: Path) -> None:
         found = model.heatmap(path, name, kind)
         assert found.shape == (64, 64) and found.dtype == np.float32
         np.testing.assert_allclose(found, to_original(grid.numpy(), (64, 64), 64, "pad"), atol=1e-4)
+    monkeypatch.setattr(type(model.encoder.backbone), "covered", lambda self, side: side - 8)
+    np.testing.assert_allclose(
+        model.heatmap(path, name), to_original(grid.numpy(), (64, 64), 64, "pad", covered=56), atol=1e-4
+    )
+    (case,) = (
+        case for case in heatmap_cases.cases(run, [None], np.array([present])) if case.finding == run.findings[1]
+    )
+    grid = run.mapper.similarity(*parts(run, next(run.batches(np.array([present]), 1))))[0, 1]
+    np.testing.assert_allclose(
+        case.heat["similarity"], to_original(grid.numpy(), (64, 64), 64, "pad", covered=56), atol=1e-4
+    )
     with pytest.raises(InputError, match="kind: 'saliency'"):
         model.heatmap(path, name, "saliency")
     with pytest.raises(InputError, match=r"volume\.nii: is a CT volume, and the run was trained on chest X-rays"):
@@ -219,9 +231,14 @@ def test_neighbours_are_those_of_scikit_learn() -> None:
     draw = np.random.default_rng(1)
     values = draw.normal(size=(40, 5)).astype(np.float32)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
-    found = feature_map.neighbours(values)
+    found = feature_map.neighbours(values, np.arange(40))
     plain = NearestNeighbors(n_neighbors=10, metric="cosine").fit(values).kneighbors(return_distance=False)
     assert [set(line) for line in found] == [set(line) for line in plain]
+    # A patient with a second study that looks alike: neither is a neighbour of the other.
+    people = np.array([*range(20), *range(20)])
+    found = feature_map.neighbours(np.concatenate([values[:20], values[:20]]), people)
+    near = NearestNeighbors(n_neighbors=5, metric="cosine").fit(values[:20]).kneighbors(return_distance=False)
+    assert [sorted(line % 20) for line in found] == [sorted([*line, *line]) for line in [*near, *near]]
     labels = np.array([1, 1, 0, np.nan], dtype=np.float32)
     share, base = feature_map.shared(labels, np.array([[1, 2], [0, 3], [0, 1], [0, 1]]))
     assert (share, base) == pytest.approx((2 / 3, 2 / 3))
@@ -329,6 +346,7 @@ def test_the_same_seed_gives_the_same_numbers(run_folder: Path) -> None:
         (["studies=few"], "few"),
         (["studies=2"], "studies=2"),
         (["split=all"], "split: 'all'"),
+        (["split=train", "only=layers,words,fewshot"], "split: layers and fewshot would be scored on the training"),
         (["target=text"], "target: 'text'"),
         (["size=3"], "size=3: unknown here"),
         (["probe_strength=0"], "probe_strength: 0"),
@@ -341,6 +359,22 @@ def test_faults_of_keys_are_one_line(
 ) -> None:
     assert main(["evidence", str(run_folder), *FAST, *keys]) == 2
     assert cause in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_what_is_fitted_on_training_studies_is_left_out_of_them_and_told(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(*given: object) -> None:
+        raise InputError("enough")
+
+    monkeypatch.setattr(compute, "open_run", stop)
+    settings, _ = read_settings(["split=train"])
+    assert settings.items == [item for item in ITEMS if item not in ("phrases", "layers", "fewshot")]
+    for split, told in (("train", 1), ("val", 0)):
+        with pytest.raises(InputError, match="enough"):
+            compute.evidence(run_folder, [f"split={split}"])
+        assert caplog.text.count("layers and fewshot are left out: they are fitted on the training") == told
+        caplog.clear()
 
 
 def test_faults_of_folders_are_one_line(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

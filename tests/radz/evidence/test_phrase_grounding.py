@@ -25,6 +25,7 @@ from radz.evidence import localisation, phrase_grounding
 from radz.evidence.config import read_settings
 from radz.evidence.open_run import Opened, open_run
 from radz.models.centre import Shared
+from radz.models.encoder import Encoder
 from radz.models.losses import Features
 
 FAST = ["replicates=100", "batch_size=3"]
@@ -60,7 +61,9 @@ def opened(run: Opened, path: Path, **changes: int | str) -> Opened:
     return replace(run, settings=replace(run.settings, phrases=str(path), **changes))
 
 
-def test_a_map_is_the_cosine_of_the_phrase_with_each_patch(run: Opened, write: Write) -> None:
+def test_a_map_is_the_cosine_of_the_phrase_with_each_patch(
+    run: Opened, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One study at a time, by hand: the head of images on the states of the feature layer."""
     run = opened(run, write(places=[1, 4]))
     phrases, _ = phrase_grounding.listed(run.settings)
@@ -84,6 +87,9 @@ def test_a_map_is_the_cosine_of_the_phrase_with_each_patch(run: Opened, write: W
                 grid = torch.cosine_similarity(patches, text[None], dim=-1).view(4, 4).numpy()
                 heat = found[2 * number + own].maps[phrase_grounding.KIND]
                 np.testing.assert_allclose(heat, to_original(grid, (64, 64), 64, "pad"), atol=1e-4)
+    monkeypatch.setattr(type(run.encoder.backbone), "covered", lambda self, side: side - 8)
+    last = list(phrase_grounding._located(run, rows, chosen))[-1].maps[phrase_grounding.KIND]
+    np.testing.assert_allclose(last, to_original(grid, (64, 64), 64, "pad", covered=56), atol=1e-4)
     x, y = 8 + 4, 20 + 4
     assert found[3].mask.sum() == 16 * 12 and found[3].mask[y : y + 12, x : x + 16].all()
 
@@ -107,12 +113,17 @@ def test_phrases_are_what_the_loss_set_against_tokens_less_what_they_share(chang
         overall, local = torch.stack([features[text] for text in texts], dim=1)
         return Features(overall, local, torch.zeros(2))
 
-    encoder = SimpleNamespace(encode_texts=encode, of_bank=lambda rows: Shared.of(rows, whiten=False))
+    reports = {"text_overall": Shared(torch.full((6,), 2.0)), "text_local": Shared(torch.full((6,), 3.0))}
+    encoder: Any = SimpleNamespace(encode_texts=encode, centre=SimpleNamespace(whiten=False, shared=reports.get))
+    encoder.of_bank, encoder.of_texts = (partial(of, encoder) for of in (Encoder.of_bank, Encoder.of_texts))
     fake: Any = SimpleNamespace(module=SimpleNamespace(dfat=DfatConfig(**changes)), encoder=encoder)
     fake.spoken = partial(Opened.spoken, fake)
     found = phrase_grounding._spoken(fake, list(features))
     expected = torch.stack([both[side == "local"] for both in map(tuple, features.values())])
     torch.testing.assert_close(found, expected - expected.mean(0))
+    # Of so few nothing would be left but their difference: they lose what reports share, as prompts do.
+    found = phrase_grounding._spoken(fake, ["phrase 0", "phrase 1"])
+    torch.testing.assert_close(found, expected[:2] - {"overall": 2, "local": 3}[side])
 
 
 def test_contrast_to_noise_by_hand() -> None:

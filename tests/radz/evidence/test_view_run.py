@@ -76,7 +76,9 @@ def test_a_study_that_cannot_be_read_is_told_by_row_and_hash(trained_run: Path, 
     assert frames.read(own.studies[1], 0).levels.size
 
 
-def test_a_heat_map_is_that_of_the_engine(trained_run: Path, worklist: Worklist, model: Model) -> None:
+def test_a_heat_map_is_that_of_the_engine(
+    trained_run: Path, worklist: Worklist, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finding, path = worklist.findings[0], worklist.studies[2].files[0].path
     drawn = model.heat(2, 0, finding)
     whole = Radz.from_pretrained(trained_run, "cpu").heatmap(path, finding)
@@ -86,6 +88,10 @@ def test_a_heat_map_is_that_of_the_engine(trained_run: Path, worklist: Worklist,
     np.testing.assert_allclose(drawn[..., 3], opacity, atol=1)
     with pytest.raises(InputError, match="the model does not see"):
         model.heat(2, 1, finding)
+    monkeypatch.setattr(type(model.engine().encoder.backbone), "covered", lambda self, side: side - 8)
+    whole = Radz.from_pretrained(trained_run, "cpu").heatmap(path, finding)
+    opacity = np.clip((whole - low) / (high - low), 0, 1) * 0.6 * 255
+    np.testing.assert_allclose(model.heat(2, 0, finding)[..., 3], opacity, atol=1)
 
 
 def test_the_nearest_cases_are_those_of_scikit_learn(worklist: Worklist, model: Model, trained_run: Path) -> None:

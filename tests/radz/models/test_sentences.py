@@ -51,6 +51,9 @@ def test_a_twin_turns_words_of_one_kind_round_where_the_report_does_not_say_so_t
     assert twins("Small left effusion, Left base.", []) == [
         "Small right effusion, Right base.", "Large left effusion, Left base.",
     ]  # fmt: skip
+    # The case of a word must not tell the twin from the true sentence.
+    assert twins("SMALL LEFT EFFUSION.", []) == ["SMALL RIGHT EFFUSION.", "LARGE LEFT EFFUSION."]
+    assert twins("Small LEFT effusion.", []) == ["Small RIGHT effusion.", "Large LEFT effusion."]
     assert twins("Effusion, left more than right.", []) == [] == twins("Effusion.", ["Left."])
     assert twins("Left effusion.", ["Bilateral effusions."]) == [] == twins("Left effusion.", ["Right effusion."])
     assert twins("Left effusion.", ["Left effusion again."]) == ["Right effusion."]

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from radz.config.files import load_experiment
 from radz.metrics.headline import best_on_validation
 from radz.metrics.score_table import ScoreTable
 from radz.metrics.split_results import thresholds_from
+from radz.runs import score
 from radz.runs.evaluate import evaluate_run
 from radz.runs.train import train
 
@@ -89,6 +91,23 @@ def test_a_corpus_of_a_test_split_alone(
     assert result["thresholds_from"] == "phantom/val of the trained run"
     assert result["thresholds"]["validation"]["anchor"] == {"edema": pytest.approx(known["edema"])}
     assert "mass" in result["scorers"]["anchor"]["unavailable"]["f1_validation"]
+
+
+@pytest.mark.parametrize(("empty", "said"), [("train", "training split to fit it on"), ("val", "validation split to")])
+def test_data_without_a_split_that_fits_or_chooses_have_no_pixel_baseline(
+    empty: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = {split: np.arange(4 * (split != empty)) for split in ("train", "val", "test")}
+    values = np.zeros((4, 1), np.float32)
+    data: Any = SimpleNamespace(
+        table=SimpleNamespace(rows=rows.get, image_offsets=np.arange(5), corpus=np.zeros(4, int)),
+        cache=SimpleNamespace(picture=lambda image: np.zeros((32, 32), np.uint8)), findings=("edema",),
+        loss_labels=lambda rows: values[rows], metric_labels=lambda rows: values[rows],
+    )  # fmt: skip
+    table: Any = SimpleNamespace(rows=rows["test"], findings=("edema",), scores={})
+    with caplog.at_level(logging.INFO, "radz"):
+        score.add_pixel_baseline(data, {"test": [table]})
+    assert not table.scores and f"no pixel32: these data have no {said}" in caplog.text
 
 
 @pytest.mark.slow

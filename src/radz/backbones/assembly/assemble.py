@@ -35,7 +35,7 @@ def assemble(
         decoder, tower: see `load_decoder` and `load_tower`; tower `new` is a fresh one of this `shape`.
         tower_layers: hidden states that the projector reads; of several, their channels are joined (COMM, Jiang et al.
             2023, arXiv 2310.08825).
-        dtype: of all weights; auto is that of the language model.
+        dtype: of all weights; auto is that of the language model. The proof is of the weights in it.
         seed: of the projector and of a fresh tower.
 
     Raises:
@@ -49,7 +49,8 @@ def assemble(
         language, tokenizer = load_decoder(decoder, DTYPES[dtype])
         if shape and tower != NEW:
             raise InputError(f"tower: {tower}: has its shape already; leave image_size and the rest to tower={NEW}")
-        vision, pixels = load_tower(tower, DTYPES[dtype]) if tower != NEW else new_tower(shape or TowerShape())
+        vision, pixels = load_tower(tower) if tower != NEW else new_tower(shape or TowerShape())
+        read_as, vision = vision.dtype, vision.to(language.dtype)
         parts = {"model.language_model": language.model, "model.vision_tower": vision}
         sources = {
             f"{place}.{name}": sha256(w) for place, part in parts.items() for name, w in part.state_dict().items()
@@ -69,7 +70,12 @@ def assemble(
             {
                 "schema": 1,
                 "decoder": {"source": Path(decoder).name, "model_type": model.config.text_config.model_type},
-                "tower": {"source": Path(tower).name, "model_type": vision.config.model_type},
+                "tower": {
+                    "source": Path(tower).name,
+                    "model_type": vision.config.model_type,
+                    "read_as": _word(read_as),
+                },
+                "dtype": _word(language.dtype),
                 "tower_layers": tower_layers,
                 "seed": seed,
                 "vocabulary": {"rows": rows, "rows_added": _rows(model) - rows, "tokens": len(tokenizer)},
@@ -91,7 +97,7 @@ def _joined(language: Any, vision: Any, tokenizer: Any, tower_layers: int | Sequ
     # A tower without a class token must not lose its first patch.
     prefix = prefix_tokens(vision.config)
     kept = max(prefix - 1, 0)
-    text, dtype = language.config, language.dtype
+    text = language.config
     for key in ("quantization_config", "gguf_file"):
         if hasattr(text, key):
             delattr(text, key)
@@ -104,11 +110,15 @@ def _joined(language: Any, vision: Any, tokenizer: Any, tower_layers: int | Sequ
     with torch.device("meta"):
         model: Any = LlavaForConditionalGeneration(config)
     projector = type(model.model.multi_modal_projector)(config)
-    model.model.vision_tower, model.model.language_model = vision.to(dtype), language.model
-    model.model.multi_modal_projector, model.lm_head = projector.to(dtype), language.lm_head
+    model.model.vision_tower, model.model.language_model = vision, language.model
+    model.model.multi_modal_projector, model.lm_head = projector.to(language.dtype), language.lm_head
     model.generation_config = language.generation_config
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model.eval()
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _rows(model: Any) -> int:

@@ -10,6 +10,7 @@ import torch
 
 from data_modules.errors import InputError
 from data_modules.listing import listed
+from data_modules.progress import Bar
 from radz.backbones.assembly.chat import IMAGE
 from radz.backbones.folder import reading
 from radz.backbones.hub import resolve
@@ -29,7 +30,7 @@ def load_decoder(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
     Raises:
         InputError: nothing there, another architecture, unreadable weights, or a tokenizer that has <image>.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
     file = Path(source).expanduser()
     is_gguf = file.suffix == ".gguf"
@@ -54,6 +55,9 @@ def load_decoder(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
     if IMAGE in tokenizer.get_vocab():
         raise InputError(f"decoder: {source}: its tokenizer has {IMAGE} already; give a model of text alone")
+    if is_gguf:
+        # This bar of transformers does not heed its own switch, and a log would keep every drawing of it.
+        modeling_gguf_pytorch_utils.tqdm = Bar  # type: ignore[attr-defined]
     loader: Any = AutoModelForCausalLM
     with reading(source, "weights", *told):
         model, report = loader.from_pretrained(

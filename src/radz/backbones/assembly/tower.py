@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from data_modules.errors import InputError
 from data_modules.listing import listed
 from radz.backbones.folder import image_settings, read_json, reading
@@ -58,12 +56,11 @@ def new_tower(shape: TowerShape) -> tuple[Any, dict[str, Any]]:
     return tower, dict(PIXELS)
 
 
-def load_tower(source: str, dtype: torch.dtype | None) -> tuple[Any, dict[str, Any]]:
-    """The tower of a source and its image processor's settings (`image_mean`, `image_std`, `rescale_factor`).
+def load_tower(source: str) -> tuple[Any, dict[str, Any]]:
+    """The tower of a source as its folder has it, and its image processor's settings (`image_mean` and the like).
 
     Args:
         source: folder or hub id of a vision model, of a model of images and texts such as CLIP, or of a LLaVA model.
-        dtype: of the weights; None is that of the folder.
 
     Raises:
         InputError: nothing there, a tower without a square grid, unreadable or incomplete weights.
@@ -80,10 +77,10 @@ def load_tower(source: str, dtype: torch.dtype | None) -> tuple[Any, dict[str, A
     with reading(folder, "config", "tower"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     side_in_patches(getattr(config, "vision_config", config), f"tower: {source}")
-    return _vision_model(source, folder, content, dtype).eval(), settings
+    return _vision_model(source, folder, content).eval(), settings
 
 
-def _vision_model(source: str, folder: Path, content: dict[str, Any], dtype: torch.dtype | None) -> Any:
+def _vision_model(source: str, folder: Path, content: dict[str, Any]) -> Any:
     """The vision part of a folder, complete."""
     from transformers import AutoModel, CLIPVisionModel, LlavaForConditionalGeneration, SiglipVisionModel
 
@@ -93,7 +90,7 @@ def _vision_model(source: str, folder: Path, content: dict[str, Any], dtype: tor
     )
     with reading(folder, "vision tower", "tower"):
         model, report = loader.from_pretrained(
-            folder, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True, local_files_only=True,
+            folder, dtype="auto", use_safetensors=True, output_loading_info=True, local_files_only=True,
             trust_remote_code=False, ignore_mismatched_sizes=True,
         )  # fmt: skip
     lost = sorted([*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])])

@@ -79,7 +79,9 @@ class Model:
         shape = max(1, round(height * scale)), max(1, round(width * scale))
         recipe = self.frames.recipe
         aspect = self.frames.aspect(study, frame)
-        heat = to_original(maps[seen.index(frame)], shape, recipe.size, recipe.resize, aspect)
+        with self.lock:
+            covered = self.engine().covered
+        heat = to_original(maps[seen.index(frame)], shape, recipe.size, recipe.resize, aspect, covered)
         colour, opacity = tint(heat, float(np.median(maps)), float(maps.max()))
         return np.concatenate([colour, 255 * opacity], axis=2).round().astype(np.uint8)
 
