@@ -232,7 +232,7 @@ def _size(root: Path) -> tuple[int, int]:
     path = root / SIZE_FILE
     if not path.is_file():
         return PUBLISHED
-    words = re.fullmatch(r"\s*(\d{1,5})\s*x\s*(\d{1,5})\s*", path.read_text(encoding="utf-8", errors="replace"))
+    words = re.fullmatch(r"\s*(\d{1,5})\s*x\s*(\d{1,5})\s*", path.read_text(encoding="utf-8-sig", errors="replace"))
     if not words:
         raise InputError(f"{path}: must hold width x height in pixels, such as 512x512, and nothing else")
     return int(words[2]), int(words[1])

@@ -54,11 +54,16 @@ _SPACE_BEFORE_STOP = re.compile(r"\s+([.,;:])(?=\s|$)")
 _PLACEHOLDERS = {"not given", *MISSING}
 _STOP = re.compile(r"[^\W\d_]{2}\.(?:\s|$)")
 _SENTENCE = re.compile(r"[.;?!]\s+[^\W\d_]{2}")
-_STATEMENT = re.compile(
-    r"(?<=[.;?!])\s+(?=[^\W\d_])|\n\s*(?=\W{0,3}(?:[A-Z\u00c0-\u00de]|\d{1,2}[.)]\s))|(?<=\b[Nn]one)\s*\n\s*|"
-    r"(?:(?<=\b[Nn]one|NONE|\b\d{4}|XXXX)|(?<=___)|(?<=available))[ \t]+(?=[A-Z\u00c0-\u00de])"
+_NONE = re.compile(r"(?:none|n/a|nil|keine?|ninguno|aucune?|nessuno)(?: available| given)?\b\W*\s", re.IGNORECASE)
+_NEXT_LINE = re.compile(r"\n\s*(?=\W{0,3}(?:[A-Z\u00c0-\u00de]|\d{1,2}[.)]\s))")
+"""Before a line of its own, which the one above does not go on to."""
+_ASKED = re.compile(
+    r"\W*(?:clinical|history|reason|evaluat|assess|r/o|rule out|question|known|prior|previous|comparison|technique|"
+    r"views?|images?|coronal|sagittal|axial|dose|dlp|ctdi|klini|anamnes|frage|indik|v\.? ?a\.|z\.? ?n\.|motivo|"
+    r"indicaci|antecedent|quesito|motif)",
+    re.IGNORECASE,
 )
-"""Behind the first statement of a comparison or a technique: a stop, a line, a date or "none"."""
+"""How a line begins that asks, or tells of how and when images were taken."""
 _ORDINARY = {
     "advice", "aspect", "comment", "comments", "contrast", "description", "diagnosis", "dose", "esame", "follow-up",
     "modality", "motif", "prior", "priors", "protocol", "reason", "report", "result", "results", "symptoms", "views",
@@ -142,8 +147,9 @@ def sections(text: str) -> Mapping[str, str]:
     of one heading wins (as in the MIMIC-CXR section parser: a report repeats it to correct itself). Where headings or
     titles tell of another part of the body in between, those of each are joined instead. Where nothing is headed as
     findings, these are what stands before the first heading or under an unknown one, and what follows an indication, a
-    comparison or a technique after a blank line. Where that leaves nothing told, they are what stands behind the first
-    statement of the last of those sections, unless that is an indication: what is asked, or known, has statements too.
+    comparison or a technique after a blank line. Where that leaves nothing told, they are the lines below the first of
+    the last of those sections, and what stands behind "none", unless that is an indication: what is asked, or known,
+    has lines too.
     """
     text = lines(text)
     cuts = _cuts(text)
@@ -331,9 +337,12 @@ def _untitled(found: dict[str, dict[str, str]], last: str) -> None:
                     bodies[heading], told[f"after {heading}"] = first, rest[0]
     if not told and last != INDICATION and last in found and found.keys().isdisjoint(TOLD):
         heading, body = found[last].popitem()
-        first, *rest = _STATEMENT.split(body, maxsplit=1)
+        none = _NONE.match(body)
+        first, *rest = [none[0], body[none.end() :]] if none else _NEXT_LINE.split(body)
+        while rest and _ASKED.match(rest[0]):
+            first += f"\n{rest.pop(0)}"
         found[last][heading] = first
-        told = {f"after {heading}": part for part in rest}
+        told = {f"after {heading}": "\n".join(rest)} if rest else {}
     if told:
         found[FINDINGS] = told
 

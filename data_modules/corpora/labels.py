@@ -32,7 +32,7 @@ BEFORE = re.compile(
 )
 AFTER = re.compile(
     r"\b(negative|excluded|absent|ruled out|not|unlikely|resolved|ausgeschlossen|nicht|afwezig)\b|"
-    r"^ ?[:=] ?(n|f|false)\b|^\W*(ddx?|susp|poss|prob|fragl)\b"
+    r"^ ?[:=] ?(n|f|false)\b|^\W*ddx?\b|^[^\w,]*(susp|poss|prob|fragl)\b"
 )
 """Words of a sentence that negate or doubt what stands after or before them; rather too many, since their cells are
 refused.
@@ -104,10 +104,18 @@ def _contains(wanted: str, cell: str) -> int:
         start = max((cut.end() for cut in cuts if cut.end() <= found.start()), default=0)
         end = min((cut.start() for cut in cuts if cut.start() >= found.end()), default=len(text))
         before, after = text[start : found.start()], text[found.end() : end]
-        if BEFORE.search(before) or AFTER.search(after) or any(_unsure(before, after, rules) for rules in _languages()):
+        # What is denied may be a list; a doubt, or another time, is of its own item: possible pneumonia, effusion.
+        item = before.rpartition(",")[2], after.partition(",")[0]
+        if BEFORE.search(before) or AFTER.search(after):
+            return OUTSIDE
+        if any("absent" in _states(before, after, rules) or _unsure(*item, rules) for rules in _languages()):
             return OUTSIDE
         state = PRESENT
     return state
+
+
+def _states(before: str, after: str, rules: Rules) -> list[str]:
+    return [one.state for one in said(f"{before} {MENTION} {after}", rules)]
 
 
 def _unsure(before: str, after: str, rules: Rules) -> bool:
@@ -115,7 +123,7 @@ def _unsure(before: str, after: str, rules: Rules) -> bool:
 
     It is denied, doubted, asked, or told of another time or person: Erguss: nein; V.a. Pneumonie; history of pneumonia.
     """
-    if [one.state for one in said(f"{before} {MENTION} {after}", rules)] != ["present"]:
+    if _states(before, after, rules) != ["present"]:
         return True
     # A report says that a finding is unlikely; a list may have it in front: unlikely effusion.
     backward = (cue for cue in rules.cues.found(flat(before)) if cue.what in FORE)
@@ -126,7 +134,7 @@ def _unsure(before: str, after: str, rules: Rules) -> bool:
 def _languages() -> list[Rules]:
     """Of every language its cues, and MENTION as the one term; the terms of findings, which take long, are not read."""
     mention = Phrases([(MENTION, Term(MENTION, "terms", MENTION))], MENTION)
-    return [Rules(code, read_cues(code, OF_CELLS), mention) for code in languages()]
+    return [Rules(code, read_cues(code, OF_CELLS, both=False), mention) for code in languages()]
 
 
 @cache
@@ -201,9 +209,14 @@ def _leaves_open(cell: str) -> bool:
     """Whether a cell says nothing but that the finding is in doubt or was not judged, in some language."""
     text = flat(cell).strip(" ().:?")
     return text in UNCLEAR or any(
-        cue.what in OPEN and cue.end - cue.start == len(text)
-        for rules in (_languages() if 0 < len(text.split()) <= WORDS else ()) for cue in rules.cues.found(text)
+        cue.end - cue.start == len(text)
+        for cues in (_open_cues() if 0 < len(text.split()) <= WORDS else ()) for cue in cues.found(text)
     )  # fmt: skip
+
+
+@cache
+def _open_cues() -> list[Phrases]:
+    return [read_cues(code, OPEN) for code in languages()]
 
 
 def _like(cell: str, wanted: str) -> bool:

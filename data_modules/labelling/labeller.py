@@ -11,6 +11,7 @@ from typing import Any
 from data_modules import reports
 from data_modules.findings import NO_FINDING, Ontology
 from data_modules.findings import ontology as shipped
+from data_modules.labelling.clauses import SIDES
 from data_modules.labelling.phrases import flat, longest
 from data_modules.labelling.rules import languages, others, read_rules, readable, small_words
 from data_modules.labelling.scopes import Said, State, said
@@ -27,7 +28,8 @@ _ORDER = ("en", "es", "fr", "it", "pt", "de")
 """in which languages are taken that know a text alike"""
 _TELEGRAM = 4
 """A text without small words is of a language whose rules know one word of so many."""
-IMPRESSION = ("impression", "addendum")
+DECIDING = ("addendum", "impression")
+"""Sections that decide over others, the last word first."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +115,22 @@ class Labeller:
         return found
 
     def _statements(self, report: str) -> list[tuple[Sentence, list[tuple[str, Said]]]]:
-        """What each sentence says of each finding, also of those that it denies as a group."""
+        """What each sentence says of each finding, also of those that it denies as a group.
+
+        A group that is denied of one side is denied where the report says the same of the other.
+        """
         report = reports.kept(report)
         language = self.language(report)
         if language is None:
             return []
         groups = self._rules(language).groups
+        told = [(sentence, self._said(sentence.text, language)) for sentence in sentences(report, language == "de")]
+        sides = {(one.finding, one.side) for _, all_said in told for one in all_said}
         return [
-            (sentence, [(finding, one) for one in self._said(sentence.text, language)
+            (sentence, [(finding, one) for one in all_said
+                        if not one.side or sides.issuperset((one.finding, side) for side in SIDES)
                         for finding in groups.get(one.finding, (one.finding,))])
-            for sentence in sentences(report, language == "de")
+            for sentence, all_said in told
         ]  # fmt: skip
 
     def _sound(self, found: dict[str, _Statement]) -> dict[str, Proof]:
@@ -143,11 +151,15 @@ _Statement = tuple[Said, Sentence, int]
 def _weighed(statements: Sequence[_Statement]) -> _Statement:
     """The statement that decides on one finding.
 
-    What names it counts before what denies a group of findings at once, such as clear lungs; an impression before the
-    rest; present before absent; and what is sure before a doubt, unless the doubt comes later and nothing is present.
+    What names it counts before what denies a group of findings at once, such as clear lungs; an addendum before an
+    impression, and that before the rest; present before absent; and what is sure before a doubt, unless the doubt comes
+    later and nothing is present. No new effusion denies none that is present elsewhere.
     """
     named = [entry for entry in statements if entry[0].kind != "group"] or list(statements)
-    last = [entry for entry in named if entry[1].section in IMPRESSION]
+    if any(entry[0].state == "present" for entry in named):
+        named = [entry for entry in named if not entry[0].limited]
+    deciding = ([entry for entry in named if entry[1].section == section] for section in DECIDING)
+    last = next(filter(None, deciding), [])
     if last and all(entry[0].state == "uncertain" for entry in last):
         return next((entry for entry in named if entry[0].state == "present"), last[0])
     order = last or named

@@ -7,6 +7,7 @@ A phrase is words with single blanks between them:
     <right> <pleural> fluid   words that may be there
     atelecta*                 any ending; the stem has three letters at least
     heart .. enlarged         up to five words between, none of them beyond a comma; a colon before them
+    heart (is|was) enlarged   a colon stands for a verb of being (COPULAS): Heart: enlarged
 
 There is nothing else in it: a phrase of a user is bounded in what it costs.
 """
@@ -26,6 +27,8 @@ GAP = 5
 """words that `..` passes at most"""
 GAPS = 2
 """gaps of one phrase at most"""
+COPULAS = frozenset(("is", "are", "ist", "sind", "est", "sont", "es", "son", "sono", "sao"))
+"""of which a colon stands for each, but not for one that is a word of its own"""
 LONGEST = 800
 """signs of the longest phrase"""
 _ITEM = re.compile(r"\.\.|\([^()<>]*\)|<[^()<>]*>|[^\s()<>]+")
@@ -64,6 +67,8 @@ class Match(NamedTuple):
     start: int
     end: int
     what: Any
+    gaps: tuple[tuple[int, int], ...] = ()
+    """the signs that its gaps passed"""
 
 
 class Phrases:
@@ -107,7 +112,7 @@ class Phrases:
             for pattern, what in self._begun_by(word[0]):
                 match = pattern.match(text, word.start())
                 if match:
-                    matches.append(Match(match.start(), match.end(), what))
+                    matches.append(Match(match.start(), match.end(), what, match.regs[1:]))
         return matches
 
 
@@ -187,8 +192,10 @@ def _pattern(items: Sequence[_Item], plural: bool, umlauts: bool) -> str:
         one = rf"(?>(?:{words})(?![^\W_]))" if item.words else r"[^\W_]+"
         # Before the first word that must be there blanks stand behind a word, then before it.
         placed = blank + one if begun else one + blank if item.optional else one
+        if begun and len(item.words) > 1 and not COPULAS.isdisjoint(item.words):
+            placed = f"(?:{placed}|[ ]?:)"
         # A gap may begin as an item of a form does: Heart: normal in size.
-        gap = f"(?:[ ]?:)?(?:{placed}){{0,{GAP}}}?"
+        gap = f"(?:[ ]?:)?((?:{placed}){{0,{GAP}}}?)"
         pattern += gap if not item.words else f"(?:{placed})?+" if item.optional else placed
         begun |= not item.optional
     return pattern

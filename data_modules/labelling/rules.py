@@ -15,12 +15,14 @@ from data_modules.parsing import parse_yaml
 
 FOLDER = "labelling/rules"
 CUES = (
-    "negated", "denied_after", "doubt", "doubt_after", "either", "gone", "gone_after", "past", "aside", "hypothesis",
-    "unassessed", "graded", "earlier", "end", "verb", "affirmed", "affirmed_after", "and", "or", "nor", "with",
-    "nothing", "same",
-    "answer_no", "answer_none", "answer_maybe", "answer_nothing", "answer_yes",
+    "negated", "denied_after", "doubt", "doubt_after", "link", "either", "gone", "gone_after", "past", "aside",
+    "hypothesis", "asked_after", "unassessed", "graded", "earlier", "end", "verb", "affirmed", "affirmed_after",
+    "and", "or", "nor", "with", "nothing", "same", "against", "left", "right", "zone", "limiting",
+    "answer_no", "answer_none", "answer_maybe", "answer_likely", "answer_nothing", "answer_yes",
 )  # fmt: skip
 """What a cue does; see the head of rules/en.yaml."""
+AROUND = {"negated": "denied", "doubt": "doubt", "gone": "gone"}
+"""Kinds that look ahead, with the name of `NAME_around` and `NAME_after`: one word may stand before or behind."""
 BEYOND = {"scoliosis": {"text": "scoliosis"}, "granuloma": {"text": "calcified granuloma"}}
 """Findings that the ontology has not and reports often name; an experiment reads them under its own `findings`."""
 KINDS = ("terms", "vague", "narrower", "normal", "near")
@@ -123,11 +125,16 @@ def read_rules(
     return Rules(language, read_cues(language), Phrases(said, key, plural, umlauts), groups)
 
 
-def read_cues(language: str, kinds: Iterable[str] = CUES) -> Phrases:
-    """The cues of a language alone: its terms take far longer to read."""
+def read_cues(language: str, kinds: Iterable[str] = CUES, both: bool = True) -> Phrases:
+    """The cues of a language alone: its terms take far longer to read. Without `both` those around look back alone."""
     cues = _file(f"{language}.yaml")
-    marks = ((phrase, cue) for cue in kinds for phrase in cues.get(cue, ()))
-    return Phrases(marks, f"rules/{language}.yaml", language == "en", language == "de")
+    parts = cues.get("parts", {})
+    marks = [(phrase, cue) for cue in kinds for phrase in cues.get(cue, ())]
+    for ahead, name in AROUND.items():
+        looking = {f"{name}_after", *((ahead,) if both else ())}.intersection(kinds)
+        marks += [(phrase, cue) for cue in sorted(looking) for phrase in cues.get(f"{name}_around", ())]
+    full = [(phrase.format_map(parts), cue) for phrase, cue in marks]
+    return Phrases(full, f"rules/{language}.yaml", language == "en", language == "de")
 
 
 def _terms(finding: str, kinds: Mapping[str, Any], modality: str, key: str) -> Iterator[tuple[str, Any]]:

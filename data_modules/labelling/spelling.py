@@ -25,7 +25,8 @@ _NOTHING = str.maketrans({0x2205: "\u00d8", 0x2300: "\u00d8"})
 """Signs that stand for none, as one."""
 
 ANSWERS = {
-    "answer_no": "denied_after", "answer_none": "denied_after", "answer_maybe": "doubt_after", "answer_yes": "end",
+    "answer_no": "denied_after", "answer_none": "denied_after", "answer_maybe": "doubt_after",
+    "answer_likely": "doubt_after", "answer_yes": "end",
     "answer_nothing": "unassessed",
 }  # fmt: skip
 """What the answer of a form does, where it is one."""
@@ -71,12 +72,12 @@ class Spelt:
 def answered(text: str, cues: Sequence[Match]) -> list[Match]:
     """The cues of a text with the answers of forms that it holds: Pneumothorax: no; Cardiomegaly (+); Effusion: 0.
 
-    An answer stands behind a mark, a plain no also behind a blank, and nothing follows it in its item. It ends a
-    clause; other cues of the same words go.
+    An answer stands behind a mark, a plain no or likely also behind a blank, and nothing follows it in its item. It
+    ends a clause; other cues of the same words go.
     """
     found = [
         Match(cue.start, cue.end, ANSWERS[cue.what]) for cue in cues
-        if cue.what in ANSWERS and _answers(text, cue)
+        if cue.what in ANSWERS and _answers(text, cue, cues)
     ]  # fmt: skip
     for sign in _SIGN.finditer(text):
         kind = "answer_no" if sign["no"] else "answer_yes" if sign["yes"] else "answer_maybe"
@@ -98,13 +99,15 @@ def without_counts(text: str) -> str:
     return _COUNT.sub(lambda count: count[1].ljust(len(count[0])), text)
 
 
-def _answers(text: str, cue: Match) -> bool:
+def _answers(text: str, cue: Match, cues: Sequence[Match]) -> bool:
     if cue.end - cue.start == 1:  # Pneumothorax: N; but nodulo(s)
         return _MARKED.search(text, 0, cue.start) is not None and _CLOSED.match(text, cue.end) is not None
     before = len(text[: cue.start].rstrip())
     if _LED.search(text, max(0, before - 2), cue.start):
         return _CLOSED.match(text, cue.end) is not None
-    return cue.what == "answer_no" and _ENDED.match(text, cue.end) is not None
+    if cue.what not in ("answer_no", "answer_likely") or not _ENDED.match(text, cue.end):
+        return False
+    return not any(one.start < cue.start and cue.end <= one.end for one in cues)  # if possible; not likely
 
 
 def _is_lone_box(box: re.Match[str], text: str) -> bool:

@@ -117,6 +117,7 @@ def test_a_cell_that_denies_something_else_is_accepted() -> None:
             "effusion, no pneumothorax", "effusion and no pneumothorax", "effusion: yes", "effusion (+)",
             "effusion = 1", "mass; effusion", "mass/effusion", "Effusion|No mass", "small effusion", "effusion 2019-05",
             "mass? effusion", "other effusion", "effusion: yes, mass: no", "effusion has increased",
+            "effusion, possible pneumonia", "possible pneumonia, effusion", "Status post CABG, effusion",
         ],
         "Pneumonie": ["V.a. Erguss; Pneumonie", "V.a. Erguss. Pneumonie", "Pneumonie/Atelektase"],
         "Erguss": ["Erguss, keine Stauung", "Erguss und keine Stauung", "Erguss: ja", "Erguss re. 12.5.2019"],

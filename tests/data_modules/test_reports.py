@@ -331,13 +331,17 @@ def test_no_text_is_lost_for_want_of_a_heading(text: str, chosen: str) -> None:
         ("INDICATION: Cough. COMPARISON: None. The lungs are clear. No mass.", "The lungs are clear. No mass."),
         ("COMPARISON: None Lungs clear. No mass.", "Lungs clear. No mass."),
         ("COMPARISON: None\nlungs clear.", "lungs clear."),
-        ("COMPARISON: CT chest 3/4/2011 Lungs clear. No mass.", "Lungs clear. No mass."),
+        ("COMPARISON: CT chest 3/4/2011\nLungs clear. No mass.", "Lungs clear. No mass."),
         ("TECHNIQUE: PA\n1. Effusion.\n2. Mass.", "1. Effusion.\n2. Mass."),
         ("Fragestellung: Husten\nTechnik: p.a.\nErguss links.\nEMPFEHLUNG: CT.", "Erguss links."),
         # the first statement goes on
-        ("TECHNIQUE: Two views were\nobtained. Heart big.", "Heart big."),
+        ("TECHNIQUE: Two views were\nobtained.\nHeart big.", "Heart big."),
         ("COMPARISON: Film with a\nleft effusion.\nHeart big.", "Heart big."),
-        # what is asked or known is no finding
+        # what is asked or known is no finding, nor what an older study showed
+        ("EXAM: Chest X-ray. Clinical: effusion", None),
+        ("EXAMINATION: CT CHEST.\nCLINICAL HISTORY lung cancer with effusion.", None),
+        ("TECHNIQUE: PA.\nReason for study effusion.\nHeart big.", "Heart big."),
+        ("COMPARISON: 2018 radiograph. It showed pneumonia and cardiomegaly.", None),
         ("INDICATION: Rule out pneumonia. Known effusion.", None),
         ("COMPARISON: None.\nINDICATION: Cough.\nKnown effusion.", None),
         ("INDICATION: Cough. Known effusion. COMPARISON: 3/4/2011.", None),
@@ -347,7 +351,7 @@ def test_no_text_is_lost_for_want_of_a_heading(text: str, chosen: str) -> None:
     ],
 )  # fmt: skip
 def test_findings_behind_a_comparison_or_a_technique(text: str, seen: str | None) -> None:
-    """Where nothing else is told, they begin behind its first statement."""
+    """Where nothing else is told, they begin below its first line."""
     assert sections(text).get("findings") == seen
 
 

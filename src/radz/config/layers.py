@@ -17,7 +17,7 @@ def value_at(content: Any, place: str) -> Any:
         if isinstance(content, list):
             content = content[int(part)] if part.isdigit() and int(part) < len(content) else None
         else:
-            content = content.get(part) if isinstance(content, dict) else None
+            content = content.get(_key(content, part)) if isinstance(content, dict) else None
     return content
 
 
@@ -29,13 +29,18 @@ def put(content: Any, place: str, value: Any) -> None:
         ValueError: a list is asked for a name.
     """
     first, _, rest = place.partition(".")
-    key: Any = int(first) if isinstance(content, list) else first
+    key = int(first) if isinstance(content, list) else _key(content, first)
     if not rest:
         _set(content, key, value)
         return
     if not isinstance(_held(content, key), dict | list):
         content[key] = {}
     put(content[key], rest, value)
+
+
+def _key(content: dict[Any, Any], name: str) -> Any:
+    """The key that is written so: a number or a truth value may be one, as in the coding of a label."""
+    return next((key for key in content if str(key) == name), name)
 
 
 def _set(content: Any, key: Any, value: Any) -> None:

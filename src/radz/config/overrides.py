@@ -212,6 +212,8 @@ def instantiate(merged: dict[str, Any], origin: dict[str, str], path: str) -> Ex
         OmegaConf.resolve(structured)
         _check_finite(OmegaConf.to_container(structured), "")
         return typing.cast(Experiment, OmegaConf.to_object(structured))
+    except TypeError as error:  # a list where a map belongs, which an interpolation may bring
+        raise InputError(f"{path}: {error}") from None
     except OmegaConfBaseException as error:
         key, reason = place(error)
         corpora = value_at(merged, "data.corpora")

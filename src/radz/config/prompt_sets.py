@@ -88,7 +88,7 @@ def read_published(path: Path) -> Published:
 
 def is_named(config: dict[str, Any]) -> bool:
     """Whether `scoring.prompts` is a name, where sentences would be a list."""
-    return isinstance(value_at(config, PROMPTS), str)
+    return isinstance(name := value_at(config, PROMPTS), str) and not name.startswith("${")
 
 
 def displace_denied(merged: dict[str, Any], keys: set[str]) -> None:

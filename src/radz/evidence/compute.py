@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
+from data_modules.errors import InputError
 from radz.evidence import (
     attention,
     feature_map,
@@ -55,15 +56,23 @@ def evidence(folder: Path, items: list[str]) -> Path:
         phrase_grounding.listed(settings)  # faults of the file are told before anything is computed
     with working_in(folder, "RUN"):
         run = open_run(folder, settings, overrides)
+        made: list[str] = []
         for name in settings.items:
-            with rc_context(figures.STYLE):
-                item = COMPUTE[name](run)
-                path = write_item(item, folder, settings)
+            try:
+                with rc_context(figures.STYLE):
+                    item = COMPUTE[name](run)
+                    path = write_item(item, folder, settings)
+            except InputError as error:
+                if settings.only or (name == settings.items[-1] and not made):
+                    raise
+                log.warning("%s; the other items go on", error)
+                continue
+            made.append(name)
             for sentence in item.says:
                 log.info("%s: %s", name, sentence)
             log.info("written: %s", path)
         evidence_section.renew(folder)
-        written = [item for item in evidence_section.items(folder) if item["name"] in settings.items]
+        written = [item for item in evidence_section.items(folder) if item["name"] in made]
         experiment = load_run(folder)
         if logger := logger_of(experiment, folder):
             log_evidence(logger, folder, written, experiment.wandb.images)

@@ -39,16 +39,16 @@ def compute(run: Opened) -> Item:
         data.append([run.hashed(row), f"{place[0]:.5g}", f"{place[1]:.5g}", *cells])
     gains = []
     for k, name in enumerate(run.findings):
-        share, base = shared(labels[:, k], near)
+        share, base = shared(labels[:, k], near, people)
         item.numbers["findings"][name] = {"neighbours": _finite(share), "present": _finite(base)}
         known = str(int((~np.isnan(labels[:, k])).sum()))
         item.rows.append([figures.plain(name), known, _finite(base), _finite(share)])
-        if name in run.primary and np.isfinite(share):
+        if name in run.primary and np.isfinite(share) and base:  # nobody else has it: no ratio
             gains.append(share / base)
     if gains:
         item.says.append(
             f"Of the {NEIGHBOURS} nearest studies of other patients (cosine, in the features) of a study with a "
-            f"finding, {np.mean(gains):.2f} times as many have it as of all studies, on average over "
+            f"finding, {np.mean(gains):.2f} times as many have it as of all studies of others, on average over "
             f"{counted(len(gains), 'finding')}; 1 would be no order. Distances in the map itself mean little."
         )
     caption = f"t-SNE (perplexity {PERPLEXITY}, seed {run.settings.seed}) of {len(rows)} studies; blue: present."
@@ -87,10 +87,12 @@ def neighbours(features: NDArray[np.float32], people: NDArray[np.int64]) -> NDAr
     return np.argsort(-similarity, axis=1, kind="stable")[:, :NEIGHBOURS]
 
 
-def shared(labels: NDArray[np.float32], near: NDArray[np.int64]) -> tuple[float, float]:
-    """Shares of positives among the known neighbours [N, k] of positives and among all [N]; NaN if undefined."""
+def shared(labels: NDArray[np.float32], near: NDArray[np.int64], people: NDArray[np.int64]) -> tuple[float, float]:
+    """Shares of positives (labels [N]) among the known neighbours [N, k] of positives, and among the known studies of
+    other patients (people [N]) that they are drawn from; NaN if undefined."""
     of_positives = labels[near[labels == 1]]
-    known, whole = of_positives[~np.isnan(of_positives)], labels[~np.isnan(labels)]
+    others = [labels[people != person] for person in people[labels == 1]]
+    known, whole = (values[~np.isnan(values)] for values in (of_positives, np.concatenate([*others, labels[:0]])))
     return (float(known.mean()) if len(known) else np.nan), (float(whole.mean()) if len(whole) else np.nan)
 
 

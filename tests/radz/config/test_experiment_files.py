@@ -287,6 +287,8 @@ def test_what_is_printed_reads_back_to_the_same(write: Write, tmp_path: Path) ->
     corpus = experiment.data.corpora[0]
     assert corpus.columns.patient == "007" and corpus.keep["view"] == ["PA", "0123", "no", "1e3", "null", "12:30"]
     assert corpus.labels["edema"].numeric == {1: "present", 0: "absent", -1: "uncertain", "blank": "unmentioned"}
+    coded = load_experiment(file, ["data.corpora.0.labels.edema.numeric.1=absent"]).data.corpora[0].labels["edema"]
+    assert coded.numeric == {1: "absent", 0: "absent", -1: "uncertain", "blank": "unmentioned"}
     corpus.keep["view"] = nasty
     found = again(experiment, tmp_path)
     assert found == experiment and digest(found) == digest(experiment)

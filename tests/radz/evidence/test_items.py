@@ -27,6 +27,7 @@ from radz import Radz
 from radz.cli.command_line import main
 from radz.evidence import attention, compute, feature_map, heatmap_cases, layer_probes, words_by_layer
 from radz.evidence.config import ITEMS, EvidenceConfig, read_settings
+from radz.evidence.items import Item
 from radz.evidence.open_run import Opened, open_run
 from radz.evidence.perturbations import FAULTS, perturbed
 from radz.models.encoder import Encoder
@@ -240,9 +241,15 @@ def test_neighbours_are_those_of_scikit_learn() -> None:
     near = NearestNeighbors(n_neighbors=5, metric="cosine").fit(values[:20]).kneighbors(return_distance=False)
     assert [sorted(line % 20) for line in found] == [sorted([*line, *line]) for line in [*near, *near]]
     labels = np.array([1, 1, 0, np.nan], dtype=np.float32)
-    share, base = feature_map.shared(labels, np.array([[1, 2], [0, 3], [0, 1], [0, 1]]))
-    assert (share, base) == pytest.approx((2 / 3, 2 / 3))
-    assert np.isnan(feature_map.shared(labels * 0, np.zeros((4, 2), int))[0])
+    near, alone = np.array([[1, 2], [0, 3], [0, 1], [0, 1]]), np.arange(4)
+    assert feature_map.shared(labels, near, alone) == pytest.approx((2 / 3, 1 / 2))
+    assert np.isnan(feature_map.shared(labels * 0, np.zeros((4, 2), int), alone)[0])
+    # Without any order the share is the base, also where a patient has many studies.
+    several = np.repeat(np.arange(40), 10)
+    held = (several < 4).astype(np.float32)
+    every = np.array([np.flatnonzero(several != person) for person in several])
+    share, base = feature_map.shared(held, every, several)
+    assert share == base == pytest.approx(30 / 390)
 
 
 @pytest.mark.parametrize("padding", ["right", "left"])
@@ -312,9 +319,17 @@ def test_pictures_are_drawn_for_print_and_stand_on_the_page(trained_run: Path, t
     assert len(pictures) == 2 * len(names) > 0 and all(one.width > 800 for one in pictures)
 
 
-def test_evidence_names_no_study_of_the_corpus(run_folder: Path, run: Opened) -> None:
+@pytest.fixture(scope="module")
+def written(run_folder: Path) -> Path:
+    """The run folder once the verb has been there; another process may have run the test of the verb."""
+    if not (run_folder / "evidence" / "fewshot.json").exists():
+        assert main(["evidence", str(run_folder), *FAST]) == 0
+    return run_folder
+
+
+def test_evidence_names_no_study_of_the_corpus(written: Path, run: Opened) -> None:
     """After the verb: neither files nor their names hold an identifier; the DICOM files name hashes."""
-    folder = run_folder / "evidence"
+    folder = written / "evidence"
     table = run.data.table
     ids = {str(one) for one in (*table.study_id, *table.patient, *table.image_ids)}
     for path in folder.rglob("*"):
@@ -331,11 +346,11 @@ def test_evidence_names_no_study_of_the_corpus(run_folder: Path, run: Opened) ->
         assert np.array_equal(data.pixel_array, np.asarray(Image.open(path.with_suffix(".png"))))
 
 
-def test_the_same_seed_gives_the_same_numbers(run_folder: Path) -> None:
+def test_the_same_seed_gives_the_same_numbers(written: Path) -> None:
     names = ("layers", "attention")
-    files = [run_folder / "evidence" / f"{name}.json" for name in names]
+    files = [written / "evidence" / f"{name}.json" for name in names]
     before = [json.loads(file.read_text())["numbers"] for file in files]
-    assert main(["evidence", str(run_folder), "only=layers,attention", *FAST]) == 0
+    assert main(["evidence", str(written), "only=layers,attention", *FAST]) == 0
     assert before == [json.loads(file.read_text())["numbers"] for file in files]
 
 
@@ -375,6 +390,25 @@ def test_what_is_fitted_on_training_studies_is_left_out_of_them_and_told(
             compute.evidence(run_folder, [f"split={split}"])
         assert caplog.text.count("layers and fewshot are left out: they are fitted on the training") == told
         caplog.clear()
+
+
+def test_an_item_that_cannot_be_made_leaves_the_others_be(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(run: Opened) -> Item:
+        raise InputError("no mark fits its image")
+
+    written: list[str] = []
+    monkeypatch.setattr(compute, "COMPUTE", dict.fromkeys(ITEMS, stop))
+    monkeypatch.setattr(compute, "write_item", lambda item, *given: written.append(item.name))
+    monkeypatch.setattr(compute.evidence_section, "renew", lambda folder: None)
+    for keys in (["only=heatmaps"], []):  # asked for by name, or nothing is left
+        with pytest.raises(InputError, match="no mark fits"):
+            compute.evidence(run_folder, keys)
+    monkeypatch.setitem(compute.COMPUTE, "words", lambda run: Item("words", "Words", [], {}))
+    caplog.clear()
+    compute.evidence(run_folder, [])
+    assert written == ["words"] and caplog.text.count("no mark fits its image; the other items go on") == len(ITEMS) - 2
 
 
 def test_faults_of_folders_are_one_line(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
