@@ -137,7 +137,7 @@ def parts(run: Opened, batch: StudyBatch) -> tuple[torch.Tensor, torch.Tensor, l
 def test_the_engine_gives_the_same_map(run: Opened, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = int(run.rows("test", 1)[0])
     path, name = run.data.table.image_paths[run.data.table.image_offsets[row]], run.findings[1]
-    present = int(next(one for one in run.rows("test", 99) if run.labels(np.array([one]))[0, 1] == 1))
+    present = next(one for one in run.rows("test", 99)[:, None] if run.labels(one)[0, 1] == 1)
     model = Radz.from_pretrained(run_folder)
     one = parts(run, next(run.batches(np.array([row]), 1)))
     for kind, grid in (
@@ -148,16 +148,12 @@ def test_the_engine_gives_the_same_map(run: Opened, run_folder: Path, monkeypatc
         assert found.shape == (64, 64) and found.dtype == np.float32
         np.testing.assert_allclose(found, to_original(grid.numpy(), (64, 64), 64, "pad"), atol=1e-4)
     monkeypatch.setattr(type(model.encoder.backbone), "covered", lambda self, side: side - 8)
-    np.testing.assert_allclose(
-        model.heatmap(path, name), to_original(grid.numpy(), (64, 64), 64, "pad", covered=56), atol=1e-4
-    )
-    (case,) = (
-        case for case in heatmap_cases.cases(run, [None], np.array([present])) if case.finding == run.findings[1]
-    )
-    grid = run.mapper.similarity(*parts(run, next(run.batches(np.array([present]), 1))))[0, 1]
-    np.testing.assert_allclose(
-        case.heat["similarity"], to_original(grid.numpy(), (64, 64), 64, "pad", covered=56), atol=1e-4
-    )
+    less = to_original(grid.numpy(), (64, 64), 64, "pad", covered=56)
+    np.testing.assert_allclose(model.heatmap(path, name), less, atol=1e-4)
+    (case,) = (case for case in heatmap_cases.cases(run, [None], present) if case.finding == name)
+    grid = run.mapper.similarity(*parts(run, next(run.batches(present, 1))))[0, 1]
+    less = to_original(grid.numpy(), (64, 64), 64, "pad", covered=56)
+    np.testing.assert_allclose(case.heat["similarity"], less, atol=1e-4)
     with pytest.raises(InputError, match="kind: 'saliency'"):
         model.heatmap(path, name, "saliency")
     with pytest.raises(InputError, match=r"volume\.nii: is a CT volume, and the run was trained on chest X-rays"):
