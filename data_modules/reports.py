@@ -54,7 +54,10 @@ _SPACE_BEFORE_STOP = re.compile(r"\s+([.,;:])(?=\s|$)")
 _PLACEHOLDERS = {"not given", *MISSING}
 _STOP = re.compile(r"[^\W\d_]{2}\.(?:\s|$)")
 _SENTENCE = re.compile(r"[.;?!]\s+[^\W\d_]{2}")
-_NONE = re.compile(r"(?:none|n/a|nil|keine?|ninguno|aucune?|nessuno)(?: available| given)?\b\W*\s", re.IGNORECASE)
+_NONE = re.compile(
+    r"(?i:none|n/a|nil|keine?|ninguno|aucune?|nessuno)(?i: available| given)?"
+    r"(?:[.;]\s+|[ \t]*\n|(?<=one|ble|ven) (?=[A-Z]))"
+)
 _NEXT_LINE = re.compile(r"\n\s*(?=\W{0,3}(?:[A-Z\u00c0-\u00de]|\d{1,2}[.)]\s))")
 """Before a line of its own, which the one above does not go on to."""
 _ASKED = re.compile(

@@ -331,6 +331,7 @@ def test_no_text_is_lost_for_want_of_a_heading(text: str, chosen: str) -> None:
         ("INDICATION: Cough. COMPARISON: None. The lungs are clear. No mass.", "The lungs are clear. No mass."),
         ("COMPARISON: None Lungs clear. No mass.", "Lungs clear. No mass."),
         ("COMPARISON: None\nlungs clear.", "lungs clear."),
+        ("Vergleich: Keine Voraufnahmen vorhanden.", None),
         ("COMPARISON: CT chest 3/4/2011\nLungs clear. No mass.", "Lungs clear. No mass."),
         ("TECHNIQUE: PA\n1. Effusion.\n2. Mass.", "1. Effusion.\n2. Mass."),
         ("Fragestellung: Husten\nTechnik: p.a.\nErguss links.\nEMPFEHLUNG: CT.", "Erguss links."),
